@@ -1,0 +1,1 @@
+"""The realtime daemon: every share from the event socket to the hypertable."""

@@ -1,0 +1,290 @@
+"""Decodes one datagram: strict about what is required, tolerant of extras.
+
+The decoder is derived from the pydantic models of :mod:`ingest.events` and
+runs on msgspec, which costs about a quarter of pydantic's time per share;
+tests/ingest/test_decode.py proves that the two agree. It is pure: no I/O, no
+state but caches.
+"""
+
+import types
+from binascii import unhexlify
+from collections.abc import Callable
+from typing import Annotated, Any, Final, Literal, Union, cast, get_args, get_origin
+
+import annotated_types
+import msgspec
+from pydantic import AfterValidator, BaseModel
+from pydantic.fields import FieldInfo
+
+from ingest.events import EVENTS, HEX, MAX_DATAGRAM, NO_NUL, Event, ShareSubmittedData, check_share
+
+Check = Callable[[Any], Any]
+
+
+class Refused(ValueError):
+    """A datagram that does not fit the contract.
+
+    Attributes:
+        reason: short and countable, one of :data:`REASONS`.
+        detail: what was wrong and where, for a person.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+REASONS: Final = ("too_large", "not_utf8", "not_json", "unknown_event", "bad_envelope", "bad_data")
+
+
+class Decoded(msgspec.Struct, frozen=True, gc=False):
+    """One event that fits the contract.
+
+    ``raw_data`` is the JSON of ``data`` as it came, extra fields included;
+    ``data`` holds the contract's fields as attributes.
+    """
+
+    event: str
+    timestamp: int
+    source: str
+    instance: str | None
+    seq: int | None
+    raw_data: bytes
+    data: Any
+
+
+class _Envelope(msgspec.Struct, frozen=True, gc=False):
+    event: str
+    timestamp: int
+    source: str
+    data: msgspec.Raw
+    instance: str | None = None
+    seq: int | None = None
+
+
+def _meta(constraints: list[Any]) -> msgspec.Meta | None:
+    """Translates the constraints of one pydantic field to msgspec's."""
+    kwargs: dict[str, Any] = {}
+    for item in constraints:
+        match item:
+            case annotated_types.Gt():
+                kwargs["gt"] = item.gt
+            case annotated_types.Ge():
+                kwargs["ge"] = item.ge
+            case annotated_types.Le():
+                kwargs["le"] = item.le
+            case annotated_types.MinLen():
+                kwargs["min_length"] = item.min_length
+            case annotated_types.MaxLen():
+                kwargs["max_length"] = item.max_length
+            case AfterValidator():
+                pass  # collected by _checks, run after decoding
+            case FieldInfo():
+                inner = _meta(list(item.metadata))
+                if inner is not None:
+                    kwargs.update(
+                        {k: v for k in _META_KEYS if (v := getattr(inner, k)) is not None}
+                    )
+            case _ if getattr(item, "pattern", None) in (HEX, NO_NUL):
+                pass  # hex is checked by _checks, NUL once for the whole datagram: both
+                # cost a fraction of a regular expression on every text
+            case _ if getattr(item, "pattern", None) is not None:
+                kwargs["pattern"] = item.pattern
+            case _ if getattr(item, "allow_inf_nan", None) is False:
+                pass  # JSON knows neither, and msgspec refuses both
+            case _:
+                raise TypeError(f"no msgspec form of the constraint {item!r}")
+    return msgspec.Meta(**kwargs) if kwargs else None
+
+
+_META_KEYS: Final = ("gt", "ge", "le", "min_length", "max_length", "pattern")
+
+
+def _derive(annotation: Any, constraints: list[Any]) -> Any:
+    """Turns a field's annotation into the msgspec type of the same meaning."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        base, *more = get_args(annotation)
+        return _derive(base, [*constraints, *more])
+    if origin in (Union, types.UnionType):
+        result: Any = None
+        for arm in get_args(annotation):
+            derived = None if arm is types.NoneType else _derive(arm, constraints)
+            result = derived if result is None else result | derived
+        return result
+    if origin is Literal:
+        return annotation
+    if annotation not in (str, int, float, bool):
+        raise TypeError(f"no msgspec form of the type {annotation!r}")
+    meta = _meta(constraints)
+    return annotation if meta is None else Annotated[annotation, meta]
+
+
+def _find_checks(annotation: Any, constraints: list[Any]) -> list[Check]:
+    found: list[Check] = []
+    for item in constraints:
+        if isinstance(item, AfterValidator):
+            found.append(cast(Check, item.func))
+        elif isinstance(item, FieldInfo):
+            found += _find_checks(None, list(item.metadata))
+        elif getattr(item, "pattern", None) == HEX:
+            found.append(unhexlify)
+    if get_origin(annotation) is Annotated:
+        base, *more = get_args(annotation)
+        found += _find_checks(base, more)
+    elif get_origin(annotation) in (Union, types.UnionType):
+        for arm in get_args(annotation):
+            found += _find_checks(arm, [])
+    return found
+
+
+def _fields(model: type[BaseModel]) -> list[tuple[str, FieldInfo]]:
+    return [(name, info) for name, info in model.model_fields.items() if name != "data"]
+
+
+def _struct(model: type[BaseModel], extra: list[tuple[str, Any]]) -> type[msgspec.Struct]:
+    required: list[Any] = list(extra)
+    optional: list[Any] = []
+    for name, info in _fields(model):
+        kind = _derive(info.annotation, list(info.metadata))
+        if info.is_required():
+            required.append((name, kind))
+        else:
+            optional.append((name, kind, info.default))
+    return msgspec.defstruct(
+        model.__name__, required + optional, frozen=True, gc=False, kw_only=False
+    )
+
+
+def _checks(model: type[BaseModel]) -> list[tuple[str, Check]]:
+    return [
+        (name, check)
+        for name, info in _fields(model)
+        for check in _find_checks(info.annotation, list(info.metadata))
+    ]
+
+
+class _DataDecoder:
+    """Decodes and checks the data of one kind of event."""
+
+    def __init__(self, model: type[BaseModel]) -> None:
+        self._decode = msgspec.json.Decoder(_struct(model, [])).decode
+        self._checks = _checks(model)
+        self._rules = check_share if model is ShareSubmittedData else None
+
+    def __call__(self, raw: bytes | msgspec.Raw) -> Any:
+        data = self._decode(raw)
+        for name, check in self._checks:
+            value = getattr(data, name)
+            if value is not None:
+                try:
+                    check(value)
+                except ValueError as error:
+                    raise ValueError(f"{name} {error}") from None
+        if self._rules is not None:
+            self._rules(data)
+        return data
+
+
+_ENVELOPE: Final = msgspec.json.Decoder(_struct(Event, [("data", msgspec.Raw)]))
+_ENVELOPE_CHECKS: Final = _checks(Event)
+_DATA: Final[dict[str, _DataDecoder]] = {
+    name: _DataDecoder(cast(type[BaseModel], model.model_fields["data"].annotation))
+    for name, model in EVENTS.items()
+}
+
+
+def _holds_nul(value: Any) -> bool:
+    if isinstance(value, str):
+        return "\x00" in value
+    if isinstance(value, dict):
+        return any("\x00" in key or _holds_nul(item) for key, item in value.items())
+    return isinstance(value, list) and any(map(_holds_nul, value))
+
+
+def decode(datagram: bytes) -> Decoded:
+    """Decodes one datagram.
+
+    Raises:
+        Refused: when it does not fit the contract; nothing else is raised,
+            whatever the bytes are.
+    """
+    if len(datagram) > MAX_DATAGRAM:
+        raise Refused("too_large", f"over {MAX_DATAGRAM} bytes")
+    try:
+        # msgspec does not look into text that it skips; the database would.
+        datagram.decode()
+    except UnicodeDecodeError as error:
+        raise Refused("not_utf8", str(error)) from None
+    try:
+        envelope = cast(_Envelope, _ENVELOPE.decode(datagram))
+        for name, check in _ENVELOPE_CHECKS:
+            value = getattr(envelope, name)
+            if value is not None:
+                check(value)
+    except msgspec.ValidationError as error:
+        raise Refused("bad_envelope", str(error)) from None
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise Refused("not_json", str(error)) from None
+    except ValueError as error:
+        raise Refused("bad_envelope", f"{name} {error}") from None
+    decoder = _DATA.get(envelope.event)
+    if decoder is None:
+        raise Refused("unknown_event", f"{envelope.event[:64]!r} is none of {', '.join(EVENTS)}")
+    if b"\\u0000" in datagram and _holds_nul(msgspec.json.decode(datagram)):
+        raise Refused("bad_data", "a text holds U+0000, which the database cannot hold")
+    try:
+        data = decoder(envelope.data)
+    except (ValueError, RecursionError) as error:
+        raise Refused("bad_data", str(error)) from None
+    return Decoded(
+        envelope.event,
+        envelope.timestamp,
+        envelope.source,
+        envelope.instance,
+        envelope.seq,
+        bytes(envelope.data),
+        data,
+    )
+
+
+def decode_data(event: str, raw: bytes) -> Any:
+    """Decodes the data of an event that was decoded once before.
+
+    Raises:
+        Refused: when it does not fit; the stream may hold entries that
+            another program wrote.
+    """
+    decoder = _DATA.get(event)
+    if decoder is None:
+        raise Refused("unknown_event", f"{event[:64]!r}")
+    try:
+        return decoder(raw)
+    except (ValueError, RecursionError) as error:
+        raise Refused("bad_data", str(error)) from None
+
+
+def identify(datagram: bytes) -> tuple[str | None, int | None]:
+    """Reads instance and seq of a refused datagram, where they can be read.
+
+    So a refused event is not taken for a lost one.
+    """
+    try:
+        value = msgspec.json.decode(datagram)
+    except (ValueError, RecursionError):
+        return None, None
+    if not isinstance(value, dict):
+        return None, None
+    try:
+        identity = msgspec.convert(value, _Identity)
+    except msgspec.ValidationError:
+        return None, None
+    if "\x00" in identity.instance:
+        return None, None
+    return identity.instance, identity.seq
+
+
+class _Identity(msgspec.Struct):
+    instance: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+    seq: Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]

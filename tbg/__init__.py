@@ -1,0 +1,1 @@
+"""The tbg command, the settings all commands share, and the embedded stack."""
