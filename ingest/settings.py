@@ -1,0 +1,163 @@
+"""Settings of the daemon, from the environment, checked at start.
+
+docs/operations.md lists them in a table that a test compares with these
+classes. Nothing here has a password as its default.
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+# struct sockaddr_un: 108 bytes on Linux, 104 on macOS, the last one NUL.
+SUN_PATH_MAX = 107 if os.uname().sysname == "Linux" else 103
+
+
+class SettingsError(ValueError):
+    """Settings are wrong or missing; the text names each, for a person."""
+
+
+def _redis_url(value: str) -> str:
+    if not value.startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError("must start with redis://, rediss:// or unix://")
+    return value
+
+
+def _database_url(value: str) -> str:
+    if not value.startswith(("postgresql://", "postgres://")):
+        raise ValueError("must start with postgresql://")
+    return value
+
+
+RedisUrl = Annotated[str, AfterValidator(_redis_url)]
+DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class StageSettings(BaseSettings):
+    """What both stages need."""
+
+    model_config = SettingsConfigDict(extra="ignore", frozen=True)
+
+    redis_url: RedisUrl = Field(
+        description="Redis or Valkey, as redis://user:password@host:6379/0", repr=False
+    )
+    log_level: LogLevel = Field(
+        default="INFO", description="DEBUG logs one line per event; then INFO, WARNING, ERROR"
+    )
+    log_format: Literal["console", "json"] = Field(
+        default="console", description="console for people, json for machines"
+    )
+    metrics_host: str = Field(
+        default="127.0.0.1", description="address of /metrics, /healthz and /readyz"
+    )
+
+    @classmethod
+    def load(cls, **overrides: Any) -> Self:
+        """Reads the environment; ``overrides`` win over it.
+
+        Raises:
+            SettingsError: naming every wrong or missing variable.
+        """
+        try:
+            return cls(**overrides)
+        except ValidationError as error:
+            lines = []
+            for item in error.errors():
+                name = str(item["loc"][0]).upper() if item["loc"] else "settings"
+                if item["type"] == "missing":
+                    field = cls.model_fields[name.lower()]
+                    lines.append(f"  {name} is not set: {field.description}")
+                else:
+                    text = item["msg"].removeprefix("Value error, ")
+                    lines.append(f"  {name}: {text}")
+            raise SettingsError("wrong settings in the environment:\n" + "\n".join(lines)) from None
+
+
+class ReceiverSettings(StageSettings):
+    """Settings of the receiver: event socket → Redis streams."""
+
+    socket_path: Path = Field(
+        default=Path("/tmp/ckpool/events.sock"),  # noqa: S108  the place that ckpool's fork agrees on
+        description="Unix datagram socket that engines send their events to",
+    )
+    socket_mode: str = Field(
+        default="660",
+        pattern=r"^[0-7]{3,4}$",
+        description="permissions of the socket, octal: who may write events",
+    )
+    socket_group: str = Field(
+        default="", description="group that owns the socket; empty keeps the daemon's own"
+    )
+    queue_length: int = Field(
+        default=4096,
+        ge=10,
+        le=1_000_000,
+        description="net.unix.max_dgram_qlen to ask for before binding, where allowed",
+    )
+    publish_batch: int = Field(
+        default=1000, ge=1, le=100_000, description="most events in one round trip to Redis"
+    )
+    memory_events: int = Field(
+        default=200_000,
+        ge=1000,
+        description="events held in memory between socket and Redis; past it, they spool",
+    )
+    spool_dir: Path = Field(
+        default=Path("spool"), description="folder that keeps events while Redis is away"
+    )
+    spool_max_bytes: int = Field(
+        default=4 * 2**30,
+        ge=2**20,
+        description="most bytes in the spool; past it the newest events are dropped and counted",
+    )
+    redis_timeout: float = Field(
+        default=5.0, gt=0, description="seconds without an answer until Redis counts as away"
+    )
+    receiver_metrics_port: Port = Field(
+        default=9101, description="port of the receiver's metrics; 0 for none"
+    )
+
+    @field_validator("socket_path")
+    @classmethod
+    def _fits(cls, value: Path) -> Path:
+        if len(os.fsencode(value)) > SUN_PATH_MAX:
+            raise ValueError(f"is longer than {SUN_PATH_MAX} bytes, the limit of a Unix socket")
+        return value
+
+
+class WriterSettings(StageSettings):
+    """Settings of the writer: Redis streams → database."""
+
+    database_url: DatabaseUrl = Field(
+        description="PostgreSQL or TimescaleDB, as postgresql://user:password@host:5432/name",
+        repr=False,
+    )
+    consumer: str = Field(
+        default="writer",
+        pattern=r"^[A-Za-z0-9_.-]{1,64}$",
+        description="name that this writer's offsets are kept under",
+    )
+    batch_size: int = Field(
+        default=5000, ge=1, le=100_000, description="most entries in one transaction"
+    )
+    flush_seconds: float = Field(
+        default=0.5, gt=0, le=1.0, description="longest wait for a batch to fill"
+    )
+    stream_keep: int = Field(
+        default=100_000,
+        ge=0,
+        description="committed entries kept in each stream for other readers",
+    )
+    retention_days: int = Field(
+        default=90, ge=1, le=3650, description="shares older than this are refused"
+    )
+    leaderboard_days: int = Field(
+        default=35, ge=8, description="days until a week's leaderboard set expires"
+    )
+    writer_metrics_port: Port = Field(
+        default=9102, description="port of the writer's metrics; 0 for none"
+    )
