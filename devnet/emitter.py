@@ -1,0 +1,271 @@
+"""Sends an engine's events to the receiver's datagram socket without ever making it wait.
+
+:meth:`Emitter.emit` numbers the event, puts it into a bounded queue and returns; a task of the
+same event loop sends. While the receiver's queue is full (ten datagrams by default on Linux) or
+nobody listens, events wait; when the queue is full too they are dropped, counted by reason, and
+their sequence numbers stay used, so that the receiver sees the gap.
+"""
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+import time
+from collections import Counter, deque
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import msgspec
+import structlog
+
+from ingest.events import MAX_DATAGRAM
+
+DROP_REASONS: Final = (
+    "receiver_slow",  # the queue was full behind a receiver that listens
+    "receiver_absent",  # the queue was full and nobody listened
+    "too_large",  # longer than the contract's datagram
+    "shutdown",  # still queued when the engine had to go
+)
+QUEUE_SIZE: Final = 65_536  # events; about 40 MB of shares at worst
+
+_BURST: Final = 64  # datagrams between two looks at the event loop
+_RETRY_ROOM: Final = 0.05  # seconds; safety net where no wake-up comes for a full peer
+_RECONNECT_FIRST: Final = 0.05  # seconds
+_RECONNECT_MAX: Final = 1.0  # seconds
+_REPORT_EVERY: Final = 10.0  # seconds between two warnings about drops
+
+_FULL: Final = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS})
+_MAX_PATH: Final = 103  # bytes in sun_path on macOS; Linux has four more
+
+
+class Emitter:
+    """One engine's connection to the receiver; an async context manager.
+
+    Every method belongs to the thread of the running event loop. ``instance`` is
+    ``<name>/<boot microseconds>``: new at every start, as the contract wants it.
+
+    Args:
+        path: the receiver's Unix datagram socket; it need not exist yet.
+        name: what this engine is called, for example ``devnet-pool``.
+        source: ``hosted`` for engines, ``simulated`` for generated traffic.
+        instance: overrides the made-up one (runs that must be reproducible).
+        queue_size: events that may wait for the receiver.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        name: str,
+        *,
+        source: str = "hosted",
+        instance: str | None = None,
+        queue_size: int = QUEUE_SIZE,
+    ) -> None:
+        if queue_size < 1:
+            raise ValueError(f"queue_size is at least 1, got {queue_size}")
+        if len(os.fsencode(path)) > _MAX_PATH:
+            raise ValueError(
+                f"the socket path {path} is longer than {_MAX_PATH} bytes: use a shorter one"
+            )
+        self.path = str(path)
+        self.source = source
+        self.instance = instance or f"{name}/{time.time_ns() // 1000}"
+        self.seq = 0
+        """Events so far, dropped ones included."""
+        self.sent = 0
+        self.dropped: Counter[str] = Counter()
+        """Events that never reached the socket, by one of ``DROP_REASONS``."""
+        self.connected = False
+        self._queue_size = queue_size
+        self._queue: deque[bytes] = deque()
+        self._encode = msgspec.json.Encoder().encode
+        self._socket: socket.socket | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._pending = asyncio.Event()  # set while the queue holds something
+        self._room = asyncio.Event()  # set while the queue is less than half full
+        self._empty = asyncio.Event()  # set while nothing waits
+        self._room.set()
+        self._empty.set()
+        self._closed = False
+        self._absence_logged = False
+        self._reported = -_REPORT_EVERY
+        self._log = structlog.get_logger("emitter").bind(instance=self.instance)
+
+    @property
+    def queued(self) -> int:
+        """Events that wait to be sent."""
+        return len(self._queue)
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._send_forever(), name="emitter")
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def emit(self, event: str, data: Mapping[str, Any], *, timestamp: int | None = None) -> int:
+        """Queues one event and returns its sequence number; never waits.
+
+        Args:
+            event: one of the eight names of the contract.
+            data: its data, as JSON types.
+            timestamp: microseconds since the epoch; now where it is left out.
+        """
+        self.seq += 1
+        if timestamp is None:
+            timestamp = time.time_ns() // 1000
+        datagram = self._encode(
+            {
+                "event": event,
+                "timestamp": timestamp,
+                "source": self.source,
+                "instance": self.instance,
+                "seq": self.seq,
+                "data": data,
+            }
+        )
+        self._log.debug(event, seq=self.seq, at=timestamp, data=data)
+        if len(datagram) > MAX_DATAGRAM:
+            self._drop("too_large")
+        elif self._closed:
+            self._drop("shutdown")
+        elif len(self._queue) >= self._queue_size:
+            self._drop("receiver_slow" if self.connected else "receiver_absent")
+        else:
+            self._queue.append(datagram)
+            self._pending.set()
+            self._empty.clear()
+            if len(self._queue) > self._queue_size // 2:
+                self._room.clear()
+        return self.seq
+
+    async def wait_for_room(self) -> None:
+        """Returns once the queue is less than half full: back-pressure for a generator of events.
+
+        An engine with miners does not call it: it would make them wait.
+        """
+        await self._room.wait()
+
+    async def drain(self, within: float) -> bool:
+        """Waits up to ``within`` seconds for the queue to empty; says whether it did."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                await self._empty.wait()
+        return not self._queue
+
+    async def close(self, within: float = 2.0) -> None:
+        """Sends what waits for at most ``within`` seconds, then drops the rest; safe to repeat."""
+        if self._task is None:
+            return
+        await self.drain(within)
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        self._task, self._closed = None, True
+        if self._queue:
+            self.dropped["shutdown"] += len(self._queue)
+            self._queue.clear()
+        self._disconnect()
+        self._log.info(
+            "emitter closed", events=self.seq, sent=self.sent, dropped=dict(self.dropped)
+        )
+
+    def _drop(self, reason: str) -> None:
+        self.dropped[reason] += 1
+        now = time.monotonic()
+        if now - self._reported >= _REPORT_EVERY:
+            self._reported = now
+            self._log.warning("events dropped", reason=reason, dropped=dict(self.dropped))
+
+    async def _send_forever(self) -> None:
+        while True:
+            await self._pending.wait()
+            if self._socket is None:
+                await self._connect()
+            await self._send_burst()
+
+    async def _send_burst(self) -> None:
+        """Sends until the burst is over, the queue is empty or the receiver has no room."""
+        assert self._socket is not None  # noqa: S101 - _send_forever connects first
+        for _ in range(_BURST):
+            if not self._queue:
+                break
+            try:
+                self._socket.send(self._queue[0])
+            except OSError as error:
+                if error.errno in _FULL:
+                    await self._wait_writable(error.errno)
+                    break
+                if error.errno == errno.EMSGSIZE:
+                    # Some systems limit a datagram to less than the contract does.
+                    self._queue.popleft()
+                    self._drop("too_large")
+                    continue
+                # The receiver is gone, perhaps restarting: the event waits for the next one.
+                self._log.warning("receiver lost", path=self.path, error=error.strerror)
+                self._disconnect()
+                await asyncio.sleep(_RECONNECT_FIRST)
+                break
+            self._queue.popleft()
+            self.sent += 1
+        if len(self._queue) <= self._queue_size // 2:
+            self._room.set()
+        if not self._queue:
+            self._pending.clear()
+            self._empty.set()
+        else:
+            await asyncio.sleep(0)
+
+    async def _wait_writable(self, code: int | None) -> None:
+        """Waits until the receiver took something from its queue, or a short while."""
+        assert self._socket is not None  # noqa: S101 - only called after a send
+        if code == errno.ENOBUFS:
+            # macOS says so for a full peer, and calls the socket writable all the time.
+            await asyncio.sleep(0.001)
+            return
+        loop = asyncio.get_running_loop()
+        writable = asyncio.Event()
+        loop.add_writer(self._socket, writable.set)
+        try:
+            async with asyncio.timeout(_RETRY_ROOM):
+                await writable.wait()
+        except TimeoutError:
+            pass  # the next send tells whether there is room
+        finally:
+            loop.remove_writer(self._socket)
+
+    async def _connect(self) -> None:
+        """Connects, however long it takes for somebody to listen."""
+        delay = _RECONNECT_FIRST
+        while True:
+            candidate = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            candidate.setblocking(False)
+            if candidate.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) < 2 * MAX_DATAGRAM:
+                candidate.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * MAX_DATAGRAM)
+            try:
+                candidate.connect(self.path)
+            except OSError as error:
+                # Absent, not listening any more, or not yet allowed: each can change.
+                candidate.close()
+                if not self._absence_logged:
+                    self._absence_logged = True
+                    self._log.warning("no receiver", path=self.path, error=error.strerror)
+            else:
+                self._socket, self.connected = candidate, True
+                self._absence_logged = False
+                self._log.info("receiver found", path=self.path, waiting=len(self._queue))
+                return
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, _RECONNECT_MAX)
+
+    def _disconnect(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+        self._socket, self.connected = None, False
