@@ -1,0 +1,88 @@
+"""The ``tbg`` command.
+
+Subcommands are imported when they are asked for: ``tbg --help`` is quick, and a
+command whose extra is not installed says which one to install while the others work.
+"""
+
+import importlib
+from typing import Final, NamedTuple
+
+import click
+
+
+class Subcommand(NamedTuple):
+    """Where a subcommand lives, and what it needs."""
+
+    module: str
+    attribute: str
+    help: str
+    extra: str | None = None
+
+
+COMMANDS: Final[dict[str, Subcommand]] = {
+    "migrate": Subcommand("tbg.migrate", "command", "Bring the database's schema up to date."),
+    "ingest": Subcommand("ingest.cli", "ingest", "Run the realtime daemon, or one of its stages."),
+}
+
+DEVNET_COMMANDS: Final[dict[str, Subcommand]] = {
+    "node": Subcommand("devnet.node.cli", "node", "Run a regtest node.", "devnet"),
+    "pool": Subcommand("devnet.pool.cli", "pool", "Run a Stratum V1 solo pool.", "devnet"),
+    "miner": Subcommand("devnet.miner.cli", "miner", "Run a CPU miner.", "devnet"),
+    "simulate": Subcommand(
+        "devnet.simulator.cli", "simulate", "Run a fleet of virtual miners.", "devnet"
+    ),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose subcommands are imported when they are run."""
+
+    def __init__(self, subcommands: dict[str, Subcommand], **kwargs: object) -> None:
+        super().__init__(**kwargs)  # type: ignore[arg-type]  # click's own keywords, passed on
+        self.subcommands = subcommands
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*super().list_commands(ctx), *self.subcommands]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        entry = self.subcommands.get(cmd_name)
+        if entry is None:
+            return super().get_command(ctx, cmd_name)
+        try:
+            module = importlib.import_module(entry.module)
+        except ModuleNotFoundError as error:
+            if entry.extra is None or (error.name or "").split(".")[0] in ("tbg", "devnet"):
+                raise
+            raise click.ClickException(
+                f"tbg {cmd_name} needs {error.name}, which is not installed: "
+                f"pip install 'tbg-mining-data[{entry.extra}]'"
+            ) from error
+        found = getattr(module, entry.attribute)
+        assert isinstance(found, click.Command)  # noqa: S101 a table entry of ours
+        return found
+
+    def format_commands(
+        self,
+        ctx: click.Context,  # noqa: ARG002 click's signature
+        formatter: click.HelpFormatter,
+    ) -> None:
+        """Lists the subcommands from the table, without importing any."""
+        rows = [(name, entry.help) for name, entry in self.subcommands.items()]
+        rows += [(name, command.get_short_help_str()) for name, command in self.commands.items()]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+@click.group(cls=LazyGroup, subcommands=COMMANDS)
+@click.version_option(package_name="tbg-mining-data", prog_name="tbg")
+def main() -> None:
+    """Mining data that can be trusted, from the share to the database."""
+
+
+@main.group("devnet", cls=LazyGroup, subcommands=DEVNET_COMMANDS)
+def devnet() -> None:
+    """A Bitcoin network on one machine: node, pool, miner, simulated fleet."""
+
+
+if __name__ == "__main__":
+    main()

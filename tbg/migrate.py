@@ -1,0 +1,238 @@
+"""``tbg migrate``: brings the schema of a database up to date.
+
+The migrations are plain SQL in ``sql/`` (for every server) and in
+``sql/<flavour>/``, applied in order by yoyo-migrations, each in a transaction of
+its own. Files are found beside the package in a checkout, and as data files of the
+distribution (``share/tbg/sql``) where it was installed from a wheel.
+
+Two starts at once are safe: an advisory lock is held meanwhile in a connection of
+its own, and the server releases it when that connection ends, whatever ended it.
+yoyo's own lock is a row that outlives a killed process, so it is broken while we
+hold ours.
+"""
+
+import contextlib
+import io
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from importlib import metadata
+from pathlib import Path
+from typing import Final, Literal, get_args
+from urllib.parse import urlsplit, urlunsplit
+
+import click
+import psycopg
+import yoyo
+
+Flavour = Literal["timescaledb", "postgresql"]
+FLAVOURS: Final[tuple[Flavour, ...]] = get_args(Flavour)
+
+OLDEST_VERSION: Final = 15
+LOCK_KEY: Final = 0x7462_6773_716C  # "tbgsql"
+# Days of partitions that plain PostgreSQL has beforehand; the writer makes the
+# others when a row asks for them.
+DAYS_BACK: Final = 2
+DAYS_AHEAD: Final = 7
+FIRST_FILE: Final = "0001_core.sql"
+
+
+class MigrateError(click.ClickException):
+    """The schema could not be brought up to date; the message says why."""
+
+
+@dataclass(frozen=True)
+class Migrated:
+    """What a run of :func:`migrate` found and did."""
+
+    server_version: str
+    flavour: Flavour
+    applied: list[str]
+    already: int
+    partitions: int
+
+
+def sql_folder() -> Path:
+    """Returns the folder of the migrations.
+
+    Raises:
+        MigrateError: when the installation lacks it.
+    """
+    checkout = Path(__file__).resolve().parent.parent / "sql"
+    if (checkout / FIRST_FILE).is_file():
+        return checkout
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        for file in metadata.files("tbg-mining-data") or []:
+            if file.name == FIRST_FILE:
+                return Path(str(file.locate())).resolve().parent
+    raise MigrateError(f"no {FIRST_FILE} beside the package nor in it: install it again")
+
+
+def migrate(
+    database_url: str,
+    flavour: Flavour | None = None,
+    wait_seconds: float = 60.0,
+    say: Callable[[str], None] = lambda _: None,
+) -> Migrated:
+    """Applies what is missing, and does nothing where nothing is.
+
+    Args:
+        database_url: of the database, as libpq and asyncpg have it.
+        flavour: instead of the one found.
+        wait_seconds: how long to wait for another migrate to end.
+        say: is told what goes on.
+
+    Raises:
+        MigrateError: when the server is unreachable, too old, of another flavour
+            than told, or refuses a statement.
+    """
+    try:
+        with psycopg.connect(database_url, autocommit=True, connect_timeout=10) as connection:
+            version = _check_version(connection)
+            with _lock(connection, wait_seconds, say):
+                chosen = _choose_flavour(connection, flavour)
+                say(f"PostgreSQL {version}, flavour {chosen}")
+                applied, already = _apply(database_url, chosen, say)
+                partitions = _make_partitions(connection) if chosen == "postgresql" else 0
+                return Migrated(version, chosen, applied, already, partitions)
+    except psycopg.OperationalError as error:
+        raise MigrateError(f"the database cannot be reached or used: {error}") from error
+
+
+def detect_flavour(connection: psycopg.Connection[tuple[object, ...]]) -> Flavour:
+    """Tells the flavour of a migrated database, or the one a server would get."""
+    kind = connection.execute(
+        "select relkind::text from pg_class where oid = to_regclass('shares')"
+    ).fetchone()
+    if kind is not None:
+        return "postgresql" if kind[0] == "p" else "timescaledb"
+    offered = connection.execute(
+        "select 1 from pg_available_extensions where name = 'timescaledb'"
+    ).fetchone()
+    return "timescaledb" if offered else "postgresql"
+
+
+def _check_version(connection: psycopg.Connection[tuple[object, ...]]) -> str:
+    number = connection.info.server_version
+    if number < OLDEST_VERSION * 10_000:
+        raise MigrateError(
+            f"the server is PostgreSQL {number // 10_000}, and {OLDEST_VERSION} or newer is needed"
+        )
+    return f"{number // 10_000}.{number % 10_000}"
+
+
+def _choose_flavour(
+    connection: psycopg.Connection[tuple[object, ...]], told: Flavour | None
+) -> Flavour:
+    found = detect_flavour(connection)
+    if told is None or told == found:
+        return found
+    migrated = connection.execute("select to_regclass('shares') is not null").fetchone()
+    if migrated and migrated[0]:
+        raise MigrateError(f"the database was migrated as {found}; it cannot become {told}")
+    if told == "timescaledb":
+        raise MigrateError("the server does not offer the extension timescaledb")
+    return told
+
+
+@contextlib.contextmanager
+def _lock(
+    connection: psycopg.Connection[tuple[object, ...]],
+    wait_seconds: float,
+    say: Callable[[str], None],
+) -> Iterator[None]:
+    deadline = time.monotonic() + wait_seconds
+    told = False
+    # Tried again and again rather than waited for in the server: a waiting
+    # statement holds a snapshot, which statements of the other migrate may wait for.
+    while True:
+        row = connection.execute("select pg_try_advisory_lock(%s)", [LOCK_KEY]).fetchone()
+        if row and row[0]:
+            break
+        if time.monotonic() > deadline:
+            raise MigrateError(f"another migrate has held the lock for {wait_seconds:.0f} s")
+        if not told:
+            say("another migrate is running; waiting for it")
+            told = True
+        time.sleep(0.1)
+    try:
+        yield
+    finally:
+        # A connection that broke has released the lock by itself.
+        with contextlib.suppress(psycopg.OperationalError):
+            connection.execute("select pg_advisory_unlock(%s)", [LOCK_KEY])
+
+
+def _apply(
+    database_url: str, flavour: Flavour, say: Callable[[str], None]
+) -> tuple[list[str], int]:
+    folder = sql_folder()
+    migrations = yoyo.read_migrations(str(folder), str(folder / flavour))
+    applied: list[str] = []
+    # yoyo prints the rows that a statement returns.
+    with yoyo.get_backend(_yoyo_url(database_url)) as backend, _quiet():
+        backend.break_lock()
+        with backend.lock():
+            waiting = list(backend.to_apply(migrations))
+            already = len(migrations) - len(waiting)
+            for migration in waiting:
+                try:
+                    backend.apply_one(migration)
+                except psycopg.Error as error:
+                    hint = ""
+                    if flavour == "timescaledb":
+                        hint = "\n(--flavour postgresql does without TimescaleDB)"
+                    raise MigrateError(f"{migration.id} failed: {error}{hint}") from error
+                applied.append(migration.id)
+                say(f"applied {migration.id}")
+    return applied, already
+
+
+def _make_partitions(connection: psycopg.Connection[tuple[object, ...]]) -> int:
+    today = datetime.now(UTC).date()
+    row = connection.execute(
+        "select ensure_partitions(%s, %s)",
+        [today - timedelta(days=DAYS_BACK), today + timedelta(days=DAYS_AHEAD)],
+    ).fetchone()
+    return int(str(row[0])) if row else 0
+
+
+def _yoyo_url(database_url: str) -> str:
+    """Names psycopg 3 as the driver, in the way that yoyo asks for it."""
+    parts = urlsplit(database_url)
+    if parts.scheme.split("+")[0] not in ("postgresql", "postgres"):
+        raise MigrateError("DATABASE_URL must begin with postgresql://")
+    return urlunsplit(parts._replace(scheme="postgresql+psycopg"))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    with contextlib.redirect_stdout(io.StringIO()):
+        yield
+
+
+@click.command("migrate")
+@click.option("--flavour", type=click.Choice(FLAVOURS), help="Instead of the one found.")
+@click.option(
+    "--wait", default=60.0, show_default=True, help="Seconds to wait for another migrate."
+)
+@click.option(
+    "--database-url", envvar="DATABASE_URL", required=True, help="Or DATABASE_URL.", metavar="URL"
+)
+def command(database_url: str, flavour: Flavour | None, wait: float) -> None:
+    """Bring the database's schema up to date; run again, it does nothing.
+
+    TimescaleDB is used where the server has the extension, and plain PostgreSQL
+    (15 or newer) otherwise.
+
+    \b
+    Examples:
+      DATABASE_URL=postgresql://... tbg migrate
+      tbg migrate --flavour postgresql
+    """
+    done = migrate(database_url, flavour, wait, lambda text: click.echo(text, err=True))
+    click.echo(
+        f"{len(done.applied)} applied, {done.already} already there"
+        + (f", {done.partitions} partitions made" if done.flavour == "postgresql" else "")
+    )

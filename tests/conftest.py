@@ -1,0 +1,254 @@
+"""Real servers for the tests: PostgreSQL and Valkey, started once per session.
+
+An existing server is used instead where TBG_TEST_DATABASE_URL (a role that may
+make databases) or TBG_TEST_REDIS_URL names one. Every test gets a database and a
+Redis of its own.
+"""
+
+import asyncio
+import contextlib
+import os
+import secrets
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import psycopg
+import pytest
+import redis as redis_sync
+import redis.asyncio as redis_async
+from psycopg import sql
+
+from tbg.embedded import EmbeddedError, EmbeddedPostgres, EmbeddedValkey, free_port, new_password
+from tbg.migrate import Flavour, detect_flavour, migrate
+
+AnyServer = TypeVar("AnyServer", EmbeddedPostgres, EmbeddedValkey)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "timescaledb: runs only where the server is TimescaleDB")
+    config.addinivalue_line("markers", "plain_postgresql: runs only on plain PostgreSQL")
+
+    def ended(_number: int, _frame: FrameType | None) -> None:
+        # As Ctrl-C does: fixtures are torn down, so that no server stays behind.
+        pytest.exit("SIGTERM", returncode=143)
+
+    signal.signal(signal.SIGTERM, ended)
+
+
+def _started(make: Callable[[int], AnyServer]) -> AnyServer:
+    """Starts a server, on another port where somebody else took the one tried."""
+    for attempt in range(3):
+        server = make(free_port())
+        try:
+            server.start()
+        except EmbeddedError:
+            if attempt == 2:
+                raise
+        else:
+            return server
+    raise AssertionError("unreachable")
+
+
+# --- PostgreSQL ---------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a PostgreSQL server on which databases can be made."""
+    named = os.environ.get("TBG_TEST_DATABASE_URL")
+    if named:
+        yield named
+        return
+    folder = tmp_path_factory.mktemp("postgres")
+    # What a crash of the machine would lose is not asked here, and speed is.
+    settings = {"fsync": "off", "max_connections": "200", "log_min_messages": "fatal"}
+    server = _started(lambda port: EmbeddedPostgres(folder, port, new_password(), settings))
+    try:
+        yield server.url
+    finally:
+        server.stop()
+
+
+def _with_database(url: str, name: str) -> str:
+    return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
+
+
+def _run(url: str, statement: str, name: str, other: str = "postgres") -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(
+            sql.SQL(statement).format(name=sql.Identifier(name), other=sql.Identifier(other))
+        )
+
+
+@pytest.fixture(scope="session")
+def _template(postgres_url: str) -> Iterator[str]:
+    """Name of a migrated database that is copied for each test."""
+    name = f"tbg_test_template_{secrets.token_hex(4)}"
+    _run(postgres_url, "create database {name}", name)
+    try:
+        migrate(_with_database(postgres_url, name))
+        # Nobody may be connected to what is copied: neither TimescaleDB's workers.
+        _run(postgres_url, "alter database {name} allow_connections false", name)
+        with psycopg.connect(postgres_url, autocommit=True) as connection:
+            connection.execute(
+                "select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", [name]
+            )
+        yield name
+    finally:
+        _run(postgres_url, "drop database {name} with (force)", name)
+
+
+@pytest.fixture
+def empty_database_url(postgres_url: str) -> Iterator[str]:
+    """URL of a database of the test's own, without a schema."""
+    name = f"tbg_test_{secrets.token_hex(6)}"
+    _run(postgres_url, "create database {name}", name)
+    try:
+        yield _with_database(postgres_url, name)
+    finally:
+        _run(postgres_url, "drop database {name} with (force)", name)
+
+
+@pytest.fixture
+def database_url(postgres_url: str, _template: str) -> Iterator[str]:
+    """URL of a migrated database of the test's own."""
+    name = f"tbg_test_{secrets.token_hex(6)}"
+    _run(postgres_url, "create database {name} template {other}", name, _template)
+    try:
+        yield _with_database(postgres_url, name)
+    finally:
+        _run(postgres_url, "drop database {name} with (force)", name)
+
+
+@pytest.fixture
+async def db(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    """An asyncpg connection to the test's database."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        yield connection
+    finally:
+        await connection.close(timeout=5)
+
+
+@pytest.fixture(scope="session")
+def flavour(postgres_url: str) -> Flavour:
+    """What the tests' server is: timescaledb or postgresql."""
+    with psycopg.connect(postgres_url) as connection:
+        return detect_flavour(connection)
+
+
+@pytest.fixture(autouse=True)
+def _only_on_its_flavour(request: pytest.FixtureRequest) -> None:
+    for marker, wanted in (("timescaledb", "timescaledb"), ("plain_postgresql", "postgresql")):
+        if request.node.get_closest_marker(marker):
+            found = request.getfixturevalue("flavour")
+            if found != wanted:
+                pytest.skip(f"for {wanted}; the tests' server is {found}")
+
+
+@pytest.fixture
+def postgres_server(tmp_path: Path) -> Iterator[Callable[..., EmbeddedPostgres]]:
+    """Starts private PostgreSQL servers, which a test may kill and start again.
+
+    ``server.url`` names its maintenance database; ``migrate(server.url)`` makes
+    the schema there.
+    """
+    servers: list[EmbeddedPostgres] = []
+
+    def start(**settings: str) -> EmbeddedPostgres:
+        folder = tmp_path / f"postgres-{len(servers)}"
+        password = new_password()
+        server = _started(lambda port: EmbeddedPostgres(folder, port, password, settings))
+        servers.append(server)
+        return server
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+# --- Valkey -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def _valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    named = os.environ.get("TBG_TEST_REDIS_URL")
+    if named:
+        yield named
+        return
+    folder = tmp_path_factory.mktemp("valkey")
+    server = _started(
+        lambda port: EmbeddedValkey(folder, port, new_password(), {"appendfsync": "no"})
+    )
+    try:
+        yield server.url
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def redis_url(_valkey_url: str) -> str:
+    """URL of an empty Redis of the test's own; whatever was in it is gone."""
+    with contextlib.closing(redis_sync.Redis.from_url(_valkey_url)) as client:
+        client.flushdb()
+    return _valkey_url
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator["redis_async.Redis"]:
+    """A redis.asyncio client of the test's Redis; answers are bytes."""
+    client = redis_async.Redis.from_url(redis_url)
+    try:
+        yield client
+    finally:
+        await client.aclose()
+
+
+@pytest.fixture
+def valkey_server(tmp_path: Path) -> Iterator[Callable[..., EmbeddedValkey]]:
+    """Starts private Valkey servers, which a test may kill and start again.
+
+    ``valkey_server(appendfsync="always")`` is one that loses nothing it answered.
+    """
+    servers: list[EmbeddedValkey] = []
+
+    def start(**settings: str) -> EmbeddedValkey:
+        folder = tmp_path / f"valkey-{len(servers)}"
+        password = new_password()
+        server = _started(lambda port: EmbeddedValkey(folder, port, password, settings))
+        servers.append(server)
+        return server
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+# --- Waiting ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def eventually() -> Callable[..., object]:
+    """``await eventually(check)`` waits until ``check()`` is true, and fails after a limit.
+
+    ``check`` may be a plain or an async function.
+    """
+
+    async def wait(check: Callable[[], object], seconds: float = 30.0) -> object:
+        deadline = asyncio.get_running_loop().time() + seconds
+        while True:
+            result = check()
+            if asyncio.iscoroutine(result):
+                result = await result
+            if result:
+                return result
+            if asyncio.get_running_loop().time() > deadline:
+                pytest.fail(f"not within {seconds:.0f} s: {getattr(check, '__name__', check)}")
+            await asyncio.sleep(0.02)
+
+    return wait

@@ -1,0 +1,84 @@
+"""The embedded servers keep what they were given, and keep others out."""
+
+from collections.abc import Callable
+
+import psycopg
+import pytest
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from tbg.embedded import EmbeddedPostgres, EmbeddedValkey, new_password
+
+
+def test_postgresql_keeps_what_was_committed_when_it_is_killed(
+    postgres_server: Callable[..., EmbeddedPostgres],
+) -> None:
+    server = postgres_server()
+    with psycopg.connect(server.url) as connection:
+        connection.execute("create table kept as select 42 as answer")
+    server.kill()
+    assert not server.ready()
+    server.start()
+    with psycopg.connect(server.url) as connection:
+        assert connection.execute("select answer from kept").fetchone() == (42,)
+
+
+def test_postgresql_refuses_who_does_not_know_the_password(
+    postgres_server: Callable[..., EmbeddedPostgres],
+) -> None:
+    server = postgres_server()
+    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+        psycopg.connect(server.url_of("postgres", "postgres", "wrong"))
+
+
+def test_a_role_owns_its_database_and_is_no_superuser(
+    postgres_server: Callable[..., EmbeddedPostgres],
+) -> None:
+    server = postgres_server()
+    password = f"quote'{new_password()}"
+    for _ in range(2):  # safe to repeat
+        server.ensure_role("miner", password)
+        server.ensure_database("game", "miner")
+    with psycopg.connect(
+        host="127.0.0.1", port=server.port, dbname="game", user="miner", password=password
+    ) as connection:
+        connection.execute("create table mine (id integer)")
+        row = connection.execute("select usesuper from pg_user where usename = current_user")
+        assert row.fetchone() == (False,)
+
+
+def test_valkey_keeps_what_it_answered_when_it_is_killed(
+    valkey_server: Callable[..., EmbeddedValkey],
+) -> None:
+    server = valkey_server(appendfsync="always")
+    with redis.Redis.from_url(server.url) as client:
+        client.xadd("mining:test", {"answer": 42})
+    server.kill()
+    assert not server.ready()
+    server.start()
+    with redis.Redis.from_url(server.url) as client:
+        assert client.xlen("mining:test") == 1
+        assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+
+
+def test_valkey_refuses_who_does_not_know_the_password(
+    valkey_server: Callable[..., EmbeddedValkey],
+) -> None:
+    server = valkey_server()
+    with (
+        redis.Redis(host="127.0.0.1", port=server.port, retry=Retry(NoBackoff(), 0)) as client,
+        pytest.raises(redis.AuthenticationError),
+    ):
+        client.ping()
+
+
+def test_secrets_are_neither_on_the_command_line_nor_readable_by_others(
+    valkey_server: Callable[..., EmbeddedValkey],
+    postgres_server: Callable[..., EmbeddedPostgres],
+) -> None:
+    for server in (valkey_server(), postgres_server()):
+        assert server.password not in " ".join(server.command)
+        assert server.password not in repr(server)
+    for path in valkey_server().folder.glob("valkey.conf*"):
+        assert path.stat().st_mode & 0o077 == 0
