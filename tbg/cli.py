@@ -21,6 +21,7 @@ class Subcommand(NamedTuple):
 
 COMMANDS: Final[dict[str, Subcommand]] = {
     "migrate": Subcommand("tbg.migrate", "command", "Bring the database's schema up to date."),
+    "docs": Subcommand("tbg.docs", "command", "Write the pages that follow from the code."),
     "ingest": Subcommand("ingest.cli", "ingest", "Run the realtime daemon, or one of its stages."),
 }
 

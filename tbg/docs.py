@@ -1,0 +1,194 @@
+"""``tbg docs``: writes the pages that follow from the code.
+
+docs/events.md (for people) and docs/events.schema.json (JSON Schema 2020-12, for
+programs) both come from the models in :mod:`ingest.events`, so they cannot say
+something else than what the daemon accepts.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import click
+from pydantic import BaseModel, Field, TypeAdapter
+from pydantic.json_schema import DEFAULT_REF_TEMPLATE, GenerateJsonSchema
+
+from ingest.events import (
+    CONTRACT_VERSION,
+    EVENTS,
+    HEX,
+    INT64_MAX,
+    MAX_AHEAD,
+    MAX_DATAGRAM,
+    MAX_MONEY,
+    NO_NUL,
+    BlockFound,
+    DiffUpdated,
+    Event,
+    HashrateUpdate,
+    MinerConnected,
+    MinerDisconnected,
+    NewBlockNetwork,
+    ShareBestDiff,
+    ShareSubmitted,
+)
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+
+AnyEvent = Annotated[
+    ShareSubmitted
+    | ShareBestDiff
+    | BlockFound
+    | MinerConnected
+    | MinerDisconnected
+    | DiffUpdated
+    | HashrateUpdate
+    | NewBlockNetwork,
+    Field(discriminator="event"),
+]
+
+INTRODUCTION: Final = f"""\
+# Events, contract version {CONTRACT_VERSION}
+
+<!-- Written by `tbg docs` from ingest/events.py. Change the models, not this page. -->
+
+An engine sends each event as one UTF-8 JSON object in one datagram of at most
+{MAX_DATAGRAM} bytes. `docs/events.schema.json` says the same as a JSON Schema, and
+`tests/events/` holds one golden datagram per event, which is shown here.
+
+- `?` marks a field that may be left out or null; `*` one that may be left out or
+  null, too, and that our own engines always send. All others are required.
+- Fields that the contract does not name are kept and passed on.
+- Difficulty 1 stands for 2^32 hashes on average; fractions are normal for small
+  miners. Hashrates are in hashes per second, amounts in satoshis.
+- No text may hold U+0000, which the database cannot hold.
+- What does not fit goes to the dead-letter stream and table with its raw bytes and
+  a reason, and is counted. It never stops the daemon.
+"""
+
+
+def render_schema() -> str:
+    """Returns docs/events.schema.json."""
+    schema = TypeAdapter(AnyEvent).json_schema(ref_template=DEFAULT_REF_TEMPLATE)
+    document = {
+        "$schema": GenerateJsonSchema.schema_dialect,
+        "title": f"The Bitcoin Game: mining events, contract version {CONTRACT_VERSION}",
+        **schema,
+    }
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def render_markdown(golden: Path) -> str:
+    """Returns docs/events.md.
+
+    Args:
+        golden: folder with one ``<event>.json`` per event.
+    """
+    parts = [INTRODUCTION, "## Envelope\n", _table(Event)]
+    hour = MAX_AHEAD // 3_600_000_000
+    parts.append(
+        f"`timestamp` lies between 2009 and {hour} hour ahead of the receiver's clock. "
+        "`data` is an object, as follows.\n"
+    )
+    for name, model in EVENTS.items():
+        data = model.model_fields["data"].annotation
+        if not (isinstance(data, type) and issubclass(data, BaseModel)):
+            raise TypeError(f"{name}: data is {data!r}, which is no model")
+        example = json.loads((golden / f"{name}.json").read_text())
+        parts += [
+            f"## {name}\n",
+            f"{_first_line(model)}\n",
+            _table(data),
+            f"```json\n{json.dumps(example, indent=2, ensure_ascii=False)}\n```\n",
+        ]
+    return "\n".join(parts)
+
+
+def _first_line(model: type[BaseModel]) -> str:
+    return (model.__doc__ or "").strip().split("\n")[0]
+
+
+def _table(model: type[BaseModel]) -> str:
+    schema = model.model_json_schema()
+    rows = ["| field | type | bounds | meaning |", "| --- | --- | --- | --- |"]
+    for name, field in schema["properties"].items():
+        arms = [arm for arm in field.get("anyOf", [field]) if arm.get("type") != "null"]
+        required = name in schema["required"]
+        nullable = required and len(arms) < len(field.get("anyOf", [field]))
+        mark = "" if required else "*" if field.get("always_sent") else "?"
+        kind = arms[0]["type"] + (" or null" if nullable else "")
+        cells = [f"`{name}`{mark}", kind, _bounds(arms[0]), field.get("description", "")]
+        rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(rows) + "\n"
+
+
+def _bounds(arm: dict[str, Any]) -> str:
+    """Says a field's JSON Schema constraints in words."""
+    words: list[str] = []
+    shortest, longest = arm.get("minLength", 0), arm.get("maxLength")
+    if longest is not None and shortest == longest:
+        words.append(f"{longest} characters")
+    elif longest is not None:
+        words.append(
+            f"{shortest} to {longest} characters" if shortest else f"≤ {longest} characters"
+        )
+    if "exclusiveMinimum" in arm:
+        words.append(f"> {arm['exclusiveMinimum']:g}")
+    if "minimum" in arm:
+        words.append(f"≥ {arm['minimum']}")
+    # 2^63 - 1 is what the database's integers hold, no bound that anybody meets.
+    if arm.get("maximum", INT64_MAX) != INT64_MAX:
+        words.append(f"≤ {_number(arm['maximum'])}")
+    match arm.get("pattern"):
+        case None:
+            pass
+        case pattern if pattern == NO_NUL:
+            pass  # said once, above all tables
+        case pattern if pattern == HEX:
+            words.append("hex, whole bytes")
+        case pattern:
+            words.append(f"`{pattern}`")
+    if "enum" in arm:
+        words.append(", ".join(f"`{value}`" for value in arm["enum"]))
+    return "; ".join(words)
+
+
+def _number(value: int) -> str:
+    return "21 million BTC" if value == MAX_MONEY else f"{value}"
+
+
+@click.command("docs")
+@click.option("--check", is_flag=True, help="Write nothing; fail where a page differs.")
+@click.option(
+    "--root",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=ROOT,
+    help="The checkout; its docs/ is written and its tests/events/ read.",
+)
+def command(check: bool, root: Path) -> None:
+    """Write docs/events.md and docs/events.schema.json from the event models.
+
+    \b
+    Examples:
+      tbg docs
+      tbg docs --check
+    """
+    golden = root / "tests" / "events"
+    if not golden.is_dir():
+        raise click.ClickException(
+            f"{golden} is missing: run this in a checkout, or name it by --root"
+        )
+    pages = {
+        root / "docs" / "events.md": render_markdown(golden),
+        root / "docs" / "events.schema.json": render_schema(),
+    }
+    differing = [
+        path for path, text in pages.items() if not path.exists() or path.read_text() != text
+    ]
+    names = ", ".join(str(path.relative_to(root)) for path in differing)
+    if check and differing:
+        raise click.ClickException(f"{names} differ from ingest/events.py: run tbg docs")
+    for path in differing:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(pages[path])
+    click.echo(f"wrote {names}" if differing else "the pages say what the models say")

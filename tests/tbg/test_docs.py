@@ -1,0 +1,54 @@
+"""The pages about events say what the daemon accepts."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from ingest.events import EVENTS
+from tbg.cli import main
+from tbg.docs import ROOT, render_markdown, render_schema
+
+
+def test_the_pages_in_the_repository_say_what_the_models_say() -> None:
+    result = CliRunner().invoke(main, ["docs", "--check"])
+    assert result.exit_code == 0, result.output
+
+
+def test_a_page_that_differs_is_named_and_then_written(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "events").symlink_to(ROOT / "tests" / "events")
+    (tmp_path / "docs" / "events.md").write_text("something else")
+    arguments = ["docs", "--root", str(tmp_path)]
+
+    refused = CliRunner().invoke(main, [*arguments, "--check"])
+    assert refused.exit_code == 1
+    assert "docs/events.md, docs/events.schema.json differ" in refused.output
+    assert (tmp_path / "docs" / "events.md").read_text() == "something else"
+
+    assert CliRunner().invoke(main, arguments).exit_code == 0
+    assert CliRunner().invoke(main, [*arguments, "--check"]).exit_code == 0
+
+
+@pytest.mark.parametrize("name", EVENTS)
+def test_every_field_of_an_event_stands_in_its_table(name: str) -> None:
+    page = render_markdown(ROOT / "tests" / "events")
+    section = page.split(f"\n## {name}\n")[1].split("\n## ")[0]
+    golden = json.loads((ROOT / "tests" / "events" / f"{name}.json").read_text())
+    for field in golden["data"]:
+        assert f"| `{field}`" in section
+
+
+def test_required_optional_and_always_sent_fields_are_told_apart() -> None:
+    section = render_markdown(ROOT / "tests" / "events").split("\n## share_submitted\n")[1]
+    assert "| `difficulty` | number | > 0 |" in section
+    assert "| `share_diff` | number or null | > 0 |" in section
+    assert "| `client_id`* | integer |" in section
+    assert "| `version_bits`? | string | 2 to 64 characters; hex, whole bytes |" in section
+
+
+def test_the_schema_tells_events_apart_by_their_name() -> None:
+    schema = json.loads(render_schema())
+    assert set(schema["discriminator"]["mapping"]) == set(EVENTS)
