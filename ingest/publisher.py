@@ -1,0 +1,137 @@
+"""Writes batches of events to the Redis streams.
+
+One batch is one Lua script call: one round trip, all of it or nothing, and a
+mark that makes a repeated batch harmless. So a retry after a lost answer adds
+nothing twice, also for events that carry no sequence number.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+import hiredis
+import redis.asyncio as redis
+from redis.asyncio.connection import Connection
+from redis.exceptions import NoScriptError, RedisError
+
+from ingest.names import BLOCKS_CHANNEL, STREAMS
+
+# KEYS[1] is the mark, KEYS[2..] the streams. ARGV: the batch's name, then for
+# each entry the index of its stream in KEYS, its number of fields and values,
+# and these. A script that began below maxmemory is not stopped half-way.
+_SCRIPT: Final = """
+if redis.call('GET', KEYS[1]) == ARGV[1] then return 0 end
+local at, count = 2, 0
+while at <= #ARGV do
+  local size = tonumber(ARGV[at + 1])
+  redis.call('XADD', KEYS[tonumber(ARGV[at])], '*', unpack(ARGV, at + 2, at + 1 + size))
+  at = at + 2 + size
+  count = count + 1
+end
+redis.call('SET', KEYS[1], ARGV[1], 'EX', 604800)
+return count
+"""
+
+STREAM_INDEX: Final = {stream: str(index + 2).encode() for index, stream in enumerate(STREAMS)}
+
+Entry = list[bytes]  # index of the stream, number of fields and values, fields and values
+
+
+def entry(stream: str, fields: dict[str, bytes]) -> Entry:
+    """Packs one stream entry for a batch."""
+    packed = [STREAM_INDEX[stream], str(2 * len(fields)).encode()]
+    for name, value in fields.items():
+        packed += (name.encode(), value)
+    return packed
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Entries that are published together, under a name that makes it once.
+
+    Attributes:
+        mark: the key that remembers the last batch, one per receiver boot.
+        name: unlike every other batch of that mark.
+        entries: packed by :func:`entry`.
+        blocks: JSON for the channel ``blocks:found``.
+    """
+
+    mark: str
+    name: str
+    entries: list[Entry]
+    blocks: list[bytes]
+
+
+class Publisher:
+    """A connection to Redis that publishes batches.
+
+    Args:
+        url: redis://, rediss:// or unix://.
+        timeout: seconds without an answer until Redis counts as away.
+    """
+
+    def __init__(self, url: str, timeout: float) -> None:
+        self._pool: redis.ConnectionPool = redis.ConnectionPool.from_url(
+            url,
+            socket_timeout=timeout,
+            socket_connect_timeout=timeout,
+            retry=None,
+            max_connections=2,
+        )
+        self._client = redis.Redis(connection_pool=self._pool)
+        self._connection: Connection | None = None
+        self._sha = b""
+
+    async def publish(self, batch: Batch) -> None:
+        """Publishes a batch, once however often it is tried.
+
+        Raises:
+            RedisError: Redis is away or refuses (loading, out of memory, read
+                only); the batch may be tried again as it is.
+            OSError: the same, from the network.
+        """
+        if not self._sha:
+            self._sha = (await self._client.script_load(_SCRIPT)).encode()
+        if self._connection is None:
+            self._connection = cast(Connection, await self._pool.get_connection())
+        args: list[bytes] = [
+            b"EVALSHA",
+            self._sha,
+            str(len(STREAMS) + 1).encode(),
+            batch.mark.encode(),
+            *(stream.encode() for stream in STREAMS),
+            batch.name.encode(),
+        ]
+        for item in batch.entries:
+            args += item
+        # hiredis packs thousands of arguments at once, far cheaper than a
+        # pipeline of commands through the client.
+        packed = hiredis.pack_command(cast(Any, tuple(args)))  # its stub knows one-tuples only
+        try:
+            await self._connection.send_packed_command(packed)
+            await self._connection.read_response()
+        except NoScriptError:
+            self._sha = b""  # Redis started anew
+            raise
+        except (RedisError, OSError, TimeoutError):
+            await self.disconnect()
+            raise
+        for block in batch.blocks:
+            await self._client.publish(BLOCKS_CHANNEL, block)
+
+    async def ping(self) -> None:
+        """Raises RedisError or OSError while Redis is away."""
+        await self._client.execute_command("PING")
+
+    async def disconnect(self) -> None:
+        """Drops the connection; the next batch makes a new one."""
+        if self._connection is not None:
+            await self._connection.disconnect(nowait=True)
+
+    async def close(self) -> None:
+        """Closes everything."""
+        if self._connection is not None:
+            await self._connection.disconnect(nowait=True)
+            await self._pool.release(self._connection)
+            self._connection = None
+        await self._client.aclose()
+        await self._pool.aclose()

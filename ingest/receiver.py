@@ -1,0 +1,307 @@
+"""The receiver: event socket → Redis streams.
+
+One thread empties the socket; this loop decodes, packs and publishes in
+batches. While Redis is away, or refuses, batches go to the spool instead, and
+come back in order before anything newer is published.
+"""
+
+import asyncio
+import os
+import sys
+import time
+from collections import Counter
+from typing import Final
+
+import structlog
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import RedisError
+
+from ingest import metrics
+from ingest.datagram import EventSocket
+from ingest.decode import Decoded, Refused, decode, identify
+from ingest.events import EVENTS
+from ingest.names import DEAD_LETTER_STREAM, stream_of
+from ingest.publisher import STREAM_INDEX, Batch, Entry, Publisher, entry
+from ingest.sequence import Arrival, Seen
+from ingest.settings import ReceiverSettings
+from ingest.spool import Spool, SpoolFullError
+
+LINGER: Final = 0.002  # seconds: events that come together go together
+REPORT_SECONDS: Final = 60.0
+# The reading thread must get the interpreter back before ten datagrams (the
+# kernel's default queue) have come: at 10,000 a second that is one millisecond.
+SWITCH_INTERVAL: Final = 0.0002
+MAX_INSTANCES: Final = 1000  # instances whose gaps are watched; the writer watches all
+
+_INDEX: Final = {event: STREAM_INDEX[stream_of(event)] for event in EVENTS}
+EVENT_AT: Final = 3  # where an entry of a batch says which event it is
+_AWAY: Final = (RedisError, OSError, TimeoutError)
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("ingest.receiver")
+
+
+class Receiver:
+    """Carries events from the socket to Redis until told to stop.
+
+    Args:
+        settings: checked settings.
+
+    Raises:
+        SocketInUseError: another receiver listens on the path.
+        OSError: socket, spool or metrics port cannot be had.
+    """
+
+    def __init__(self, settings: ReceiverSettings) -> None:
+        self._settings = settings
+        self._spool = Spool(settings.spool_dir, settings.spool_max_bytes)
+        self._publisher = Publisher(settings.redis_url, settings.redis_timeout)
+        self._socket = EventSocket(
+            settings.socket_path,
+            mode=int(settings.socket_mode, 8),
+            group=settings.socket_group,
+            queue_length=settings.queue_length,
+            limit=settings.memory_events,
+        )
+        self._metrics = metrics.MetricsServer(
+            settings.metrics_host, settings.receiver_metrics_port, self._ready
+        )
+        self._mark = f"mining:receiver:{time.time_ns() // 1000}-{os.getpid()}"
+        self._batches = 0
+        self._seen: dict[str, Seen] = {}
+        self._arrived = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._spooled = asyncio.Event()
+        self._redis_away = False
+        self._debug = settings.log_level == "DEBUG"
+        self._published = 0
+        if not self._spool.empty:
+            self._spooled.set()
+
+    def _ready(self) -> tuple[bool, str]:
+        redis = "away, spooling" if self._redis_away else "connected"
+        return True, f"listening on {self._settings.socket_path}; redis {redis}"
+
+    async def run(self) -> None:
+        """Runs until :meth:`stop` is called and everything received is handed on."""
+        sys.setswitchinterval(SWITCH_INTERVAL)
+        loop = asyncio.get_running_loop()
+        self._socket.start(lambda: loop.call_soon_threadsafe(self._arrived.set))
+        log.info(
+            "listening",
+            socket=str(self._settings.socket_path),
+            max_dgram_qlen=self._socket.queue_length,
+            spooled_bytes=self._spool.bytes,
+        )
+        async with asyncio.TaskGroup() as group:
+            drain = group.create_task(self._drain_spool())
+            report = group.create_task(self._report())
+            await self._pump()
+            drain.cancel()
+            report.cancel()
+        if not self._spool.empty:
+            log.warning("stopped with events in the spool", bytes=self._spool.bytes)
+        self._spool.close()
+        await self._publisher.close()
+        self._metrics.close()
+        log.info("stopped")
+
+    def stop(self) -> None:
+        """Stops receiving; ``run`` ends when what was received is handed on."""
+        self._stopping.set()
+        self._arrived.set()
+
+    async def _pump(self) -> None:
+        stopped = False
+        while True:
+            if not self._socket.queue:
+                if stopped:
+                    return
+                if self._stopping.is_set():
+                    # Blocks for the moment that it takes to empty the kernel's queue.
+                    self._socket.stop()
+                    stopped = True
+                    continue
+                self._arrived.clear()
+                if self._stopping.is_set():
+                    continue
+                if self._socket.wait():
+                    await self._arrived.wait()
+                if not stopped:
+                    await asyncio.sleep(LINGER)
+            metrics.QUEUE_EVENTS.set(len(self._socket.queue))
+            datagrams = self._socket.take(self._settings.publish_batch)
+            if datagrams:
+                await self._hand_on(self._pack(datagrams))
+
+    def _pack(self, datagrams: list[bytes]) -> Batch:
+        entries: list[Entry] = []
+        blocks: list[bytes] = []
+        metrics.RECEIVED.inc(len(datagrams))
+        for datagram in datagrams:
+            try:
+                event = decode(datagram)
+            except Refused as refused:
+                entries.append(self._dead_letter(datagram, refused))
+                continue
+            if event.instance is not None and event.seq is not None:
+                self._watch(event.instance, event.seq)
+            if self._debug:
+                log.debug(
+                    "event",
+                    kind=event.event,
+                    instance=event.instance,
+                    seq=event.seq,
+                    data=event.raw_data.decode(),
+                )
+            entries.append(_entry(event))
+            if event.event == "block_found":
+                blocks.append(event.raw_data)
+        self._batches += 1
+        return Batch(self._mark, str(self._batches), entries, blocks)
+
+    def _dead_letter(self, datagram: bytes, refused: Refused) -> Entry:
+        metrics.DEAD_LETTERED.labels("receiver", refused.reason).inc()
+        instance, seq = identify(datagram)
+        if instance is not None and seq is not None:
+            self._watch(instance, seq)
+        log.warning(
+            "refused",
+            reason=refused.reason,
+            detail=refused.detail[:300],
+            instance=instance,
+            seq=seq,
+            bytes=len(datagram),
+        )
+        return entry(
+            DEAD_LETTER_STREAM,
+            {
+                "event": b"dead_letter",
+                "stage": b"receiver",
+                "reason": refused.reason.encode(),
+                "detail": refused.detail[:1000].encode(errors="backslashreplace"),
+                "instance": (instance or "").encode(),
+                "seq": str(seq or "").encode(),
+                "raw": datagram,
+            },
+        )
+
+    def _watch(self, instance: str, seq: int) -> None:
+        seen = self._seen.get(instance)
+        if seen is None:
+            if len(self._seen) >= MAX_INSTANCES:
+                self._seen.pop(next(iter(self._seen)))
+            # What came before this process listened is the writer's to judge.
+            seen = self._seen[instance] = Seen(seq - 1)
+        if seq == seen.highest + 1:
+            seen.highest = seq
+            return
+        before = seen.gap_events
+        arrival = seen.add(seq)
+        if arrival is Arrival.LATE:
+            metrics.FILLED_EVENTS.inc()
+        elif arrival is Arrival.NEW:
+            metrics.GAP_EVENTS.inc(seen.gap_events - before)
+            log.warning(
+                "sequence gap", instance=instance, before=seq, missing=seen.gap_events - before
+            )
+
+    async def _hand_on(self, batch: Batch) -> None:
+        if self._spool.empty:
+            try:
+                await self._publish(batch)
+            except _AWAY as error:
+                self._away(error)
+            else:
+                return
+        try:
+            self._spool.append(batch)
+        except SpoolFullError as error:
+            metrics.DROPPED.labels("spool", "full").inc(len(batch.entries))
+            log.error(
+                "events lost",
+                stage="spool",
+                reason="full",
+                events=len(batch.entries),
+                error=str(error),
+            )
+        else:
+            metrics.SPOOLED.inc(len(batch.entries))
+            metrics.SPOOL_BYTES.set(self._spool.bytes)
+            self._spooled.set()
+
+    async def _publish(self, batch: Batch) -> None:
+        started = time.perf_counter()
+        await self._publisher.publish(batch)
+        metrics.PUBLISH_SECONDS.observe(time.perf_counter() - started)
+        metrics.PUBLISH_EVENTS.observe(len(batch.entries))
+        self._published += len(batch.entries)
+        for event, count in Counter(item[EVENT_AT] for item in batch.entries).items():
+            metrics.PUBLISHED.labels(event.decode()).inc(count)
+        if self._redis_away:
+            self._redis_away = False
+            log.info("redis is back", spooled_bytes=self._spool.bytes)
+
+    def _away(self, error: BaseException) -> None:
+        if not self._redis_away:
+            self._redis_away = True
+            log.error(
+                "redis is away: events go to the spool",
+                error=str(error) or repr(error),
+                spool=str(self._settings.spool_dir),
+            )
+
+    async def _drain_spool(self) -> None:
+        backoff = ExponentialBackoff(cap=5.0, base=0.05)
+        failures = 0
+        while True:
+            await self._spooled.wait()
+            corrupt = self._spool.corrupt_bytes
+            batch = self._spool.peek()
+            if self._spool.corrupt_bytes > corrupt:
+                metrics.DROPPED.labels("spool", "damaged").inc()
+            if batch is None:
+                self._spooled.clear()
+                continue
+            try:
+                await self._publish(batch)
+            except _AWAY as error:
+                self._away(error)
+                failures += 1
+                await asyncio.sleep(backoff.compute(failures))
+            else:
+                failures = 0
+                self._spool.pop()
+                metrics.SPOOL_BYTES.set(self._spool.bytes)
+
+    async def _report(self) -> None:
+        while True:
+            before = self._published
+            await asyncio.sleep(REPORT_SECONDS)
+            log.info(
+                "rate",
+                events_per_second=round((self._published - before) / REPORT_SECONDS, 1),
+                queue=len(self._socket.queue),
+                spool_bytes=self._spool.bytes,
+                redis="away" if self._redis_away else "connected",
+            )
+
+
+def _entry(event: Decoded) -> Entry:
+    # By hand, not through entry(): this runs for every share.
+    name = event.event.encode()
+    return [
+        _INDEX[event.event],
+        b"12",
+        b"event",
+        name,
+        b"timestamp",
+        str(event.timestamp).encode(),
+        b"source",
+        event.source.encode(),
+        b"instance",
+        b"" if event.instance is None else event.instance.encode(),
+        b"seq",
+        b"" if event.seq is None else str(event.seq).encode(),
+        b"data",
+        event.raw_data,
+    ]

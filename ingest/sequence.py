@@ -1,0 +1,91 @@
+"""Which events of an engine instance were seen.
+
+An instance numbers its events from 1 without a hole, dropped ones too, so a
+hole is a loss, or an event that is still on its way. ``Seen`` remembers the
+highest number and the holes below it; that is enough to tell a new event, a
+late one and a resent one apart.
+"""
+
+from bisect import bisect_right
+from enum import Enum
+from typing import Final
+
+# Holes open at once before the oldest are closed for good. A late event of a
+# closed hole is taken for a resent one.
+MAX_HOLES: Final = 10_000
+
+
+class Arrival(Enum):
+    """What one sequence number means."""
+
+    NEW = "new"  # above everything seen before
+    LATE = "late"  # fills a hole
+    DUPLICATE = "duplicate"  # was seen before
+
+
+class Seen:
+    """The sequence numbers of one instance that were seen.
+
+    Attributes:
+        highest: the highest number seen, 0 before the first.
+        gap_events: numbers skipped so far, those filled later included.
+        filled_events: skipped numbers that came late after all.
+        forgotten_events: numbers in holes that were closed for good.
+    """
+
+    __slots__ = ("_ends", "_starts", "filled_events", "forgotten_events", "gap_events", "highest")
+
+    def __init__(self, highest: int = 0, missing: list[tuple[int, int]] | None = None) -> None:
+        """Starts from what was stored: ``missing`` holds half-open ranges in order."""
+        self.highest = highest
+        self._starts = [start for start, _ in missing or []]
+        self._ends = [end for _, end in missing or []]
+        self.gap_events = 0
+        self.filled_events = 0
+        self.forgotten_events = 0
+
+    @property
+    def missing(self) -> list[tuple[int, int]]:
+        """The holes below the highest number, half-open, in order."""
+        return list(zip(self._starts, self._ends, strict=True))
+
+    @property
+    def missing_events(self) -> int:
+        """How many numbers below the highest one were not seen."""
+        return sum(self._ends) - sum(self._starts)
+
+    def copy(self) -> "Seen":
+        """A copy to try a batch on; the counters start at 0."""
+        return Seen(self.highest, self.missing)
+
+    def add(self, seq: int) -> Arrival:
+        """Notes one number and tells what it means."""
+        highest = self.highest
+        if seq == highest + 1:
+            self.highest = seq
+            return Arrival.NEW
+        if seq > highest:
+            self._starts.append(highest + 1)
+            self._ends.append(seq)
+            self.gap_events += seq - highest - 1
+            self.highest = seq
+            if len(self._starts) > MAX_HOLES:
+                self.forgotten_events += self._ends[0] - self._starts[0]
+                del self._starts[0], self._ends[0]
+            return Arrival.NEW
+        hole = bisect_right(self._starts, seq) - 1
+        if hole < 0 or seq >= self._ends[hole]:
+            return Arrival.DUPLICATE
+        start, end = self._starts[hole], self._ends[hole]
+        if start == seq and end == seq + 1:
+            del self._starts[hole], self._ends[hole]
+        elif start == seq:
+            self._starts[hole] = seq + 1
+        elif end == seq + 1:
+            self._ends[hole] = seq
+        else:
+            self._ends[hole] = seq
+            self._starts.insert(hole + 1, seq + 1)
+            self._ends.insert(hole + 1, end)
+        self.filled_events += 1
+        return Arrival.LATE
