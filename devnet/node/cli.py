@@ -1,0 +1,146 @@
+"""``tbg devnet node``."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from ipaddress import ip_address
+from pathlib import Path
+
+import click
+import structlog
+
+from devnet.node.auth import COOKIE_NAME, Auth, write_cookie
+from devnet.node.datadir import DataDirectoryInUse
+from devnet.node.kernel import KernelError
+from devnet.node.methods import Methods
+from devnet.node.node import Node
+from devnet.node.server import PortInUse, RPCHandler, serve
+from ingest.log import configure
+
+log = structlog.get_logger(__name__)
+
+PASSWORD_VARIABLE = "TBG_RPC_PASSWORD"  # noqa: S105 - the name of a variable, not a password
+
+EXAMPLES = """\b
+Examples:
+  tbg devnet node
+      A chain in ./.tbg/node; clients read the password from .tbg/node/.cookie
+  TBG_RPC_PASSWORD=... tbg devnet node --rpcuser pool --port 18443
+      With a user and a password of your own
+  tbg devnet node --datadir /tmp/chain --rpcpassword-file /run/secrets/rpc
+"""
+
+
+@click.command("node", epilog=EXAMPLES)
+@click.option(
+    "--datadir",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(".tbg/node"),
+    show_default=True,
+    help="Folder of the chain; created where it is missing.",
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=18443,
+    show_default=True,
+    help="Port to listen on; 0 takes a free one and logs it.",
+)
+@click.option("--rpcuser", default="tbg", show_default=True, help="User name of clients.")
+@click.option(
+    "--rpcpassword-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help=f"File that holds the clients' password. Without it and without {PASSWORD_VARIABLE}"
+    f" in the environment, the node makes one up and leaves it in <datadir>/{COOKIE_NAME}.",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]),
+    envvar="LOG_LEVEL",
+    default="INFO",
+    show_default=True,
+    help="DEBUG logs every call and what the consensus code says.",
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(["console", "json"]),
+    envvar="LOG_FORMAT",
+    default="console",
+    show_default=True,
+)
+def node(
+    datadir: Path,
+    host: str,
+    port: int,
+    rpcuser: str,
+    rpcpassword_file: Path | None,
+    log_level: str,
+    log_format: str,
+) -> None:
+    """Run a regtest node: a real chain with bitcoind's RPCs for mining.
+
+    Bitcoin Core's own consensus code (libbitcoinkernel) checks every block. There are no peers
+    and no mempool: blocks hold their coinbase alone. SIGTERM, Ctrl-C and the RPC `stop` end it
+    in order; what it acknowledged before is kept even when it is killed.
+    """
+    configure(log_level, log_format)
+    try:
+        auth = _password_auth(rpcuser, rpcpassword_file)
+        asyncio.run(run(datadir, host, port, auth))
+    except (DataDirectoryInUse, KernelError, PortInUse, OSError, ValueError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+async def run(datadir: Path, host: str, port: int, auth: Auth | None) -> None:
+    """Serve the chain in ``datadir`` until SIGTERM, SIGINT or the RPC ``stop``.
+
+    With ``auth`` None the password is made up and left in the cookie file. Raises
+    ``DataDirectoryInUse``, ``KernelError``, ``PortInUse`` or ``OSError``.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with Node(datadir) as opened:
+        cookie = datadir / COOKIE_NAME
+        chosen = auth or write_cookie(cookie)
+        try:
+            handler = RPCHandler(Methods(opened, stop.set), chosen)
+            async with serve(handler, host, port) as bound:
+                _warn_if_open(host)
+                log.info(
+                    "node ready",
+                    url=f"http://{host}:{bound}",
+                    datadir=str(datadir),
+                    password="as given" if auth else f"in {cookie}",
+                )
+                await stop.wait()
+                log.info("node stopping")
+                opened.release_waiters()
+        finally:
+            if auth is None:
+                cookie.unlink(missing_ok=True)
+
+
+def _password_auth(user: str, password_file: Path | None) -> Auth | None:
+    if password_file is not None:
+        return Auth(user, password_file.read_text("utf-8").strip())
+    password = os.environ.get(PASSWORD_VARIABLE)
+    return Auth(user, password) if password else None
+
+
+def _warn_if_open(host: str) -> None:
+    try:
+        local = ip_address(host).is_loopback
+    except ValueError:
+        local = host == "localhost"
+    if not local:
+        log.warning("the RPC port is open to the network, without encryption", host=host)
+
+
+if __name__ == "__main__":
+    sys.exit(node())

@@ -1,0 +1,162 @@
+"""The running node: the kernel in a thread of its own, and word of every new tip."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+import structlog
+
+from devnet.bitcoin.hashing import to_display
+from devnet.bitcoin.header import HEADER_SIZE, BlockHeader
+from devnet.node.datadir import DataDirectory
+from devnet.node.journal import Journal
+from devnet.node.kernel import Entry, Kernel, KernelError, Verdict
+from devnet.node.mining import mine_block
+from devnet.node.submission import complete_witness
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+_REPLAY_REPORT = 10_000
+"""Journal blocks between two lines of progress."""
+
+
+class UnknownBlock(LookupError):
+    """No block has this hash."""
+
+
+class BlockRefused(Exception):
+    """A block that the node mined itself was not accepted; the text is the reject reason."""
+
+
+class Node:
+    """The chain in ``datadir``; use it as an asynchronous context manager.
+
+    Entering raises ``DataDirectoryInUse``, ``KernelError`` or ``OSError``. Every kernel call runs
+    in one thread, one after the other, so that the event loop never waits for validation.
+    """
+
+    def __init__(self, datadir: Path) -> None:
+        self.datadir = datadir
+        self.started_at = time.monotonic()
+        self._stopping = False
+        self._tip_changed = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
+        self._directory = DataDirectory(self.datadir)
+        self._journal = Journal(self.datadir / "blocks.journal")
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="kernel")
+        try:
+            self.tip = await self._loop.run_in_executor(self._executor, self._open)
+        except BaseException:
+            self._executor.shutdown()
+            self._directory.release()
+            raise
+        log.info("chain opened", height=self.tip.height, tip=to_display(self.tip.hash))
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.release_waiters()
+        await self._loop.run_in_executor(self._executor, self._close)
+        self._executor.shutdown()
+        self._directory.release()
+        log.info("chain closed", height=self.tip.height)
+
+    async def run(self, function: Callable[[Kernel], T]) -> T:
+        """``function`` of the kernel, in its thread: what it reads belongs together."""
+        return await self._loop.run_in_executor(self._executor, lambda: function(self._kernel))
+
+    async def submit(self, raw_block: bytes) -> Verdict:
+        """Validate and store a serialised block.
+
+        Raises ``BlockDecodeError`` for bytes that are no block, ``KernelError`` when the node
+        itself failed. A cancelled call is finished in the background or never begun.
+        """
+        completed = complete_witness(raw_block)
+        return await self.run(lambda kernel: self._process(kernel, completed))
+
+    async def generate(self, script_pubkey: bytes, parent_hash: bytes | None = None) -> bytes:
+        """Mine a block on top of ``parent_hash`` (the tip when None) and return its hash.
+
+        Raises ``UnknownBlock``, ``BlockRefused`` (on an invalid parent, or when the chain's time
+        has run ahead of the clock) or ``KernelError``.
+        """
+        return await self.run(lambda kernel: self._mine(kernel, script_pubkey, parent_hash))
+
+    async def wait_for_new_tip(self, known: bytes) -> bool:
+        """Wait until the tip is another block than ``known``; False when the node is stopping."""
+        while self.tip.hash == known and not self._stopping:
+            await self._tip_changed.wait()
+        return not self._stopping
+
+    def release_waiters(self) -> None:
+        """Let everybody go who waits for a new tip: the node is stopping."""
+        self._stopping = True
+        self._tip_changed.set()
+
+    def _open(self) -> Entry:
+        self._kernel = Kernel(self.datadir)
+        replayed = 0
+        for replayed, raw_block in enumerate(self._journal.blocks(), start=1):
+            self._kernel.process(raw_block)
+            if replayed % _REPLAY_REPORT == 0:
+                log.info("replaying the journal", blocks=replayed)
+        if replayed:
+            # Closing writes everything down; only then may the journal go.
+            self._kernel.close()
+            self._journal.clear()
+            self._kernel = Kernel(self.datadir)
+            log.warning("the node was not stopped in order; blocks replayed", blocks=replayed)
+        return self._kernel.tip()
+
+    def _close(self) -> None:
+        self._kernel.close()
+        self._journal.clear()
+
+    def _process(self, kernel: Kernel, raw_block: bytes) -> Verdict:
+        verdict = kernel.process(raw_block)
+        if verdict.new and verdict.reject_reason is None:
+            self._journal.add(raw_block)
+        tip = kernel.tip()
+        # Before the result reaches the caller, who may ask for a template at once.
+        self._loop.call_soon_threadsafe(self._announce, tip)
+        log.debug(
+            "block processed",
+            hash=BlockHeader.unpack(raw_block[:HEADER_SIZE]).hash_hex,
+            new=verdict.new,
+            reject_reason=verdict.reject_reason,
+        )
+        return verdict
+
+    def _mine(self, kernel: Kernel, script_pubkey: bytes, parent_hash: bytes | None) -> bytes:
+        parent = kernel.tip() if parent_hash is None else kernel.entry(parent_hash)
+        if parent is None:
+            raise UnknownBlock("the parent block is not known")
+        raw_block = mine_block(kernel, parent, script_pubkey, int(time.time()))
+        verdict = self._process(kernel, raw_block)
+        if verdict.reject_reason is not None:
+            raise BlockRefused(verdict.reject_reason)
+        if not verdict.new:
+            raise KernelError("a block just mined was known before")
+        return BlockHeader.unpack(raw_block[:HEADER_SIZE]).hash
+
+    def _announce(self, tip: Entry) -> None:
+        if tip.hash == self.tip.hash:
+            return
+        self.tip = tip
+        log.info("new tip", height=tip.height, hash=to_display(tip.hash))
+        self._tip_changed.set()
+        self._tip_changed = asyncio.Event()
