@@ -1,0 +1,48 @@
+"""The best shares: of a session, of a user's week, of a user's life."""
+
+from __future__ import annotations
+
+from devnet.simulator.fleet import Fleet
+from devnet.simulator.journal import KINDS, Journal
+
+_SHARE_BEST_DIFF = KINDS.index("share_best_diff")
+
+
+class Bests:
+    """Bests so far, 0 where there is none.
+
+    ``session`` is indexed by machine, ``week`` by user. All start at nothing with the scenario,
+    so that every best can be found again among the shares.
+    """
+
+    def __init__(self, fleet: Fleet, journal: Journal) -> None:
+        self._fleet = fleet
+        self._journal = journal
+        self._week = ""
+        self.session = [0.0] * len(fleet.owner)
+        self.week = [0.0] * len(fleet.users)
+        self._alltime = [0.0] * len(fleet.users)
+
+    def begin_week(self, week: str) -> None:
+        """A new ISO week, as ``2026-W47``: everybody starts again."""
+        self._week = week
+        self.week = [0.0] * len(self._fleet.users)
+
+    def beat(self, machine: int, user: int, share_diff: float, share_hash: str) -> None:
+        """Writes an event for every scope whose best an accepted share breaks."""
+        if share_diff > self.session[machine]:
+            self._write(machine, share_diff, self.session[machine], "session", share_hash)
+            self.session[machine] = share_diff
+        if share_diff > self.week[user]:
+            self._write(machine, share_diff, self.week[user], "week", share_hash)
+            self.week[user] = share_diff
+        if share_diff > self._alltime[user]:
+            self._write(machine, share_diff, self._alltime[user], "alltime", share_hash)
+            self._alltime[user] = share_diff
+
+    def _write(self, machine: int, new: float, old: float, period: str, share_hash: str) -> None:
+        self._journal.write(
+            _SHARE_BEST_DIFF,
+            f'{self._fleet.identity[machine]},"new_best_diff":{new!r},"previous_best_diff":{old!r},'
+            f'"period":"{period}","week":"{self._week}","hash":"{share_hash}"',
+        )

@@ -1,0 +1,26 @@
+"""ISO weeks in UTC."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from devnet.simulator.scenario import SECOND
+
+WEEK: Final = 7 * 86_400
+"""Seconds."""
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def iso_week(stamp: int) -> tuple[str, int]:
+    """The ISO week of a timestamp in microseconds (``2026-W47``), and when it ends."""
+    moment = _EPOCH + timedelta(microseconds=stamp)
+    year, week, _ = moment.isocalendar()
+    return f"{year:04d}-W{week:02d}", week_start(stamp) + WEEK * SECOND
+
+
+def week_start(stamp: int) -> int:
+    """Monday 00:00 UTC of the week of a timestamp, both in microseconds."""
+    monday = 4 * 86_400 * SECOND  # 5 January 1970
+    return stamp - (stamp - monday) % (WEEK * SECOND)

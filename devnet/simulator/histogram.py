@@ -1,0 +1,33 @@
+"""Counts of a quantity in steps of equal width: percentiles in constant memory."""
+
+from __future__ import annotations
+
+
+class Histogram:
+    """Of integers from 0 on; what lies beyond ``step * size`` is counted in the last step."""
+
+    def __init__(self, *, step: int, size: int) -> None:
+        self._step = step
+        self._counts = [0] * size
+        self.count = 0
+        self.maximum = 0
+
+    def add(self, value: int) -> None:
+        """Counts one value."""
+        place = value // self._step
+        if place >= len(self._counts):
+            place = -1
+        self._counts[place] += 1
+        self.count += 1
+        if value > self.maximum:
+            self.maximum = value
+
+    def percentile(self, percent: float) -> int:
+        """The upper end of the step that holds this percentile; 0 where nothing was counted."""
+        wanted = self.count * percent / 100
+        seen = 0
+        for place, count in enumerate(self._counts):
+            seen += count
+            if count and seen >= wanted:
+                return min((place + 1) * self._step - 1, self.maximum)
+        return 0

@@ -1,0 +1,96 @@
+"""The way into the receiver's datagram socket for events that are datagrams already."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+import time
+from pathlib import Path
+from typing import Final
+
+from ingest.events import MAX_DATAGRAM
+
+_FULL: Final = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS})
+_GONE: Final = frozenset(
+    {errno.ECONNREFUSED, errno.ENOENT, errno.ENOTCONN, errno.ECONNRESET, errno.EPIPE}
+)
+_LOOK_AGAIN: Final = 0.001  # seconds; where no wake-up can tell that there is room
+
+
+class Outlet:
+    """A connected Unix datagram socket that never blocks; a context manager.
+
+    ``devnet.emitter`` is what an engine uses: it numbers, stamps and encodes event by event. The
+    simulator has done all of that in bulk, and has its own idea of what to do when the receiver
+    is slow.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self._path = os.fspath(path)
+        self._socket: socket.socket | None = None
+
+    def __enter__(self) -> Outlet:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._disconnect()
+
+    def connect(self) -> OSError | None:
+        """Connects; returns why not where nobody listens (yet, or any more).
+
+        Raises ``OSError`` for what waiting does not cure, such as a missing permission.
+        """
+        self._disconnect()
+        candidate = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        candidate.setblocking(False)
+        # macOS limits a datagram to a default of 2 KiB otherwise.
+        if candidate.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) < 2 * MAX_DATAGRAM:
+            candidate.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * MAX_DATAGRAM)
+        try:
+            candidate.connect(self._path)
+        except OSError as error:
+            candidate.close()
+            if error.errno not in _GONE:
+                raise
+            return error
+        self._socket = candidate
+        return None
+
+    def offer(self, datagram: bytes) -> str | None:
+        """Sends one datagram if that is possible at once; else the reason why it is not.
+
+        The reasons are those of ``devnet.emitter``: ``receiver_slow`` and ``receiver_absent``.
+        """
+        if self._socket is None and self.connect() is not None:
+            return "receiver_absent"
+        assert self._socket is not None  # noqa: S101 - connect returned None
+        try:
+            self._socket.send(datagram)
+        except OSError as error:
+            if error.errno in _FULL:
+                return "receiver_slow"
+            if error.errno in _GONE:
+                self._disconnect()
+                return "receiver_absent"
+            raise
+        return None
+
+    def wait(self, seconds: float) -> None:
+        """Returns when the receiver may have room again, at the latest after ``seconds``."""
+        if self._socket is None:
+            time.sleep(min(seconds, 0.05))
+            return
+        poller = select.poll()
+        poller.register(self._socket, select.POLLOUT)
+        before = time.monotonic()
+        poller.poll(seconds * 1000)
+        if time.monotonic() - before < _LOOK_AGAIN / 10:
+            # macOS calls a socket writable whose peer is full; do not spin there.
+            time.sleep(min(seconds, _LOOK_AGAIN / 10))
+
+    def _disconnect(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None

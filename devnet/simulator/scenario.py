@@ -1,0 +1,91 @@
+"""What is simulated: every number on which the events depend, and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import inf
+from typing import Final
+
+HASHES_PER_DIFFICULTY: Final = 2.0**32
+"""Hashes that a share of difficulty 1 takes on average."""
+
+SECOND: Final = 1_000_000
+"""Microseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One run. Two equal scenarios give byte-identical events (with one version of numpy).
+
+    Attributes:
+        seed: decides who the miners are, and with ``start`` what happens to them.
+        miners: machines, each with a connection of its own.
+        start: microseconds since the epoch.
+        span: seconds from the first event to the last; ``inf`` never ends.
+        shares_per_minute: what vardiff aims at for every machine.
+        rate: events per second. Time is then counted in events instead: event n is stamped
+            ``start + n / rate``, but events of the same share carry the same time. None lets
+            every event happen at its own, Poisson-distributed time.
+        hashrate_every: seconds between the hashrate updates of a worker; 0 sends none.
+        block_every: mean seconds between blocks that the fleet finds. It sets the network
+            difficulty.
+        network_every: mean seconds between blocks that others find.
+        rejects: fraction of the shares that are rejected.
+        diurnal: fraction by which hashrates swing over a day, highest at 03:00 UTC.
+        session: mean seconds that a connection lasts.
+        offline: mean seconds until a machine is back.
+        vardiff: mean seconds between changes of difficulty after the first.
+    """
+
+    miners: int
+    start: int
+    span: float
+    seed: int = 1
+    shares_per_minute: float = 18.0
+    rate: float | None = None
+    hashrate_every: float = 60.0
+    block_every: float = 3600.0
+    network_every: float = 600.0
+    rejects: float = 0.01
+    diurnal: float = 0.15
+    session: float = 86_400.0
+    offline: float = 120.0
+    vardiff: float = 43_200.0
+
+    def __post_init__(self) -> None:
+        """Raises ``ValueError`` that names the number that makes no sense."""
+        for name, low, high in (
+            ("miners", 1, 10_000_000),
+            ("start", 0, 2**62),
+            ("span", 0, inf),
+            ("seed", 0, 2**63 - 1),
+            ("shares_per_minute", 1e-9, 1e6),
+            ("hashrate_every", 0, inf),
+            ("block_every", 1e-3, 1e12),
+            ("network_every", 1e-3, 1e12),
+            ("rejects", 0, 1),
+            ("diurnal", 0, 1),
+            ("session", 1, 1e12),
+            ("offline", 1e-3, 1e12),
+            ("vardiff", 1, 1e12),
+        ):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise ValueError(f"{name} must lie between {low} and {high}, got {value}")
+        if self.rate is not None and not 0 < self.rate <= 1e7:
+            raise ValueError(f"rate must lie between 0 and 10000000, got {self.rate}")
+
+    @property
+    def instance(self) -> str:
+        """The engine instance: like a boot of an engine, new for every seed and start."""
+        return f"simulator-{self.seed}/{self.start}"
+
+    @property
+    def ramp(self) -> float:
+        """Seconds over which the fleet connects at the start: up to 200 machines a second."""
+        return min(60.0, self.miners / 200, self.span / 10)
+
+    @property
+    def availability(self) -> float:
+        """The fraction of time that a machine is connected."""
+        return self.session / (self.session + self.offline)

@@ -1,0 +1,106 @@
+"""What a run did, in numbers."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import Any
+
+from rich.table import Table
+
+from devnet.simulator.journal import KINDS
+from devnet.simulator.pacer import Pacer
+from devnet.simulator.scenario import SECOND, Scenario
+
+
+class Summary:
+    """Counts what was written or sent.
+
+    ``dropped`` counts by reason what the receiver did not take; ``waited`` is how many seconds
+    were spent waiting for it.
+    """
+
+    def __init__(self, scenario: Scenario) -> None:
+        self._scenario = scenario
+        self._began = time.monotonic()
+        self._counts = [0] * len(KINDS)
+        self._first = self._last = 0
+        self.bytes = 0
+        self.waited = 0.0
+        self.dropped: Counter[str] = Counter()
+
+    def add(self, kinds: bytes, first: int, last: int, size: int) -> None:
+        """Counts events of ``kinds`` that went out, stamped ``first`` to ``last``."""
+        if not kinds:
+            return
+        for kind in range(len(KINDS)):
+            self._counts[kind] += kinds.count(kind)
+        self._first = self._first or first
+        self._last = last
+        self.bytes += size
+
+    @property
+    def events(self) -> int:
+        """Events that went out."""
+        return sum(self._counts)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the beginning."""
+        return time.monotonic() - self._began
+
+    def report(self, pacer: Pacer | None = None) -> dict[str, Any]:
+        """Everything as JSON types. Durations in seconds unless the name says otherwise."""
+        elapsed = self.elapsed
+        report: dict[str, Any] = {
+            "instance": self._scenario.instance,
+            "seed": self._scenario.seed,
+            "miners": self._scenario.miners,
+            "shares_per_minute": self._scenario.shares_per_minute,
+            "start": self._scenario.start,
+            "simulated_seconds": (self._last - self._first) / SECOND,
+            "events": self.events,
+            "by_type": dict(zip(KINDS, self._counts, strict=True)),
+            "dropped": dict(self.dropped),
+            "bytes": self.bytes,
+            "elapsed_seconds": round(elapsed, 3),
+            "waited_seconds": round(self.waited, 3),
+            "events_per_second": round(self.events / elapsed, 1) if elapsed else 0.0,
+        }
+        if pacer is not None:
+            report["asked_events_per_second"] = self._scenario.rate
+            report["lateness_us"] = {
+                "p50": pacer.lateness.percentile(50),
+                "p99": pacer.lateness.percentile(99),
+                "max": pacer.lateness.maximum,
+            }
+            report["burst_events"] = {
+                "p50": pacer.bursts.percentile(50),
+                "p99": pacer.bursts.percentile(99),
+                "max": pacer.bursts.maximum,
+            }
+        return report
+
+
+def summary_table(report: dict[str, Any]) -> Table:
+    """A report of ``Summary`` for people."""
+    table = Table(title=f"{report['instance']}: {report['events']:,} events")
+    table.add_column("what")
+    table.add_column("count", justify="right")
+    table.add_column("per second", justify="right")
+    seconds = report["elapsed_seconds"] or 1.0
+    for kind, count in report["by_type"].items():
+        table.add_row(kind, f"{count:,}", f"{count / seconds:,.1f}")
+    table.add_section()
+    table.add_row("all", f"{report['events']:,}", f"{report['events_per_second']:,.1f}")
+    for reason, count in report["dropped"].items():
+        table.add_row(f"dropped: {reason}", f"{count:,}", f"{count / seconds:,.1f}")
+    if "lateness_us" in report:
+        late, burst = report["lateness_us"], report["burst_events"]
+        table.add_section()
+        table.add_row(
+            "late by", f"{late['p50'] / 1000:.2f} / {late['p99'] / 1000:.2f} / "
+            f"{late['max'] / 1000:.2f} ms", "p50 / p99 / max"
+        )  # fmt: skip
+        table.add_row("events in a burst", f"{burst['p50']} / {burst['p99']} / {burst['max']}", "")
+    return table
