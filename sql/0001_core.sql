@@ -122,6 +122,7 @@ create table stream_offsets (
     consumer   text not null,
     stream     text not null,
     last_id    text not null,
+    entries    bigint not null default 0,  -- read since the stream began
     updated_at timestamptz not null default now(),
     primary key (consumer, stream)
 );

@@ -1,0 +1,112 @@
+"""Engine instances and which of their events are stored."""
+
+import asyncpg
+import msgspec
+
+from ingest.batch import DeadLetter, Row
+from ingest.sequence import Arrival, Seen
+
+
+class Instance(msgspec.Struct):
+    """One engine boot: its number and what was seen of it."""
+
+    id: int
+    seen: Seen
+
+
+class Instances:
+    """Tells new events from resent ones, and remembers it in the database.
+
+    What :meth:`sift` changes counts only after :meth:`keep`; a failed batch
+    is forgotten with :meth:`drop`.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[str, Instance] = {}
+        self._trial: dict[str, tuple[Instance, int, int, str]] = {}
+
+    async def load(self, connection: asyncpg.Connection, items: list[Row | DeadLetter]) -> None:
+        """Makes sure that the instances of these items are known."""
+        sources: dict[str, str] = {}
+        for item in items:
+            if item.instance is not None and item.instance not in self._known:
+                source = item.source if isinstance(item, Row) else "hosted"
+                if item.instance not in sources or isinstance(item, Row):
+                    sources[item.instance] = source
+        for name, source in sources.items():
+            await connection.execute(
+                "insert into engine_instances (instance, source) values ($1, $2) "
+                "on conflict (instance) do nothing",
+                name,
+                source,
+            )
+            row = await connection.fetchrow(
+                "select id, seq_max, seq_missing from engine_instances where instance = $1", name
+            )
+            assert row is not None
+            missing = [(span.lower, span.upper) for span in row["seq_missing"]]
+            self._known[name] = Instance(row["id"], Seen(row["seq_max"], missing))
+
+    def sift(
+        self, items: list[Row | DeadLetter]
+    ) -> tuple[list[Row | DeadLetter], list[Row | DeadLetter]]:
+        """Parts new items from resent ones.
+
+        Returns:
+            (new, resent), each in the order that they came.
+        """
+        numbered = sorted(
+            (
+                (item.instance, item.seq, index)
+                for index, item in enumerate(items)
+                if item.instance is not None and item.seq is not None
+            )
+        )
+        resent: set[int] = set()
+        name, seen, events = None, None, 0
+        before = 0
+        for instance, seq, index in numbered:
+            if instance != name:
+                if name is not None and seen is not None:
+                    self._try(name, seen, events, len(resent) - before)
+                name, seen, events = instance, self._known[instance].seen.copy(), 0
+                before = len(resent)
+            assert seen is not None
+            if seen.add(seq) is Arrival.DUPLICATE:
+                resent.add(index)
+            else:
+                events += 1
+        if name is not None and seen is not None:
+            self._try(name, seen, events, len(resent) - before)
+        new = [item for index, item in enumerate(items) if index not in resent]
+        return new, [items[index] for index in sorted(resent)]
+
+    def _try(self, name: str, seen: Seen, events: int, duplicates: int) -> None:
+        self._trial[name] = Instance(self._known[name].id, seen), events, duplicates, name
+
+    async def save(self, connection: asyncpg.Connection) -> None:
+        """Writes what the batch changed, in its transaction."""
+        for instance, events, duplicates, _ in self._trial.values():
+            await connection.execute(
+                "update engine_instances set seq_max = $2, seq_missing = $3, "
+                "events = events + $4, duplicates = duplicates + $5, last_seen = now() "
+                "where id = $1",
+                instance.id,
+                instance.seen.highest,
+                [asyncpg.Range(start, end) for start, end in instance.seen.missing],
+                events,
+                duplicates,
+            )
+
+    def keep(self) -> None:
+        """The batch is committed."""
+        self._known.update((name, trial[0]) for name, trial in self._trial.items())
+        self._trial.clear()
+
+    def drop(self) -> None:
+        """The batch was rolled back."""
+        self._trial.clear()
+
+    def number(self, name: str | None) -> int | None:
+        """The database's number of a loaded instance."""
+        return None if name is None else self._known[name].id

@@ -1,0 +1,494 @@
+"""Commits batches: rows, offsets and sequence state in one transaction.
+
+Safe to repeat: offsets only move from the very value that the batch was read
+from, and events are recognised by instance and seq.
+"""
+
+import ipaddress
+from binascii import unhexlify
+from collections import Counter
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
+from typing import Any, Final
+
+import asyncpg
+import msgspec
+import structlog
+
+from ingest import metrics
+from ingest.batch import DeadLetter, Row, StreamEntry, parse, refuse
+from ingest.instances import Instances
+from ingest.miners import Miners, Worker
+from ingest.streams import START
+from ingest.updates import WORKER_COLUMNS, Updates
+from ingest.weekly import Weekly
+
+# Faults of the data: the batch is halved until the row that the database refuses
+# stands alone.
+REFUSALS: Final = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,
+    asyncpg.UntranslatableCharacterError,
+)
+LATE_AFTER: Final = timedelta(minutes=2)  # the hourly rollup runs two minutes past the hour
+RECENT_BLOCKS: Final = 10_000
+SHARE_COLUMNS: Final = (
+    "time", "share_diff", "difficulty", "seq", "user_id", "worker_id", "instance_id",
+    "is_valid", "is_block", "source", "nonce", "nonce2", "share_hash", "job_id",
+    "ip_address", "reject_reason",
+)  # fmt: skip
+EVENT_COLUMNS: Final = ("time", "seq", "instance_id", "event", "source", "payload")
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("ingest.store")
+
+
+class OffsetsMovedError(RuntimeError):
+    """Another writer committed under the same consumer name."""
+
+
+class Committed(msgspec.Struct):
+    """What one transaction did."""
+
+    offsets: dict[str, tuple[str, int]]
+    week_bests: list[tuple[date, str, float]]  # week, user, best difficulty
+
+
+@lru_cache(maxsize=65_536)
+def pack_inet(text: str) -> bytes:
+    """An IP address in PostgreSQL's binary form of inet (src/backend network.c)."""
+    address = ipaddress.ip_address(text)
+    family = 2 if address.version == 4 else 3
+    return bytes((family, address.max_prefixlen, 0, len(address.packed))) + address.packed
+
+
+async def prepare(connection: asyncpg.Connection) -> None:
+    """Sets the connection's codecs."""
+    # asyncpg's own inet codec parses the text of every share anew.
+    await connection.set_type_codec(
+        "inet", schema="pg_catalog", encoder=pack_inet, decoder=bytes, format="binary"
+    )
+
+
+class Store:
+    """A database that takes batches.
+
+    Args:
+        connection: made by the writer, prepared with :func:`prepare`.
+        consumer: name that offsets are kept under.
+        retention: shares and events older than this are refused.
+        plain: whether partitions are ours to make (plain PostgreSQL).
+    """
+
+    def __init__(
+        self,
+        connection: asyncpg.Connection,
+        consumer: str,
+        retention: timedelta,
+        *,
+        plain: bool,
+    ) -> None:
+        self._db = connection
+        self._consumer = consumer
+        self._retention = retention
+        self._plain = plain
+        self._days: set[date] = set()
+        self._miners = Miners()
+        self._instances = Instances()
+        self._blocks: dict[str, None] = {}
+        self._offsets: dict[str, str] = {}
+
+    async def open(self, streams: tuple[str, ...]) -> dict[str, tuple[str, int]]:
+        """Loads where to go on reading: last id and entries read, by stream."""
+        await self._db.executemany(
+            "insert into stream_offsets (consumer, stream, last_id) values ($1, $2, $3) "
+            "on conflict do nothing",
+            [(self._consumer, stream, START) for stream in streams],
+        )
+        rows = await self._db.fetch(
+            "select stream, last_id, entries from stream_offsets where consumer = $1",
+            self._consumer,
+        )
+        self._offsets = {row["stream"]: row["last_id"] for row in rows}
+        for row in await self._db.fetch(
+            "select block_hash from blocks order by found_at desc limit $1", RECENT_BLOCKS
+        ):
+            self._blocks[row["block_hash"]] = None
+        return {row["stream"]: (row["last_id"], row["entries"]) for row in rows}
+
+    async def rewind(self, stream: str) -> None:
+        """Starts a stream over, because Redis lost what the offset points to."""
+        await self._db.execute(
+            "update stream_offsets set last_id = $3, entries = 0 "
+            "where consumer = $1 and stream = $2",
+            self._consumer,
+            stream,
+            START,
+        )
+        self._offsets[stream] = START
+
+    async def commit(self, entries: list[StreamEntry]) -> list[Committed]:
+        """Commits entries; what the database refuses becomes a dead letter.
+
+        Raises:
+            OffsetsMovedError: another writer took over.
+            OSError, asyncpg.PostgresError, asyncpg.InterfaceError: the
+                database is away or fails; nothing of the batch is committed
+                unless it was halved, and then the offsets tell how far.
+        """
+        items = [parse(entry) for entry in entries]
+        try:
+            return [await self._commit(entries, items)]
+        except REFUSALS as error:
+            self._instances.drop()
+            # A partition may have been dropped under us: look again.
+            self._days.clear()
+            if len(entries) > 1:
+                half = len(entries) // 2
+                return await self.commit(entries[:half]) + await self.commit(entries[half:])
+            log.warning("the database refuses an event", error=str(error), stream=entries[0].stream)
+            letter = refuse(entries[0], "database", f"{type(error).__name__}: {error}")
+            return [await self._commit(entries, [letter])]
+        except BaseException:
+            self._instances.drop()
+            raise
+
+    async def _commit(self, entries: list[StreamEntry], items: list[Row | DeadLetter]) -> Committed:
+        await self._instances.load(self._db, items)
+        new, resent = self._instances.sift(items)
+        rows: list[Row] = []
+        letters: list[DeadLetter] = []
+        now = datetime.now(UTC)
+        for item in new:
+            if isinstance(item, DeadLetter):
+                letters.append(item)
+            elif item.time < now - self._retention:
+                letters.append(
+                    refuse(item.entry, "past_retention", f"{item.time.isoformat()} is too old")
+                )
+            else:
+                rows.append(item)
+        if self._plain:
+            await self._ensure_days(rows)
+        updates = Updates(rows, now)
+        users = await self._miners.users(self._db, updates.user_names())
+        workers = await self._miners.workers(self._db, updates.worker_names(), users)
+        offsets: dict[str, tuple[str, int]] = {}
+        counts = Counter(entry.stream for entry in entries)
+        for entry in entries:
+            offsets[entry.stream] = entry.id.decode(), counts[entry.stream]
+        async with self._db.transaction():
+            await self._move_offsets(offsets)
+            found = await self._insert_blocks(rows, users, workers)
+            weekly = await self._copy_shares(rows, users, workers)
+            await self._copy_events(rows)
+            await self._mark_block_shares(found, users)
+            await self._update_miners(updates, users, workers)
+            bests = await self._upsert_weekly(weekly, users)
+            await self._insert_network_blocks(rows)
+            await self._note_late_hours(rows, now)
+            await self._insert_letters(letters)
+            await self._instances.save(self._db)
+        self._instances.keep()
+        self._offsets.update((stream, last) for stream, (last, _) in offsets.items())
+        for row in found:
+            self._remember_block(row.data.hash.lower())
+        self._count(rows, letters, resent)
+        return Committed(offsets, bests)
+
+    def _count(
+        self,
+        rows: list[Row],
+        letters: list[DeadLetter],
+        resent: list[Row | DeadLetter],
+    ) -> None:
+        for event, count in Counter(row.event for row in rows).items():
+            metrics.COMMITTED.labels(event).inc(count)
+        for letter in letters:
+            if letter.stage == "writer":
+                metrics.DEAD_LETTERED.labels("writer", letter.reason).inc()
+        metrics.DUPLICATES.inc(len(resent))
+        times = [row.time for row in rows if row.event == "share_submitted"]
+        if times:
+            metrics.SHARE_LATENCY.observe(
+                max(0.0, (datetime.now(UTC) - min(times)).total_seconds())
+            )
+
+    def _remember_block(self, block_hash: str) -> None:
+        self._blocks[block_hash] = None
+        if len(self._blocks) > RECENT_BLOCKS:
+            del self._blocks[next(iter(self._blocks))]
+
+    async def _ensure_days(self, rows: list[Row]) -> None:
+        for day in sorted({row.time.date() for row in rows} - self._days):
+            await self._db.execute("select ensure_partitions($1, $1)", day)
+            self._days.add(day)
+
+    async def _move_offsets(self, offsets: dict[str, tuple[str, int]]) -> None:
+        moved = await self._db.fetch(
+            "update stream_offsets o set last_id = g.to_id, entries = o.entries + g.entries, "
+            "updated_at = now() "
+            "from unnest($2::text[], $3::text[], $4::text[], $5::bigint[]) "
+            "as g(stream, from_id, to_id, entries) "
+            "where o.consumer = $1 and o.stream = g.stream and o.last_id = g.from_id "
+            "returning o.stream",
+            self._consumer,
+            list(offsets),
+            [self._offsets[stream] for stream in offsets],
+            [last for last, _ in offsets.values()],
+            [count for _, count in offsets.values()],
+        )
+        if len(moved) != len(offsets):
+            raise OffsetsMovedError(
+                f"another writer commits as {self._consumer!r}: stop it, or set CONSUMER"
+            )
+
+    async def _insert_blocks(
+        self, rows: list[Row], users: dict[str, int], workers: dict[Worker, int]
+    ) -> list[Row]:
+        found = [row for row in rows if row.event == "block_found"]
+        if found:
+            # A winning share that is sent again fires again: the hash is the block.
+            await self._db.executemany(
+                "insert into blocks (block_height, block_hash, prev_hash, user_id, worker_id, "
+                "reward_sats, fees_sats, difficulty, network_difficulty, coinbase_sig, found_at, "
+                "source) values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12) "
+                "on conflict (block_hash) do nothing",
+                [
+                    (
+                        row.data.height,
+                        row.data.hash.lower(),
+                        row.data.prev_hash.lower() if row.data.prev_hash else None,
+                        users[row.data.user],
+                        workers[row.data.user, row.data.worker],
+                        row.data.reward_sats,
+                        row.data.fees_sats,
+                        row.data.difficulty,
+                        row.data.network_difficulty,
+                        row.data.coinbase_sig,
+                        row.time,
+                        row.source,
+                    )
+                    for row in found
+                ],
+            )
+        return found
+
+    async def _copy_shares(
+        self, rows: list[Row], users: dict[str, int], workers: dict[Worker, int]
+    ) -> Weekly:
+        solved = self._blocks | {
+            row.data.hash.lower(): None for row in rows if row.event == "block_found"
+        }
+        weekly = Weekly()
+        records: list[tuple[Any, ...]] = []
+        number = self._instances.number
+        for row in rows:
+            if row.event != "share_submitted":
+                continue
+            data = row.data
+            user_id = users[data.user]
+            worker_id = workers[data.user, data.worker]
+            share_hash = unhexlify(data.hash) if data.hash else None
+            records.append(
+                (
+                    row.time,
+                    data.share_diff,
+                    data.difficulty,
+                    row.seq,
+                    user_id,
+                    worker_id,
+                    number(row.instance),
+                    data.valid,
+                    data.hash is not None and data.hash.lower() in solved,
+                    row.source,
+                    unhexlify(data.nonce) if data.nonce else None,
+                    unhexlify(data.nonce2) if data.nonce2 else None,
+                    share_hash,
+                    data.job_id,
+                    data.ip,
+                    data.reject_reason,
+                )
+            )
+            if data.valid:
+                weekly.add(
+                    user_id, worker_id, row.time, data.difficulty, data.share_diff, share_hash
+                )
+        if records:
+            await self._db.copy_records_to_table("shares", records=records, columns=SHARE_COLUMNS)
+        return weekly
+
+    async def _copy_events(self, rows: list[Row]) -> None:
+        number = self._instances.number
+        records = [
+            (row.time, row.seq, number(row.instance), row.event, row.source, row.raw_data.decode())
+            for row in rows
+            if row.event != "share_submitted"
+        ]
+        if records:
+            await self._db.copy_records_to_table(
+                "mining_events", records=records, columns=EVENT_COLUMNS
+            )
+
+    async def _mark_block_shares(self, found: list[Row], users: dict[str, int]) -> None:
+        # The share may be in an earlier batch; its time is the block's, nearly.
+        for row in found:
+            await self._db.execute(
+                "update shares set is_block = true where user_id = $1 and share_hash = $2 "
+                "and time between $3 and $4 and not is_block",
+                users[row.data.user],
+                unhexlify(row.data.hash),
+                row.time - timedelta(hours=1),
+                row.time + timedelta(hours=1),
+            )
+
+    async def _update_miners(
+        self, updates: Updates, users: dict[str, int], workers: dict[Worker, int]
+    ) -> None:
+        last_seen = sorted((users[name], time) for name, time in updates.last_seen.items())
+        if last_seen:
+            await self._db.execute(
+                "update users u set last_seen = greatest(u.last_seen, g.seen) "
+                "from unnest($1::integer[], $2::timestamptz[]) as g(id, seen) where u.id = g.id",
+                [user for user, _ in last_seen],
+                [time for _, time in last_seen],
+            )
+        changed = sorted(
+            ((workers[name], change) for name, change in updates.workers.items()),
+            key=lambda item: item[0],
+        )
+        if changed:
+            columns = [[getattr(change, name) for _, change in changed] for name in WORKER_COLUMNS]
+            await self._db.execute(_UPDATE_WORKERS, [number for number, _ in changed], *columns)
+        totals = sorted((users[name], rates) for name, rates in updates.unnamed_rates.items())
+        if totals:
+            # worker '' is the user's total, and the name of a worker that has none:
+            # it never makes a worker.
+            await self._db.execute(
+                "update workers w set hashrate_1m = g.a, hashrate_5m = g.b, hashrate_1h = g.c, "
+                "hashrate_24h = g.d from unnest($1::integer[], $2::float8[], $3::float8[], "
+                "$4::float8[], $5::float8[]) as g(id, a, b, c, d) "
+                "where w.user_id = g.id and w.worker_name = ''",
+                [user for user, _ in totals],
+                *([rates[index] for _, rates in totals] for index in range(4)),
+            )
+
+    async def _upsert_weekly(
+        self, weekly: Weekly, users: dict[str, int]
+    ) -> list[tuple[date, str, float]]:
+        if not weekly.sums:
+            return []
+        items = sorted(weekly.sums.items())
+        written = await self._db.fetch(
+            _UPSERT_WEEKLY,
+            [user for (user, _), _ in items],
+            [week for (_, week), _ in items],
+            [sum_.best for _, sum_ in items],
+            [sum_.time for _, sum_ in items],
+            [sum_.worker_id for _, sum_ in items],
+            [sum_.share_hash for _, sum_ in items],
+            [sum_.shares for _, sum_ in items],
+            [sum_.work for _, sum_ in items],
+        )
+        names = {number: name for name, number in users.items()}
+        return [
+            (row["week_start"], names[row["user_id"]], row["best_difficulty"]) for row in written
+        ]
+
+    async def _insert_network_blocks(self, rows: list[Row]) -> None:
+        tips = [row for row in rows if row.event == "new_block_network"]
+        if tips:
+            await self._db.executemany(
+                "insert into network_blocks (hash, height, network_difficulty, prev_hash, "
+                "seen_at, source) values ($1, $2, $3, $4, $5, $6) on conflict (hash) do nothing",
+                [
+                    (
+                        row.data.hash.lower(),
+                        row.data.height,
+                        row.data.network_difficulty,
+                        row.data.prev_hash.lower() if row.data.prev_hash else None,
+                        row.time,
+                        row.source,
+                    )
+                    for row in tips
+                ],
+            )
+
+    async def _note_late_hours(self, rows: list[Row], now: datetime) -> None:
+        closed = (now - LATE_AFTER).replace(minute=0, second=0, microsecond=0)
+        late = Counter(
+            row.time.replace(minute=0, second=0, microsecond=0)
+            for row in rows
+            if row.event == "share_submitted" and row.time < closed
+        )
+        if late:
+            hours = sorted(late)
+            await self._db.execute(
+                "insert into late_share_hours as l (hour, shares) "
+                "select * from unnest($1::timestamptz[], $2::bigint[]) "
+                "on conflict (hour) do update set shares = l.shares + excluded.shares, "
+                "last_recorded_at = now()",
+                hours,
+                [late[hour] for hour in hours],
+            )
+
+    async def _insert_letters(self, letters: list[DeadLetter]) -> None:
+        if letters:
+            await self._db.executemany(
+                "insert into dead_letters (stage, reason, detail, raw, instance, seq) "
+                "values ($1, $2, $3, $4, $5, $6)",
+                [
+                    (item.stage, item.reason, item.detail, item.raw, item.instance, item.seq)
+                    for item in letters
+                ],
+            )
+
+
+_UPDATE_WORKERS: Final = """
+update workers w set
+    last_share = greatest(w.last_share, g.last_share),
+    user_agent = coalesce(g.user_agent, w.user_agent),
+    -- What an old event says of the present is old.
+    current_diff = case when g.at >= coalesce(w.last_share, '-infinity')
+        then coalesce(g.current_diff, w.current_diff) else w.current_diff end,
+    is_online = case when g.at >= coalesce(w.last_share, '-infinity')
+        then coalesce(g.is_online, w.is_online) else w.is_online end,
+    hashrate_1m = coalesce(g.hashrate_1m, w.hashrate_1m),
+    hashrate_5m = coalesce(g.hashrate_5m, w.hashrate_5m),
+    hashrate_1h = coalesce(g.hashrate_1h, w.hashrate_1h),
+    hashrate_24h = coalesce(g.hashrate_24h, w.hashrate_24h)
+from unnest(
+    $1::integer[], $2::timestamptz[], $3::timestamptz[], $4::float8[], $5::boolean[], $6::text[],
+    $7::float8[], $8::float8[], $9::float8[], $10::float8[]
+) as g(
+    id, at, last_share, current_diff, is_online, user_agent,
+    hashrate_1m, hashrate_5m, hashrate_1h, hashrate_24h
+)
+where w.id = g.id
+"""
+
+# A finalised week belongs to the batch side: late_share_hours tells it to compute
+# the week again.
+_UPSERT_WEEKLY: Final = """
+insert into weekly_best_diff as w (
+    user_id, week_start, best_difficulty, best_share_time, best_worker_id, best_share_hash,
+    total_shares, total_work
+)
+select * from unnest(
+    $1::integer[], $2::date[], $3::float8[], $4::timestamptz[], $5::integer[], $6::bytea[],
+    $7::bigint[], $8::float8[]
+)
+on conflict (user_id, week_start) do update set
+    total_shares = w.total_shares + excluded.total_shares,
+    total_work = w.total_work + excluded.total_work,
+    (best_difficulty, best_share_time, best_worker_id, best_share_hash) = (
+        select b.* from (values
+            (w.best_difficulty, w.best_share_time, w.best_worker_id, w.best_share_hash),
+            (excluded.best_difficulty, excluded.best_share_time, excluded.best_worker_id,
+             excluded.best_share_hash)
+        ) as b(difficulty, at, worker, hash)
+        order by b.difficulty desc, b.at limit 1
+    )
+where w.finalized_at is null
+returning w.user_id, w.week_start, w.best_difficulty
+"""

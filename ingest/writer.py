@@ -1,0 +1,227 @@
+"""The writer: Redis streams → database.
+
+Reads from the offsets that the database holds, so a writer that was killed goes
+on where its last transaction ended. Whatever fails outside a batch's data ends
+the connections, and the work begins anew from the stored offsets.
+"""
+
+import asyncio
+import time
+from datetime import timedelta
+from typing import Final
+
+import asyncpg
+import redis.asyncio as redis
+import structlog
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import RedisError
+
+from ingest import metrics
+from ingest.batch import StreamEntry
+from ingest.leaderboard import Leaderboard
+from ingest.names import STREAMS
+from ingest.settings import WriterSettings
+from ingest.store import OffsetsMovedError, Store, prepare
+from ingest.streams import START, Streams, id_key
+
+REPORT_SECONDS: Final = 60.0
+LAG_SECONDS: Final = 5.0
+DRAIN_SECONDS: Final = 6.0  # SIGTERM to exit takes at most ten
+COMMAND_SECONDS: Final = 60.0
+
+_AWAY: Final = (
+    RedisError,
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    OffsetsMovedError,
+)
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("ingest.writer")
+
+
+class NotMigratedError(RuntimeError):
+    """The database lacks the schema."""
+
+
+class Writer:
+    """Commits what is in Redis until told to stop.
+
+    Args:
+        settings: checked settings.
+
+    Raises:
+        OSError: the metrics port is in use.
+    """
+
+    def __init__(self, settings: WriterSettings) -> None:
+        self._settings = settings
+        self._stopping = asyncio.Event()
+        self._trouble = "starting"
+        self._committed = 0
+        self._debug = settings.log_level == "DEBUG"
+        self._metrics = metrics.MetricsServer(
+            settings.metrics_host, settings.writer_metrics_port, self._ready
+        )
+
+    def _ready(self) -> tuple[bool, str]:
+        return not self._trouble, self._trouble or "committing"
+
+    def stop(self) -> None:
+        """Asks for the end: what is in the streams is still committed."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Runs until :meth:`stop`; waits with growing pauses while a server is away."""
+        backoff = ExponentialBackoff(cap=5.0, base=0.1)
+        failures = 0
+        while True:
+            before = self._committed
+            try:
+                await self._session()
+            except (*_AWAY, NotMigratedError) as error:
+                if self._committed > before:
+                    failures = 0
+                failures += 1
+                pause = backoff.compute(failures)
+                self._trouble = f"{type(error).__name__}: {error}"
+                log.error(
+                    "cannot commit: events wait in Redis",
+                    error=self._trouble,
+                    retry_seconds=round(pause, 1),
+                )
+                if self._stopping.is_set():
+                    log.warning("stopped; what was not committed waits in Redis")
+                    break
+                try:
+                    await asyncio.wait_for(self._stopping.wait(), pause)
+                except TimeoutError:
+                    continue
+                break
+            else:
+                log.info("stopped")
+                break
+        self._metrics.close()
+
+    async def _session(self) -> None:
+        """One life of the connections."""
+        settings = self._settings
+        connection = await asyncpg.connect(
+            settings.database_url,
+            timeout=10,
+            command_timeout=COMMAND_SECONDS,
+            server_settings={"application_name": f"tbg writer {settings.consumer}"},
+        )
+        client = redis.Redis.from_url(settings.redis_url, socket_timeout=10, retry=None)
+        try:
+            await self._take_over(connection)
+            await prepare(connection)
+            plain = not await connection.fetchval(
+                "select exists (select from pg_extension where extname = 'timescaledb')"
+            )
+            store = Store(
+                connection,
+                settings.consumer,
+                timedelta(days=settings.retention_days),
+                plain=plain,
+            )
+            streams = Streams(client, settings.stream_keep)
+            leaderboard = Leaderboard(client, timedelta(days=settings.leaderboard_days))
+            offsets = await store.open(STREAMS)
+            offsets |= await self._check_offsets(store, streams, offsets)
+            streams.seek(
+                {stream: last_id for stream, (last_id, _) in offsets.items()},
+                {stream: entries for stream, (_, entries) in offsets.items()},
+            )
+            await leaderboard.reconcile(connection)
+            log.info("committing", consumer=settings.consumer, plain_postgresql=plain)
+            self._trouble = ""
+            await self._work(store, streams, leaderboard)
+        finally:
+            await client.aclose()
+            try:
+                await connection.close(timeout=2)
+            except (*_AWAY, asyncio.CancelledError):
+                connection.terminate()
+
+    async def _take_over(self, connection: asyncpg.Connection) -> None:
+        if not await connection.fetchval("select to_regclass('stream_offsets') is not null"):
+            raise NotMigratedError("the database has no schema yet: run `tbg migrate`")
+        waiting = False
+        while not await connection.fetchval(
+            "select pg_try_advisory_lock(hashtext('tbg writer ' || $1))", self._settings.consumer
+        ):
+            if not waiting:
+                log.warning("another writer is at work: waiting", consumer=self._settings.consumer)
+                self._trouble = "another writer is at work"
+                waiting = True
+            if self._stopping.is_set():
+                raise OffsetsMovedError("another writer is at work")
+            await asyncio.sleep(0.5)
+
+    async def _check_offsets(
+        self, store: Store, streams: Streams, offsets: dict[str, tuple[str, int]]
+    ) -> dict[str, tuple[str, int]]:
+        """Starts over the streams that Redis lost; what comes again is recognised."""
+        rewound = {}
+        for stream, (last_id, _) in (await streams.last_ids()).items():
+            if id_key(offsets[stream][0]) > id_key(last_id):
+                log.error(
+                    "redis lost a stream: reading it from its beginning",
+                    stream=stream,
+                    committed=offsets[stream][0],
+                    newest=last_id,
+                )
+                await store.rewind(stream)
+                rewound[stream] = START, 0
+        return rewound
+
+    async def _work(self, store: Store, streams: Streams, leaderboard: Leaderboard) -> None:
+        settings = self._settings
+        next_lag = next_report = 0.0
+        reported, since = self._committed, time.monotonic()
+        drain_until: float | None = None
+        while True:
+            if self._stopping.is_set() and drain_until is None:
+                drain_until = time.monotonic() + DRAIN_SECONDS
+            linger = 0.0 if drain_until else settings.flush_seconds
+            entries = await streams.read(settings.batch_size, linger)
+            now = time.monotonic()
+            if entries:
+                started = time.perf_counter()
+                for done in await store.commit(entries):
+                    await leaderboard.raise_bests(done.week_bests)
+                    await streams.trim(done.offsets)
+                metrics.COMMIT_SECONDS.observe(time.perf_counter() - started)
+                metrics.COMMIT_EVENTS.observe(len(entries))
+                self._committed += len(entries)
+                if self._debug:
+                    _log_entries(entries)
+            if drain_until and (not entries or now > drain_until):
+                return
+            if now >= next_lag:
+                next_lag = now + LAG_SECONDS
+                lag = await streams.lag()
+            if now >= next_report:
+                if next_report:
+                    log.info(
+                        "rate",
+                        events_per_second=round((self._committed - reported) / (now - since), 1),
+                        lag_entries=sum(entries for entries, _ in lag.values()),
+                        lag_seconds=round(max(seconds for _, seconds in lag.values()), 1),
+                    )
+                reported, since = self._committed, now
+                next_report = now + REPORT_SECONDS
+
+
+def _log_entries(entries: list[StreamEntry]) -> None:
+    for entry in entries:
+        fields = dict(zip(entry.fields[::2], entry.fields[1::2], strict=False))
+        log.debug(
+            "committed",
+            stream=entry.stream,
+            id=entry.id.decode(),
+            instance=fields.get(b"instance", b"").decode(errors="replace"),
+            seq=fields.get(b"seq", b"").decode(errors="replace"),
+        )
