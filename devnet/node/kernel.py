@@ -163,10 +163,11 @@ class Kernel:
         except pbk.ProcessBlockException as error:
             # An invalid block, of which block_checked told us; otherwise the node failed.
             if block_hash not in self._verdicts:
-                raise KernelError(f"processing block {to_display(block_hash)} failed") from error
+                reason = self._failure or str(error)
+                raise KernelError(f"block {to_display(block_hash)}: {reason}") from error
             new = True
         if self._failure is not None:
-            raise KernelError(f"the node cannot go on: {self._failure}")
+            raise KernelError(f"block {to_display(block_hash)}: {self._failure}")
         if block_hash not in self._verdicts:
             return Verdict(new, checked=False, reject_reason=None)
         if self._verdicts[block_hash]:

@@ -129,7 +129,10 @@ class Node:
     def _process(self, kernel: Kernel, raw_block: bytes) -> Verdict:
         verdict = kernel.process(raw_block)
         if verdict.new and verdict.reject_reason is None:
-            self._journal.add(raw_block)
+            try:
+                self._journal.add(raw_block)
+            except OSError as error:
+                raise KernelError(f"the journal cannot be written: {error}") from error
         tip = kernel.tip()
         # Before the result reaches the caller, who may ask for a template at once.
         self._loop.call_soon_threadsafe(self._announce, tip)

@@ -1,0 +1,40 @@
+"""A real node on a fresh chain, served on a free port, and a client for it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from devnet.node.auth import Auth
+from devnet.node.methods import Methods
+from devnet.node.node import Node
+from devnet.node.server import RPCHandler, serve
+from devnet.rpc import PasswordCredentials, RPCClient
+
+USER, PASSWORD = "miner", "correct horse"
+
+
+@asynccontextmanager
+async def running_node(datadir: Path) -> AsyncIterator[RPCClient]:
+    """The node on ``datadir`` until the block ends; ``stop`` is accepted and does nothing."""
+    async with Node(datadir) as node:
+        handler = RPCHandler(Methods(node, request_stop=lambda: None), Auth(USER, PASSWORD))
+        async with (
+            serve(handler, "127.0.0.1", 0) as port,
+            RPCClient(
+                f"http://127.0.0.1:{port}", PasswordCredentials(USER, PASSWORD), timeout=60
+            ) as client,
+        ):
+            try:
+                yield client
+            finally:
+                node.release_waiters()
+
+
+@pytest.fixture
+async def rpc(tmp_path: Path) -> AsyncIterator[RPCClient]:
+    async with running_node(tmp_path / "node") as client:
+        yield client
