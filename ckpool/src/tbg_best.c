@@ -1,0 +1,220 @@
+/*
+ * Part of The Bitcoin Game's ckpool fork.
+ * Copyright (C) 2026 The Bitcoin Game
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ *
+ * This program is free software: you can redistribute it and/or modify it
+ * under the terms of the GNU General Public License as published by the Free
+ * Software Foundation, either version 3 of the License, or (at your option)
+ * any later version. It comes without any warranty; see LICENSE for details.
+ */
+
+#include "tbg_best.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "tbg_siphash.h"
+
+/* How far a user is looked for from its place on. A table that is less than
+ * three quarters full practically never needs as many steps. */
+#define PROBES 128
+
+/* A week's best in one word, so that it changes in one step: four bits of tag
+ * (the week modulo 16), and the double. Bits of positive doubles order as the
+ * numbers do, and no share difficulty needs all of them: the hardest hash is
+ * below 2^224, the easiest above 2^-33. So the bits above those of 2^-33 fit in
+ * 60, exactly; 0 means none. */
+#define TAG_SHIFT 60
+#define VALUE_MASK (((uint64_t)1 << TAG_SHIFT) - 1)
+#define LOWEST ((uint64_t)(1023 - 33) << 52)
+
+/* All-time: the bits of the double; ckpool's word that there was none yet must
+ * differ from "not asked yet". No share has the difficulty 5e-324. */
+#define NONE_YET 1
+
+static uint64_t bits_of(double number)
+{
+	uint64_t bits;
+
+	memcpy(&bits, &number, sizeof(bits));
+	return bits;
+}
+
+static double number_of(uint64_t bits)
+{
+	double number;
+
+	if (bits <= NONE_YET)
+		return 0;
+	memcpy(&number, &bits, sizeof(number));
+	return number;
+}
+
+static bool is_positive_bits(uint64_t bits)
+{
+	return bits && bits >> 52 < 0x7ff;
+}
+
+static uint64_t tag_of(uint32_t week)
+{
+	return (uint64_t)(week & 15) << TAG_SHIFT;
+}
+
+static uint64_t value_of(uint64_t bits)
+{
+	if (bits <= LOWEST)
+		return 1;
+	return bits - LOWEST > VALUE_MASK ? VALUE_MASK : bits - LOWEST;
+}
+
+bool tbg_best_make(struct tbg_best *best, size_t users)
+{
+	size_t places = PROBES;
+
+	memset(best, 0, sizeof(*best));
+	while (places < users + users / 3)
+		places *= 2;
+	if (getrandom(best->key, sizeof(best->key), 0) != sizeof(best->key))
+		return false;
+	best->entries = calloc(places, sizeof(struct tbg_best_entry));
+	best->mask = places - 1;
+	return best->entries != NULL;
+}
+
+void tbg_best_free(struct tbg_best *best)
+{
+	free(best->entries);
+	best->entries = NULL;
+}
+
+/* The user's entry, made if need be; NULL when there is no place. */
+static struct tbg_best_entry *find(struct tbg_best *best, const char *user)
+{
+	uint64_t hash;
+	size_t i;
+
+	if (!user)
+		return NULL;
+	hash = tbg_siphash(best->key, user, strlen(user));
+	hash += !hash;	/* 0 is a free place */
+	for (i = 0; i < PROBES; i++) {
+		struct tbg_best_entry *entry = &best->entries[(hash + i) & best->mask];
+		uint64_t found = atomic_load_explicit(&entry->user, memory_order_relaxed);
+
+		/* Losing the race for a free place shows who won it. Relaxed:
+		 * an entry's words stand each on its own. */
+		if (!found &&
+		    atomic_compare_exchange_strong_explicit(&entry->user, &found, hash,
+							    memory_order_relaxed,
+							    memory_order_relaxed))
+			return entry;
+		if (found == hash)
+			return entry;
+	}
+	return NULL;
+}
+
+void tbg_best_known(struct tbg_best *best, const char *user, double alltime)
+{
+	struct tbg_best_entry *entry = find(best, user);
+	uint64_t unset = 0, bits = bits_of(alltime);
+
+	if (!entry)
+		return;
+	if (!is_positive_bits(bits))
+		bits = NONE_YET;
+	atomic_compare_exchange_strong_explicit(&entry->alltime, &unset, bits,
+						memory_order_relaxed, memory_order_relaxed);
+}
+
+static int64_t count_share(_Atomic uint64_t *word, uint64_t tag)
+{
+	uint64_t old = atomic_load_explicit(word, memory_order_relaxed), count;
+
+	do {
+		count = (old & ~VALUE_MASK) == tag ? (old & VALUE_MASK) + 1 : 1;
+	} while (!atomic_compare_exchange_weak_explicit(word, &old, tag | count,
+							memory_order_relaxed,
+							memory_order_relaxed));
+	return (int64_t)count;
+}
+
+static bool raise_week(_Atomic uint64_t *word, uint64_t tag, uint64_t bits, double *previous)
+{
+	uint64_t old = atomic_load_explicit(word, memory_order_relaxed), held;
+
+	do {
+		held = (old & ~VALUE_MASK) == tag ? old & VALUE_MASK : 0;
+		if (held >= value_of(bits))
+			return false;
+	} while (!atomic_compare_exchange_weak_explicit(word, &old, tag | value_of(bits),
+							memory_order_relaxed,
+							memory_order_relaxed));
+	*previous = held ? number_of(held + LOWEST) : 0;
+	return true;
+}
+
+static bool raise_word(_Atomic uint64_t *word, uint64_t bits, double *previous)
+{
+	uint64_t old = atomic_load_explicit(word, memory_order_relaxed);
+
+	do {
+		if (old >= bits)
+			return false;
+	} while (!atomic_compare_exchange_weak_explicit(word, &old, bits, memory_order_relaxed,
+							memory_order_relaxed));
+	*previous = number_of(old);
+	return true;
+}
+
+void tbg_best_share(struct tbg_best *best, const char *user, double difficulty, uint32_t week,
+		    struct tbg_best_result *result)
+{
+	struct tbg_best_entry *entry;
+	uint64_t bits = bits_of(difficulty);
+
+	memset(result, 0, sizeof(*result));
+	if (!is_positive_bits(bits))
+		return;
+	entry = find(best, user);
+	if (!entry) {
+		atomic_fetch_add_explicit(&best->untracked, 1, memory_order_relaxed);
+		return;
+	}
+	result->week_shares = count_share(&entry->week_shares, tag_of(week));
+	result->week = raise_week(&entry->week_best, tag_of(week), bits, &result->previous_week);
+	result->alltime = raise_word(&entry->alltime, bits, &result->previous_alltime);
+	/* Read first: the line stays shared while nothing changes. */
+	if (!atomic_load_explicit(&best->changed, memory_order_relaxed))
+		atomic_store_explicit(&best->changed, true, memory_order_relaxed);
+}
+
+bool tbg_session_best(struct tbg_session *session, double difficulty, double *previous)
+{
+	uint64_t bits = bits_of(difficulty);
+
+	return is_positive_bits(bits) && raise_word(&session->best, bits, previous);
+}
+
+static void sweep_word(_Atomic uint64_t *word, uint64_t tag)
+{
+	uint64_t old = atomic_load_explicit(word, memory_order_relaxed);
+
+	/* A share that comes in meanwhile changes the word to this week's, and
+	 * the exchange then fails, as it should. */
+	if (old && (old & ~VALUE_MASK) != tag)
+		atomic_compare_exchange_strong_explicit(word, &old, 0, memory_order_relaxed,
+							memory_order_relaxed);
+}
+
+void tbg_best_sweep(struct tbg_best *best, uint32_t week)
+{
+	size_t i;
+
+	for (i = 0; i <= best->mask; i++) {
+		sweep_word(&best->entries[i].week_best, tag_of(week));
+		sweep_word(&best->entries[i].week_shares, tag_of(week));
+	}
+}

@@ -1,0 +1,157 @@
+/*
+ * Part of The Bitcoin Game's ckpool fork.
+ * Copyright (C) 2026 The Bitcoin Game
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ *
+ * This program is free software: you can redistribute it and/or modify it
+ * under the terms of the GNU General Public License as published by the Free
+ * Software Foundation, either version 3 of the License, or (at your option)
+ * any later version. It comes without any warranty; see LICENSE for details.
+ */
+
+/* The eight mining events, as ckpool's threads hand them over. This header is
+ * the whole interface: the hooks that ckpool/rules weave into stratifier.c
+ * call nothing else.
+ *
+ * What holds for every call below tbg_events_start():
+ *  - It may be made from any thread, under any lock. It takes no lock, waits
+ *    for nothing, allocates nothing, makes no system call but reading the
+ *    clock, and raises no floating-point exception, whatever the numbers are
+ *    (ckpool traps FE_DIVBYZERO and FE_INVALID).
+ *  - It returns nothing, because there is nothing for a miner's thread to do:
+ *    an event that finds the ring full, or that the contract has no words for,
+ *    is lost and counted by reason, and leaves a gap in `seq`. Before
+ *    tbg_events_start() and after tbg_events_stop() calls do nothing.
+ *  - Texts are copied before it returns. NULL is allowed for each and means
+ *    "unknown", but an event without a user is refused. Texts may hold any
+ *    bytes; too long ones are cut.
+ *  - `workername` is the whole Stratum user name; the event carries what
+ *    follows its first '.' or '_'. */
+
+#ifndef TBG_EVENTS_H
+#define TBG_EVENTS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "tbg_session.h"
+
+/* printf-like, with a level of syslog.h: ckpool's logmsg(). Only the sender
+ * thread and tbg_events_start()/stop() call it. */
+typedef void (*tbg_log_fn)(int level, const char *format, ...);
+
+/* Reads the settings (see tbg_settings.h), makes the ring and starts the
+ * sender thread. Call once, before any thread that emits exists.
+ *
+ * `name` names the instance where no setting does; best difficulties are kept
+ * in `directory` (NULL: nowhere). On any failure it logs a line that says what
+ * was wrong, events stay off, and mining goes on. Returns whether events are
+ * on. Registers tbg_events_stop() to run when the process exits. */
+bool tbg_events_start(const char *name, const char *directory, tbg_log_fn log);
+
+/* Sends what still waits, for at most `timeout_ms`, counts the rest as lost,
+ * saves the best difficulties and ends the sender thread. Harmless when events
+ * are off or stopped already. */
+void tbg_events_stop(int timeout_ms);
+
+/* Every event since the start, by what became of it. Emitted is the sum of
+ * sent, waiting and all the lost ones. */
+struct tbg_counts {
+	uint64_t emitted;
+	uint64_t sent;		/* given to the socket once, resends not counted */
+	uint64_t resent;	/* given again after the receiver went away */
+	uint64_t lost_full;	/* the ring was full: the receiver is too slow or gone */
+	uint64_t lost_unsayable; /* did not fit the contract */
+	uint64_t lost_at_stop;	/* still waiting when the time to stop was up */
+};
+
+void tbg_events_counts(struct tbg_counts *counts);
+
+struct tbg_share {
+	const char *user, *workername;
+	double diff;		/* assigned */
+	double share_diff;	/* achieved; <= 0: the hash was never computed */
+	bool valid;
+	const char *reject_reason;	/* ignored where valid */
+	const char *job_id, *nonce, *nonce2, *ntime, *hash;
+	const char *ip, *user_agent;
+	int64_t client_id;
+	uint32_t version_bits;
+	double network_diff;	/* <= 0 or beyond 1e19: unknown */
+};
+
+/* One share, accepted or not; also counts it in the session. Where a text that
+ * must be hex is not, it is left out. */
+void tbg_share_submitted(struct tbg_session *session, const struct tbg_share *share);
+
+/* An accepted share, for the best difficulties: emits share_best_diff once for
+ * each scope that it broke, narrowest first. Call before
+ * tbg_share_submitted(). A full table of users leaves week and all-time bests
+ * of further users untracked, which is logged. */
+void tbg_share_accepted(struct tbg_session *session, const char *user, const char *workername,
+			double share_diff, const char *hash);
+
+struct tbg_block {
+	const char *user, *workername, *hash, *nonce, *coinbase_sig;
+	const char *prev_words;	/* previous block's hash as ckpool keeps it in
+				 * a workbase: its eight words in reverse order */
+	int64_t height;
+	int64_t reward;		/* the whole coinbase value, satoshis */
+	int64_t halving;	/* blocks between subsidy halvings; 0: unknown */
+	double share_diff, network_diff;
+};
+
+/* A block that the node accepted; a hash that was seen before is ignored. */
+void tbg_block_found(const struct tbg_block *block);
+
+struct tbg_connected {
+	const char *user, *workername, *ip, *user_agent, *protocol;
+	int64_t client_id;
+	double diff;		/* the difficulty it starts with */
+	double best_ever;	/* the user's all-time best in ckpool's records */
+};
+
+/* A miner authorised. The first one of a user since the start also makes
+ * `best_ever` the all-time best that the user's shares must break. */
+void tbg_miner_connected(const struct tbg_connected *connected);
+
+struct tbg_disconnected {
+	const char *user, *workername, *ip, *reason;
+	int64_t client_id;
+	int64_t since;		/* when it authorised, microseconds since the epoch */
+};
+
+/* A miner that had authorised is gone; the session says what it did. */
+void tbg_miner_disconnected(const struct tbg_session *session,
+			    const struct tbg_disconnected *disconnected);
+
+struct tbg_diff {
+	const char *user, *workername, *reason;
+	int64_t client_id;
+	double old_diff, new_diff;
+};
+
+/* A miner's assigned difficulty changed. */
+void tbg_diff_updated(const struct tbg_diff *diff);
+
+struct tbg_hashrate {
+	const char *user;
+	const char *workername;	/* NULL: the user's total */
+	double dsps_1m, dsps_5m, dsps_1h, dsps_24h; /* difficulty-1 shares per second */
+};
+
+/* Average hashrates, sent as H/s (2^32 hashes to a difficulty-1 share). A
+ * worker without a name of its own is left out: its event would look like the
+ * user's total. */
+void tbg_hashrate_update(const struct tbg_hashrate *hashrate);
+
+struct tbg_tip {
+	const char *hash, *prev_hash;
+	int64_t height;
+	double network_diff;
+};
+
+/* The network's tip moved. */
+void tbg_new_block_network(const struct tbg_tip *tip);
+
+#endif

@@ -1,0 +1,150 @@
+/*
+ * Part of The Bitcoin Game's ckpool fork.
+ * Copyright (C) 2026 The Bitcoin Game
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ *
+ * This program is free software: you can redistribute it and/or modify it
+ * under the terms of the GNU General Public License as published by the Free
+ * Software Foundation, either version 3 of the License, or (at your option)
+ * any later version. It comes without any warranty; see LICENSE for details.
+ */
+
+/* One event as the mining threads hand it over: scalars, and text copied into
+ * a fixed area. Packing is what a mining thread pays for; turning a record
+ * into JSON is the sender thread's work. */
+
+#ifndef TBG_RECORD_H
+#define TBG_RECORD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "tbg_events.h"
+
+/* The largest datagram of the event contract, bytes. */
+#define TBG_DATAGRAM_MAX 8192
+
+enum tbg_kind {
+	TBG_SHARE_SUBMITTED,
+	TBG_SHARE_BEST_DIFF,
+	TBG_BLOCK_FOUND,
+	TBG_MINER_CONNECTED,
+	TBG_MINER_DISCONNECTED,
+	TBG_DIFF_UPDATED,
+	TBG_HASHRATE_UPDATE,
+	TBG_NEW_BLOCK_NETWORK,
+	TBG_KINDS
+};
+
+/* The contract's names, by kind. */
+extern const char *const tbg_kind_names[TBG_KINDS];
+
+/* Every text that an event can carry, and the most bytes kept of it: no more
+ * than the contract's limit in characters. */
+enum tbg_text {
+	TBG_USER,
+	TBG_WORKER,
+	TBG_REASON,	/* also: period of a best, protocol of a connection */
+	TBG_JOB_ID,	/* also: coinbase signature of a block */
+	TBG_NONCE,
+	TBG_NONCE2,
+	TBG_IP,
+	TBG_NTIME,
+	TBG_HASH,
+	TBG_PREV_HASH,
+	TBG_USER_AGENT,
+	TBG_TEXTS
+};
+
+#define TBG_TEXT_AREA 768
+
+struct tbg_record {
+	uint64_t seq;		/* set by the sender; 0 = not yet */
+	uint64_t dropped;	/* events lost before this one, as its thread saw it */
+	int64_t timestamp;	/* microseconds since the epoch, UTC */
+	int64_t client_id;	/* negative = none */
+	int64_t height;
+	int64_t reward;		/* satoshis */
+	int64_t fees;		/* satoshis; negative = unknown */
+	int64_t week_shares;	/* accepted in that week; 0 = not said */
+	int64_t accepted;
+	int64_t rejected;
+	double number[4];	/* meaning by kind, below */
+	uint32_t week;		/* of tbg_week_of */
+	uint32_t version_bits;	/* 0 = none rolled */
+	uint8_t kind;
+	bool valid;
+	uint16_t used;		/* bytes of `area` in use */
+	uint16_t at[TBG_TEXTS];
+	uint16_t length[TBG_TEXTS];	/* TBG_NONE = null */
+	uint16_t cut;		/* bit per text: it was longer than kept */
+	char area[TBG_TEXT_AREA];
+};
+
+#define TBG_NONE UINT16_MAX
+
+/* Bytes kept of each text. The contract's limits are characters, which are
+ * never more than bytes. */
+enum {
+	TBG_CAP_USER = 90,
+	TBG_CAP_WORKER = 128,
+	TBG_CAP_REASON = 48,
+	TBG_CAP_JOB_ID = 64,
+	TBG_CAP_NONCE = 16,
+	TBG_CAP_NONCE2 = 64,
+	TBG_CAP_IP = 45,
+	TBG_CAP_NTIME = 16,
+	TBG_CAP_HASH = 64,
+	TBG_CAP_USER_AGENT = 200,
+};
+
+/* What number[] holds, by kind. */
+enum { SHARE_ASSIGNED, SHARE_ACHIEVED, SHARE_NETWORK };
+enum { BEST_NEW, BEST_PREVIOUS };
+enum { BLOCK_ACHIEVED, BLOCK_NETWORK };
+enum { CONNECTED_DIFF };
+enum { GONE_DURATION, GONE_BEST };
+enum { DIFF_OLD, DIFF_NEW };
+enum { RATE_1M, RATE_5M, RATE_1H, RATE_24H };
+enum { TIP_NETWORK };
+
+/* Empties a record for an event of that kind, now. */
+void tbg_record_begin(struct tbg_record *record, enum tbg_kind kind);
+
+/* What a best difficulty was broken in. */
+struct tbg_best_broken {
+	const char *user, *workername, *hash;
+	const char *period;	/* session, week or alltime */
+	uint32_t week;		/* of tbg_week_of() */
+	double new_best, previous_best;
+	int64_t week_shares;	/* accepted this week, this one too; 0 = not said */
+};
+
+/* Pack one event each into a record that was begun for its kind. Longer texts
+ * than the contract allows are cut; a hex text is left out instead, since half
+ * a hash is no hash. */
+void tbg_record_share(struct tbg_record *record, const struct tbg_share *share);
+void tbg_record_best(struct tbg_record *record, const struct tbg_best_broken *broken);
+void tbg_record_block(struct tbg_record *record, const struct tbg_block *block);
+void tbg_record_connected(struct tbg_record *record, const struct tbg_connected *connected);
+void tbg_record_disconnected(struct tbg_record *record, const struct tbg_session *session,
+			     const struct tbg_disconnected *disconnected);
+void tbg_record_diff(struct tbg_record *record, const struct tbg_diff *diff);
+void tbg_record_hashrate(struct tbg_record *record, const struct tbg_hashrate *hashrate);
+void tbg_record_tip(struct tbg_record *record, const struct tbg_tip *tip);
+
+/* The worker part of a Stratum user name: what follows the first '.' or '_',
+ * where ckpool's generate_user() splits it; '' where there is none. */
+const char *tbg_worker_of(const char *workername);
+
+/* Writes the record as one JSON object into `buffer` (tbg_write.c). The sender
+ * thread's work: it must run with floating-point traps off.
+ *
+ * Returns its length, or 0 when the event cannot be said within the contract:
+ * a required number that is not finite or not above zero, no user, no hash of
+ * a block. */
+size_t tbg_record_write(const struct tbg_record *record, const char *source,
+			const char *instance, char *buffer, size_t size);
+
+#endif

@@ -1,0 +1,94 @@
+/*
+ * Part of The Bitcoin Game's ckpool fork.
+ * Copyright (C) 2026 The Bitcoin Game
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ *
+ * This program is free software: you can redistribute it and/or modify it
+ * under the terms of the GNU General Public License as published by the Free
+ * Software Foundation, either version 3 of the License, or (at your option)
+ * any later version. It comes without any warranty; see LICENSE for details.
+ */
+
+#include "tbg_ring.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+bool tbg_ring_make(struct tbg_ring *ring, size_t size)
+{
+	size_t cells = 2, i;
+
+	while (cells < size)
+		cells *= 2;
+	ring->cells = aligned_alloc(_Alignof(struct tbg_cell), cells * sizeof(struct tbg_cell));
+	if (!ring->cells)
+		return false;
+	memset(ring->cells, 0, cells * sizeof(struct tbg_cell));
+	for (i = 0; i < cells; i++)
+		atomic_init(&ring->cells[i].turn, i);
+	ring->mask = cells - 1;
+	atomic_init(&ring->head, 0);
+	atomic_init(&ring->tail, 0);
+	return true;
+}
+
+void tbg_ring_free(struct tbg_ring *ring)
+{
+	free(ring->cells);
+	ring->cells = NULL;
+}
+
+struct tbg_cell *tbg_ring_take(struct tbg_ring *ring)
+{
+	/* Relaxed is enough for `head`: it only hands out positions. What makes
+	 * the cell ours to write is its turn, read with acquire against the
+	 * consumer's release in tbg_ring_give_back(), so that the consumer's
+	 * reads of the old record come before our writes of the new one. */
+	uint64_t position = atomic_load_explicit(&ring->head, memory_order_relaxed);
+
+	for (;;) {
+		struct tbg_cell *cell = &ring->cells[position & ring->mask];
+		uint64_t turn = atomic_load_explicit(&cell->turn, memory_order_acquire);
+
+		if (turn == position) {
+			if (atomic_compare_exchange_weak_explicit(&ring->head, &position,
+								  position + 1,
+								  memory_order_relaxed,
+								  memory_order_relaxed))
+				return cell;
+		} else if ((int64_t)(turn - position) < 0) {
+			return NULL;	/* still the record of a whole round ago */
+		} else {
+			position = atomic_load_explicit(&ring->head, memory_order_relaxed);
+		}
+	}
+}
+
+void tbg_ring_commit(struct tbg_cell *cell)
+{
+	/* Only the producer that holds the cell changes its turn now, so a plain
+	 * read of it will do. Release: the record before the turn. */
+	uint64_t position = atomic_load_explicit(&cell->turn, memory_order_relaxed);
+
+	atomic_store_explicit(&cell->turn, position + 1, memory_order_release);
+}
+
+struct tbg_record *tbg_ring_at(struct tbg_ring *ring, uint64_t position)
+{
+	struct tbg_cell *cell = &ring->cells[position & ring->mask];
+
+	/* Acquire pairs with the release in tbg_ring_commit(). */
+	if (atomic_load_explicit(&cell->turn, memory_order_acquire) != position + 1)
+		return NULL;
+	return &cell->record;
+}
+
+void tbg_ring_give_back(struct tbg_ring *ring, uint64_t position)
+{
+	uint64_t tail = atomic_load_explicit(&ring->tail, memory_order_relaxed);
+
+	for (; tail < position; tail++)
+		atomic_store_explicit(&ring->cells[tail & ring->mask].turn, tail + ring->mask + 1,
+				      memory_order_release);
+	atomic_store_explicit(&ring->tail, tail, memory_order_relaxed);
+}

@@ -1,0 +1,74 @@
+/*
+ * Part of The Bitcoin Game's ckpool fork.
+ * Copyright (C) 2026 The Bitcoin Game
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ *
+ * This program is free software: you can redistribute it and/or modify it
+ * under the terms of the GNU General Public License as published by the Free
+ * Software Foundation, either version 3 of the License, or (at your option)
+ * any later version. It comes without any warranty; see LICENSE for details.
+ */
+
+/* The one thread that owns the socket. It takes records from the ring in order,
+ * gives each its `seq`, and sends it as one datagram.
+ *
+ * Slow receiver: the kernel holds few datagrams (net.unix.max_dgram_qlen, 10 by
+ * default), so the thread waits for room, and the ring fills meanwhile.
+ *
+ * Receiver gone: it connects again until somebody listens. What the old
+ * receiver had not read is gone with it and nobody says how much that was. But
+ * it is at most what fits the send buffer, so the thread keeps that many
+ * records in the ring and sends them again: a resent event carries the same
+ * `seq`, by which the other side knows it. */
+
+#ifndef TBG_SENDER_H
+#define TBG_SENDER_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "tbg_best.h"
+#include "tbg_ring.h"
+#include "tbg_settings.h"
+
+/* Records kept until they certainly arrived. The send buffer is pinned at
+ * 212,992 bytes (as the kernel counts), and a datagram costs at least 768 of
+ * them (a 256-byte sk_buff and the smallest block of data): at most 277 can be
+ * on their way. */
+#define TBG_KEPT 512
+
+struct tbg_sender {
+	struct tbg_ring *ring;
+	struct tbg_best *best;
+	const struct tbg_settings *settings;
+	tbg_log_fn log;
+	_Atomic uint64_t *lost_full;
+
+	pthread_t thread;
+	_Atomic bool stopping;
+	_Atomic int64_t stop_by;	/* monotonic milliseconds */
+
+	_Atomic uint64_t sent, resent, lost_unsayable, lost_at_stop;
+
+	/* The thread's own. */
+	int fd;
+	uint64_t next;		/* position to send */
+	uint64_t furthest;	/* first position never sent */
+	uint64_t dropped;	/* losses that `seq` already counts */
+	uint64_t idle_at;	/* all before it had been read, if the receiver still lives */
+	bool told_gone;
+	int64_t next_chores, next_save;
+	uint64_t told_lost, told_untracked;
+	char buffer[TBG_DATAGRAM_MAX + 1];
+};
+
+/* Starts the thread, with all signals blocked and floating-point traps off.
+ * False, with errno set, when there can be no thread. */
+bool tbg_sender_start(struct tbg_sender *sender);
+
+/* Has it send what waits, for at most `timeout_ms`, and waits for its end. */
+void tbg_sender_stop(struct tbg_sender *sender, int timeout_ms);
+
+#endif

@@ -1,0 +1,51 @@
+/*
+ * Part of The Bitcoin Game's ckpool fork.
+ * Copyright (C) 2026 The Bitcoin Game
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ *
+ * This program is free software: you can redistribute it and/or modify it
+ * under the terms of the GNU General Public License as published by the Free
+ * Software Foundation, either version 3 of the License, or (at your option)
+ * any later version. It comes without any warranty; see LICENSE for details.
+ */
+
+/* What can be set, from the environment:
+ *
+ *   TBG_EVENTS_SOCKET    the receiver's Unix datagram socket
+ *                        (/tmp/ckpool/events.sock; empty: events off)
+ *   TBG_EVENTS_SOURCE    `source` of every event, 1 to 16 bytes (hosted)
+ *   TBG_EVENTS_INSTANCE  the engine's name in `instance` (ckpool's own -n name)
+ *   TBG_EVENTS_EMIT      which events, separated by commas (all)
+ *   TBG_EVENTS_RING      how many events may wait, 1024 to 1048576 (16384);
+ *                        each takes a KiB
+ *   TBG_EVENTS_STATE     where best difficulties are kept
+ *                        (<log directory>/tbg_best.state; empty: nowhere)
+ */
+
+#ifndef TBG_SETTINGS_H
+#define TBG_SETTINGS_H
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/un.h>
+
+#include "tbg_events.h"
+
+struct tbg_settings {
+	struct sockaddr_un socket;
+	char source[17];
+	char instance[128];	/* name and boot time */
+	char state[PATH_MAX];	/* "" = nowhere */
+	uint32_t kinds;		/* a bit per enum tbg_kind */
+	size_t ring;
+};
+
+/* Reads them. A value that makes no sense is named in a log line and its
+ * default taken; without a usable socket path, which has no default to fall
+ * back to, a line says so and it returns false. */
+bool tbg_settings_read(struct tbg_settings *settings, const char *name, const char *directory,
+		       tbg_log_fn log);
+
+#endif

@@ -1,0 +1,191 @@
+/*
+ * Part of The Bitcoin Game's ckpool fork.
+ * Copyright (C) 2026 The Bitcoin Game
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ *
+ * This program is free software: you can redistribute it and/or modify it
+ * under the terms of the GNU General Public License as published by the Free
+ * Software Foundation, either version 3 of the License, or (at your option)
+ * any later version. It comes without any warranty; see LICENSE for details.
+ */
+
+/* Saving and loading of the best difficulties (declared in tbg_best.h). The
+ * file is this machine's own cache, in its byte order; without it, all-time
+ * bests come from ckpool's records and the week starts anew. */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "tbg_best.h"
+#include "tbg_siphash.h"
+
+#define MAGIC 0x3174736562676274u	/* "tbgbest1" */
+
+struct header {
+	uint64_t magic;
+	uint64_t key[2];
+	uint64_t week;
+	uint64_t count;
+	uint64_t check;		/* tbg_siphash of the rows, by the key */
+};
+
+struct row {
+	uint64_t user, alltime, week_best, week_shares;
+};
+
+static bool write_all(int fd, const void *data, size_t length)
+{
+	const char *at = data;
+
+	while (length) {
+		ssize_t written = write(fd, at, length);
+
+		if (written < 0 && errno == EINTR)
+			continue;
+		if (written <= 0)
+			return false;
+		at += written;
+		length -= (size_t)written;
+	}
+	return true;
+}
+
+static bool read_all(int fd, void *data, size_t length)
+{
+	char *at = data;
+
+	while (length) {
+		ssize_t got = read(fd, at, length);
+
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got <= 0) {
+			if (!got)
+				errno = EBADMSG;
+			return false;
+		}
+		at += got;
+		length -= (size_t)got;
+	}
+	return true;
+}
+
+static size_t collect(struct tbg_best *best, struct row *rows)
+{
+	size_t i, count = 0;
+
+	for (i = 0; i <= best->mask; i++) {
+		struct tbg_best_entry *entry = &best->entries[i];
+
+		if (!entry->user)
+			continue;
+		rows[count].user = entry->user;
+		rows[count].alltime = entry->alltime;
+		rows[count].week_best = entry->week_best;
+		rows[count].week_shares = entry->week_shares;
+		count++;
+	}
+	return count;
+}
+
+bool tbg_best_save(struct tbg_best *best, const char *path, uint32_t week)
+{
+	struct header header = { .magic = MAGIC, .week = week };
+	char beside[PATH_MAX];
+	struct row *rows;
+	bool saved;
+	int fd, error;
+
+	if (snprintf(beside, sizeof(beside), "%s.new", path) >= (int)sizeof(beside)) {
+		errno = ENAMETOOLONG;
+		return false;
+	}
+	tbg_best_sweep(best, week);
+	rows = calloc(best->mask + 1, sizeof(struct row));
+	if (!rows)
+		return false;
+	/* First, so that what changes from here on is saved the next time. */
+	best->changed = false;
+	header.count = collect(best, rows);
+	memcpy(header.key, best->key, sizeof(header.key));
+	header.check = tbg_siphash(header.key, rows, header.count * sizeof(struct row));
+	fd = open(beside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	saved = fd >= 0 && write_all(fd, &header, sizeof(header)) &&
+		write_all(fd, rows, header.count * sizeof(struct row)) && !fsync(fd);
+	error = errno;
+	free(rows);
+	if (fd >= 0 && close(fd) && saved) {
+		error = errno;
+		saved = false;
+	}
+	if (saved && rename(beside, path)) {
+		error = errno;
+		saved = false;
+	}
+	if (!saved)
+		best->changed = true;
+	errno = error;
+	return saved;
+}
+
+/* A row goes to the first free place from its own on, as in find(). */
+static void place(struct tbg_best *best, const struct row *row, bool same_week)
+{
+	size_t i;
+
+	for (i = 0; i <= best->mask; i++) {
+		struct tbg_best_entry *entry = &best->entries[(row->user + i) & best->mask];
+
+		if (entry->user)
+			continue;
+		entry->user = row->user;
+		entry->alltime = row->alltime;
+		if (same_week) {
+			entry->week_best = row->week_best;
+			entry->week_shares = row->week_shares;
+		}
+		return;
+	}
+}
+
+bool tbg_best_load(struct tbg_best *best, const char *path, uint32_t week)
+{
+	struct header header;
+	struct row *rows = NULL;
+	struct stat stat;
+	bool loaded = false;
+	uint64_t i;
+	int fd, error;
+
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	if (fstat(fd, &stat) || !read_all(fd, &header, sizeof(header)))
+		goto out;
+	errno = EBADMSG;
+	if (header.magic != MAGIC || header.count > best->mask ||
+	    (uint64_t)stat.st_size != sizeof(header) + header.count * sizeof(struct row))
+		goto out;
+	rows = calloc(header.count + 1, sizeof(struct row));
+	if (!rows || !read_all(fd, rows, header.count * sizeof(struct row)))
+		goto out;
+	errno = EBADMSG;
+	if (tbg_siphash(header.key, rows, header.count * sizeof(struct row)) != header.check)
+		goto out;
+	memcpy(best->key, header.key, sizeof(header.key));
+	for (i = 0; i < header.count; i++)
+		place(best, &rows[i], header.week == week);
+	loaded = true;
+out:
+	error = errno;
+	free(rows);
+	close(fd);
+	errno = error;
+	return loaded;
+}

@@ -1,0 +1,54 @@
+/*
+ * Part of The Bitcoin Game's ckpool fork.
+ * Copyright (C) 2026 The Bitcoin Game
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ *
+ * This program is free software: you can redistribute it and/or modify it
+ * under the terms of the GNU General Public License as published by the Free
+ * Software Foundation, either version 3 of the License, or (at your option)
+ * any later version. It comes without any warranty; see LICENSE for details.
+ */
+
+/* Tests that speak TAP (testanything.org): a line per check, a plan at the
+ * end, exit status 1 when one failed. */
+
+#ifndef CHECK_H
+#define CHECK_H
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+static int checks, failures;
+
+__attribute__((format(printf, 2, 3), unused))
+static int check(int holds, const char *sentence, ...)
+{
+	va_list list;
+
+	va_start(list, sentence);
+	printf("%sok %d - ", holds ? "" : "not ", ++checks);
+	vprintf(sentence, list);
+	printf("\n");
+	va_end(list);
+	failures += !holds;
+	return holds;
+}
+
+__attribute__((unused))
+static int check_text(const char *got, const char *wanted, const char *sentence)
+{
+	int holds = check(!strcmp(got, wanted), "%s", sentence);
+
+	if (!holds)
+		printf("#    got %s\n# wanted %s\n", got, wanted);
+	return holds;
+}
+
+static int finish(void)
+{
+	printf("1..%d\n# %d passed, %d failed\n", checks, checks - failures, failures);
+	return failures != 0;
+}
+
+#endif

@@ -1,0 +1,65 @@
+/*
+ * Part of The Bitcoin Game's ckpool fork.
+ * Copyright (C) 2026 The Bitcoin Game
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ *
+ * This program is free software: you can redistribute it and/or modify it
+ * under the terms of the GNU General Public License as published by the Free
+ * Software Foundation, either version 3 of the License, or (at your option)
+ * any later version. It comes without any warranty; see LICENSE for details.
+ */
+
+/* The other end of the socket, for tests: a Unix datagram socket at a path. */
+
+#ifndef RECEIVER_H
+#define RECEIVER_H
+
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "tbg_record.h"
+
+/* Binds it, in place of what was there. Exits when it cannot: no test could go
+ * on. */
+static int receiver_open(const char *path)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	struct timeval wait = { 0, 20000 };
+	int fd = socket(AF_UNIX, SOCK_DGRAM, 0);
+
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
+	unlink(path);
+	if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) ||
+	    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof(wait))) {
+		perror(path);
+		exit(2);
+	}
+	return fd;
+}
+
+/* Receives one datagram as text; false when none came within 20 ms. */
+static bool receiver_next(int fd, char text[TBG_DATAGRAM_MAX + 1])
+{
+	ssize_t length = recv(fd, text, TBG_DATAGRAM_MAX, 0);
+
+	if (length < 0)
+		return false;
+	text[length] = '\0';
+	return true;
+}
+
+/* The whole number after `key` in the text, or -1. */
+static long long number_after(const char *text, const char *key)
+{
+	const char *at = strstr(text, key);
+
+	return at ? atoll(at + strlen(key)) : -1;
+}
+
+#endif

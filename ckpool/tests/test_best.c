@@ -1,0 +1,198 @@
+/*
+ * Part of The Bitcoin Game's ckpool fork.
+ * Copyright (C) 2026 The Bitcoin Game
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ *
+ * This program is free software: you can redistribute it and/or modify it
+ * under the terms of the GNU General Public License as published by the Free
+ * Software Foundation, either version 3 of the License, or (at your option)
+ * any later version. It comes without any warranty; see LICENSE for details.
+ */
+
+/* Best difficulties, weeks, and what survives a restart. */
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "check.h"
+#include "tbg_best.h"
+#include "tbg_week.h"
+
+static struct tbg_best best;
+
+static struct tbg_best_result share(const char *user, double difficulty, uint32_t week)
+{
+	struct tbg_best_result result;
+
+	tbg_best_share(&best, user, difficulty, week, &result);
+	return result;
+}
+
+static void weeks(void)
+{
+	char ours[9], libc[16];
+	long wrong = 0, day;
+	time_t at;
+
+	for (day = 0; day < 60000; day++) {
+		at = day * 86400 + day % 86400;
+		tbg_week_text(tbg_week_of(at), ours);
+		strftime(libc, sizeof(libc), "%G-W%V", gmtime(&at));
+		wrong += strcmp(ours, libc) != 0;
+	}
+	check(wrong == 0, "60,000 days lie in the ISO week that the C library says");
+	check(tbg_week_of(1763942399) + 1 == tbg_week_of(1763942400),
+	      "a week ends on Sunday at midnight UTC");
+}
+
+static void records(void)
+{
+	struct tbg_best_result result;
+
+	tbg_best_make(&best, 1000);
+	tbg_best_known(&best, "anna", 5000);
+	result = share("anna", 100, 2900);
+	check(result.week && result.previous_week == 0 && !result.alltime,
+	      "a first share breaks the week, not the all-time best known before");
+	check(result.week_shares == 1, "and is the week's first");
+	result = share("anna", 99.5, 2900);
+	check(!result.week && !result.alltime && result.week_shares == 2, "a lower one breaks nothing");
+	result = share("anna", 100, 2900);
+	check(!result.week, "nor does an equal one");
+	result = share("anna", 5000.000000000001, 2900);
+	check(result.week && result.previous_week == 100 && result.alltime &&
+	      result.previous_alltime == 5000, "a higher one breaks both, and says what it broke");
+	tbg_best_known(&best, "anna", 1e9);
+	check(share("anna", 6000, 2900).alltime, "only the first word about a user counts");
+	result = share("anna", 3, 2901);
+	check(result.week && result.previous_week == 0 && result.week_shares == 1 && !result.alltime,
+	      "a new week begins by itself");
+	check(share("boris", 1, 2901).alltime, "another user has bests of their own");
+	result = share("anna", 0x1.fffffffffffffp-30, 2902);
+	result = share("anna", 0x1.fffffffffffffp200, 2902);
+	check(result.previous_week == 0x1.fffffffffffffp-30, "weekly bests keep every bit");
+	result = share("anna", 0x1.fffffffffffffp201, 2902);
+	check(result.previous_week == 0x1.fffffffffffffp200, "also the largest");
+	tbg_best_sweep(&best, 2905);
+	result = share("anna", 1, 2918);
+	check(result.week && result.previous_week == 0 && result.week_shares == 1,
+	      "after 16 weeks away the tag of an old week is not taken for this one's");
+	result = share("anna", 0, 2918);
+	check(!result.week && result.week_shares == 0, "a share of difficulty 0 counts nowhere");
+	result = share(NULL, 5, 2918);
+	check(!result.week && best.untracked == 1, "no user, no best");
+	tbg_best_free(&best);
+}
+
+static void full_table(void)
+{
+	char name[16];
+	int i;
+
+	tbg_best_make(&best, 10);
+	for (i = 0; i < 2000; i++) {
+		snprintf(name, sizeof(name), "user%d", i);
+		share(name, 1, 2900);
+	}
+	check(best.untracked == 2000 - (best.mask + 1), "a full table counts whom it cannot track");
+	tbg_best_free(&best);
+}
+
+static void restart(void)
+{
+	char path[64];
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/tmp/tbg-best-%d", (int)getpid());
+	tbg_best_make(&best, 1000);
+	check(!tbg_best_load(&best, path, 2900) && errno == ENOENT, "no state file yet");
+	share("anna", 700, 2900);
+	share("anna", 1, 2900);
+	share("boris", 8, 2900);
+	check(tbg_best_save(&best, path, 2900), "bests are saved");
+	tbg_best_free(&best);
+
+	tbg_best_make(&best, 1000);
+	check(tbg_best_load(&best, path, 2900), "and loaded");
+	check(!share("anna", 699, 2900).week, "a weekly best survives a restart");
+	check(share("anna", 701, 2900).previous_alltime == 700, "so does an all-time one");
+	check(share("boris", 7, 2900).week_shares == 2, "and the count of the week's shares");
+	tbg_best_free(&best);
+
+	tbg_best_make(&best, 1000);
+	check(tbg_best_load(&best, path, 2901), "a file of last week is loaded");
+	check(share("anna", 2, 2901).week && !share("anna", 699, 2901).alltime,
+	      "for its all-time bests only");
+	tbg_best_free(&best);
+
+	file = fopen(path, "r+");
+	fseek(file, 60, SEEK_SET);
+	fputc('x', file);
+	fclose(file);
+	tbg_best_make(&best, 1000);
+	check(!tbg_best_load(&best, path, 2900) && errno == EBADMSG, "a damaged file is refused");
+	check(share("anna", 1, 2900).alltime, "and leaves the table empty");
+	check(!truncate(path, 20) && !tbg_best_load(&best, path, 2900) && errno == EBADMSG, "so is a short one");
+	check(!tbg_best_save(&best, "/nonexistent/state", 2900) && errno == ENOENT,
+	      "where nothing can be saved, it says so");
+	tbg_best_free(&best);
+	unlink(path);
+}
+
+#define THREADS 8
+#define SHARES 50000
+
+static struct tbg_session session;
+static _Atomic long long broken_week, broken_session, chain;
+
+/* Every thread breaks records of the same user; previous bests must chain. */
+static void *digger(void *argument)
+{
+	unsigned int thread = (unsigned int)(intptr_t)argument, i;
+	double previous;
+
+	for (i = 1; i <= SHARES; i++) {
+		double difficulty = i * THREADS + thread;
+		struct tbg_best_result result;
+
+		tbg_best_share(&best, "anna", difficulty, 2900, &result);
+		if (result.week) {
+			broken_week++;
+			chain += (long long)difficulty - (long long)result.previous_week;
+		}
+		broken_session += tbg_session_best(&session, difficulty, &previous);
+	}
+	return NULL;
+}
+
+static void together(void)
+{
+	pthread_t threads[THREADS];
+	intptr_t i;
+
+	tbg_best_make(&best, 1000);
+	for (i = 0; i < THREADS; i++)
+		pthread_create(&threads[i], NULL, digger, (void *)i);
+	for (i = 0; i < THREADS; i++)
+		pthread_join(threads[i], NULL);
+	check(share("anna", 1, 2900).week_shares == THREADS * SHARES + 1,
+	      "no share is lost from the count by 8 threads at once");
+	check(chain == SHARES * THREADS + THREADS - 1,
+	      "each record continues from the one it broke (%lld records)", (long long)broken_week);
+	check(broken_session > 0, "the session's best was broken, too");
+	tbg_best_free(&best);
+}
+
+int main(void)
+{
+	weeks();
+	records();
+	full_table();
+	restart();
+	together();
+	return finish();
+}

@@ -1,0 +1,331 @@
+/*
+ * Part of The Bitcoin Game's ckpool fork.
+ * Copyright (C) 2026 The Bitcoin Game
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ *
+ * This program is free software: you can redistribute it and/or modify it
+ * under the terms of the GNU General Public License as published by the Free
+ * Software Foundation, either version 3 of the License, or (at your option)
+ * any later version. It comes without any warranty; see LICENSE for details.
+ */
+
+/* Every event through the whole module: from a call to a datagram, with
+ * ckpool's floating-point traps set, hostile texts and impossible numbers. */
+
+#define _GNU_SOURCE
+
+#include <fenv.h>
+#include <math.h>
+#include <pthread.h>
+#include <syslog.h>
+#include <time.h>
+
+#include "check.h"
+#include "receiver.h"
+#include "tbg_events.h"
+
+#define USER "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080"
+#define HASH "00000000002d1f5e6b7a8c9d0e1f2a3b4c5d6e7f8091a2b3c4d5e6f708192a3b"
+
+static char text[TBG_DATAGRAM_MAX + 1];
+static int fd;
+static struct tbg_session session;
+static pthread_mutex_t log_lock = PTHREAD_MUTEX_INITIALIZER;
+static char log_lines[65536];
+
+__attribute__((format(printf, 2, 3)))
+static void keep(int level, const char *format, ...)
+{
+	va_list list;
+	size_t length;
+
+	if (level > LOG_NOTICE)
+		return;
+	pthread_mutex_lock(&log_lock);
+	length = strlen(log_lines);
+	va_start(list, format);
+	vsnprintf(log_lines + length, sizeof(log_lines) - length, format, list);
+	va_end(list);
+	pthread_mutex_unlock(&log_lock);
+}
+
+static bool logged(const char *what)
+{
+	bool found;
+
+	pthread_mutex_lock(&log_lock);
+	found = strstr(log_lines, what) != NULL;
+	pthread_mutex_unlock(&log_lock);
+	return found;
+}
+
+/* The next datagram, waited for up to ten seconds. */
+static const char *next(void)
+{
+	int tries;
+
+	for (tries = 0; tries < 500; tries++) {
+		if (receiver_next(fd, text))
+			return text;
+	}
+	return "nothing came";
+}
+
+static bool says(const char *wanted)
+{
+	if (strstr(text, wanted))
+		return true;
+	printf("#    got %s\n# without %s\n", text, wanted);
+	return false;
+}
+
+static struct tbg_share share(void)
+{
+	return (struct tbg_share){
+		.user = USER, .workername = USER ".rig", .diff = 512, .share_diff = 4821.375,
+		.valid = true, .reject_reason = "Valid", .job_id = "6920fd4000000003",
+		.nonce = "7a1c03e2", .nonce2 = "0000000000000029", .ntime = "6920fd41",
+		.hash = HASH, .ip = "192.0.2.17", .user_agent = "bitaxe", .client_id = 7,
+		.version_bits = 0xc00000, .network_diff = 102289407543323.8,
+	};
+}
+
+static void settings(void)
+{
+	char path[200];
+
+	setenv("TBG_EVENTS_SOCKET", "", 1);
+	check(!tbg_events_start("t", NULL, keep) && logged("TBG_EVENTS_SOCKET is empty"),
+	      "an empty socket path turns events off and says so");
+	memset(path, 'x', sizeof(path) - 1);
+	path[sizeof(path) - 1] = '\0';
+	setenv("TBG_EVENTS_SOCKET", path, 1);
+	check(!tbg_events_start("t", NULL, keep) && logged("199 bytes long"),
+	      "so does one too long for a socket");
+	tbg_share_submitted(&session, &(struct tbg_share){ .valid = true });
+	tbg_share_accepted(&session, USER, USER, 5, HASH);
+	tbg_miner_connected(&(struct tbg_connected){ .user = USER });
+	tbg_events_stop(10);
+	check(session.accepted == 1, "calls do no harm while events are off");
+	session.accepted = 0;
+	setenv("TBG_EVENTS_SOURCE", "much too long a source", 1);
+	setenv("TBG_EVENTS_EMIT", "share_submitted,shares", 1);
+	setenv("TBG_EVENTS_RING", "many", 1);
+}
+
+static void shares(void)
+{
+	struct tbg_share one = share();
+
+	tbg_share_submitted(&session, &one);
+	next();
+	check(says("\"event\":\"share_submitted\"") && says("\"seq\":1,") &&
+	      says("\"instance\":\"eu1/") && says("\"source\":\"hosted\"") &&
+	      says("\"worker\":\"rig\"") && says("\"difficulty\":512.0,") &&
+	      says("\"share_diff\":4821.375,\"valid\":true,\"reject_reason\":null,") &&
+	      says("\"nonce\":\"7a1c03e2\"") && says("\"version_bits\":\"00c00000\"") &&
+	      says("\"network_difficulty\":102289407543323.8"), "an accepted share");
+	one.valid = false;
+	one.reject_reason = "Invalid JobID";
+	one.share_diff = -1;
+	one.hash = "";
+	one.nonce = "7a1c03e2ffffffffffffffffffffffff";
+	one.nonce2 = "odd";
+	one.ip = "sv2";
+	one.network_diff = 18446744073709551615.0;
+	one.version_bits = 0;
+	tbg_share_submitted(&session, &one);
+	next();
+	check(says("\"share_diff\":null,\"valid\":false,\"reject_reason\":\"Invalid JobID\"") &&
+	      says("\"nonce\":null,\"nonce2\":null,\"ip\":\"0.0.0.0\"") && says("\"hash\":null") &&
+	      !strstr(text, "network_difficulty") && !strstr(text, "version_bits"),
+	      "a rejected share leaves out what is not what it should be");
+	tbg_share_submitted(&session, &(struct tbg_share){ .user = USER, .diff = 1 });
+	next();
+	check(says("\"worker\":\"\"") && says("\"reject_reason\":\"unknown\",\"job_id\":null") &&
+	      says("\"user_agent\":null"), "a malformed one has next to nothing");
+	check(session.accepted == 1 && session.rejected == 2, "the session counts them");
+}
+
+static void hostile(void)
+{
+	struct tbg_share one = share();
+	char long_name[4000], agent[4000];
+
+	memset(long_name, 1, sizeof(long_name));
+	memcpy(long_name, USER ".", sizeof(USER));
+	long_name[sizeof(long_name) - 1] = '\0';
+	memset(agent, 0xe2, sizeof(agent));
+	agent[sizeof(agent) - 1] = '\0';
+	one.workername = long_name;
+	one.user_agent = agent;
+	tbg_share_submitted(&session, &one);
+	next();
+	check(strlen(text) < TBG_DATAGRAM_MAX && says("\"worker\":\"\\u0001") &&
+	      says("\"network_difficulty\"") && text[strlen(text) - 1] == '}',
+	      "long names of control bytes and broken UTF-8 give a whole datagram of %zu bytes",
+	      strlen(text));
+	one.workername = USER "_a\"b\\c.\xff";
+	one.user_agent = "cut in the \xe2\x82";
+	tbg_share_submitted(&session, &one);
+	next();
+	check(says("\"worker\":\"a\\\"b\\\\c.\xef\xbf\xbd\""), "quotes and broken UTF-8 are escaped");
+}
+
+static void bests(void)
+{
+	struct tbg_session other = { 0 };
+
+	tbg_miner_connected(&(struct tbg_connected){
+		.user = USER, .workername = USER, .ip = "2001:db8::1", .user_agent = "cgminer",
+		.protocol = "stratum_v1", .client_id = 8, .diff = 16, .best_ever = 1000 });
+	next();
+	check(says("miner_connected") && says("\"worker\":\"\"") && says("\"ip\":\"2001:db8::1\"") &&
+	      says("\"initial_diff\":16.0") && says("\"protocol\":\"stratum_v1\""), "a connection");
+	tbg_share_accepted(&session, USER, USER ".rig", 900, HASH);
+	next();
+	check(says("share_best_diff") && says("\"period\":\"session\"") &&
+	      says("\"previous_best_diff\":0.0"), "a first share is the session's best");
+	next();
+	check(says("\"period\":\"week\"") && says("\"week\":\"20") && says("\"week_shares\":1") &&
+	      says("\"hash\":\"" HASH "\""), "then the week's, and not the all-time best");
+	tbg_share_accepted(&other, USER, USER ".two", 1500.5, HASH);
+	next();
+	check(says("\"period\":\"session\"") && says("\"previous_best_diff\":0.0") &&
+	      says("\"worker\":\"two\""), "another session has a best of its own");
+	next();
+	check(says("\"period\":\"week\"") && says("\"previous_best_diff\":900.0"),
+	      "the week is the user's");
+	next();
+	check(says("\"period\":\"alltime\"") && says("\"previous_best_diff\":1000.0") &&
+	      says("\"new_best_diff\":1500.5"), "the all-time best comes from ckpool's records");
+	tbg_share_accepted(&session, USER, USER ".rig", 899, HASH);
+	tbg_miner_disconnected(&session, &(struct tbg_disconnected){
+		.user = USER, .workername = USER ".rig", .ip = "192.0.2.17", .client_id = 7,
+		.since = (int64_t)(time(NULL) - 60) * 1000000 });
+	next();
+	check(says("miner_disconnected") && says("\"session_duration\":6") &&
+	      says("\"shares_accepted\":3,\"shares_rejected\":2,\"best_diff_session\":900.0") &&
+	      says("\"reason\":null"),
+	      "a share that breaks nothing is silent; a disconnection sums the session up");
+}
+
+static void blocks(void)
+{
+	struct tbg_block block = {
+		.user = USER, .workername = USER ".rig", .hash = HASH, .nonce = "7a1c03e2",
+		.coinbase_sig = "/TheBitcoinGame/",
+		.prev_words = "18192a3bd5e6f7078091b2c34c5d6e7f0e1f2a3b6b7a8c9d002d1f5e00000000",
+		.height = 868001, .reward = 318750000, .halving = 210000,
+		.share_diff = 121500000000000.5, .network_diff = 102289407543323.8,
+	};
+
+	tbg_block_found(&block);
+	next();
+	check(says("block_found") && says("\"height\":868001") && says("\"fees_sats\":6250000") &&
+	      says("\"prev_hash\":\"00000000002d1f5e6b7a8c9d0e1f2a3b4c5d6e7f8091b2c3d5e6f70718192a3b\"") &&
+	      says("\"coinbase_sig\":\"/TheBitcoinGame/\""), "a block, fees worked out");
+	tbg_block_found(&block);
+	block.hash = "11" "00000000002d1f5e6b7a8c9d0e1f2a3b4c5d6e7f8091a2b3c4d5e6f708192a";
+	block.height = 151;
+	block.halving = 150;
+	block.reward = 2500000000;
+	tbg_block_found(&block);
+	next();
+	check(says("\"height\":151") && says("\"fees_sats\":0,"),
+	      "the same block again is silent, the next is not");
+	tbg_new_block_network(&(struct tbg_tip){ .hash = HASH, .height = 868000,
+						 .network_diff = 1 });
+	next();
+	check(says("\"data\":{\"height\":868000,\"hash\":\"" HASH "\",\"network_difficulty\":1.0}"),
+	      "a new tip");
+}
+
+static void rates(void)
+{
+	tbg_hashrate_update(&(struct tbg_hashrate){ .user = USER, .dsps_1m = 0.5, .dsps_5m = 1,
+						    .dsps_1h = 2, .dsps_24h = 0 });
+	next();
+	check(says("\"worker\":\"\",\"hashrate_1m\":2147483648.0,\"hashrate_5m\":4294967296.0,"
+		   "\"hashrate_1h\":8589934592.0,\"hashrate_24h\":0.0"), "a user's total, in H/s");
+	tbg_hashrate_update(&(struct tbg_hashrate){ .user = USER, .workername = USER });
+	tbg_hashrate_update(&(struct tbg_hashrate){ .user = USER, .workername = USER ".rig" });
+	next();
+	check(says("\"worker\":\"rig\""), "a worker without a name is not taken for the total");
+	tbg_diff_updated(&(struct tbg_diff){ .user = USER, .workername = USER, .client_id = 7,
+					     .old_diff = 1, .new_diff = 512, .reason = "vardiff" });
+	next();
+	check(says("\"old_diff\":1.0,\"new_diff\":512.0,\"client_id\":7,\"reason\":\"vardiff\""),
+	      "a difficulty change");
+}
+
+static void impossible(void)
+{
+	static const double numbers[] = { NAN, -NAN, INFINITY, -INFINITY, 5e-324, -0.0, -1, 1e308 };
+	struct tbg_counts before, after;
+	struct tbg_share one = share();
+	long long seq;
+	size_t i;
+
+	next();
+	tbg_events_counts(&before);
+	for (i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
+		one.diff = one.share_diff = one.network_diff = numbers[i];
+		tbg_share_submitted(&session, &one);
+		tbg_share_accepted(&session, "nan", "nan", numbers[i], HASH);
+		tbg_hashrate_update(&(struct tbg_hashrate){ .user = USER, .dsps_1m = numbers[i],
+							    .dsps_5m = numbers[i] });
+		tbg_diff_updated(&(struct tbg_diff){ .user = USER, .old_diff = numbers[i],
+						     .new_diff = numbers[i] });
+		tbg_new_block_network(&(struct tbg_tip){ .hash = HASH, .network_diff = numbers[i] });
+	}
+	one = share();
+	one.user = NULL;
+	tbg_share_submitted(&session, &one);
+	tbg_block_found(&(struct tbg_block){ .user = USER, .hash = "none", .share_diff = 1,
+					     .network_diff = 1 });
+	one = share();
+	one.job_id = "the last one";
+	tbg_share_submitted(&session, &one);
+	while (strstr(next(), "{\"event\"") && !strstr(text, "the last one")) {
+		if (strstr(text, "nan,") || strstr(text, "inf"))
+			break;
+	}
+	check(says("the last one"), "NaN, infinity, zero and negative numbers do no harm");
+	tbg_events_counts(&after);
+	seq = number_after(text, "\"seq\":");
+	check(after.lost_unsayable - before.lost_unsayable == 20,
+	      "what cannot be said is counted (%llu)",
+	      (unsigned long long)(after.lost_unsayable - before.lost_unsayable));
+	check(seq == (long long)after.emitted, "and leaves a gap in seq");
+}
+
+int main(void)
+{
+	char path[64], state[72];
+
+	feenableexcept(FE_DIVBYZERO | FE_INVALID);
+	snprintf(path, sizeof(path), "/tmp/tbg-events-%d.sock", (int)getpid());
+	snprintf(state, sizeof(state), "%s.state", path);
+	settings();
+	fd = receiver_open(path);
+	setenv("TBG_EVENTS_SOCKET", path, 1);
+	setenv("TBG_EVENTS_STATE", state, 1);
+	check(tbg_events_start("eu1", NULL, keep), "events start");
+	check(logged("longer than 16 bytes") && logged("names 'shares'") && logged("'many' is no number"),
+	      "settings that make no sense are named");
+	shares();
+	hostile();
+	bests();
+	blocks();
+	rates();
+	tbg_new_block_network(&(struct tbg_tip){ .hash = HASH, .height = 1, .network_diff = 1 });
+	impossible();
+	tbg_events_stop(5000);
+	check(logged("unsayable"), "the end is summed up");
+	check(!access(state, R_OK), "best difficulties are saved");
+	close(fd);
+	unlink(path);
+	unlink(state);
+	return finish();
+}
