@@ -184,7 +184,7 @@ class EmbeddedPostgres(_Server):
         return words
 
     def prepare(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         give(self.folder, self.user)
         open_the_way(self.data, self.user)
         _make_runnable(postgres_binaries() / "postgres", self.user)
@@ -295,7 +295,7 @@ class EmbeddedValkey(_Server):
         return [str(valkey_binary()), str(self.folder / "valkey.conf")]
 
     def prepare(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         give(self.folder, self.user)
         open_the_way(self.folder / "valkey.conf", self.user)
         _make_runnable(valkey_binary(), self.user)

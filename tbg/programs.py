@@ -1,0 +1,363 @@
+"""The programs of a stack, as data: what to run, how to tell that it is ready.
+
+The order of the list is the order of starting; stopping goes the other way.
+"""
+
+import json
+import os
+import socket
+import sys
+import urllib.error
+import urllib.request
+from base64 import b64encode
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit, urlunsplit
+
+import click
+
+from tbg.embedded import HOST, EmbeddedPostgres, EmbeddedValkey, free_port
+from tbg.migrate import migrate
+from tbg.state import Secrets, State, write_private
+from tbg.supervisor import Launch
+
+ROLE: Final = "tbg"  # of the database, and the name of the database
+RPC_USER: Final = "tbg"
+PROBE_SECONDS: Final = 2.0
+
+
+@dataclass(frozen=True)
+class Ports:
+    """TCP ports of a stack; the option of each is its name with dashes."""
+
+    stratum_port: int = 3333
+    rpc_port: int = 18443
+    postgres_port: int = 15432
+    valkey_port: int = 16379
+    receiver_metrics_port: int = 9101
+    writer_metrics_port: int = 9102
+
+    @classmethod
+    def free(cls) -> "Ports":
+        """Returns ports that nobody uses at this moment."""
+        found: set[int] = set()
+        while len(found) < len(fields(cls)):
+            found.add(free_port())
+        return cls(*found)
+
+
+@dataclass(frozen=True)
+class StackOptions:
+    """What the user chose of a stack."""
+
+    ports: Ports = field(default_factory=Ports)
+    stratum_host: str = HOST
+    node: bool = True
+    pool: bool = True
+    miner: bool = True
+    miner_processes: int = 1
+    verbose: bool = False
+
+
+@dataclass(frozen=True)
+class Port:
+    """A port that a program will listen on, and the option that changes it."""
+
+    host: str
+    number: int
+    option: str
+
+
+@dataclass(frozen=True)
+class Program:
+    """One program of a stack.
+
+    Attributes:
+        title: what it is, for the table.
+        where: how to reach it, without secrets.
+        prepare: makes its files; runs before it is started.
+        ready: tells whether it does its work; None where that is running at all.
+        after: runs once it is ready, before the next one starts.
+    """
+
+    launch: Launch
+    title: str
+    where: str
+    ports: tuple[Port, ...] = ()
+    prepare: Callable[[], None] = lambda: None
+    ready: Callable[[], bool] | None = None
+    after: Callable[[], None] = lambda: None
+
+    @property
+    def name(self) -> str:
+        return self.launch.name
+
+
+class StackPlan:
+    """Everything that a stack of these options consists of.
+
+    Args:
+        environ: DATABASE_URL and REDIS_URL in it stand for servers elsewhere.
+    """
+
+    def __init__(
+        self, state: State, options: StackOptions, environ: Mapping[str, str] = os.environ
+    ) -> None:
+        self.state = state
+        self.options = options
+        self.secrets: Secrets = state.secrets()
+        ports = options.ports
+        self._postgres = EmbeddedPostgres(
+            state.path / "postgres", ports.postgres_port, self.secrets.postgres
+        )
+        self._valkey = EmbeddedValkey(state.path / "valkey", ports.valkey_port, self.secrets.redis)
+        own_database = self._postgres.url_of(ROLE, ROLE, self.secrets.database)
+        self.database_url = self._elsewhere(environ, "DATABASE_URL", self.secrets.database)
+        self.redis_url = self._elsewhere(environ, "REDIS_URL", self.secrets.redis)
+        embedded: list[Program] = []
+        if self.database_url is None:
+            self.database_url = own_database
+            embedded.append(self._postgresql())
+        if self.redis_url is None:
+            self.redis_url = self._valkey.url
+            embedded.append(self._redis())
+        self.socket_path = state.runtime / "events.sock"
+        rpc = f"{RPC_USER}:{self.secrets.rpc}@{HOST}:{ports.rpc_port}"
+        self.rpc_url = f"http://{rpc}" if options.node else None
+        self.stratum_url = (
+            f"stratum+tcp://{options.stratum_host}:{ports.stratum_port}" if options.pool else None
+        )
+        # The writer before the receiver, so that it ends after it: what the receiver
+        # hands on last is still committed.
+        self.programs: list[Program] = [*embedded, self._writer(), self._receiver()]
+        if options.node:
+            self.programs.append(self._node())
+        if options.pool:
+            self.programs.append(self._pool())
+        if options.miner:
+            self.programs.append(self._miner())
+
+    @staticmethod
+    def _elsewhere(environ: Mapping[str, str], variable: str, own_password: str) -> str | None:
+        """Returns the URL of a server elsewhere, or None to run our own.
+
+        A shell that took over ``tbg env`` names our own server: known by its password.
+        """
+        url = environ.get(variable) or None
+        if url is not None and urlsplit(url).password == own_password:
+            return None
+        return url
+
+    def _python(self, name: str, arguments: list[str], **environment: str) -> Launch:
+        """One of our own commands, as a program."""
+        level = "DEBUG" if self.options.verbose else "INFO"
+        shared = {"LOG_LEVEL": level, "PYTHONUNBUFFERED": "1", **_import_path()}
+        command = [sys.executable, "-P", "-m", "tbg.cli", *arguments]
+        return Launch(name, command, {**shared, **environment})
+
+    def _postgresql(self) -> Program:
+        server = self._postgres
+
+        def after() -> None:
+            server.ensure_role(ROLE, self.secrets.database)
+            server.ensure_database(ROLE, ROLE)
+
+        return Program(
+            Launch(
+                "postgres", server.command, user=server.user, stop_signal="INT", stop_seconds=30
+            ),
+            "database",
+            without_password(server.url_of(ROLE, ROLE, "x")),
+            (Port(HOST, server.port, "--postgres-port"),),
+            server.prepare,
+            server.ready,
+            after,
+        )
+
+    def _redis(self) -> Program:
+        server = self._valkey
+        return Program(
+            Launch("valkey", server.command, user=server.user, stop_seconds=30),
+            "streams",
+            without_password(server.url),
+            (Port(HOST, server.port, "--valkey-port"),),
+            server.prepare,
+            server.ready,
+        )
+
+    def _receiver(self) -> Program:
+        assert self.redis_url is not None
+        port = self.options.ports.receiver_metrics_port
+        return Program(
+            self._python(
+                "receiver",
+                ["ingest", "receiver"],
+                SOCKET_PATH=str(self.socket_path),
+                SPOOL_DIR=str(self.state.path / "spool"),
+                REDIS_URL=self.redis_url,
+                RECEIVER_METRICS_PORT=str(port),
+            ),
+            "event socket → Redis",
+            f"http://{HOST}:{port}/metrics",
+            (Port(HOST, port, "--receiver-metrics-port"),),
+            ready=lambda: answers(f"http://{HOST}:{port}/readyz"),
+        )
+
+    def _writer(self) -> Program:
+        assert self.redis_url is not None
+        assert self.database_url is not None
+        port = self.options.ports.writer_metrics_port
+        return Program(
+            self._python(
+                "writer",
+                ["ingest", "writer"],
+                REDIS_URL=self.redis_url,
+                DATABASE_URL=self.database_url,
+                WRITER_METRICS_PORT=str(port),
+            ),
+            "Redis → database",
+            f"http://{HOST}:{port}/metrics",
+            (Port(HOST, port, "--writer-metrics-port"),),
+            ready=lambda: answers(f"http://{HOST}:{port}/readyz"),
+        )
+
+    def _node(self) -> Program:
+        port = self.options.ports.rpc_port
+        arguments = ["devnet", "node", "--datadir", str(self.state.path / "node")]
+        arguments += ["--host", HOST, "--port", str(port), "--rpcuser", RPC_USER]
+        return Program(
+            self._python("node", arguments, TBG_RPC_PASSWORD=self.secrets.rpc),
+            "regtest node",
+            f"http://{HOST}:{port}",
+            (Port(HOST, port, "--rpc-port"),),
+            ready=lambda: self.block_height() is not None,
+        )
+
+    def _pool(self) -> Program:
+        host, port = self.options.stratum_host, self.options.ports.stratum_port
+        folder = self.state.path / "pool"
+        configuration = folder / "pool.json"
+
+        def prepare() -> None:
+            folder.mkdir(mode=0o700, exist_ok=True)
+            node = {
+                "url": f"{HOST}:{self.options.ports.rpc_port}",
+                "auth": RPC_USER,
+                "pass": self.secrets.rpc,
+            }
+            settings = {"btcd": [node], "serverurl": [f"{host}:{port}"], "logdir": str(folder)}
+            write_private(configuration, json.dumps(settings, indent=2))
+
+        return Program(
+            self._python(
+                "pool",
+                ["devnet", "pool", "--config", str(configuration)],
+                SOCKET_PATH=str(self.socket_path),
+            ),
+            "Stratum, for miners",
+            f"stratum+tcp://{host}:{port}",
+            (Port(host, port, "--stratum-port"),),
+            prepare,
+            lambda: listens(host, port),
+        )
+
+    def _miner(self) -> Program:
+        port = self.options.ports.stratum_port
+        arguments = ["devnet", "miner", "--url", f"stratum+tcp://{_reachable(self.options)}:{port}"]
+        arguments += ["--processes", str(self.options.miner_processes)]
+        return Program(
+            self._python("miner", arguments),
+            "CPU miner",
+            f"{self.options.miner_processes} process(es)",
+        )
+
+    def migrate(self, say: Callable[[str], None]) -> None:
+        """Brings the database's schema up to date."""
+        assert self.database_url is not None
+        migrate(self.database_url, say=say)
+
+    def block_height(self) -> int | None:
+        """Asks the node for its height; None where it does not answer."""
+        body = json.dumps({"id": 1, "method": "getblockcount", "params": []}).encode()
+        token = b64encode(f"{RPC_USER}:{self.secrets.rpc}".encode()).decode()
+        request = urllib.request.Request(
+            f"http://{HOST}:{self.options.ports.rpc_port}/",
+            body,
+            {"Authorization": f"Basic {token}", "Content-Type": "application/json"},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=PROBE_SECONDS) as answer:  # noqa: S310
+                height: int = json.load(answer)["result"]
+                return height
+        except (OSError, ValueError, KeyError):
+            return None
+
+
+def _import_path() -> dict[str, str]:
+    """Lets our commands find the packages of a checkout that was not installed."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / "pyproject.toml").exists():
+        return {}
+    others = os.environ.get("PYTHONPATH")
+    return {"PYTHONPATH": f"{root}{os.pathsep}{others}" if others else str(root)}
+
+
+def _reachable(options: StackOptions) -> str:
+    """The address by which this machine reaches its own pool."""
+    return HOST if options.stratum_host in ("0.0.0.0", "::", "") else options.stratum_host  # noqa: S104 compared, not bound
+
+
+def answers(url: str) -> bool:
+    """Tells whether a GET is answered by 200."""
+    try:
+        with urllib.request.urlopen(url, timeout=PROBE_SECONDS) as answer:  # noqa: S310 ours
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def listens(host: str, port: int) -> bool:
+    """Tells whether somebody accepts connections there."""
+    try:
+        with socket.create_connection((host, port), timeout=PROBE_SECONDS):
+            return True
+    except OSError:
+        return False
+
+
+def check_ports(programs: list[Program]) -> None:
+    """Makes sure that every port can be had.
+
+    Raises:
+        click.ClickException: naming each port in use, its program and its option.
+    """
+    taken = []
+    for program in programs:
+        for port in program.ports:
+            family = socket.AF_INET6 if ":" in port.host else socket.AF_INET
+            with socket.socket(family) as probe:
+                # As servers do: a connection that lately ended does not count.
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    probe.bind((port.host, port.number))
+                except OSError as error:
+                    taken.append(
+                        f"port {port.number} on {port.host}, for {program.name} "
+                        f"({program.title}): {error.strerror}; choose another with {port.option}"
+                    )
+    if taken:
+        raise click.ClickException(
+            "\n".join(taken) + "\n(--free-ports chooses free ones for everything)"
+        )
+
+
+def without_password(url: str) -> str:
+    """Returns a URL that may be shown."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    user = parts.username or ""
+    place = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{user}:***@{place}"))

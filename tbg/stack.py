@@ -1,0 +1,161 @@
+"""A running stack: starts its programs in order, watches them, stops them in reverse."""
+
+import time
+import xmlrpc.client
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Final
+
+import click
+
+from tbg.embedded import EmbeddedError, tail
+from tbg.programs import Program, StackPlan, check_ports
+from tbg.state import Stack
+from tbg.supervisor import BROKEN, Process, Supervisor, log_of, stop_leftovers
+
+READY_SECONDS: Final = 90.0
+# supervisord gives a program up after ten quick deaths; we ask for it again.
+GIVEN_UP_SECONDS: Final = 60.0
+
+Say = Callable[[str], None]
+
+
+class Interrupted(Exception):
+    """The end was asked for while the stack was starting."""
+
+
+class RunningStack:
+    """The programs of a plan under a supervisor.
+
+    Args:
+        say: is told what happens, a line at a time.
+        interrupted: tells whether the end was asked for.
+    """
+
+    def __init__(self, plan: StackPlan, say: Say, interrupted: Callable[[], bool]) -> None:
+        self.plan = plan
+        self._say = say
+        self._interrupted = interrupted
+        self._supervisor = Supervisor(plan.state)
+        self._seen: dict[str, Process] = {}
+        self._started: list[Program] = []
+        self._given_up: dict[str, float] = {}
+
+    def start(self) -> None:
+        """Starts everything, each program once the one before it is ready.
+
+        Raises:
+            click.ClickException: when a port is taken or a program does not get ready.
+            Interrupted: when the end was asked for meanwhile.
+        """
+        left = stop_leftovers(self.plan.state)
+        if left:
+            self._say(f"stopped what an earlier stack left running: {', '.join(left)}")
+        check_ports(self.plan.programs)
+        self.plan.state.make_runtime()
+        self.plan.state.write_stack(self._describe())
+        self._supervisor.start([program.launch for program in self.plan.programs])
+        migrated = False
+        for program in self.plan.programs:
+            if program.name in ("receiver", "writer") and not migrated:
+                self.plan.migrate(self._say)
+                migrated = True
+            self._start(program)
+
+    def _describe(self) -> Stack:
+        plan = self.plan
+        assert plan.database_url is not None
+        assert plan.redis_url is not None
+        return Stack(
+            started=datetime.now(UTC).isoformat(timespec="seconds"),
+            database_url=plan.database_url,
+            redis_url=plan.redis_url,
+            socket_path=str(plan.socket_path),
+            supervisor_socket=str(self._supervisor.socket),
+            receiver_metrics_port=plan.options.ports.receiver_metrics_port,
+            writer_metrics_port=plan.options.ports.writer_metrics_port,
+            rpc_url=plan.rpc_url,
+            stratum_url=plan.stratum_url,
+            programs=tuple(program.name for program in plan.programs),
+        )
+
+    def _start(self, program: Program) -> None:
+        self._say(f"starting {program.name}")
+        try:
+            program.prepare()
+        except (EmbeddedError, RuntimeError, OSError) as error:
+            raise click.ClickException(f"{program.name}: {error}") from error
+        self._supervisor.start_program(program.name)
+        self._started.append(program)
+        deadline = time.monotonic() + READY_SECONDS
+        while True:
+            found = self._supervisor.processes()[program.name]
+            # Without a probe, a program is ready once it outlived its first second.
+            if program.ready is None and found.state == "RUNNING":
+                break
+            if program.ready is not None and found.running and program.ready():
+                break
+            if self._interrupted():
+                raise Interrupted
+            if found.state in ("BACKOFF", "FATAL") or time.monotonic() > deadline:
+                why = "did not get ready" if found.running else "ended"
+                log = log_of(self.plan.state, program.name)
+                raise click.ClickException(f"{program.name} {why}; the end of {log}:\n{tail(log)}")
+            time.sleep(0.05)
+        program.after()
+        self._seen[program.name] = self._supervisor.processes()[program.name]
+
+    def watch(self) -> Iterator[str]:
+        """Yields what changed since the last look: who died, who is back.
+
+        Raises:
+            click.ClickException: when supervisord itself is gone.
+        """
+        try:
+            now = self._supervisor.processes()
+        except BROKEN as error:
+            raise click.ClickException(
+                f"supervisord does not answer any more ({error}); everything is stopped.\n"
+                f"{tail(self._supervisor.log)}"
+            ) from error
+        for name, process in now.items():
+            before = self._seen.get(name)
+            if before is None:
+                continue
+            if process.pid != before.pid and before.pid:
+                log = log_of(self.plan.state, name)
+                yield f"{name} ({before.pid}) died: {self._supervisor.last_exit(name)}; log: {log}"
+            if process.state == "BACKOFF" and before.state != "BACKOFF":
+                yield f"{name} is started again after a pause"
+            if process.running and process.pid != before.pid:
+                yield f"{name} runs again ({process.pid})"
+            if process.state == "FATAL":
+                yield from self._retry(name, first=before.state != "FATAL")
+            self._seen[name] = process
+
+    def _retry(self, name: str, *, first: bool) -> Iterator[str]:
+        now = time.monotonic()
+        if first:
+            self._given_up[name] = now
+            yield f"{name} died again and again; next try in {GIVEN_UP_SECONDS:.0f} s"
+        elif now - self._given_up[name] > GIVEN_UP_SECONDS:
+            self._given_up[name] = now
+            self._supervisor.start_program(name)
+
+    def processes(self) -> dict[str, Process]:
+        """Returns what was last seen of each program."""
+        return dict(self._seen)
+
+    def stop(self) -> None:
+        """Stops everything, last started first, each before the next."""
+        for program in reversed(self._started):
+            self._say(f"stopping {program.name}")
+            try:
+                self._supervisor.stop_program(program.name)
+            except (*BROKEN, xmlrpc.client.Error):
+                break  # supervisord is gone; what it left is ended below
+        self._supervisor.shutdown()
+
+    def kill(self) -> None:
+        """Ends everything at once; the servers' logs make good for it."""
+        self._supervisor.abandon()

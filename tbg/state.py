@@ -1,0 +1,268 @@
+"""The state folder: everything that a stack keeps, and who may use it now.
+
+``.tbg/`` holds the data of the servers and engines, the logs, the secrets (made at
+the first start, readable by the owner alone) and ``stack.json``, which says where
+the stack that runs, or ran last, can be reached.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import stat
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, Self
+
+import click
+
+from tbg.embedded import new_password
+
+DEFAULT_STATE: Final = Path(".tbg")
+# struct sockaddr_un on macOS, its last byte NUL; supervisord binds its socket under a
+# temporary name that is up to 12 bytes longer.
+SUN_PATH_MAX: Final = 103
+LONGEST_SOCKET: Final = "supervisor.sock.1234567890"
+# What the configuration format of supervisord cannot carry in a path.
+FORBIDDEN: Final = frozenset("\"'\n\r;#")
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """Passwords of the embedded stack, random, one of each per state folder."""
+
+    postgres: str = field(default_factory=new_password, repr=False)
+    database: str = field(default_factory=new_password, repr=False)
+    redis: str = field(default_factory=new_password, repr=False)
+    rpc: str = field(default_factory=new_password, repr=False)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Where a stack can be reached; the URLs hold their passwords."""
+
+    started: str
+    database_url: str = field(repr=False)
+    redis_url: str = field(repr=False)
+    socket_path: str
+    supervisor_socket: str
+    receiver_metrics_port: int
+    writer_metrics_port: int
+    rpc_url: str | None = field(default=None, repr=False)
+    stratum_url: str | None = None
+    programs: tuple[str, ...] = ()
+
+    def environment(self) -> dict[str, str]:
+        """The settings of our commands that reach this stack."""
+        found = {
+            "DATABASE_URL": self.database_url,
+            "REDIS_URL": self.redis_url,
+            "SOCKET_PATH": self.socket_path,
+            "RECEIVER_METRICS_PORT": str(self.receiver_metrics_port),
+            "WRITER_METRICS_PORT": str(self.writer_metrics_port),
+        }
+        if self.rpc_url is not None:
+            found["BITCOIN_RPC_URL"] = self.rpc_url
+        if self.stratum_url is not None:
+            found["STRATUM_URL"] = self.stratum_url
+        return found
+
+
+class State:
+    """One state folder.
+
+    Raises:
+        click.ClickException: when the path cannot be one.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.expanduser().resolve()
+        if FORBIDDEN & set(str(self.path)):
+            raise click.ClickException(
+                f"the state folder {self.path} may not have quotes, ; or # in its path: "
+                "choose another with --state"
+            )
+
+    @property
+    def logs(self) -> Path:
+        return self.path / "logs"
+
+    @property
+    def _stack_file(self) -> Path:
+        return self.path / "stack.json"
+
+    @property
+    def _lock_file(self) -> Path:
+        return self.path / "lock"
+
+    def make(self) -> None:
+        """Makes the folder, closed to others, where it is missing."""
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.logs.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise click.ClickException(
+                f"the state folder {self.path} cannot be made: {error}"
+            ) from error
+
+    @property
+    def runtime(self) -> Path:
+        """The folder for sockets, whose paths must be short."""
+        beside = self.path / "run"
+        if len(os.fsencode(beside / LONGEST_SOCKET)) <= SUN_PATH_MAX:
+            return beside
+        name = hashlib.sha256(os.fsencode(self.path)).hexdigest()[:12]
+        base = Path(tempfile.gettempdir())
+        if len(os.fsencode(base / f"tbg-{name}" / LONGEST_SOCKET)) > SUN_PATH_MAX:
+            base = Path("/tmp")  # noqa: S108  macOS: $TMPDIR may be long; made safely below
+        return base / f"tbg-{name}"
+
+    def make_runtime(self) -> None:
+        """Makes the folder for sockets.
+
+        Raises:
+            click.ClickException: when somebody else made one of that name in the
+                shared temporary folder.
+        """
+        folder = self.runtime
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+        found = folder.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+            raise click.ClickException(f"{folder} belongs to somebody else: remove it")
+        folder.chmod(0o700)
+
+    def secrets(self) -> Secrets:
+        """Returns the passwords, made and kept where they are missing."""
+        path = self.path / "secrets.json"
+        known: dict[str, str] = _read_json(path) or {}
+        secrets = Secrets(**{f.name: known[f.name] for f in fields(Secrets) if f.name in known})
+        if asdict(secrets) != known:
+            write_private(path, json.dumps(asdict(secrets), indent=2))
+        return secrets
+
+    def write_stack(self, stack: Stack) -> None:
+        write_private(self._stack_file, json.dumps(asdict(stack), indent=2))
+
+    def read_stack(self) -> Stack | None:
+        """Returns what the last start wrote, or None where none did."""
+        found = _read_json(self._stack_file)
+        if found is None:
+            return None
+        return Stack(**{**found, "programs": tuple(found["programs"])})
+
+    @contextlib.contextmanager
+    def hold(self) -> Iterator[Self]:
+        """Holds the folder for one stack.
+
+        Raises:
+            click.ClickException: when another one holds it, naming that.
+        """
+        self.make()
+        with open(os.open(self._lock_file, os.O_RDWR | os.O_CREAT, 0o600), "r+") as file:
+            # A tbg status that looks right now holds the lock for an instant.
+            for attempt in range(5):
+                try:
+                    # Released by the kernel with the process, however that ends.
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if attempt < 4:
+                        time.sleep(0.05)
+            else:
+                raise click.ClickException(
+                    f"a stack is running in {self.path} already ({_holder(file.read())}): "
+                    "stop it by Ctrl-C there or by tbg down, or choose another --state"
+                )
+            file.truncate()
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            json.dump({"pid": os.getpid(), "since": now}, file)
+            file.flush()
+            try:
+                yield self
+            finally:
+                file.seek(0)
+                file.truncate()
+
+    def holder(self) -> int | None:
+        """Returns the process that holds the folder, or None where none does."""
+        try:
+            file = self._lock_file.open("r")
+        except FileNotFoundError:
+            return None
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                with contextlib.suppress(ValueError, KeyError):
+                    return int(json.loads(file.read())["pid"])
+                return 0
+            return None
+
+
+@dataclass(frozen=True)
+class Urls:
+    """Where the database and Redis of a command are."""
+
+    database: str = field(repr=False)
+    redis: str = field(repr=False)
+
+
+def find_urls(state: State, environ: Mapping[str, str] = os.environ) -> Urls:
+    """Returns what the environment names, and else what the state folder's stack uses.
+
+    Raises:
+        click.ClickException: when neither says where they are.
+    """
+    stack = state.read_stack()
+    database = environ.get("DATABASE_URL") or (stack and stack.database_url)
+    redis = environ.get("REDIS_URL") or (stack and stack.redis_url)
+    if not database or not redis:
+        raise click.ClickException(
+            f"no stack was ever started in {state.path}: run tbg up, name its folder with "
+            "--state, or set DATABASE_URL and REDIS_URL"
+        )
+    return Urls(database, redis)
+
+
+def _holder(text: str) -> str:
+    try:
+        found = json.loads(text)
+        return f"process {found['pid']}, since {found['since']}"
+    except (ValueError, KeyError):
+        return "it is starting or stopping"
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise click.ClickException(f"{path} is damaged ({error}): remove it") from error
+
+
+def write_private(path: Path, text: str) -> None:
+    """Writes a file that only its owner may read, whole or not at all."""
+    fresh = path.with_name(f"{path.name}.{os.getpid()}")
+    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text)
+    fresh.replace(path)
+
+
+def state_option(function: Any) -> Any:
+    """The option that names the state folder, the same for every command."""
+    return click.option(
+        "--state",
+        "state_path",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=DEFAULT_STATE,
+        show_default=True,
+        envvar="TBG_STATE",
+        help="Folder that keeps the stack's data, logs and secrets.",
+    )(function)

@@ -1,0 +1,112 @@
+"""``tbg status``: what runs, what came in last, what waits and what was lost."""
+
+import json
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+import psycopg
+import redis
+from rich.console import Console
+from rich.table import Table
+
+from tbg.programs import without_password
+from tbg.snapshot import MOST_COUNTED, Snapshot, take
+from tbg.state import State, find_urls, state_option
+from tbg.supervisor import BROKEN, Process, Supervisor
+
+
+@click.command("status")
+@state_option
+@click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
+def command(state_path: Path, as_json: bool) -> None:
+    """Show what runs, the last events, lag, counts, dead letters and gaps.
+
+    Asks the database and Redis that DATABASE_URL and REDIS_URL name, and else those
+    of the state folder's stack.
+
+    \b
+    Examples:
+      tbg status
+      tbg status --json | jq .missing
+    """
+    state = State(state_path)
+    urls = find_urls(state)
+    try:
+        with (
+            psycopg.connect(urls.database, autocommit=True, connect_timeout=10) as database,
+            redis.Redis.from_url(urls.redis, socket_timeout=10) as client,
+        ):
+            found = take(database, client)
+    except psycopg.errors.UndefinedTable as error:
+        raise click.ClickException("the database has no schema yet: run tbg migrate") from error
+    except psycopg.Error as error:
+        place = without_password(urls.database)
+        raise click.ClickException(f"the database at {place} does not answer: {error}") from error
+    except redis.RedisError as error:
+        place = without_password(urls.redis)
+        raise click.ClickException(f"Redis at {place} does not answer: {error}") from error
+    programs = _programs(state)
+    if as_json:
+        click.echo(json.dumps(_document(found, programs), indent=2))
+    else:
+        _show(found, programs)
+
+
+def _programs(state: State) -> dict[str, Process]:
+    try:
+        return Supervisor(state).processes()
+    except BROKEN:
+        return {}
+
+
+def _document(found: Snapshot, programs: dict[str, Process]) -> dict[str, Any]:
+    document = asdict(found)
+    for event in document["events"].values():
+        last = event["last"]
+        event["last"] = last.isoformat() if last else None
+    return {"programs": {name: asdict(one) for name, one in programs.items()}, **document}
+
+
+def _show(found: Snapshot, programs: dict[str, Process]) -> None:
+    console = Console(highlight=False)
+    if programs:
+        running = Table("program", "state", "process", "for")
+        for process in programs.values():
+            pid = str(process.pid or "")
+            running.add_row(process.name, process.state.lower(), pid, _span(process.uptime))
+        console.print(running)
+    else:
+        console.print("no stack of this folder is running")
+    events = Table("event", "last", "minute", "hour", "in stream", "lag", "oldest")
+    for name, one in found.events.items():
+        now = datetime.now(UTC)
+        last = f"{_span((now - one.last).total_seconds())} ago" if one.last else "–"
+        lag = f"≥ {MOST_COUNTED:,}" if one.lag.entries == MOST_COUNTED else f"{one.lag.entries:,}"
+        oldest = f"{one.lag.seconds:.1f} s" if one.lag.entries else "–"
+        row = (last, f"{one.minute:,}", f"{one.hour:,}", f"{one.in_stream:,}", lag, oldest)
+        events.add_row(name, *row)
+    console.print(events)
+    console.print(
+        f"shares: {found.accepted_minute:,} accepted and {found.rejected_minute:,} rejected in the "
+        f"last minute, {found.accepted_hour:,} and {found.rejected_hour:,} in the last hour"
+    )
+    reasons = ", ".join(f"{reason} {n:,}" for reason, n in found.dead_letter_reasons.items())
+    console.print(
+        f"dead letters: {found.dead_letters:,}, of the last hour {found.dead_letters_hour:,}"
+        + (f" ({reasons})" if reasons else ""),
+        markup=False,
+    )
+    console.print(f"missing by sequence: {found.missing:,}; duplicates: {found.duplicates:,}")
+    for instance, missing in found.instances_with_gaps.items():
+        console.print(f"  {instance}: {missing:,} missing", markup=False)
+
+
+def _span(seconds: float) -> str:
+    """Shows a duration roughly: 42 s, 7 min, 3 h, 5 d."""
+    for limit, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * limit:
+            return f"{seconds / limit:.0f} {unit}"
+    return f"{max(0.0, seconds):.0f} s"

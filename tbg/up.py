@@ -1,0 +1,186 @@
+"""``tbg up``: the whole stack on one machine, until Ctrl-C."""
+
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import fields
+from datetime import datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from tbg.flow import Flow
+from tbg.programs import Ports, StackOptions, StackPlan
+from tbg.stack import Interrupted, RunningStack
+from tbg.state import DEFAULT_STATE, State, state_option
+
+WATCH_SECONDS: Final = 1.0
+
+
+class Ending:
+    """Ctrl-C, SIGTERM or SIGHUP ask for the end; a second one for an end at once."""
+
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+
+    def install(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        if self.asked.is_set():
+            raise KeyboardInterrupt
+        self.asked.set()
+
+
+def port_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """One option per port of a stack."""
+    for entry in reversed(fields(Ports)):
+        function = click.option(
+            f"--{entry.name.replace('_', '-')}",
+            type=click.IntRange(1, 65535),
+            default=entry.default,
+            show_default=True,
+        )(function)
+    return function
+
+
+@click.command("up")
+@state_option
+@click.option(
+    "--host",
+    "stratum_host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address for Stratum; 0.0.0.0 lets miners of your network in.",
+)
+@port_options
+@click.option("--free-ports", is_flag=True, help="Choose free ports for everything.")
+@click.option("--no-miner", is_flag=True, help="Without the CPU miner: bring your own.")
+@click.option("--no-pool", is_flag=True, help="Without pool and miner: bring your own engine.")
+@click.option("--no-node", is_flag=True, help="Without node, pool and miner: the data side alone.")
+@click.option(
+    "--miner-processes",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="CPU miners.",
+)
+@click.option(
+    "--every",
+    type=click.FloatRange(min=0.2),
+    default=5.0,
+    show_default=True,
+    help="Seconds between two lines about what flows.",
+)
+@click.option("--verbose", is_flag=True, help="Log every event (the logs' level is DEBUG).")
+def command(
+    state_path: Path,
+    stratum_host: str,
+    free_ports: bool,
+    no_miner: bool,
+    no_pool: bool,
+    no_node: bool,
+    miner_processes: int,
+    every: float,
+    verbose: bool,
+    **ports: int,
+) -> None:
+    """Start everything, and show what flows until Ctrl-C.
+
+    PostgreSQL, Valkey, a regtest node, receiver, writer, a Stratum pool and a CPU
+    miner, all on 127.0.0.1. DATABASE_URL and REDIS_URL, where set, stand for servers
+    elsewhere. The data stays in the state folder, and the next start goes on from it.
+
+    \b
+    Examples:
+      tbg up
+      tbg up --host 0.0.0.0 --no-miner     # and point a Bitaxe at this machine
+      tbg up --state /tmp/second --free-ports
+    """
+    options = StackOptions(
+        ports=Ports.free() if free_ports else Ports(**ports),
+        stratum_host=stratum_host,
+        node=not no_node,
+        pool=not (no_pool or no_node),
+        miner=not (no_miner or no_pool or no_node),
+        miner_processes=miner_processes,
+        verbose=verbose,
+    )
+    state = State(state_path)
+    ending = Ending()
+    ending.install()
+    console = Console(highlight=False)
+    with state.hold():
+        _run(StackPlan(state, options), console, ending, every)
+
+
+def _run(plan: StackPlan, console: Console, ending: Ending, every: float) -> None:
+    def say(text: str) -> None:
+        console.print(f"[dim]{datetime.now():%H:%M:%S}[/] ", end="")
+        console.print(text, markup=False, soft_wrap=True)
+
+    stack = RunningStack(plan, say, ending.asked.is_set)
+    try:
+        try:
+            stack.start()
+            console.print(table(plan))
+            console.print(_next_steps(plan), markup=False, soft_wrap=True)
+            _watch(stack, plan, say, ending, every)
+        except Interrupted:
+            pass
+        finally:
+            ending.asked.set()
+            stack.stop()
+    except KeyboardInterrupt:
+        say("asked twice: ending everything at once")
+        stack.kill()
+        raise click.exceptions.Exit(130) from None
+    say(f"stopped; the data stays in {plan.state.path}")
+
+
+def _watch(
+    stack: RunningStack,
+    plan: StackPlan,
+    say: Callable[[str], None],
+    ending: Ending,
+    every: float,
+) -> None:
+    assert plan.database_url is not None
+    assert plan.redis_url is not None
+    elapsed = 0.0
+    pause = min(WATCH_SECONDS, every)
+    with Flow(plan.database_url, plan.redis_url) as flow:
+        while not ending.asked.wait(pause):
+            for news in stack.watch():
+                say(news)
+            elapsed += pause
+            if elapsed >= every:
+                elapsed = 0.0
+                say(flow.line())
+
+
+def table(plan: StackPlan) -> Table:
+    """What runs where; without any password."""
+    found = Table("program", "what", "where")
+    for program in plan.programs:
+        found.add_row(program.name, program.title, program.where)
+    return found
+
+
+def _next_steps(plan: StackPlan) -> str:
+    lines = []
+    if plan.stratum_url:
+        lines.append(f"point a miner at {plan.stratum_url}, user <address>.<name>, any password")
+        if plan.options.stratum_host == "127.0.0.1":
+            lines.append("  (only from this machine; --host 0.0.0.0 opens it to your network)")
+    else:
+        lines.append(f"point an engine's events at {plan.socket_path}")
+    option = "" if plan.state.path == DEFAULT_STATE.resolve() else f" --state {plan.state.path}"
+    lines.append(f'for a shell: eval "$(tbg env{option})"; the state of things: tbg status{option}')
+    lines.append(f"logs: {plan.state.logs}/<program>.log; Ctrl-C stops everything, the data stays")
+    return "\n".join(lines)
