@@ -25,8 +25,9 @@ class Bests:
 
     def begin_week(self, week: str) -> None:
         """A new ISO week, as ``2026-W47``: everybody starts again."""
+        if self._week:  # what is settled before the first week belongs to it
+            self.week = [0.0] * len(self._fleet.users)
         self._week = week
-        self.week = [0.0] * len(self._fleet.users)
 
     def beat(self, machine: int, user: int, share_diff: float, share_hash: str) -> None:
         """Writes an event for every scope whose best an accepted share breaks."""
@@ -39,6 +40,13 @@ class Bests:
         if share_diff > self._alltime[user]:
             self._write(machine, share_diff, self._alltime[user], "alltime", share_hash)
             self._alltime[user] = share_diff
+
+    def settle(self, machine: int, share_diff: float) -> None:
+        """A best from before the scenario, in every scope, about which nothing is written."""
+        user = self._fleet.owner[machine]
+        self.session[machine] = share_diff
+        self.week[user] = max(self.week[user], share_diff)
+        self._alltime[user] = max(self._alltime[user], share_diff)
 
     def _write(self, machine: int, new: float, old: float, period: str, share_hash: str) -> None:
         self._journal.write(

@@ -37,7 +37,12 @@ class Batch:
 
     def before(self, end: float) -> Batch:
         """The events with timestamps below ``end``."""
-        count = int(np.searchsorted(self.stamps, end))
+        return self.head(int(np.searchsorted(self.stamps, end)))
+
+    def head(self, count: int) -> Batch:
+        """The first ``count`` events."""
+        if count >= len(self):
+            return self
         body = b"\n".join(self.datagrams()[:count])
         return Batch(self.kinds[:count], self.stamps[:count], body)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 from itertools import count
 from random import Random
 from typing import NamedTuple
@@ -62,15 +62,17 @@ class Lifecycle:
         self._random = Random(f"{scenario.seed}/{scenario.start}/lifecycle")  # noqa: S311 - a simulation wants it repeatable
         self._order = count()
         self._session = [0] * scenario.miners
-        self._connected = np.zeros(scenario.miners, dtype=bool)
         self._since = np.zeros(scenario.miners)
         self._difficulty = fleet.difficulty.copy()
+        self._connected = np.full(scenario.miners, scenario.settled)
         # (time, tie-breaker, turn, machine, session): a turn of an earlier session is void.
-        self._agenda = [
-            (self._random.uniform(0, scenario.ramp), next(self._order), Turn.CONNECT, machine, 0)
-            for machine in range(scenario.miners)
-        ]
-        heapify(self._agenda)
+        self._agenda: list[tuple[float, int, Turn, int, int]] = []
+        for machine in range(scenario.miners):
+            if scenario.settled:
+                self._plan(self._draw(scenario.vardiff), Turn.RETARGET, machine)
+                self._plan(self._draw(scenario.session), Turn.DISCONNECT, machine)
+            else:
+                self._plan(self._random.uniform(0, scenario.ramp), Turn.CONNECT, machine)
 
     def advance(self, begin: float, end: float) -> tuple[list[Change], Segments]:
         """What changes in [begin, end), in order, and the segments that it leaves.
@@ -111,16 +113,16 @@ class Lifecycle:
             factor = random.choice((0.5, 1.0, 1.0, 2.0))
             difficulty = self._target[machine] * factor
             self._connected[machine] = True
-            until_right = random.uniform(20, 120) if factor != 1.0 else self._mean(scenario.vardiff)
+            until_right = random.uniform(20, 120) if factor != 1.0 else self._draw(scenario.vardiff)
             self._plan(time + until_right, Turn.RETARGET, machine)
-            self._plan(time + self._mean(scenario.session), Turn.DISCONNECT, machine)
+            self._plan(time + self._draw(scenario.session), Turn.DISCONNECT, machine)
         elif turn is Turn.RETARGET:
             difficulty = float(f"{self._target[machine] * random.uniform(0.8, 1.25):.4g}")
-            self._plan(time + self._mean(scenario.vardiff), Turn.RETARGET, machine)
+            self._plan(time + self._draw(scenario.vardiff), Turn.RETARGET, machine)
         else:
             self._connected[machine] = False
             self._session[machine] += 1
-            self._plan(time + self._mean(scenario.offline), Turn.CONNECT, machine)
+            self._plan(time + self._draw(scenario.offline), Turn.CONNECT, machine)
         self._since[machine] = time
         self._difficulty[machine] = difficulty
         return difficulty
@@ -128,5 +130,6 @@ class Lifecycle:
     def _plan(self, time: float, turn: Turn, machine: int) -> None:
         heappush(self._agenda, (time, next(self._order), turn, machine, self._session[machine]))
 
-    def _mean(self, seconds: float) -> float:
-        return self._random.expovariate(1 / seconds)
+    def _draw(self, mean: float) -> float:
+        """A time span from the exponential distribution, in seconds."""
+        return self._random.expovariate(1 / mean)

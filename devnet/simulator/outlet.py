@@ -65,7 +65,7 @@ class Outlet:
         """
         if self._socket is None and self.connect() is not None:
             return "receiver_absent"
-        assert self._socket is not None  # noqa: S101 - connect returned None
+        assert self._socket is not None
         try:
             self._socket.send(datagram)
         except OSError as error:

@@ -41,6 +41,10 @@ class Pacer:
         self._start = start
         self._stopped = stopped
         self._sleep = sleep
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets what was measured."""
         self._burst = 0
         self.lateness = Histogram(step=50, size=40_000)
         self.bursts = Histogram(step=1, size=10_000)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Final
 
@@ -34,6 +34,9 @@ class Scenario:
         diurnal: fraction by which hashrates swing over a day, highest at 03:00 UTC.
         session: mean seconds that a connection lasts.
         offline: mean seconds until a machine is back.
+        settled: all machines are connected already, and have bests and counts as if they had been
+            for some time. Otherwise the run begins with all of them connecting, and with many
+            bests.
         vardiff: mean seconds between changes of difficulty after the first.
     """
 
@@ -51,6 +54,7 @@ class Scenario:
     session: float = 86_400.0
     offline: float = 120.0
     vardiff: float = 43_200.0
+    settled: bool = False
 
     def __post_init__(self) -> None:
         """Raises ``ValueError`` that names the number that makes no sense."""
@@ -89,3 +93,7 @@ class Scenario:
     def availability(self) -> float:
         """The fraction of time that a machine is connected."""
         return self.session / (self.session + self.offline)
+
+    def at_pace(self, shares_per_minute: float) -> Scenario:
+        """The same with another pace."""
+        return replace(self, shares_per_minute=shares_per_minute)

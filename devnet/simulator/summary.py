@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from rich.table import Table
 
-from devnet.simulator.journal import KINDS
+from devnet.simulator.journal import KINDS, Batch
 from devnet.simulator.pacer import Pacer
 from devnet.simulator.scenario import SECOND, Scenario
 
@@ -25,19 +26,21 @@ class Summary:
         self._began = time.monotonic()
         self._counts = [0] * len(KINDS)
         self._first = self._last = 0
-        self.bytes = 0
+        self._bytes = 0
         self.waited = 0.0
         self.dropped: Counter[str] = Counter()
 
-    def add(self, kinds: bytes, first: int, last: int, size: int) -> None:
-        """Counts events of ``kinds`` that went out, stamped ``first`` to ``last``."""
-        if not kinds:
+    def add(self, batch: Batch, dropped: Sequence[int] = ()) -> None:
+        """Counts the events of a batch that went out: all but those in the places ``dropped``."""
+        if not len(batch):
             return
         for kind in range(len(KINDS)):
-            self._counts[kind] += kinds.count(kind)
-        self._first = self._first or first
-        self._last = last
-        self.bytes += size
+            self._counts[kind] += batch.kinds.count(kind)
+        for place in dropped:
+            self._counts[batch.kinds[place]] -= 1
+        self._first = self._first or int(batch.stamps[0])
+        self._last = int(batch.stamps[-1])
+        self._bytes += len(batch.body)
 
     @property
     def events(self) -> int:
@@ -62,7 +65,7 @@ class Summary:
             "events": self.events,
             "by_type": dict(zip(KINDS, self._counts, strict=True)),
             "dropped": dict(self.dropped),
-            "bytes": self.bytes,
+            "bytes": self._bytes,
             "elapsed_seconds": round(elapsed, 3),
             "waited_seconds": round(self.waited, 3),
             "events_per_second": round(self.events / elapsed, 1) if elapsed else 0.0,

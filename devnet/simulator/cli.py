@@ -1,0 +1,230 @@
+"""The command ``tbg devnet simulate``."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from devnet.simulator.plan import plan_history, plan_live
+from devnet.simulator.run import STDOUT, NoReceiverError, run_history, run_live
+from devnet.simulator.scenario import SECOND
+from devnet.simulator.summary import summary_table
+
+
+@click.command(
+    "simulate",
+    epilog="""
+    \b
+    Examples:
+      tbg devnet simulate --socket events.sock --miners 500
+      tbg devnet simulate --socket events.sock --rate 10000 --duration 60 --json
+      tbg devnet simulate --socket events.sock --weeks 8 --shares 2000000
+      tbg devnet simulate --output - --hours 1 --miners 20
+    """,
+)
+@click.option(
+    "--socket",
+    "socket_path",
+    type=click.Path(path_type=Path),
+    envvar="SOCKET_PATH",
+    help="Send to the receiver's datagram socket.  [env: SOCKET_PATH]",
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, allow_dash=True),
+    help="Write history as JSON lines to this file, or - for the standard output.",
+)
+@click.option(
+    "--miners",
+    type=click.IntRange(1, 10_000_000),
+    help="Machines in the fleet.  [default: 1000; with --rate alone, what gives that rate]",
+)
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Who mines.")
+@click.option(
+    "--shares-per-minute",
+    type=click.FloatRange(0, 1e6, min_open=True),
+    help="What vardiff aims at for each machine.  [default: 18, or what --shares or --rate ask for]",
+)
+@click.option(
+    "--rate",
+    type=click.FloatRange(0, 1e7, min_open=True),
+    help="Live: events per second, evenly spaced. Without it they come as they happen.",
+)
+@click.option(
+    "--duration",
+    type=click.FloatRange(0, min_open=True),
+    help="Live: seconds.  [default: until interrupted]",
+)
+@click.option(
+    "--patience",
+    type=click.FloatRange(0),
+    default=1.0,
+    show_default=True,
+    help="Live: seconds after which an event that the receiver does not take is dropped. "
+    "0 behaves like an engine without a queue.",
+)
+@click.option(
+    "--settled/--arriving",
+    default=None,
+    help="Live: whether the fleet is connected already, with bests from before, or arrives with "
+    "the first events.  [default: settled with --rate]",
+)
+@click.option("--weeks", type=click.FloatRange(0), default=0.0, help="History: weeks.")
+@click.option("--days", type=click.FloatRange(0), default=0.0, help="History: days, added to that.")
+@click.option("--hours", type=click.FloatRange(0), default=0.0, help="History: hours, likewise.")
+@click.option(
+    "--shares",
+    type=click.IntRange(1),
+    help="History: shares to expect in all (Poisson, so about that many).",
+)
+@click.option(
+    "--start",
+    type=click.DateTime(),
+    help="History: its beginning, UTC.  [default: so that it ends with last week, "
+    "Monday 00:00 UTC]",
+)
+@click.option(
+    "--hashrate-every",
+    type=click.FloatRange(0),
+    help="Seconds between hashrate updates of a worker; 0 for none.  "
+    "[default: live 60, history 21600]",
+)
+@click.option(
+    "--block-every",
+    type=click.FloatRange(0, min_open=True),
+    help="Mean seconds between blocks that the fleet finds.  "
+    "[default: live 600, history a twentieth of the span]",
+)
+@click.option(
+    "--rejects",
+    type=click.FloatRange(0, 1),
+    default=0.01,
+    show_default=True,
+    help="Fraction of the shares that are rejected.",
+)
+@click.option(
+    "--diurnal",
+    type=click.FloatRange(0, 1),
+    default=0.15,
+    show_default=True,
+    help="Fraction by which hashrates swing over a day.",
+)
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print the summary as JSON (to the standard error when events go to the output).",
+)
+def simulate_command(
+    socket_path: Path | None,
+    output: Path | None,
+    miners: int | None,
+    seed: int,
+    shares_per_minute: float | None,
+    rate: float | None,
+    duration: float | None,
+    patience: float,
+    settled: bool | None,
+    weeks: float,
+    days: float,
+    hours: float,
+    shares: int | None,
+    start: datetime | None,
+    hashrate_every: float | None,
+    block_every: float | None,
+    rejects: float,
+    diurnal: float,
+    as_json: bool,
+) -> None:
+    """Simulate a fleet of miners that sends all eight events.
+
+    Live into the socket, at the fleet's own pace or at a chosen rate; or, with --weeks, --days or
+    --hours, as back-dated history, as fast as the receiver takes it and without losing any. Every
+    event says "source": "simulated". The same seed, start and fleet give the same bytes.
+    """
+    span = weeks * 7 * 86_400 + days * 86_400 + hours * 3600
+    _check_mode(
+        {"--rate": rate, "--duration": duration, "--settled": settled},
+        {"--shares": shares, "--start": start, "--output": output},
+        history=span > 0,
+    )
+    target = output or socket_path
+    if target is None:
+        raise click.UsageError("say where events go: --socket, or --output for history")
+    try:
+        if span:
+            scenario = plan_history(
+                now=time.time_ns() // 1000,
+                span=span,
+                start=None if start is None else _to_stamp(start),
+                seed=seed,
+                miners=miners,
+                shares=shares,
+                shares_per_minute=shares_per_minute,
+                hashrate_every=hashrate_every,
+                block_every=block_every,
+                rejects=rejects,
+                diurnal=diurnal,
+            )
+        else:
+            scenario = plan_live(
+                duration=duration,
+                settled=settled,
+                seed=seed,
+                miners=miners,
+                rate=rate,
+                shares_per_minute=shares_per_minute,
+                hashrate_every=hashrate_every,
+                block_every=block_every,
+                rejects=rejects,
+                diurnal=diurnal,
+            )
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+
+    console = Console(stderr=True)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        if span:
+            report = run_history(scenario, target, stop.is_set, console, to_file=output is not None)
+        else:
+            report = run_live(scenario, target, patience, stop.is_set, console)
+    except NoReceiverError as error:
+        raise click.ClickException(str(error.strerror)) from error
+    except BrokenPipeError:
+        raise  # click ends quietly when whoever reads the output has seen enough
+    except OSError as error:
+        raise click.ClickException(f"{target}: {error.strerror}") from error
+    if as_json:
+        click.echo(json.dumps(report), err=output == STDOUT)
+    else:
+        console.print(summary_table(report))
+
+
+def _check_mode(live: dict[str, object], past: dict[str, object], *, history: bool) -> None:
+    """Refuses options that belong to the other mode instead of ignoring them."""
+    strange = [name for name, value in (live if history else past).items() if value is not None]
+    if strange and history:
+        raise click.UsageError(
+            f"{' and '.join(strange)} belong to live traffic, not to history "
+            "(--weeks, --days, --hours)"
+        )
+    if strange:
+        raise click.UsageError(
+            f"{' and '.join(strange)} need a span of history: add --weeks, --days or --hours"
+        )
+
+
+def _to_stamp(moment: datetime) -> int:
+    """Microseconds since the epoch; a moment without a time zone is UTC."""
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return round(aware.timestamp()) * SECOND

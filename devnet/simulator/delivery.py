@@ -1,0 +1,128 @@
+"""Batches on their way out: to a file, to a receiver as fast as it takes them, or paced."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import BinaryIO, Final
+
+from devnet.simulator.journal import Batch
+from devnet.simulator.outlet import Outlet
+from devnet.simulator.pacer import Pacer
+from devnet.simulator.scenario import SECOND
+from devnet.simulator.summary import Summary
+
+_LOG: Final = logging.getLogger(__name__)
+_LOOK: Final = 0.05  # seconds between two looks at a receiver that takes nothing
+
+Stopped = Callable[[], bool]
+"""Says whether somebody asked to stop."""
+
+
+def write_file(
+    batches: Iterable[Batch], file: BinaryIO, summary: Summary, stopped: Stopped
+) -> Iterator[Batch]:
+    """Writes JSON lines. Yields each batch when it is written; ends early when ``stopped``."""
+    for batch in batches:
+        if stopped():
+            return
+        file.write(batch.body + b"\n")
+        summary.add(batch)
+        _log(batch)
+        yield batch
+
+
+def send_all(
+    batches: Iterable[Batch], outlet: Outlet, summary: Summary, stopped: Stopped
+) -> Iterator[Batch]:
+    """Sends everything and loses nothing: waits while the receiver has no room, or is away.
+
+    What a receiver had in its queue when it died is gone: only the gap that it leaves in the
+    sequence tells. Yields each batch when it is sent; ends early when ``stopped``.
+    """
+    for batch in batches:
+        sent = 0
+        for datagram in batch.datagrams():
+            if outlet.offer(datagram) is not None and not _insist(
+                datagram, outlet, summary, stopped
+            ):
+                break
+            sent += 1
+        summary.add(batch.head(sent))
+        _log(batch.head(sent))
+        if sent < len(batch) or stopped():
+            return
+        yield batch
+
+
+def _insist(datagram: bytes, outlet: Outlet, summary: Summary, stopped: Stopped) -> bool:
+    """Offers a datagram until it is taken; False when it is time to stop."""
+    before = time.monotonic()
+    while not stopped():
+        outlet.wait(_LOOK)
+        if outlet.offer(datagram) is None:
+            summary.waited += time.monotonic() - before
+            return True
+    return False
+
+
+def send_paced(
+    batches: Iterable[Batch],
+    outlet: Outlet,
+    pacer: Pacer,
+    summary: Summary,
+    stopped: Stopped,
+    *,
+    patience: float,
+    until: float,
+) -> Iterator[Batch]:
+    """Sends every event at its timestamp.
+
+    An event that the receiver does not take within ``patience`` seconds of its timestamp is
+    dropped and counted. An event that is late because this process is, is sent all the same, up
+    to the timestamp ``until``: what is not sent by then was never numbered in anybody's eyes.
+    Yields each batch when it is through; ends early when ``stopped``.
+    """
+    grace = int(patience * SECOND)
+    for batch in batches:
+        through, dropped = 0, []
+        for stamp, datagram in zip(batch.stamps.tolist(), batch.datagrams(), strict=True):
+            if not pacer.wait(stamp) or pacer.now() > until:
+                break
+            refusal = outlet.offer(datagram)
+            if refusal is not None:
+                refusal = _offer_until(stamp + grace, datagram, outlet, pacer, summary, stopped)
+            if refusal is not None:
+                summary.dropped[refusal] += 1
+                dropped.append(through)
+            through += 1
+        summary.add(batch.head(through), dropped)
+        _log(batch.head(through))
+        if through < len(batch) or stopped():
+            return
+        yield batch
+
+
+def _offer_until(
+    deadline: int,
+    datagram: bytes,
+    outlet: Outlet,
+    pacer: Pacer,
+    summary: Summary,
+    stopped: Stopped,
+) -> str | None:
+    """Offers a datagram again and again until ``deadline``; returns why it was not taken."""
+    refusal = outlet.offer(datagram)
+    before = time.monotonic()
+    while refusal is not None and (left := deadline - pacer.now()) > 0 and not stopped():
+        outlet.wait(min(_LOOK, left / SECOND))
+        refusal = outlet.offer(datagram)
+    summary.waited += time.monotonic() - before
+    return refusal
+
+
+def _log(batch: Batch) -> None:
+    if _LOG.isEnabledFor(logging.DEBUG):
+        for datagram in batch.datagrams():
+            _LOG.debug("%s", datagram.decode())

@@ -1,0 +1,45 @@
+"""The work that the pool hands out, which changes every half minute and with every block."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from devnet.simulator.best import Bests
+from devnet.simulator.calendar import iso_week
+from devnet.simulator.journal import Journal
+from devnet.simulator.scenario import SECOND
+
+WORK_EVERY: Final = 30  # seconds, ckpool's update_interval
+
+
+class Work:
+    """Job, its time in hex, and the job before it, on which a share is stale.
+
+    Call ``turn`` when the journal's stamp has reached ``turns_at``.
+    """
+
+    def __init__(self, journal: Journal, bests: Bests) -> None:
+        self._journal = journal
+        self._bests = bests
+        self._jobs = 0
+        self._week_ends = 0
+        self.turns_at = 0
+        self.job = self.stale_job = self.ntime = ""
+
+    def turn(self) -> None:
+        """Time for new work, and perhaps a new week."""
+        stamp = self._journal.stamp
+        if stamp >= self._week_ends:
+            week, self._week_ends = iso_week(stamp)
+            self._bests.begin_week(week)
+        self.renew()
+        # A week ends on a whole minute, so this never misses one.
+        self.turns_at = stamp - stamp % (WORK_EVERY * SECOND) + WORK_EVERY * SECOND
+
+    def renew(self) -> None:
+        """New work, for whatever reason."""
+        seconds = self._journal.stamp // SECOND
+        self._jobs += 1
+        self.stale_job = self.job or f"{seconds:08x}{0:08x}"
+        self.job = f"{seconds:08x}{self._jobs:08x}"
+        self.ntime = f"{seconds:08x}"
