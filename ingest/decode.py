@@ -16,7 +16,16 @@ import msgspec
 from pydantic import AfterValidator, BaseModel
 from pydantic.fields import FieldInfo
 
-from ingest.events import EVENTS, HEX, MAX_DATAGRAM, NO_NUL, Event, ShareSubmittedData, check_share
+from ingest.events import (
+    EVENTS,
+    HEX,
+    MAX_DATAGRAM,
+    NO_NUL,
+    Event,
+    ShareSubmittedData,
+    check_share,
+    holds_nul,
+)
 
 Check = Callable[[Any], Any]
 
@@ -195,14 +204,6 @@ _DATA: Final[dict[str, _DataDecoder]] = {
 }
 
 
-def _holds_nul(value: Any) -> bool:
-    if isinstance(value, str):
-        return "\x00" in value
-    if isinstance(value, dict):
-        return any("\x00" in key or _holds_nul(item) for key, item in value.items())
-    return isinstance(value, list) and any(map(_holds_nul, value))
-
-
 def decode(datagram: bytes) -> Decoded:
     """Decodes one datagram.
 
@@ -232,7 +233,7 @@ def decode(datagram: bytes) -> Decoded:
     decoder = _DATA.get(envelope.event)
     if decoder is None:
         raise Refused("unknown_event", f"{envelope.event[:64]!r} is none of {', '.join(EVENTS)}")
-    if b"\\u0000" in datagram and _holds_nul(msgspec.json.decode(datagram)):
+    if b"\\u0000" in datagram and holds_nul(msgspec.json.decode(datagram)):
         raise Refused("bad_data", "a text holds U+0000, which the database cannot hold")
     try:
         data = decoder(envelope.data)

@@ -12,7 +12,7 @@ always send them. Unknown extra fields are accepted and passed on.
 import ipaddress
 import time
 from functools import lru_cache
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -81,10 +81,29 @@ Hex = Annotated[str, Field(min_length=2, max_length=64, pattern=HEX)]
 Week = Annotated[str, Field(pattern=r"^[0-9]{4}-W(0[1-9]|[1-4][0-9]|5[0-3])$")]
 
 
-class Data(BaseModel):
-    """What one kind of event says; extra fields are kept."""
+def holds_nul(value: Any) -> bool:
+    """Whether a JSON value holds U+0000 in any of its texts."""
+    if isinstance(value, str):
+        return "\x00" in value
+    if isinstance(value, dict):
+        return any("\x00" in key or holds_nul(item) for key, item in value.items())
+    return isinstance(value, list) and any(map(holds_nul, value))
+
+
+class _Open(BaseModel):
+    """Strict about its fields; extra fields are kept, as far as the database can."""
 
     model_config = ConfigDict(strict=True, extra="allow", frozen=True)
+
+    @model_validator(mode="after")
+    def _extras(self) -> Self:
+        if holds_nul(self.__pydantic_extra__):
+            raise ValueError("an extra field holds U+0000, which the database cannot hold")
+        return self
+
+
+class Data(_Open):
+    """What one kind of event says."""
 
 
 class MinerData(Data):
@@ -274,10 +293,8 @@ class NewBlockNetworkData(Data):
     prev_hash: Hash | None = Field(default=None, description="hash of the block before it")
 
 
-class Event(BaseModel):
+class Event(_Open):
     """The envelope around every event's data."""
-
-    model_config = ConfigDict(strict=True, extra="allow", frozen=True)
 
     event: str = Field(description="one of the eight names")
     timestamp: Timestamp = Field(description="microseconds since the Unix epoch, UTC")

@@ -66,13 +66,14 @@ class Streams:
 
         Args:
             most: about how many entries; a stream that is behind may fill it.
-            linger: seconds that a batch may grow before it is given.
+            linger: seconds that a batch may grow before it is given; 0 does
+                not wait at all.
 
         Returns:
             Entries in the order of each stream, none when none came.
         """
-        entries = await self._read_once(most, block=1000)
-        if entries and len(entries) < most:
+        entries = await self._read_once(most, block=1000 if linger else None)
+        if linger and entries and len(entries) < most:
             await asyncio.sleep(linger)
             entries += await self._read_once(most - len(entries), block=None)
         return entries

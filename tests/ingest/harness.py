@@ -16,7 +16,7 @@ GOLDEN = Path(__file__).parent.parent / "events"
 ROOT = Path(__file__).parent.parent.parent
 
 
-def golden(event: str, **changes: Any) -> dict[str, Any]:
+def golden(event: str, /, **changes: Any) -> dict[str, Any]:
     """The golden datagram of an event, now, without instance and seq.
 
     Changes go to the envelope where it has the field, otherwise to data.
@@ -32,7 +32,7 @@ def golden(event: str, **changes: Any) -> dict[str, Any]:
     return value
 
 
-def packed(event: str, **changes: Any) -> bytes:
+def packed(event: str, /, **changes: Any) -> bytes:
     """:func:`golden` as a datagram."""
     return json.dumps(golden(event, **changes)).encode()
 

@@ -1,0 +1,239 @@
+"""The contract: what decodes, what is refused, and that both decoders agree."""
+
+import json
+import math
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from ingest.decode import REASONS, Refused, decode, decode_data, identify
+from ingest.events import EVENTS, MAX_DATAGRAM
+from tests.ingest.harness import GOLDEN, golden, packed
+
+
+def refused(datagram: bytes) -> Refused:
+    with pytest.raises(Refused) as caught:
+        decode(datagram)
+    assert caught.value.reason in REASONS
+    return caught.value
+
+
+@pytest.mark.parametrize("event", EVENTS)
+def test_the_golden_datagram_decodes_and_keeps_every_field(event: str) -> None:
+    raw = (GOLDEN / f"{event}.json").read_bytes()
+    value = json.loads(raw)
+    decoded = decode(raw)
+    assert (decoded.event, decoded.timestamp, decoded.source) == (
+        event,
+        value["timestamp"],
+        "hosted",
+    )
+    assert (decoded.instance, decoded.seq) == (value["instance"], value["seq"])
+    assert json.loads(decoded.raw_data) == value["data"]
+    for name, expected in value["data"].items():
+        assert getattr(decoded.data, name) == expected
+
+
+@pytest.mark.parametrize("event", EVENTS)
+def test_every_golden_datagram_shows_every_field_that_our_engines_send(event: str) -> None:
+    model: Any = EVENTS[event].model_fields["data"].annotation
+    data = json.loads((GOLDEN / f"{event}.json").read_bytes())["data"]
+    for name, field in model.model_fields.items():
+        extra = field.json_schema_extra or {}
+        if field.is_required() or extra.get("always_sent"):
+            assert name in data, f"{event} lacks {name}"
+
+
+@pytest.mark.parametrize("event", EVENTS)
+def test_every_required_field_is_required(event: str) -> None:
+    model: Any = EVENTS[event].model_fields["data"].annotation
+    for name, field in model.model_fields.items():
+        value = golden(event)
+        del value["data"][name]
+        if field.is_required():
+            error = refused(json.dumps(value).encode())
+            assert error.reason == "bad_data"
+            assert name in error.detail
+        else:
+            assert getattr(decode(json.dumps(value).encode()).data, name) is None
+    for name in ("event", "timestamp", "source", "data"):
+        value = golden(event)
+        del value[name]
+        assert refused(json.dumps(value).encode()).reason == "bad_envelope"
+
+
+@pytest.mark.parametrize("event", EVENTS)
+def test_extra_fields_are_kept(event: str) -> None:
+    value = golden(event, later={"a": [1, "ü"]})
+    value["more"] = True
+    assert json.loads(decode(json.dumps(value).encode()).raw_data)["later"] == {"a": [1, "ü"]}
+
+
+HOUR = 3_600_000_000
+
+
+@pytest.mark.parametrize(
+    ("event", "changes", "reason"),
+    [
+        ("share_submitted", {"difficulty": 0}, "bad_data"),
+        ("share_submitted", {"difficulty": -1.5}, "bad_data"),
+        ("share_submitted", {"difficulty": "1"}, "bad_data"),
+        ("share_submitted", {"difficulty": True}, "bad_data"),
+        ("share_submitted", {"share_diff": math.inf}, "bad_data"),
+        ("share_submitted", {"share_diff": None}, "bad_data"),
+        ("share_submitted", {"nonce": None}, "bad_data"),
+        ("share_submitted", {"nonce": "abc"}, "bad_data"),
+        ("share_submitted", {"nonce": "zz"}, "bad_data"),
+        ("share_submitted", {"nonce": ""}, "bad_data"),
+        ("share_submitted", {"hash": "ab"}, "bad_data"),
+        ("share_submitted", {"valid": 1}, "bad_data"),
+        ("share_submitted", {"valid": False}, "bad_data"),
+        ("share_submitted", {"reject_reason": "Stale"}, "bad_data"),
+        ("share_submitted", {"ip": "256.1.1.1"}, "bad_data"),
+        ("share_submitted", {"ip": "fe80::1%eth0"}, "bad_data"),
+        ("share_submitted", {"ip": ""}, "bad_data"),
+        ("share_submitted", {"user": ""}, "bad_data"),
+        ("share_submitted", {"user": "b" * 91}, "bad_data"),
+        ("share_submitted", {"worker": "w" * 129}, "bad_data"),
+        ("share_submitted", {"worker": "a\x00b"}, "bad_data"),
+        ("share_submitted", {"later": "a\x00b"}, "bad_data"),
+        ("share_submitted", {"client_id": -1}, "bad_data"),
+        ("share_submitted", {"client_id": 2**63}, "bad_data"),
+        ("share_submitted", {"source": "a" * 17}, "bad_envelope"),
+        ("share_submitted", {"source": ""}, "bad_envelope"),
+        ("share_submitted", {"seq": 0}, "bad_envelope"),
+        ("share_submitted", {"seq": 1.0}, "bad_envelope"),
+        ("share_submitted", {"timestamp": 1_230_767_999_999_999}, "bad_envelope"),
+        ("share_submitted", {"timestamp": 1.5e15}, "bad_envelope"),
+        ("share_submitted", {"event": "share"}, "unknown_event"),
+        ("share_best_diff", {"period": "year"}, "bad_data"),
+        ("share_best_diff", {"week": "2026-W54"}, "bad_data"),
+        ("block_found", {"reward_sats": 21_000_000 * 100_000_000 + 1}, "bad_data"),
+        ("block_found", {"height": -1}, "bad_data"),
+        ("hashrate_update", {"hashrate_1m": -1}, "bad_data"),
+    ],
+)
+def test_what_breaks_a_bound_is_refused(event: str, changes: dict[str, Any], reason: str) -> None:
+    value = golden(event, **changes)
+    if reason == "bad_data" and math.inf in changes.values():
+        datagram = json.dumps(value).replace("Infinity", "1e999").encode()
+    else:
+        datagram = json.dumps(value).encode()
+    assert refused(datagram).reason == reason
+    with pytest.raises(ValidationError):  # the reference says the same
+        EVENTS.get(event, EVENTS["share_submitted"]).model_validate_json(datagram)
+
+
+def test_a_timestamp_up_to_one_hour_ahead_is_accepted_and_no_more() -> None:
+    now = time.time_ns() // 1000
+    assert decode(packed("share_submitted", timestamp=now + HOUR - 60_000_000))
+    assert refused(packed("share_submitted", timestamp=now + HOUR + 60_000_000)).reason == (
+        "bad_envelope"
+    )
+
+
+@pytest.mark.parametrize(
+    ("datagram", "reason"),
+    [
+        (b"", "not_json"),
+        (b"null", "bad_envelope"),
+        (b"[]", "bad_envelope"),
+        (b"{", "not_json"),
+        (b"\xff\xfe", "not_utf8"),
+        (packed("share_submitted").replace(b"bitaxe-1", b"\xc3\x28"), "not_utf8"),
+        (packed("share_submitted", later="x").replace(b'"x"', b'"\xff"'), "not_utf8"),
+        (packed("share_submitted") + b"x", "not_json"),
+        (packed("share_submitted") + b"\x00", "not_json"),
+        (packed("share_submitted").replace(b"512.0", b"NaN"), "not_json"),
+        (b"[" * MAX_DATAGRAM, "bad_envelope"),
+        (b'{"a":' * 1600, "not_json"),
+        (packed("share_submitted", later="x" * MAX_DATAGRAM), "too_large"),
+    ],
+)
+def test_what_is_no_event_is_refused(datagram: bytes, reason: str) -> None:
+    assert refused(datagram).reason == reason
+
+
+def test_a_rejected_share_may_lack_what_was_never_computed() -> None:
+    rejected = {
+        "valid": False,
+        "reject_reason": "Stale",
+        "share_diff": None,
+        "job_id": None,
+        "nonce": None,
+        "nonce2": None,
+        "hash": None,
+    }
+    assert decode(packed("share_submitted", **rejected)).data.reject_reason == "Stale"
+
+
+def test_a_share_that_solved_nothing_may_carry_a_fraction_of_difficulty_one() -> None:
+    assert decode(packed("share_submitted", difficulty=0.001, share_diff=0.0015)).data.difficulty
+
+
+def test_the_identity_of_a_refused_event_is_read_where_it_can_be() -> None:
+    bad = packed("share_submitted", difficulty=0, instance="e/1", seq=7)
+    assert identify(bad) == ("e/1", 7)
+    assert identify(b"{") == (None, None)
+    assert identify(b"[" * 8000) == (None, None)
+    assert identify(b'{"instance":"a\\u0000b","seq":1}') == (None, None)
+    assert identify(b'{"instance":"a","seq":"1"}') == (None, None)
+
+
+def test_data_of_an_unknown_event_is_refused() -> None:
+    with pytest.raises(Refused, match="unknown_event"):
+        decode_data("nonsense", b"{}")
+
+
+@given(st.binary(max_size=300))
+def test_no_bytes_raise_anything_but_refused(datagram: bytes) -> None:
+    refused(datagram)
+
+
+# Values as a sender may write them into any field, right or wrong.
+_values = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(min_value=-(2**70), max_value=2**70),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.text(max_size=140).filter(lambda text: all(not 0xD800 <= ord(c) < 0xE000 for c in text)),
+    st.sampled_from(["00", "ab" * 32, "AB", "a b", "week", "2026-W01", "10.0.0.1", "::1", "\x00"]),
+    st.lists(st.integers(), max_size=2),
+    st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
+)
+_FIELDS = sorted({name for event in EVENTS for name in golden(event)["data"]} | {"extra"})
+
+
+@settings(max_examples=1500)
+@given(
+    st.sampled_from(sorted(EVENTS)),
+    st.dictionaries(
+        st.sampled_from([*_FIELDS, "timestamp", "source", "instance", "seq"]),
+        _values,
+        min_size=1,
+        max_size=3,
+    ),
+    st.sets(st.sampled_from(_FIELDS), max_size=1),
+)
+def test_the_fast_decoder_agrees_with_the_models(
+    event: str, changes: dict[str, Any], missing: set[str]
+) -> None:
+    value = golden(event, **changes)
+    for name in missing:
+        value["data"].pop(name, None)
+    datagram = json.dumps(value).encode()
+    try:
+        reference: Any = EVENTS[event].model_validate_json(datagram)
+    except ValidationError:
+        refused(datagram)
+        return
+    decoded = decode(datagram)
+    assert (decoded.timestamp, decoded.source) == (reference.timestamp, reference.source)
+    assert (decoded.instance, decoded.seq) == (reference.instance, reference.seq)
+    for name in type(reference.data).model_fields:
+        assert getattr(decoded.data, name) == getattr(reference.data, name)
+    assert json.loads(decoded.raw_data) == value["data"]
