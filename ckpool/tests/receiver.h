@@ -55,6 +55,7 @@ static bool receiver_next(int fd, char text[TBG_DATAGRAM_MAX + 1])
 }
 
 /* The whole number after `key` in the text, or -1. */
+__attribute__((unused))
 static long long number_after(const char *text, const char *key)
 {
 	const char *at = strstr(text, key);

@@ -1,0 +1,43 @@
+// Part of The Bitcoin Game's ckpool fork.
+// Copyright (C) 2026 The Bitcoin Game
+// SPDX-License-Identifier: GPL-3.0-or-later
+//
+// This program is free software: you can redistribute it and/or modify it
+// under the terms of the GNU General Public License as published by the Free
+// Software Foundation, either version 3 of the License, or (at your option)
+// any later version. It comes without any warranty; see LICENSE for details.
+
+// What the hooks stand on: our header, a session in every connection, and the
+// start of the sender before any thread exists that could emit.
+
+@include@ @@
+ #include "stratifier.h"
++#include "tbg_events.h"
+
+// Upstream zeroes the struct before each use: all zero is a new session.
+@session@ @@
+ struct stratum_instance {
+ ...
++struct tbg_session tbg;
+ };
+
+@start@
+@@
+stratifier(...)
+{
+<...
+ ckpool.sdata = sdata;
++tbg_events_start(ckpool.name, ckpool.logdir, logmsg);
+...>
+}
+
+// Older trees pass the pool as an argument.
+@start_ckp@
+@@
+stratifier(...)
+{
+<...
+ ckp->sdata = sdata;
++tbg_events_start(ckp->name, ckp->logdir, logmsg);
+...>
+}

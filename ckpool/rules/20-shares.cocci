@@ -1,0 +1,85 @@
+// Part of The Bitcoin Game's ckpool fork.
+// Copyright (C) 2026 The Bitcoin Game
+// SPDX-License-Identifier: GPL-3.0-or-later
+//
+// This program is free software: you can redistribute it and/or modify it
+// under the terms of the GNU General Public License as published by the Free
+// Software Foundation, either version 3 of the License, or (at your option)
+// any later version. It comes without any warranty; see LICENSE for details.
+
+// share_submitted and share_best_diff.
+//
+// parse_submit() has one add_submit() that sees every share whose fields could
+// be read: accepted, stale, duplicate, above target, ntime out of range, and
+// unknown job. The workbase may be gone by then and is left alone. Bests come
+// from here rather than from check_best_diff(), which runs before a share is
+// known to be valid.
+
+@share@
+@@
+parse_submit(...)
+{
+<...
++if (result)
++	tbg_share_accepted(&client->tbg, user->username, client->workername, sdiff, hexhash);
+ add_submit(...);
++tbg_share_submitted(&client->tbg, &(struct tbg_share){
++	.user = user->username,
++	.workername = client->workername,
++	.diff = diff,
++	.share_diff = sdiff,
++	.valid = result,
++	.reject_reason = SHARE_ERR(err),
++	.job_id = job_id,
++	.nonce = nonce,
++	.nonce2 = nonce2,
++	.ntime = ntime,
++	.hash = hexhash,
++	.ip = client->address,
++	.user_agent = client->useragent,
++	.client_id = client->id,
++	.version_bits = version_mask32,
++	.network_diff = sdata->stats.network_diff,
++});
+...>
+}
+
+// What could not be read skips add_submit() and ends at the last test of
+// `share`. The strings may be uninitialised there: none is passed.
+@malformed@
+@@
+parse_submit(...)
+{
+<...
++if (!share)
++	tbg_share_submitted(&client->tbg, &(struct tbg_share){
++		.user = user->username,
++		.workername = client->workername,
++		.diff = diff,
++		.reject_reason = SHARE_ERR(err),
++		.ip = client->address,
++		.user_agent = client->useragent,
++		.client_id = client->id,
++	});
+ if (!share) LOGINFO(...);
+...>
+}
+
+// Shares before the first work leave by a return of their own.
+@no_work@
+@@
+parse_submit(...)
+{
+<...
+ err = SE_NO_WORKBASE;
++tbg_share_submitted(&client->tbg, &(struct tbg_share){
++	.user = user->username,
++	.workername = client->workername,
++	.diff = diff,
++	.reject_reason = SHARE_ERR(err),
++	.ip = client->address,
++	.user_agent = client->useragent,
++	.client_id = client->id,
++});
+...>
+}

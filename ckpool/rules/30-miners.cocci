@@ -1,0 +1,125 @@
+// Part of The Bitcoin Game's ckpool fork.
+// Copyright (C) 2026 The Bitcoin Game
+// SPDX-License-Identifier: GPL-3.0-or-later
+//
+// This program is free software: you can redistribute it and/or modify it
+// under the terms of the GNU General Public License as published by the Free
+// Software Foundation, either version 3 of the License, or (at your option)
+// any later version. It comes without any warranty; see LICENSE for details.
+
+// miner_connected, miner_disconnected and diff_updated. Miners behind a trusted
+// remote server are that server's: its own engine tells of them.
+
+@connected@
+expression E;
+@@
+client_auth(...)
+{
+<...
+ client->authorised = E;
++if (!client->remote)
++	tbg_miner_connected(&(struct tbg_connected){
++		.user = user->username,
++		.workername = client->workername,
++		.ip = client->address,
++		.user_agent = client->useragent,
++		.protocol = "stratum_v1",
++		.client_id = client->id,
++		.diff = client->diff,
++		.best_ever = user->best_ever,
++	});
+...>
+}
+
+// The instance lock is write-held here, which is why no call of ours may wait.
+@disconnected@
+@@
+__kill_instance(...)
+{
++if (client->authorised && client->workername && client->user_instance && !client->remote)
++	tbg_miner_disconnected(&client->tbg, &(struct tbg_disconnected){
++		.user = client->user_instance->username,
++		.workername = client->workername,
++		.ip = client->address,
++		.reason = client->reject > 2 ? "continuous invalid shares" :
++			  client->idle ? "idle" : NULL,
++		.client_id = client->id,
++		.since = (int64_t)client->start_time * 1000000,
++	});
+...
+}
+
+// Before each assignment, while the old difficulty is still there. The right
+// hand sides are plain variables.
+
+@vardiff@
+identifier d;
+@@
+add_submit(...)
+{
+<...
++tbg_diff_updated(&(struct tbg_diff){
++	.user = user->username,
++	.workername = client->workername,
++	.reason = "vardiff",
++	.client_id = client->id,
++	.old_diff = client->diff,
++	.new_diff = d,
++});
+ client->diff = d;
+...>
+}
+
+@suggest@
+identifier d;
+@@
+suggest_diff(...)
+{
+<...
++tbg_diff_updated(&(struct tbg_diff){
++	.user = client->user_instance->username,
++	.workername = client->workername,
++	.reason = "suggest",
++	.client_id = client->id,
++	.old_diff = client->diff,
++	.new_diff = d,
++});
+ client->diff = d;
+...>
+}
+
+@mindiff@
+identifier d;
+@@
+sauth_process(...)
+{
+<...
++tbg_diff_updated(&(struct tbg_diff){
++	.user = client->user_instance->username,
++	.workername = client->workername,
++	.reason = "mindiff",
++	.client_id = client->id,
++	.old_diff = client->diff,
++	.new_diff = d,
++});
+ client->diff = d;
+...>
+}
+
+@sv2_set_diff@
+identifier d;
+@@
+stratifier_sv2_set_diff(...)
+{
+<...
++tbg_diff_updated(&(struct tbg_diff){
++	.user = client->user_instance->username,
++	.workername = client->workername,
++	.reason = "sv2",
++	.client_id = client->id,
++	.old_diff = client->diff,
++	.new_diff = d,
++});
+ client->diff = d;
+...>
+}

@@ -1,0 +1,105 @@
+// Part of The Bitcoin Game's ckpool fork.
+// Copyright (C) 2026 The Bitcoin Game
+// SPDX-License-Identifier: GPL-3.0-or-later
+//
+// This program is free software: you can redistribute it and/or modify it
+// under the terms of the GNU General Public License as published by the Free
+// Software Foundation, either version 3 of the License, or (at your option)
+// any later version. It comes without any warranty; see LICENSE for details.
+
+// block_found, new_block_network and hashrate_update.
+
+// Where the node accepted the block. The call is one branch of an `if`, and the
+// braces come by themselves.
+@block depends on start@
+@@
+test_blocksolve(...)
+{
+<...
++tbg_block_found(&(struct tbg_block){
++	.user = client->user_instance->username,
++	.workername = client->workername,
++	.hash = blockhash,
++	.nonce = nonce,
++	.coinbase_sig = ckpool.btcsig,
++	.prev_words = wb->prevhash,
++	.height = wb->height,
++	.reward = wb->coinbasevalue,
++	.halving = ckpool.regtest ? 150 : 210000,
++	.share_diff = diff,
++	.network_diff = wb->network_diff,
++});
+ block_solve(...);
+...>
+}
+
+// Older trees know nothing of regtest, so fees stay unsaid there.
+@block_ckp depends on start_ckp@
+@@
+test_blocksolve(...)
+{
+<...
++tbg_block_found(&(struct tbg_block){
++	.user = client->user_instance->username,
++	.workername = client->workername,
++	.hash = blockhash,
++	.nonce = nonce,
++	.coinbase_sig = ckp->btcsig,
++	.prev_words = wb->prevhash,
++	.height = wb->height,
++	.reward = wb->coinbasevalue,
++	.share_diff = diff,
++	.network_diff = wb->network_diff,
++});
+ block_solve(...);
+...>
+}
+
+@tip@
+@@
+block_update(...)
+{
+<...
+ add_base(...);
++if (new_block)
++	tbg_new_block_network(&(struct tbg_tip){
++		.hash = sdata->lastswaphash,
++		.height = wb->height - 1,
++		.network_diff = wb->network_diff,
++	});
+...>
+}
+
+// About once a minute, after upstream let the averages of the idle decay.
+@user_rate@
+@@
+statsupdate(...)
+{
+<...
+ ghs = user->dsps10080 * nonces;
++tbg_hashrate_update(&(struct tbg_hashrate){
++	.user = user->username,
++	.dsps_1m = user->dsps1,
++	.dsps_5m = user->dsps5,
++	.dsps_1h = user->dsps60,
++	.dsps_24h = user->dsps1440,
++});
+...>
+}
+
+@worker_rate@
+@@
+statsupdate(...)
+{
+<...
+ ghs = worker->dsps10080 * nonces;
++tbg_hashrate_update(&(struct tbg_hashrate){
++	.user = user->username,
++	.workername = worker->workername,
++	.dsps_1m = worker->dsps1,
++	.dsps_5m = worker->dsps5,
++	.dsps_1h = worker->dsps60,
++	.dsps_24h = worker->dsps1440,
++});
+...>
+}
