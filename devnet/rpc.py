@@ -134,7 +134,11 @@ def decode_batch(status: int, body: bytes, size: int) -> list[Any | RPCError]:
     if not isinstance(answers, list):
         _result(answers)  # the node refused the batch as a whole
         raise NodeUnreachable("the answer to a batch is not a list")
-    by_id = {item.get("id"): item for item in answers if isinstance(item, dict)}
+    by_id = {
+        item["id"]: item
+        for item in answers
+        if isinstance(item, dict) and isinstance(item.get("id"), int)
+    }
     results: list[Any | RPCError] = []
     for number in range(size):
         if number not in by_id:

@@ -25,7 +25,7 @@ class Auth:
 
     def accepts(self, header: str) -> bool:
         """Whether an Authorization header names the pair; takes the same time either way."""
-        return hmac.compare_digest(header.encode("utf-8", "surrogateescape"), self._expected)
+        return hmac.compare_digest(header.encode("utf-8", "backslashreplace"), self._expected)
 
 
 def write_cookie(path: Path) -> Auth:

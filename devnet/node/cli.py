@@ -17,7 +17,8 @@ from devnet.node.datadir import DataDirectoryInUse
 from devnet.node.kernel import KernelError
 from devnet.node.methods import Methods
 from devnet.node.node import Node
-from devnet.node.server import PortInUse, RPCHandler, serve
+from devnet.node.server import RPCServer
+from devnet.node.web import PortInUse
 from ingest.log import configure
 
 log = structlog.get_logger(__name__)
@@ -109,8 +110,8 @@ async def run(datadir: Path, host: str, port: int, auth: Auth | None) -> None:
         cookie = datadir / COOKIE_NAME
         chosen = auth or write_cookie(cookie)
         try:
-            handler = RPCHandler(Methods(opened, stop.set), chosen)
-            async with serve(handler, host, port) as bound:
+            server = RPCServer(Methods(opened, stop.set), chosen)
+            async with server.listen(host, port) as bound:
                 _warn_if_open(host)
                 log.info(
                     "node ready",

@@ -11,7 +11,7 @@ import pytest
 from devnet.node.auth import Auth
 from devnet.node.methods import Methods
 from devnet.node.node import Node
-from devnet.node.server import RPCHandler, serve
+from devnet.node.server import RPCServer
 from devnet.rpc import PasswordCredentials, RPCClient
 
 USER, PASSWORD = "miner", "correct horse"
@@ -21,9 +21,9 @@ USER, PASSWORD = "miner", "correct horse"
 async def running_node(datadir: Path) -> AsyncIterator[RPCClient]:
     """The node on ``datadir`` until the block ends; ``stop`` is accepted and does nothing."""
     async with Node(datadir) as node:
-        handler = RPCHandler(Methods(node, request_stop=lambda: None), Auth(USER, PASSWORD))
+        server = RPCServer(Methods(node, request_stop=lambda: None), Auth(USER, PASSWORD))
         async with (
-            serve(handler, "127.0.0.1", 0) as port,
+            server.listen("127.0.0.1", 0) as port,
             RPCClient(
                 f"http://127.0.0.1:{port}", PasswordCredentials(USER, PASSWORD), timeout=60
             ) as client,

@@ -1,0 +1,311 @@
+"""The chain stays on disk: over an orderly stop, over a kill, and for one node at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from devnet.node.datadir import DataDirectoryInUse
+from devnet.node.journal import Journal
+from devnet.node.kernel import KernelError
+from devnet.node.node import Node
+from devnet.rpc import (
+    CookieCredentials,
+    NodeUnauthorized,
+    PasswordCredentials,
+    RPCClient,
+    RPCError,
+    RPCErrorCode,
+)
+from tests.devnet.node.blocks import ADDRESS
+from tests.devnet.node.conftest import running_node
+
+
+class Process:
+    """``tbg devnet node`` as a process of its own, on a free port."""
+
+    def __init__(self, datadir: Path, *options: str, **environment: str) -> None:
+        self.datadir = datadir
+        self._popen = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "devnet.node.cli", "--log-format", "json"),
+                *("--port", "0", "--datadir", str(datadir), *options),
+            ],
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "LOG_LEVEL": "INFO", **environment},
+        )
+        self.pid = self._popen.pid
+        self.lines: list[dict[str, Any]] = []
+        self.url = self.log("node ready")["url"]
+
+    def log(self, event: str) -> dict[str, Any]:
+        """The first log line of this event, read until it comes."""
+        assert self._popen.stderr is not None
+        for text in self._popen.stderr:
+            line: dict[str, Any] = json.loads(text)
+            self.lines.append(line)
+            if line["event"] == event:
+                return line
+        raise AssertionError(f"the node ended without {event!r}: {self.lines}")
+
+    def client(self) -> RPCClient:
+        return RPCClient(self.url, CookieCredentials(self.datadir / ".cookie"), timeout=60)
+
+    def end(self, number: signal.Signals) -> int:
+        """Send a signal and return the exit status."""
+        self._popen.send_signal(number)
+        return self.wait()
+
+    def wait(self) -> int:
+        self._popen.communicate(timeout=60)
+        return self._popen.returncode
+
+    def clean_up(self) -> None:
+        if self._popen.poll() is None:
+            self._popen.kill()
+        self._popen.communicate()
+
+
+Start = Callable[..., Process]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    processes: list[Process] = []
+
+    def start_one(datadir: Path, *options: str, **environment: str) -> Process:
+        processes.append(Process(datadir, *options, **environment))
+        return processes[-1]
+
+    yield start_one
+    for process in processes:
+        process.clean_up()
+
+
+async def chain_of(rpc: RPCClient) -> AsyncIterator[str]:
+    for height in range(await rpc.call("getblockcount") + 1):
+        yield await rpc.call("getblockhash", height)
+
+
+async def test_a_restart_in_the_same_process_continues_the_chain(tmp_path: Path) -> None:
+    async with running_node(tmp_path) as rpc:
+        await rpc.call("generatetoaddress", 5, ADDRESS)
+        before = [item async for item in chain_of(rpc)]
+
+    async with running_node(tmp_path) as rpc:
+        assert [item async for item in chain_of(rpc)] == before
+        await rpc.call("generatetoaddress", 1, ADDRESS)
+        assert await rpc.call("getblockcount") == 6
+
+
+async def test_branches_and_invalid_blocks_survive_a_restart(tmp_path: Path) -> None:
+    async with running_node(tmp_path) as rpc:
+        genesis = await rpc.call("getblockhash", 0)
+        await rpc.call("generatetoaddress", 2, ADDRESS)
+        (side,) = await rpc.call("devnet_generate", genesis, 1, ADDRESS)
+
+    async with running_node(tmp_path) as rpc:
+        assert (await rpc.call("getblockheader", side))["confirmations"] == -1
+        branch = await rpc.call("devnet_generate", side, 2, ADDRESS)
+        assert await rpc.call("getbestblockhash") == branch[-1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_stops_the_node_in_order(
+    start: Start, tmp_path: Path, number: signal.Signals
+) -> None:
+    node = start(tmp_path / "chain")
+    async with node.client() as rpc:
+        await rpc.call("generatetoaddress", 3, ADDRESS)
+        # somebody who waits does not hold it up
+        request = {"rules": ["segwit"], "longpollid": await rpc.call("getbestblockhash") + "0"}
+        waiting = asyncio.create_task(rpc.call("getblocktemplate", request))
+        await rpc.call("uptime")
+
+        assert await asyncio.to_thread(node.end, number) == 0
+        with pytest.raises(RPCError) as caught:
+            await waiting
+        assert caught.value.code == RPCErrorCode.CLIENT_NOT_CONNECTED
+    assert not (tmp_path / "chain" / ".cookie").exists()
+    assert not (tmp_path / "chain" / "blocks.journal").exists()
+
+
+async def test_the_rpc_stop_ends_the_node_and_the_next_one_continues(
+    start: Start, tmp_path: Path
+) -> None:
+    node = start(tmp_path)
+    async with node.client() as rpc:
+        hashes = await rpc.call("generatetoaddress", 3, ADDRESS)
+        assert await rpc.call("stop") == "devnet node stopping"
+    assert await asyncio.to_thread(node.wait) == 0
+
+    again = start(tmp_path)
+    async with again.client() as rpc:
+        assert await rpc.call("getbestblockhash") == hashes[-1]
+        # the former password is of no use
+        assert (tmp_path / ".cookie").read_text().startswith("__cookie__:")
+
+
+async def test_every_acknowledged_block_survives_a_kill(start: Start, tmp_path: Path) -> None:
+    node = start(tmp_path)
+    async with node.client() as rpc:
+        genesis = await rpc.call("getblockhash", 0)
+        await rpc.call("generatetoaddress", 10, ADDRESS)
+        branch = await rpc.call("devnet_generate", genesis, 12, ADDRESS)
+        before = [item async for item in chain_of(rpc)]
+    assert before[1:] == branch
+    assert await asyncio.to_thread(node.end, signal.SIGKILL) == -signal.SIGKILL
+
+    again = start(tmp_path)
+    assert [line["blocks"] for line in again.lines if "replayed" in line["event"]] == [22]
+    async with again.client() as rpc:
+        assert [item async for item in chain_of(rpc)] == before
+        await rpc.call("generatetoaddress", 1, ADDRESS)
+    # killed at once again: what was replayed is on disk by now
+    await asyncio.to_thread(again.end, signal.SIGKILL)
+    third = start(tmp_path)
+    async with third.client() as rpc:
+        assert await rpc.call("getblockcount") == 13
+
+
+async def test_a_second_node_on_the_same_data_directory_is_refused(
+    start: Start, tmp_path: Path
+) -> None:
+    node = start(tmp_path)
+
+    second = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-m", "devnet.node.cli", "--port", "0", "--datadir", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert second.returncode == 1
+    assert f"another node (process {node.pid}) is using {tmp_path}" in second.stderr
+    assert "Traceback" not in second.stderr
+    # the first one does not notice
+    async with node.client() as rpc:
+        assert await rpc.call("getblockcount") == 0
+
+
+async def test_a_second_node_in_the_same_process_is_refused_and_a_later_one_is_not(
+    tmp_path: Path,
+) -> None:
+    async with Node(tmp_path):
+        with pytest.raises(DataDirectoryInUse, match="stop it, or choose another"):
+            async with Node(tmp_path):
+                pass
+    async with Node(tmp_path) as node:
+        assert node.tip.height == 0
+
+
+async def test_a_data_directory_that_is_damaged_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "blocks").mkdir()
+    (tmp_path / "blocks" / "index").write_text("no directory")
+
+    with pytest.raises(KernelError, match=r"cannot open the chain in .*damaged"):
+        async with Node(tmp_path):
+            pass
+    # and it is not left locked
+    (tmp_path / "blocks" / "index").unlink()
+    async with Node(tmp_path) as node:
+        assert node.tip.height == 0
+
+
+async def test_a_port_in_use_is_named(start: Start, tmp_path: Path) -> None:
+    node = start(tmp_path / "one")
+    port = node.url.rpartition(":")[2]
+
+    second = await asyncio.to_thread(
+        subprocess.run,
+        [
+            *(sys.executable, "-m", "devnet.node.cli", "--port", port),
+            *("--datadir", str(tmp_path / "two")),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert second.returncode == 1
+    assert f"cannot listen on 127.0.0.1 port {port}: Address already in use" in second.stderr
+
+
+async def test_the_cookie_is_ours_alone_and_gone_with_a_password_of_the_users(
+    start: Start, tmp_path: Path
+) -> None:
+    node = start(tmp_path / "one")
+    assert stat.S_IMODE((node.datadir / ".cookie").stat().st_mode) == 0o600
+    assert stat.S_IMODE(node.datadir.stat().st_mode) == 0o700
+
+    secret = tmp_path / "password"
+    secret.write_text("from a file\n")
+    by_file = start(
+        tmp_path / "two",
+        "--rpcuser",
+        "pool",
+        "--rpcpassword-file",
+        str(secret),
+        TBG_RPC_PASSWORD="from the environment",  # noqa: S106 - a test's password
+    )
+    by_environment = start(tmp_path / "three", TBG_RPC_PASSWORD="from the environment")  # noqa: S106
+
+    for process, user, password in (
+        (by_file, "pool", "from a file"),
+        (by_environment, "tbg", "from the environment"),
+    ):
+        assert not (process.datadir / ".cookie").exists()
+        async with RPCClient(process.url, PasswordCredentials(user, password)) as rpc:
+            assert await rpc.call("getblockcount") == 0
+        async with RPCClient(process.url, PasswordCredentials(user, "wrong")) as rpc:
+            with pytest.raises(NodeUnauthorized):
+                await rpc.call("getblockcount")
+        assert password not in json.dumps(process.lines)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prlimit is Linux's")
+async def test_a_full_disk_is_an_error_and_no_verdict_on_the_block(
+    start: Start, tmp_path: Path
+) -> None:
+    node = start(tmp_path)
+    async with node.client() as rpc:
+        await rpc.call("generatetoaddress", 2, ADDRESS)
+        psutil.Process(node.pid).rlimit(psutil.RLIMIT_FSIZE, (200, 200))
+
+        for _ in range(2):
+            with pytest.raises(RPCError) as caught:
+                await rpc.call("generatetoaddress", 1, ADDRESS)
+            assert caught.value.code == RPCErrorCode.VERIFY_ERROR
+        # reading goes on
+        assert await rpc.call("getblockcount") == 2
+    assert (await asyncio.to_thread(node.log, "the consensus code failed"))["level"] == "error"
+
+
+def test_a_record_that_was_cut_short_does_not_hide_those_before_it(tmp_path: Path) -> None:
+    path = tmp_path / "blocks.journal"
+    journal = Journal(path)
+    assert list(journal.blocks()) == []
+    for block in (b"first", b"", b"third"):
+        journal.add(block)
+    whole = path.read_bytes()
+
+    for size in range(len(whole)):
+        path.write_bytes(whole[:size])
+        kept = list(journal.blocks())
+        assert kept == [b"first", b"", b"third"][: len(kept)]
+        assert len(kept) == (size >= 13) + (size >= 21)
+    journal.clear()
+    assert list(journal.blocks()) == []
