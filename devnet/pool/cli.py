@@ -1,0 +1,196 @@
+"""``tbg devnet pool``."""
+
+import asyncio
+import contextlib
+import os
+import resource
+from pathlib import Path
+from typing import Any
+
+import click
+import structlog
+
+from devnet.pool.bests import BestsError
+from devnet.pool.config import ConfigError, PoolConfig
+from devnet.pool.service import run
+from ingest.log import configure
+
+PASSWORD_VARIABLE = "TBG_RPC_PASSWORD"  # noqa: S105 - the name of a variable, not a password
+
+EXAMPLES = """\b
+Examples:
+  tbg devnet pool
+      Beside `tbg devnet node`: regtest, miners on this machine
+  tbg devnet pool --host 0.0.0.0 --start-difficulty 1000
+      For a Bitaxe on the local network
+  tbg devnet pool --config ckpool.conf
+      With a ckpool configuration file, for any node that speaks bitcoind's RPC
+"""
+
+log = structlog.get_logger("pool")
+
+
+@click.command("pool", epilog=EXAMPLES)
+@click.option(
+    "--config",
+    "config_path",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A ckpool configuration file (JSON). The options below win over it.",
+)
+@click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    help="Port to listen on; 0 takes a free one and logs it.  [default: 3333]",
+)
+@click.option("--node-url", help="The node's RPC.  [default: http://127.0.0.1:18443]")
+@click.option(
+    "--rpccookie",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The node's cookie file.  [default: .tbg/node/.cookie]",
+)
+@click.option(
+    "--rpcuser",
+    help=f"RPC user, instead of a cookie; its password is in {PASSWORD_VARIABLE} or the file"
+    " below.  [default: tbg]",
+)
+@click.option(
+    "--rpcpassword-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="File that holds the RPC password.",
+)
+@click.option(
+    "--socket",
+    "socket_path",
+    type=click.Path(path_type=Path),
+    envvar="SOCKET_PATH",
+    default=Path("/tmp/ckpool/events.sock"),  # noqa: S108 - the receiver's own default
+    show_default=True,
+    show_envvar=True,
+    help="The receiver's socket, where events go; it need not exist yet.",
+)
+@click.option(
+    "--state",
+    "state_path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path(".tbg/pool/bests.json"),
+    show_default=True,
+    help="File that keeps the week's and the all-time bests over a restart.",
+)
+@click.option(
+    "--name", default="devnet-pool", show_default=True, help="The engine's name in events."
+)
+@click.option("--start-difficulty", type=float, help="First share difficulty.  [default: 0.0001]")
+@click.option("--min-difficulty", type=float, help="Lowest share difficulty.  [default: 1e-06]")
+@click.option(
+    "--block-difficulty",
+    type=float,
+    help="On regtest: the share difficulty that makes a block.  [default: 0.002]",
+)
+@click.option("--signature", help="Signature in the coinbase.  [default: /TheBitcoinGame/]")
+@click.option(
+    "--hashrate-interval", type=float, help="Seconds between two hashrate events.  [default: 60]"
+)
+@click.option("--allow-mainnet", is_flag=True, help="Serve a node on mainnet: real money.")
+@click.option(
+    "--log-level",
+    type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]),
+    envvar="LOG_LEVEL",
+    default="INFO",
+    show_default=True,
+    help="DEBUG logs one line per event.",
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(["console", "json"]),
+    envvar="LOG_FORMAT",
+    default="console",
+    show_default=True,
+)
+def pool(
+    config_path: Path | None,
+    host: str | None,
+    port: int | None,
+    node_url: str | None,
+    rpccookie: Path | None,
+    rpcuser: str | None,
+    rpcpassword_file: Path | None,
+    socket_path: Path,
+    state_path: Path,
+    name: str,
+    start_difficulty: float | None,
+    min_difficulty: float | None,
+    block_difficulty: float | None,
+    signature: str | None,
+    hashrate_interval: float | None,
+    allow_mainnet: bool,
+    log_level: str,
+    log_format: str,
+) -> None:
+    """Run a Stratum V1 solo pool: a block pays the miner who found it, and nobody else.
+
+    The user name of a miner is its address, or address.worker; the password may hold tag=NAME,
+    which is signed into the coinbase. SIGTERM and Ctrl-C say goodbye to the miners, send what
+    events are left and end it.
+    """
+    configure(log_level, log_format)
+    options: dict[str, Any] = {
+        "startdiff": start_difficulty,
+        "mindiff": min_difficulty,
+        "block_difficulty": block_difficulty,
+        "btcsig": signature,
+        "hashrate_interval": hashrate_interval,
+    }
+    if host is not None or port is not None:
+        shown = f"[{host}]" if host and ":" in host else host or "127.0.0.1"
+        options["serverurl"] = f"{shown}:{3333 if port is None else port}"
+    try:
+        configured, _ = PoolConfig.read(config_path, {})
+        if node_url or rpccookie or rpcuser or rpcpassword_file or not configured.btcd:
+            options["btcd"] = [_node(node_url, rpccookie, rpcuser, rpcpassword_file)]
+        config, warnings = PoolConfig.read(config_path, options)
+        for warning in warnings:
+            log.warning(warning)
+        _allow_files(config.maxclients + 64)
+        asyncio.run(
+            run(
+                config,
+                socket_path=socket_path,
+                state_path=state_path,
+                name=name,
+                allow_mainnet=allow_mainnet,
+            )
+        )
+    except (ConfigError, BestsError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _node(
+    url: str | None, cookie: Path | None, user: str | None, password_file: Path | None
+) -> dict[str, Any]:
+    """The entry of ``btcd`` that the options describe."""
+    node: dict[str, Any] = {"url": url} if url else {}
+    if password_file is not None:
+        password = password_file.read_text("utf-8").strip()
+    else:
+        password = os.environ.get(PASSWORD_VARIABLE, "")
+    if cookie is not None:
+        return node | {"cookie": cookie}
+    if password:
+        return node | {"auth": user or "tbg", "pass": password}
+    if user is not None:
+        raise ConfigError(f"--rpcuser needs a password, in {PASSWORD_VARIABLE} or a file")
+    return node | {"cookie": Path(".tbg/node/.cookie")}
+
+
+def _allow_files(needed: int) -> None:
+    """Raises the limit of open files as far as it may: each miner takes one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    if wanted > soft:
+        with contextlib.suppress(ValueError, OSError):  # macOS has limits below the hard one
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+if __name__ == "__main__":
+    pool()

@@ -1,0 +1,240 @@
+"""The node behind the pool: where templates come from and blocks go to."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Any, Final, Self
+
+import structlog
+
+from devnet.bitcoin.address import Network
+from devnet.bitcoin.hashing import from_display, to_display
+from devnet.pool.config import NodeConfig
+from devnet.pool.work import Template, TemplateError
+from devnet.rpc import (
+    CookieCredentials,
+    Credentials,
+    NodeUnreachable,
+    PasswordCredentials,
+    RPCClient,
+    RPCError,
+)
+
+LONGPOLL_TIMEOUT: Final = 300.0  # seconds; a node answers when its tip or its mempool changes
+SUBMIT_TRIES: Final = 10  # a block is worth more patience than anything else
+
+_FIRST_PAUSE: Final = 0.25  # seconds after a failure; doubles
+_LONGEST_PAUSE: Final = 5.0
+
+log = structlog.get_logger("pool.node")
+
+
+class Node:
+    """The first of the configured nodes that answers; an async context manager."""
+
+    def __init__(self, configs: list[NodeConfig]) -> None:
+        self._clients = [RPCClient(item.url, _credentials(item)) for item in configs]
+        self._current = 0
+        self._stack = AsyncExitStack()
+        self.network: Network | None = None
+
+    async def __aenter__(self) -> Self:
+        for client in self._clients:
+            await self._stack.enter_async_context(client)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._stack.aclose()
+
+    async def call(self, method: str, *params: Any, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - handed on to the client
+        """One call; where the node does not answer, the next call goes to the next node.
+
+        Raises:
+            RPCError: the node's own error.
+            NodeUnreachable: no answer.
+        """
+        client = self._clients[self._current]
+        try:
+            return await client.call(method, *params, timeout=timeout)
+        except NodeUnreachable:
+            if client is self._clients[self._current]:
+                self._current = (self._current + 1) % len(self._clients)
+            raise
+
+    async def identify(self) -> Network:
+        """The node's network.
+
+        Raises:
+            RPCError: as ``call``.
+            NodeUnreachable: as ``call``; also where the answer names no network.
+        """
+        info = await self.call("getblockchaininfo")
+        try:
+            self.network = Network(info["chain"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise NodeUnreachable(f"getblockchaininfo names no network: {error}") from None
+        return self.network
+
+    async def template(self, longpoll_id: str | None = None) -> Template:
+        """A block template; with ``longpoll_id``, once it differs from the one of that id.
+
+        Raises:
+            RPCError: as ``call``.
+            NodeUnreachable: as ``call``.
+            TemplateError: when the answer is no template.
+        """
+        # Bitcoin Core refuses a template where the client does not name what the network needs.
+        rules = ["segwit", "signet"] if self.network is Network.SIGNET else ["segwit"]
+        request: dict[str, Any] = {"rules": rules}
+        if longpoll_id is None:
+            return Template.parse(await self.call("getblocktemplate", request))
+        request["longpollid"] = longpoll_id
+        return Template.parse(
+            await self.call("getblocktemplate", request, timeout=LONGPOLL_TIMEOUT)
+        )
+
+    async def parent(self, block_hash: bytes) -> str | None:
+        """The hash before a block, as explorers show it; None where the node cannot say now."""
+        try:
+            header = await self.call("getblockheader", to_display(block_hash))
+            previous = header.get("previousblockhash")
+            return None if previous is None else to_display(from_display(previous))
+        except (NodeUnreachable, RPCError, ValueError, AttributeError, TypeError):
+            return None
+
+    async def submit(self, block: bytes) -> bool:
+        """Gives a block to the node; True when it became the tip. Retried while nobody answers."""
+        pause = _FIRST_PAUSE
+        for attempt in range(1, SUBMIT_TRIES + 1):
+            try:
+                verdict = await self.call("submitblock", block.hex())
+            except NodeUnreachable as error:
+                log.error("block not delivered yet", attempt=attempt, error=str(error))
+            except RPCError as error:
+                log.error("block refused", error=str(error))
+                return False
+            else:
+                # A repeated call after a lost answer: the node has it and counts it as valid.
+                if verdict is None or (verdict == "duplicate" and attempt > 1):
+                    return True
+                log.warning("block not taken", verdict=verdict)
+                return False
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+        log.critical("block lost: no node answered", tries=SUBMIT_TRIES)
+        return False
+
+
+class Watcher:
+    """Keeps the work fresh: on every new block at once, and every ``update_interval`` anyway.
+
+    A node that offers a long poll (BIP 22) is asked with it; another one is asked for its tip
+    every ``blockpoll`` milliseconds.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        apply: Callable[[Template], None],
+        *,
+        update_interval: float,
+        poll_interval: float,
+    ) -> None:
+        self._node = node
+        self._apply = apply
+        self._update_interval = update_interval
+        self._poll_interval = poll_interval
+        self._latest: Template | None = None
+        self._trouble: str | None = None
+        self._updated = 0.0
+
+    async def first(self) -> Template:
+        """Waits for the node to hand out its first template."""
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                await self._node.identify()
+                self._latest = await self._node.template()
+            except (NodeUnreachable, RPCError, TemplateError) as error:
+                self._failed(error)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+            else:
+                self._recovered()
+                return self._latest
+
+    async def watch(self) -> None:
+        """Runs until it is cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._follow_tip())
+            tasks.create_task(self._refresh())
+
+    async def _refresh(self) -> None:
+        while True:
+            age = time.monotonic() - self._updated
+            await asyncio.sleep(max(0.0, self._update_interval - age))
+            if time.monotonic() - self._updated < self._update_interval:
+                continue
+            try:
+                self._take(await self._node.template())
+            except (NodeUnreachable, RPCError, TemplateError) as error:
+                self._failed(error)
+                await asyncio.sleep(_LONGEST_PAUSE)
+
+    async def _follow_tip(self) -> None:
+        pause = _FIRST_PAUSE
+        while True:
+            latest = self._latest
+            asked = time.monotonic()
+            try:
+                if latest is not None and latest.longpoll_id is not None:
+                    template = await self._node.template(latest.longpoll_id)
+                    if time.monotonic() - asked < self._poll_interval and (
+                        template.prev_hash == latest.prev_hash
+                    ):
+                        # A node that answers a long poll at once without news.
+                        await asyncio.sleep(self._poll_interval)
+                    self._take(template)
+                else:
+                    tip = await self._node.call("getbestblockhash")
+                    if latest is None or tip != to_display(latest.prev_hash):
+                        self._take(await self._node.template())
+                    await asyncio.sleep(self._poll_interval)
+            except (NodeUnreachable, RPCError, TemplateError) as error:
+                if time.monotonic() - asked >= LONGPOLL_TIMEOUT:
+                    continue  # nothing happened for that long: no failure
+                self._failed(error)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+            else:
+                pause = _FIRST_PAUSE
+
+    def _take(self, template: Template) -> None:
+        self._recovered()
+        self._latest = template
+        self._updated = time.monotonic()
+        self._apply(template)
+
+    def _failed(self, error: Exception) -> None:
+        """Says what is wrong once, not at every try."""
+        if str(error) != self._trouble:
+            self._trouble = str(error)
+            log.warning("the node gives no work; trying again", error=self._trouble)
+
+    def _recovered(self) -> None:
+        if self._trouble is not None:
+            self._trouble = None
+            log.info("the node gives work again")
+
+
+def _credentials(config: NodeConfig) -> Credentials:
+    if config.cookie is not None:
+        return CookieCredentials(config.cookie)
+    return PasswordCredentials(config.auth, config.password)

@@ -1,0 +1,195 @@
+"""The Stratum port: connections, their limits, and nothing of what is said on them."""
+
+import asyncio
+import contextlib
+import ipaddress
+import socket
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import structlog
+
+from devnet.pool.pool import Pool
+from devnet.pool.protocol import MAX_LINE, OTHER, error_line
+from devnet.pool.rate_limit import RateLimit
+from devnet.pool.session import Session
+
+MAX_UNSENT: Final = 256 * 1024  # bytes that a miner may leave unread before it is dropped
+_BACKLOG: Final = 512  # connections that the kernel keeps for us in a flood
+
+log = structlog.get_logger("pool.server")
+
+
+class StratumServer:
+    """Serves ``pool`` to whoever connects."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._config = pool.config
+        self._connections: dict[int, Connection] = {}
+        self._by_ip: Counter[str] = Counter()
+        self._next_id = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping = False
+        self.turned_away: Counter[str] = Counter()
+        """Connections refused, by reason."""
+
+    @asynccontextmanager
+    async def listen(
+        self, addresses: list[tuple[str, int]]
+    ) -> AsyncIterator[list[tuple[str, int]]]:
+        """Accepts connections until the block ends; yields the addresses with their real ports.
+
+        On leaving, every miner's connection is closed and has had its goodbye event.
+
+        Raises:
+            OSError: when an address cannot be listened on.
+        """
+        async with contextlib.AsyncExitStack() as stack:
+            bound: list[tuple[str, int]] = []
+            stack.push_async_callback(self._close_all)
+            for host, port in addresses:
+                server = await asyncio.start_server(
+                    self._accept, host, port, limit=MAX_LINE, backlog=_BACKLOG
+                )
+                stack.callback(server.close)
+                bound += [item.getsockname()[:2] for item in server.sockets]
+            yield bound
+
+    @property
+    def connections(self) -> int:
+        """Open connections, authorised or not."""
+        return len(self._connections)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        ip = _ip(writer.get_extra_info("peername"))
+        refused = None
+        if self._stopping or ip is None:
+            refused = "stopping"
+        elif len(self._connections) >= self._config.maxclients:
+            refused = "maxclients"
+        elif self._by_ip[ip] >= self._config.max_per_address:
+            refused = "max_per_address"
+        if refused is not None or ip is None:
+            self.turned_away[str(refused)] += 1
+            writer.write(error_line(None, OTHER, "Too many connections"))
+            writer.close()
+            return
+        self._next_id += 1
+        client_id = self._next_id
+        connection = Connection(self._pool, client_id, ip, reader, writer)
+        self._connections[client_id] = connection
+        self._by_ip[ip] += 1
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        try:
+            await connection.serve()
+        finally:
+            del self._connections[client_id]
+            self._by_ip[ip] -= 1
+            if not self._by_ip[ip]:
+                del self._by_ip[ip]
+            self._tasks.discard(task)
+
+    async def _close_all(self) -> None:
+        self._stopping = True
+        for connection in list(self._connections.values()):
+            connection.close("pool shutdown")
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=1.0)
+
+
+class Connection:
+    """One TCP connection and the session on it."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        client_id: int,
+        ip: str,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        self._pool = pool
+        self._config = pool.config
+        self._reader = reader
+        self._writer = writer
+        self._reason: str | None = None
+        self._opened = time.monotonic()
+        self._rate = RateLimit(pool.config.message_rate, self._opened)
+        self._session = Session(pool, client_id, ip, self.send, self.close)
+        sock = writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
+    def send(self, line: bytes) -> None:
+        """Hands a line to the kernel or the buffer; drops a miner that does not read."""
+        if self._reason is not None:
+            return
+        self._writer.write(line)
+        if self._writer.transport.get_write_buffer_size() > MAX_UNSENT:
+            self.close("too slow to read")
+            self._writer.transport.abort()
+
+    def close(self, reason: str) -> None:
+        """Ends the connection; the first reason counts."""
+        if self._reason is None:
+            self._reason = reason
+            self._writer.close()
+
+    async def serve(self) -> None:
+        """Reads lines until the connection ends, whoever ends it."""
+        try:
+            while self._reason is None:
+                line = await self._next_line()
+                if line is None:
+                    break
+                if line.strip():
+                    self._session.handle(line)
+        finally:
+            self.close("closed by the pool")
+            self._pool.left(self._session, self._reason or "unknown")
+            log.debug("disconnected", client=self._session.client_id, reason=self._reason)
+        # What was written last has a moment to leave; whoever does not read it loses it.
+        with contextlib.suppress(OSError, TimeoutError):
+            await asyncio.wait_for(self._writer.wait_closed(), 1.0)
+
+    async def _next_line(self) -> bytes | None:
+        """The next line, or None once there is a reason to end."""
+        pause = self._rate.pause(time.monotonic())
+        if pause:
+            await asyncio.sleep(pause)
+        try:
+            async with asyncio.timeout(self._patience()):
+                return await self._reader.readuntil(b"\n")
+        except TimeoutError:
+            self.close("idle" if self._session.miner else "no handshake")
+        except asyncio.IncompleteReadError:
+            self.close("closed by the miner")
+        except asyncio.LimitOverrunError:
+            self.send(error_line(None, OTHER, f"A line has at most {MAX_LINE} bytes"))
+            self.close("line too long")
+        except OSError:
+            self.close("connection lost")
+        return None
+
+    def _patience(self) -> float:
+        """Seconds that the next line may take: a stranger has one limit for its whole handshake."""
+        if self._session.miner is not None:
+            return self._config.idle_timeout
+        return max(0.0, self._opened + self._config.handshake_timeout - time.monotonic())
+
+
+def _ip(peer: object) -> str | None:
+    """The peer's address without zone, IPv4 in its own notation; None where it is gone already."""
+    if not isinstance(peer, tuple) or not peer:
+        return None
+    try:
+        address = ipaddress.ip_address(str(peer[0]).partition("%")[0])
+    except ValueError:
+        return None
+    mapped = getattr(address, "ipv4_mapped", None)
+    return str(mapped or address)

@@ -1,0 +1,206 @@
+"""The running pool: node, Stratum port, events and state file under one roof."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+
+from devnet.bitcoin.address import Network
+from devnet.bitcoin.difficulty import difficulty_from_bits
+from devnet.bitcoin.hashing import to_display
+from devnet.emitter import Emitter
+from devnet.pool.bests import Bests, write_whole
+from devnet.pool.config import DEFAULT_PORT, ConfigError, PoolConfig, listen_address
+from devnet.pool.events import PoolEvents
+from devnet.pool.node import Node, Watcher
+from devnet.pool.pool import Pool
+from devnet.pool.server import StratumServer
+from devnet.pool.work import Template
+
+SAVE_INTERVAL: Final = 5.0  # seconds between two looks at whether bests must be saved
+QUIET_INTERVAL: Final = 10.0
+STATUS_INTERVAL: Final = 60.0
+
+log = structlog.get_logger("pool")
+
+
+class MainnetRefused(ConfigError):
+    """The node is on mainnet, and nobody said that this is meant."""
+
+
+async def run(
+    config: PoolConfig,
+    *,
+    socket_path: Path,
+    state_path: Path,
+    name: str,
+    allow_mainnet: bool = False,
+    ready: Callable[[Pool, list[tuple[str, int]]], None] | None = None,
+) -> None:
+    """Serves until SIGTERM or SIGINT; then says goodbye, drains the events and returns.
+
+    A second signal ends the process at once.
+
+    Raises:
+        ConfigError: the configuration does not suit the node.
+        BestsError: the state file cannot be used.
+        OSError: an address cannot be listened on, or the state file not be written.
+    """
+    bests = Bests.load(state_path)
+    state_path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(state_path, bests.dump())  # now, so that a place it cannot write to is known
+    stop = asyncio.Event()
+    _stop_on_signals(stop)
+    emitter = Emitter(socket_path, name)
+    async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(emitter)
+        node = await stack.enter_async_context(Node(config.btcd))
+        pool: Pool | None = None
+        tips: set[asyncio.Task[None]] = set()
+        events = PoolEvents(emitter)
+
+        def apply(template: Template) -> None:
+            if pool is not None and pool.renew_work(template):
+                announce(template)
+
+        def announce(template: Template) -> None:
+            # The parent costs another call, which no miner waits for.
+            task = asyncio.create_task(_announce_tip(node, events, template))
+            tips.add(task)
+            task.add_done_callback(tips.discard)
+
+        watcher = Watcher(
+            node,
+            apply,
+            update_interval=config.update_interval,
+            poll_interval=config.blockpoll / 1000,
+        )
+        first = await _unless_stopped(watcher.first(), stop)
+        if first is None or node.network is None:
+            return
+        _check_network(config, node.network, allow_mainnet)
+        pool = Pool(config, node.network, events, bests, node.submit, first)
+        announce(first)
+        server = StratumServer(pool)
+        addresses = [listen_address(url) for url in config.serverurl] or [
+            ("127.0.0.1", DEFAULT_PORT)
+        ]
+        # The reverse order of leaving: goodbyes to the miners first, then the last blocks.
+        stack.callback(lambda: _write(bests, state_path, bests.dump()))
+        stack.push_async_callback(pool.finish, 1.0)
+        async with server.listen(addresses) as bound, asyncio.TaskGroup() as tasks:
+            running = [
+                tasks.create_task(watcher.watch()),
+                tasks.create_task(_save_bests(bests, state_path)),
+                tasks.create_task(_every(QUIET_INTERVAL, pool.lower_the_quiet)),
+                tasks.create_task(_every(config.hashrate_interval, pool.report_hashrates)),
+                tasks.create_task(
+                    _every(STATUS_INTERVAL, lambda: _log_status(pool, server, emitter))
+                ),
+            ]
+            log.info(
+                "pool ready",
+                stratum=[f"stratum+tcp://{host}:{port}" for host, port in bound],
+                network=node.network.value,
+                height=first.height,
+                block_difficulty=pool.block_difficulty,
+                instance=emitter.instance,
+                events=str(socket_path),
+            )
+            if ready is not None:
+                ready(pool, bound)
+            await stop.wait()
+            log.info("pool stopping", miners=len(pool.sessions))
+            for task in running:
+                task.cancel()
+
+
+def _stop_on_signals(stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+
+    def ask(number: signal.Signals) -> None:
+        if stop.is_set():
+            os._exit(128 + number)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ask, number)
+
+
+async def _unless_stopped(
+    work: Coroutine[Any, Any, Template], stop: asyncio.Event
+) -> Template | None:
+    task = asyncio.create_task(work)
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if not task.done():
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        return None
+    return task.result()
+
+
+def _check_network(config: PoolConfig, network: Network, allow_mainnet: bool) -> None:
+    if network is Network.MAIN and not allow_mainnet:
+        raise MainnetRefused(
+            "the node is on mainnet, where mistakes cost real money: this pool is for regtest and"
+            " the test networks (--allow-mainnet, if you mean it)"
+        )
+    if config.block_difficulty is not None and network is not Network.REGTEST:
+        raise ConfigError(
+            f"block_difficulty is for regtest only, and the node is on {network.value}: there,"
+            " every share that meets the network's target has to be submitted"
+        )
+
+
+async def _announce_tip(node: Node, events: PoolEvents, template: Template) -> None:
+    previous = await node.parent(template.prev_hash)
+    difficulty = difficulty_from_bits(template.bits)
+    events.new_tip(template.height - 1, to_display(template.prev_hash), difficulty, previous)
+
+
+async def _every(seconds: float, act: Callable[[], None]) -> None:
+    while True:
+        await asyncio.sleep(seconds)
+        act()
+
+
+async def _save_bests(bests: Bests, path: Path) -> None:
+    while True:
+        await asyncio.sleep(SAVE_INTERVAL)
+        if bests.dirty:
+            bests.dirty = False
+            # In a thread: a slow disk is no reason for miners to wait.
+            await asyncio.to_thread(_write, bests, path, bests.dump())
+
+
+def _write(bests: Bests, path: Path, text: str) -> None:
+    """Saves the bests; where the disk refuses, mining goes on and the next try comes soon."""
+    try:
+        write_whole(path, text)
+    except OSError as error:
+        bests.dirty = True
+        log.error("bests not saved", path=str(path), error=str(error))
+
+
+def _log_status(pool: Pool, server: StratumServer, emitter: Emitter) -> None:
+    log.info(
+        "pool",
+        miners=len(pool.sessions),
+        connections=server.connections,
+        turned_away=dict(server.turned_away),
+        accepted=pool.accepted,
+        rejected=pool.rejected,
+        unauthorized=pool.refused_strangers,
+        blocks=pool.blocks,
+        height=pool.work.template.height,
+        events=emitter.seq,
+        queued=emitter.queued,
+        dropped=dict(emitter.dropped),
+    )

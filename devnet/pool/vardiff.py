@@ -1,0 +1,118 @@
+"""Variable share difficulty: about one share every 3.33 seconds from every miner.
+
+The rule is ckpool's (``add_submit`` in its stratifier.c), in our own words. The accepted
+difficulty per second is averaged with a decay of 5 minutes, and divided by the part of such an
+average that a miner of this age can have filled. Nothing changes until 72 shares or 240 seconds
+have passed since the last change, nor while the rate lies between 0.15 and 0.4 shares per second;
+else the difficulty becomes the one at which the miner would send 0.3 per second.
+
+Two things are ours. Difficulties are fractions, where ckpool's are integers of at least 1. And a
+miner that sends nothing is not left at a difficulty that it may never reach: :meth:`quiet`.
+
+Pure: time comes in as seconds of any monotonic clock.
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import Final
+
+TARGET_INTERVAL: Final = 3.33  # seconds per share
+LOW_RATE: Final = 0.15  # shares per second; slower, and the difficulty falls
+HIGH_RATE: Final = 0.4  # shares per second; faster, and it rises
+MIN_SHARES: Final = 72  # accepted shares between two changes,
+MIN_SECONDS: Final = 240.0  # or seconds, whichever comes first
+WINDOW: Final = 300.0  # seconds of the average
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Between which difficulties a miner may be held; ``maximum`` of 0 means none."""
+
+    minimum: float
+    maximum: float = 0.0
+
+    def clamp(self, difficulty: float) -> float:
+        """The nearest difficulty within the bounds; the upper one wins where they cross."""
+        difficulty = max(difficulty, self.minimum)
+        return min(difficulty, self.maximum) if self.maximum > 0 else difficulty
+
+
+@dataclass(slots=True)
+class Vardiff:
+    """The share difficulty of one connection.
+
+    ``floor`` is a minimum that the miner asked for itself (mining.suggest_difficulty).
+    """
+
+    difficulty: float
+    started: float
+    floor: float = 0.0
+    _rate: float = 0.0  # decaying average, difficulty per second
+    _updated: float = field(init=False)
+    _changed: float = field(init=False)
+    _first: float | None = None  # when the first share came
+    _shares: int = 0  # since the last change
+
+    def __post_init__(self) -> None:
+        self._updated = self._changed = self.started
+
+    def accepted(self, now: float, worth: float, bounds: Bounds) -> float | None:
+        """Takes an accepted share in; returns the new difficulty where it should change.
+
+        ``worth`` is the difficulty that the share was held to. The caller applies the change
+        with :meth:`change`.
+        """
+        if self._first is None:
+            # The clock of a miner starts with its first share, which says nothing about speed.
+            self._first = self._updated = self._changed = now
+            return None
+        self._decay(now, worth)
+        self._shares += 1
+        if self._shares < MIN_SHARES and now - self._changed < MIN_SECONDS:
+            return None
+        age = now - self._first
+        if age <= 0:
+            return None
+        rate = self._rate / -math.expm1(-age / WINDOW)
+        if LOW_RATE <= rate / self.difficulty <= HIGH_RATE:
+            return None
+        return self._changed_to(max(rate * TARGET_INTERVAL, self.floor), bounds)
+
+    def quiet(self, now: float, bounds: Bounds) -> float | None:
+        """The lower difficulty for a miner that sent nothing for 240 seconds, else None.
+
+        Whoever is silent for T seconds at difficulty d does less than about d/T per second. What
+        the miner asked for itself no longer counts: it proved too much.
+        """
+        since = now - max(self._changed, self._updated)
+        if since < MIN_SECONDS:
+            return None
+        self.floor = 0.0
+        return self._changed_to(self.difficulty / since * TARGET_INTERVAL, bounds)
+
+    def change(self, now: float, difficulty: float) -> None:
+        """Sets the difficulty; the count towards the next change starts again."""
+        self.difficulty = difficulty
+        self._changed = now
+        self._shares = 0
+
+    def _changed_to(self, wanted: float, bounds: Bounds) -> float | None:
+        wanted = bounds.clamp(wanted)
+        return None if wanted == self.difficulty else wanted
+
+    def _decay(self, now: float, worth: float) -> None:
+        elapsed = now - self._updated
+        self._updated = max(now, self._updated)
+        self._rate = decayed(self._rate, worth, elapsed, WINDOW)
+
+
+def decayed(rate: float, amount: float, elapsed: float, window: float) -> float:
+    """A decaying average after ``amount`` came in over the last ``elapsed`` seconds.
+
+    The old value weighs exp(-elapsed/window), and amount/elapsed the rest: what a first-order
+    low-pass filter with time constant ``window`` makes of that rate.
+    """
+    if elapsed <= 0:
+        return rate + amount / window  # the limit for elapsed → 0
+    gained = -math.expm1(-elapsed / window)
+    return rate * (1 - gained) + amount / elapsed * gained
