@@ -1,0 +1,1 @@
+"""A CPU miner over Stratum V1: small, honest, and quick enough for a regtest chain."""

@@ -1,0 +1,162 @@
+"""``tbg devnet miner``."""
+
+import asyncio
+import os
+import signal
+from hashlib import sha256
+
+import click
+import structlog
+
+from devnet.bitcoin.address import Network, encode_address
+from devnet.bitcoin.script import witness_program_script
+from devnet.miner.miner import Miner, MinerError, Tally
+from devnet.miner.stratum import pool_address
+from ingest.log import configure
+
+EXAMPLES = """\b
+Examples:
+  tbg devnet miner
+      Beside `tbg devnet pool`, with one process
+  tbg devnet miner --user bcrt1q....garage --processes 2
+      For an address of your own, as the worker "garage"
+  tbg devnet miner --max-hashrate 200000 --shares 20
+      Gently, and until 20 shares were accepted
+"""
+
+log = structlog.get_logger("miner")
+
+
+def throwaway_user() -> str:
+    """A regtest address that nobody holds the key of, and a worker name.
+
+    Its key hash is the first 20 bytes of a SHA-256 of words: to find a key for it is as hard as
+    for anybody's address. What it earns on regtest is worth nothing, and stays unspent.
+    """
+    program = sha256(b"The Bitcoin Game devnet miner").digest()[:20]
+    return encode_address(witness_program_script(0, program), Network.REGTEST) + ".cpu"
+
+
+@click.command("miner", epilog=EXAMPLES)
+@click.option("--url", default="stratum+tcp://127.0.0.1:3333", show_default=True, help="The pool.")
+@click.option(
+    "--user",
+    help="Your address, or address.worker.  [default: a regtest address that nobody holds]",
+)
+@click.option("--password", default="x", show_default=True, help="Sent to the pool as it is.")
+@click.option(
+    "--processes",
+    type=click.IntRange(1, 256),
+    default=1,
+    show_default=True,
+    help="Processes that search; each fills a core.",
+)
+@click.option(
+    "--max-hashrate",
+    type=click.FloatRange(0),
+    default=0,
+    show_default=True,
+    help="Hashes per second of all processes together; 0 for no limit.",
+)
+@click.option(
+    "--version-rolling/--no-version-rolling",
+    default=True,
+    show_default=True,
+    help="Ask the pool for version bits to roll (BIP 310).",
+)
+@click.option(
+    "--shares",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Stop after so many accepted shares; 0 for never.",
+)
+@click.option(
+    "--send-bad-share",
+    is_flag=True,
+    help="Also send one share that the pool has to reject; fail where it does not.",
+)
+@click.option(
+    "--summary-interval",
+    type=click.FloatRange(0.1),
+    default=5,
+    show_default=True,
+    help="Seconds between two lines about what was done.",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]),
+    envvar="LOG_LEVEL",
+    default="INFO",
+    show_default=True,
+    help="DEBUG logs every share.",
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(["console", "json"]),
+    envvar="LOG_FORMAT",
+    default="console",
+    show_default=True,
+)
+def miner(
+    url: str,
+    user: str | None,
+    password: str,
+    processes: int,
+    max_hashrate: float,
+    version_rolling: bool,
+    shares: int,
+    send_bad_share: bool,
+    summary_interval: float,
+    log_level: str,
+    log_format: str,
+) -> None:
+    """Mine on the CPU for a Stratum V1 pool: real work, about a million hashes a second a core.
+
+    It connects again whenever the pool is gone. SIGTERM and Ctrl-C end it.
+    """
+    configure(log_level, log_format)
+    try:
+        host, port = pool_address(url)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--url") from error
+
+    async def run() -> Tally:
+        mining = Miner(
+            host,
+            port,
+            user or throwaway_user(),
+            password,
+            processes=processes,
+            max_hashrate=max_hashrate,
+            roll_versions=version_rolling,
+            shares=shares,
+            bad_share=send_bad_share,
+        )
+        asked: list[signal.Signals] = []
+
+        def stop(number: signal.Signals) -> None:
+            if asked:
+                os._exit(128 + number)
+            asked.append(number)
+            mining.stop()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop, number)
+        return await mining.run(summary_interval)
+
+    try:
+        tally = asyncio.run(run())
+    except MinerError as error:
+        raise click.ClickException(str(error)) from error
+    log.info(
+        "miner ended",
+        hashes=tally.hashes,
+        accepted=tally.accepted,
+        rejected=tally.rejected,
+        best=tally.best,
+    )
+
+
+if __name__ == "__main__":
+    miner()

@@ -1,0 +1,177 @@
+"""The miner's side of Stratum V1."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+AGENT: Final = "tbg-devnet-miner"
+ANSWER_TIMEOUT: Final = 30.0  # seconds
+SILENCE_TIMEOUT: Final = 300.0  # seconds without a line; pools send a job every 30 or so
+ALL_VERSION_BITS: Final = "1fffe000"  # BIP 320
+_MAX_LINE: Final = 1 << 20
+
+
+class PoolGone(Exception):
+    """The connection could not be made or ended."""
+
+
+class PoolRefused(Exception):
+    """The pool answered with an error; ``code`` is Stratum's."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(f"{text} (code {code})")
+        self.code = code
+        self.text = text
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """A line that the pool sent by itself."""
+
+    method: str
+    params: list[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """What the pool gave us: our extranonce1, the size of extranonce2, the bits we may roll."""
+
+    nonce1: bytes
+    nonce2_length: int
+    version_mask: int
+
+
+def pool_address(url: str) -> tuple[str, int]:
+    """Host and port of ``stratum+tcp://host:port``, or of ``host:port``.
+
+    Raises:
+        ValueError: when it names no host and port.
+    """
+    parts = urlsplit(url if "://" in url else f"stratum+tcp://{url}")
+    if parts.scheme not in ("stratum+tcp", "tcp") or not parts.hostname or not parts.port:
+        raise ValueError(f"{url!r} is not stratum+tcp://host:port")
+    return parts.hostname, parts.port
+
+
+class StratumClient:
+    """One connection to a pool; ``connect`` makes it."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._ids = count(1)
+        self._answers: dict[int, asyncio.Future[Any]] = {}
+
+    async def call(self, method: str, *params: Any) -> Any:
+        """The result of a request; :meth:`notifications` has to run meanwhile.
+
+        Raises:
+            PoolRefused: the pool's error.
+            PoolGone: no answer.
+        """
+        number = next(self._ids)
+        answer = self._answers[number] = asyncio.get_running_loop().create_future()
+        line = json.dumps({"id": number, "method": method, "params": list(params)})
+        try:
+            self._writer.write(line.encode() + b"\n")
+            async with asyncio.timeout(ANSWER_TIMEOUT):
+                return await answer
+        except TimeoutError:
+            raise PoolGone(f"no answer to {method}") from None
+        except OSError as error:
+            raise PoolGone(str(error)) from None
+        finally:
+            del self._answers[number]
+
+    async def handshake(self, user: str, password: str, *, roll_versions: bool) -> Subscription:
+        """Configures version rolling, subscribes and authorises.
+
+        Raises:
+            PoolRefused: by the pool, most likely of the user.
+            PoolGone: no answer, or one that makes no sense.
+        """
+        mask = 0
+        if roll_versions:
+            mask = await self._configure()
+        result = await self.call("mining.subscribe", AGENT)
+        try:
+            subscription = Subscription(bytes.fromhex(result[1]), int(result[2]), mask)
+        except (TypeError, ValueError, IndexError, KeyError) as error:
+            raise PoolGone(f"the answer to mining.subscribe makes no sense: {error}") from None
+        if await self.call("mining.authorize", user, password) is not True:
+            raise PoolRefused(24, "the pool does not authorise this user")
+        return subscription
+
+    async def _configure(self) -> int:
+        options = {
+            "version-rolling.mask": ALL_VERSION_BITS,
+            "version-rolling.min-bit-count": 2,
+        }
+        try:
+            result = await self.call("mining.configure", ["version-rolling"], options)
+            if result.get("version-rolling") is not True:
+                return 0
+            return int(result["version-rolling.mask"], 16) & int(ALL_VERSION_BITS, 16)
+        except (PoolRefused, AttributeError, KeyError, TypeError, ValueError):
+            return 0  # a pool that does not know BIP 310
+
+    async def notifications(self) -> AsyncIterator[Notification]:
+        """What the pool sends by itself, until the connection ends; answers go to their calls.
+
+        Raises:
+            PoolGone: at the end.
+        """
+        try:
+            while True:
+                async with asyncio.timeout(SILENCE_TIMEOUT):
+                    line = await self._reader.readline()
+                if not line:
+                    raise PoolGone("the pool closed the connection")
+                message = json.loads(line)
+                if not isinstance(message, dict):
+                    raise PoolGone("the pool sent something that is no message")
+                if "method" in message:
+                    params = message.get("params")
+                    yield Notification(
+                        str(message["method"]), params if isinstance(params, list) else []
+                    )
+                else:
+                    self._answer(message)
+        except TimeoutError:
+            raise PoolGone(f"the pool was silent for {SILENCE_TIMEOUT:g} s") from None
+        except (OSError, ValueError) as error:
+            raise PoolGone(str(error)) from None
+
+    def _answer(self, message: dict[str, Any]) -> None:
+        answer = self._answers.get(message.get("id") or 0)
+        if answer is None or answer.done():
+            return
+        error = message.get("error")
+        if error:
+            code, text = (error[0], error[1]) if isinstance(error, list) else (20, error)
+            answer.set_exception(PoolRefused(int(code), str(text)))
+        else:
+            answer.set_result(message.get("result"))
+
+
+@asynccontextmanager
+async def connect(host: str, port: int) -> AsyncIterator[StratumClient]:
+    """A connection to the pool, closed at the end of the block.
+
+    Raises:
+        PoolGone: when it cannot be made.
+    """
+    try:
+        async with asyncio.timeout(ANSWER_TIMEOUT):
+            reader, writer = await asyncio.open_connection(host, port, limit=_MAX_LINE)
+    except (OSError, TimeoutError) as error:
+        raise PoolGone(f"{host}:{port} is not reachable: {error}") from None
+    try:
+        yield StratumClient(reader, writer)
+    finally:
+        writer.close()
