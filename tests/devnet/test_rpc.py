@@ -29,7 +29,9 @@ from devnet.rpc import (
 )
 from tests.devnet.node.conftest import PASSWORD, USER, running_node
 
-JSON = st.none() | st.integers(0, 1) | st.text(max_size=3) | st.just([]) | st.just({"code": -1})
+JSON: st.SearchStrategy[Any] = (
+    st.none() | st.integers(0, 1) | st.text(max_size=3) | st.just([]) | st.just({"code": -1})
+)
 CREDENTIALS = PasswordCredentials(USER, PASSWORD)
 
 
