@@ -10,7 +10,9 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+
+import redis.asyncio as redis_async
 
 GOLDEN = Path(__file__).parent.parent / "events"
 ROOT = Path(__file__).parent.parent.parent
@@ -35,6 +37,11 @@ def golden(event: str, /, **changes: Any) -> dict[str, Any]:
 def packed(event: str, /, **changes: Any) -> bytes:
     """:func:`golden` as a datagram."""
     return json.dumps(golden(event, **changes)).encode()
+
+
+async def entries(client: redis_async.Redis, stream: str) -> list[dict[bytes, bytes]]:
+    """The fields of every entry of a stream."""
+    return [fields for _, fields in cast(Any, await client.xrange(stream))]
 
 
 class Sender:
