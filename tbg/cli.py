@@ -63,7 +63,7 @@ class LazyGroup(click.Group):
             if entry.extra is None or (error.name or "").split(".")[0] in ("tbg", "devnet"):
                 raise
             raise click.ClickException(
-                f"tbg {cmd_name} needs {error.name}, which is not installed: "
+                f"{ctx.command_path} {cmd_name} needs {error.name}, which is not installed: "
                 f"pip install 'tbg-mining-data[{entry.extra}]'"
             ) from error
         found = getattr(module, entry.attribute)
@@ -94,4 +94,4 @@ def devnet() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="tbg")

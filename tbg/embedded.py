@@ -305,6 +305,8 @@ class EmbeddedValkey(_Server):
             "protected-mode": "yes",
             "requirepass": self.password,
             "daemonize": "no",
+            # A title is written over the environment, by which leftovers are found.
+            "set-proc-title": "no",
             "dir": f'"{self.folder}"',
             "save": '""',
             "appendonly": "yes",

@@ -20,7 +20,7 @@ import click
 
 from tbg.embedded import HOST, EmbeddedPostgres, EmbeddedValkey, free_port
 from tbg.migrate import migrate
-from tbg.state import Secrets, State, write_private
+from tbg.state import Secrets, State
 from tbg.supervisor import Launch
 
 ROLE: Final = "tbg"  # of the database, and the name of the database
@@ -59,6 +59,8 @@ class StackOptions:
     miner: bool = True
     miner_processes: int = 1
     verbose: bool = False
+    pool_arguments: tuple[str, ...] = ()
+    miner_arguments: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -237,36 +239,30 @@ class StackPlan:
 
     def _pool(self) -> Program:
         host, port = self.options.stratum_host, self.options.ports.stratum_port
-        folder = self.state.path / "pool"
-        configuration = folder / "pool.json"
-
-        def prepare() -> None:
-            folder.mkdir(mode=0o700, exist_ok=True)
-            node = {
-                "url": f"{HOST}:{self.options.ports.rpc_port}",
-                "auth": RPC_USER,
-                "pass": self.secrets.rpc,
-            }
-            settings = {"btcd": [node], "serverurl": [f"{host}:{port}"], "logdir": str(folder)}
-            write_private(configuration, json.dumps(settings, indent=2))
-
+        arguments = ["devnet", "pool", "--host", host, "--port", str(port)]
+        arguments += ["--node-url", f"http://{HOST}:{self.options.ports.rpc_port}"]
+        arguments += ["--rpcuser", RPC_USER]
+        arguments += ["--state", str(self.state.path / "pool" / "bests.json")]
+        arguments += self.options.pool_arguments
         return Program(
             self._python(
                 "pool",
-                ["devnet", "pool", "--config", str(configuration)],
+                arguments,
                 SOCKET_PATH=str(self.socket_path),
+                TBG_RPC_PASSWORD=self.secrets.rpc,
             ),
             "Stratum, for miners",
             f"stratum+tcp://{host}:{port}",
             (Port(host, port, "--stratum-port"),),
-            prepare,
-            lambda: listens(host, port),
+            lambda: (self.state.path / "pool").mkdir(mode=0o700, exist_ok=True),
+            lambda: listens(_reachable(self.options), port),
         )
 
     def _miner(self) -> Program:
         port = self.options.ports.stratum_port
         arguments = ["devnet", "miner", "--url", f"stratum+tcp://{_reachable(self.options)}:{port}"]
         arguments += ["--processes", str(self.options.miner_processes)]
+        arguments += self.options.miner_arguments
         return Program(
             self._python("miner", arguments),
             "CPU miner",

@@ -186,7 +186,10 @@ class Supervisor:
     def stop_program(self, name: str) -> None:
         """Stops one program and waits until it has ended."""
         with contextlib.suppress(xmlrpc.client.Fault):  # it was not running
-            self._rpc().stopProcess(name)
+            self._rpc().stopProcess(name, False)
+        # Each question wakes supervisord up, which by itself looks once a second.
+        while self.processes()[name].state in ("STOPPING", "STARTING", "RUNNING"):
+            time.sleep(0.02)
 
     def last_exit(self, name: str) -> str:
         """Says how a program ended the last time, in supervisord's words."""

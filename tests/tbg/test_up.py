@@ -1,0 +1,236 @@
+"""tbg up runs a whole stack, and lets nothing of it get lost or stay behind."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+import redis
+
+from tbg.migrate import sql_folder
+from tbg.state import State
+from tbg.supervisor import leftovers, stop_leftovers
+from tests.tbg.command import LIMIT, Up, environment, tbg
+
+DATA_SIDE = ["--no-node", "--free-ports", "--every", "0.5"]
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "state"
+    yield folder
+    stop_leftovers(State(folder))
+    shutil.rmtree(State(folder).runtime, ignore_errors=True)
+
+
+@pytest.fixture
+def up(state: Path) -> Iterator[Callable[..., Up]]:
+    """Starts tbg up on the state folder; whatever still runs in the end is killed."""
+    started: list[Up] = []
+
+    def start(*arguments: str, **more: str) -> Up:
+        one = Up(state, arguments or DATA_SIDE, **more)
+        started.append(one)
+        return one
+
+    yield start
+    for one in started:
+        one.process.kill()
+        one.process.wait()
+
+
+def reached(state: Path) -> dict[str, str]:
+    found: dict[str, str] = json.loads(tbg("env", "--state", str(state), "--json").stdout)
+    return found
+
+
+def program_pid(state: Path, name: str) -> int:
+    document = json.loads(tbg("status", "--state", str(state), "--json").stdout)
+    pid: int = document["programs"][name]["pid"]
+    return pid
+
+
+def send_share(socket_path: str, seq: int) -> None:
+    event = json.loads((sql_folder().parent / "tests/events/share_submitted.json").read_text())
+    event |= {"timestamp": time.time_ns() // 1000, "instance": "test/1", "seq": seq}
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        sender.sendto(json.dumps(event).encode(), socket_path)
+
+
+def stored_shares(database_url: str) -> list[int]:
+    with psycopg.connect(database_url) as connection:
+        return [row[0] for row in connection.execute("select seq from shares order by seq")]
+
+
+def wait_for_shares(database_url: str, expected: list[int]) -> None:
+    deadline = time.monotonic() + LIMIT
+    while stored_shares(database_url) != expected:
+        assert time.monotonic() < deadline, stored_shares(database_url)
+        time.sleep(0.05)
+
+
+def test_a_share_is_kept_over_ctrl_c_and_the_next_start_goes_on_from_it(
+    up: Callable[..., Up], state: Path
+) -> None:
+    first = up().wait_until_up()
+    urls = reached(state)
+    send_share(urls["SOCKET_PATH"], 1)
+    wait_for_shares(urls["DATABASE_URL"], [1])
+    first.wait_for("1 accepted")
+    assert first.end(signal.SIGINT) == 0, first.output
+    assert leftovers(State(state)) == []
+    stopped = [line.split()[-1] for line in first.lines if " stopping " in line]
+    assert stopped == ["receiver", "writer", "valkey", "postgres"]
+
+    second = up().wait_until_up()
+    urls = reached(state)
+    send_share(urls["SOCKET_PATH"], 2)
+    wait_for_shares(urls["DATABASE_URL"], [1, 2])
+    with redis.Redis.from_url(urls["REDIS_URL"]) as client:
+        assert client.xlen("mining:share_submitted") == 2
+    assert second.end(signal.SIGTERM) == 0, second.output
+
+
+def test_no_password_is_printed_logged_or_on_a_command_line(
+    up: Callable[..., Up], state: Path
+) -> None:
+    running = up("--verbose", *DATA_SIDE).wait_until_up()
+    secrets = json.loads((state / "secrets.json").read_text())
+    assert len(set(secrets.values())) == 4
+    status = tbg("status", "--state", str(state))
+    shown = running.output + status.stdout + status.stderr
+    for process in leftovers(State(state)):
+        shown += " ".join(process.cmdline())
+    assert running.end() == 0
+    for log in (state / "logs").iterdir():
+        shown += log.read_text()
+    for name, secret in secrets.items():
+        assert secret not in shown, name
+    for file in ("secrets.json", "stack.json", "supervisord.conf"):
+        assert (state / file).stat().st_mode & 0o077 == 0, file
+
+
+def test_a_second_start_at_the_same_time_is_refused(up: Callable[..., Up], state: Path) -> None:
+    running = up().wait_until_up()
+    second = tbg("up", "--state", str(state), *DATA_SIDE)
+    assert second.returncode == 1
+    assert f"running in {state} already (process {running.process.pid}, since" in second.stderr
+    assert running.process.poll() is None
+
+
+def test_a_port_in_use_is_named_with_the_option_that_changes_it(state: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = tbg("up", "--state", str(state), "--no-node", "--valkey-port", str(port))
+    assert done.returncode == 1
+    assert f"port {port} on 127.0.0.1, for valkey (streams)" in done.stderr
+    assert "choose another with --valkey-port" in done.stderr
+    assert leftovers(State(state)) == []
+
+
+@pytest.mark.parametrize("name", ["writer", "postgres"])
+def test_a_program_that_dies_is_named_and_started_again(
+    up: Callable[..., Up], state: Path, name: str
+) -> None:
+    running = up().wait_until_up()
+    pid = program_pid(state, name)
+    os.kill(pid, signal.SIGKILL)
+    running.wait_for(f"{name} ({pid}) died: terminated by SIGKILL; log: {state}/logs/{name}.log")
+    running.wait_for(f"{name} runs again")
+    urls = reached(state)
+    send_share(urls["SOCKET_PATH"], 1)
+    running.wait_for("1 accepted")
+    assert running.end() == 0
+
+
+def test_what_a_killed_tbg_up_left_is_stopped_by_tbg_down(
+    up: Callable[..., Up], state: Path
+) -> None:
+    running = up().wait_until_up()
+    running.end(signal.SIGKILL)
+    assert {"postgres", "valkey"} <= {
+        one.name()[:8].split("-")[0] for one in leftovers(State(state))
+    }
+    down = tbg("down", "--state", str(state))
+    assert down.returncode == 0
+    assert "stopped what an earlier stack left running" in down.stdout
+    assert leftovers(State(state)) == []
+    again = tbg("down", "--state", str(state))
+    assert "nothing was running" in again.stdout
+
+
+def test_what_a_killed_supervisor_left_is_stopped_by_the_next_start(
+    up: Callable[..., Up], state: Path
+) -> None:
+    running = up().wait_until_up()
+    urls = reached(state)
+    send_share(urls["SOCKET_PATH"], 1)
+    wait_for_shares(urls["DATABASE_URL"], [1])
+    supervisor = psutil.Process(running.process.pid).children()[0]
+    running.end(signal.SIGKILL)
+    supervisor.kill()
+    second = up().wait_for("stopped what an earlier stack left running").wait_until_up()
+    assert stored_shares(reached(state)["DATABASE_URL"]) == [1]
+    assert second.end() == 0
+
+
+def test_tbg_down_ends_a_running_tbg_up_in_order(up: Callable[..., Up], state: Path) -> None:
+    running = up().wait_until_up()
+    down = tbg("down", "--state", str(state))
+    assert down.returncode == 0, down.stderr
+    assert running.process.wait(LIMIT) == 0
+    assert "stopped; the data stays" in running.output
+
+
+def test_servers_elsewhere_are_used_and_none_is_started(
+    up: Callable[..., Up], state: Path, database_url: str, redis_url: str
+) -> None:
+    running = up(DATABASE_URL=database_url, REDIS_URL=redis_url).wait_until_up()
+    urls = reached(state)
+    assert urls["DATABASE_URL"] == database_url
+    send_share(urls["SOCKET_PATH"], 1)
+    wait_for_shares(database_url, [1])
+    assert not (state / "postgres").exists()
+    assert not (state / "valkey").exists()
+    assert running.end() == 0
+
+
+def test_a_shell_that_took_over_the_environment_can_start_the_stack_again(
+    up: Callable[..., Up], state: Path
+) -> None:
+    assert up().wait_until_up().end() == 0
+    # As after eval "$(tbg env)": the URLs name our own servers, which do not run now.
+    second = up(**reached(state)).wait_until_up()
+    assert "starting postgres" in second.output
+    assert second.end() == 0
+
+
+def test_a_program_that_cannot_start_ends_everything_and_shows_its_log(state: Path) -> None:
+    (state / "postgres" / "data").mkdir(parents=True)
+    (state / "postgres" / "data" / "PG_VERSION").write_text("9.6\n")
+    done = tbg("up", "--state", str(state), *DATA_SIDE)
+    assert done.returncode == 1
+    assert "was made by PostgreSQL 9.6" in done.stderr
+    assert leftovers(State(state)) == []
+
+
+def test_the_environment_can_be_taken_over_by_a_shell(up: Callable[..., Up], state: Path) -> None:
+    running = up().wait_until_up()
+    exports = tbg("env", "--state", str(state)).stdout
+    done = subprocess.run(
+        ["sh", "-c", exports + '\nprintf %s "$DATABASE_URL"'],
+        env=environment(),
+        capture_output=True,
+        text=True,
+    )
+    with psycopg.connect(done.stdout) as connection:
+        assert connection.execute("select current_user").fetchone() == ("tbg",)
+    assert running.end() == 0
