@@ -21,6 +21,14 @@
 +struct tbg_session tbg;
  };
 
+// The pool's data are a global of that name, or in older trees an argument.
+// (`<... ...>` matches a function without the thing, too; this does not.)
+@by_global@ @@
+ ckpool.sdata = sdata;
+
+@by_argument@ @@
+ ckp->sdata = sdata;
+
 @start@
 @@
 stratifier(...)
@@ -31,7 +39,6 @@ stratifier(...)
 ...>
 }
 
-// Older trees pass the pool as an argument.
 @start_ckp@
 @@
 stratifier(...)

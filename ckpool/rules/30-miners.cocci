@@ -41,10 +41,9 @@ __kill_instance(...)
 +		.user = client->user_instance->username,
 +		.workername = client->workername,
 +		.ip = client->address,
-+		.reason = client->reject > 2 ? "continuous invalid shares" :
-+			  client->idle ? "idle" : NULL,
++		.reason = tbg_reason_gone(client->reject, client->idle),
 +		.client_id = client->id,
-+		.since = (int64_t)client->start_time * 1000000,
++		.since = client->start_time * 1000000LL,
 +	});
 ...
 }

@@ -11,7 +11,7 @@
 
 // Where the node accepted the block. The call is one branch of an `if`, and the
 // braces come by themselves.
-@block depends on start@
+@block depends on by_global@
 @@
 test_blocksolve(...)
 {
@@ -25,7 +25,7 @@ test_blocksolve(...)
 +	.prev_words = wb->prevhash,
 +	.height = wb->height,
 +	.reward = wb->coinbasevalue,
-+	.halving = ckpool.regtest ? 150 : 210000,
++	.halving = tbg_halving_of(ckpool.regtest),
 +	.share_diff = diff,
 +	.network_diff = wb->network_diff,
 +});
@@ -34,7 +34,7 @@ test_blocksolve(...)
 }
 
 // Older trees know nothing of regtest, so fees stay unsaid there.
-@block_ckp depends on start_ckp@
+@block_ckp depends on by_argument@
 @@
 test_blocksolve(...)
 {

@@ -212,6 +212,11 @@ void tbg_block_found(const struct tbg_block *block)
 	tbg_ring_commit(cell);
 }
 
+int64_t tbg_halving_of(bool regtest)
+{
+	return regtest ? 150 : 210000;
+}
+
 void tbg_miner_connected(const struct tbg_connected *connected)
 {
 	struct tbg_cell *cell;
@@ -224,6 +229,13 @@ void tbg_miner_connected(const struct tbg_connected *connected)
 		return;
 	tbg_record_connected(&cell->record, connected);
 	tbg_ring_commit(cell);
+}
+
+const char *tbg_reason_gone(int reject, bool idle)
+{
+	if (reject > 2)
+		return "continuous invalid shares";
+	return idle ? "idle" : NULL;
 }
 
 void tbg_miner_disconnected(const struct tbg_session *session,

@@ -104,6 +104,9 @@ struct tbg_block {
 /* A block that the node accepted; a hash that was seen before is ignored. */
 void tbg_block_found(const struct tbg_block *block);
 
+/* Blocks between subsidy halvings: 150 on regtest, 210,000 elsewhere. */
+int64_t tbg_halving_of(bool regtest);
+
 struct tbg_connected {
 	const char *user, *workername, *ip, *user_agent, *protocol;
 	int64_t client_id;
@@ -124,6 +127,11 @@ struct tbg_disconnected {
 /* A miner that had authorised is gone; the session says what it did. */
 void tbg_miner_disconnected(const struct tbg_session *session,
 			    const struct tbg_disconnected *disconnected);
+
+/* Why a miner went, as far as ckpool's marks on the connection tell: `reject`
+ * is 3 after three minutes of nothing but invalid shares, `idle` is set after
+ * ten without one. NULL where they tell nothing. */
+const char *tbg_reason_gone(int reject, bool idle);
 
 struct tbg_diff {
 	const char *user, *workername, *reason;
