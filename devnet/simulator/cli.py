@@ -6,6 +6,8 @@ import json
 import signal
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -190,14 +192,12 @@ def simulate_command(
         raise click.UsageError(str(error)) from error
 
     console = Console(stderr=True)
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
     try:
-        if span:
-            report = run_history(scenario, target, stop.is_set, console, to_file=output is not None)
-        else:
-            report = run_live(scenario, target, patience, stop.is_set, console)
+        with _until_signal() as stopped:
+            if span:
+                report = run_history(scenario, target, stopped, console, to_file=output is not None)
+            else:
+                report = run_live(scenario, target, patience, stopped, console)
     except NoReceiverError as error:
         raise click.ClickException(str(error.strerror)) from error
     except BrokenPipeError:
@@ -208,6 +208,21 @@ def simulate_command(
         click.echo(json.dumps(report), err=output == STDOUT)
     else:
         console.print(summary_table(report))
+
+
+@contextmanager
+def _until_signal() -> Iterator[Callable[[], bool]]:
+    """Says whether SIGINT or SIGTERM came, which then end the run with its summary."""
+    stop = threading.Event()
+    before = {
+        number: signal.signal(number, lambda *_: stop.set())
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield stop.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _check_mode(live: dict[str, object], past: dict[str, object], *, history: bool) -> None:

@@ -23,7 +23,8 @@ from devnet.simulator.scenario import SECOND, Scenario
 from devnet.simulator.summary import Summary
 from devnet.simulator.traffic import simulate
 
-_HEAD_START: Final = SECOND  # microseconds in which the first events are made
+_HEAD_START: Final = 1.0  # seconds in which the first events are made
+_HEAD_START_MACHINE: Final = 20e-6  # seconds more for every machine
 _SAY_EVERY: Final = 5.0  # seconds
 
 STDOUT: Final = Path("-")
@@ -68,7 +69,8 @@ def run_live(
         RuntimeError: when the process that makes the events died.
     """
     with _connect(socket_path) as outlet, Feed(scenario) as feed:
-        start = time.time_ns() // 1000 + _HEAD_START
+        ahead = _HEAD_START + _HEAD_START_MACHINE * scenario.miners
+        start = time.time_ns() // 1000 + int(ahead * SECOND)
         scenario = replace(scenario, start=start)
         feed.begin(start)
         pacer = Pacer(start, stopped)

@@ -114,10 +114,14 @@ class _Traffic:
             self._chain.extend()
             self._work.renew()
         else:
-            self._report_hashrates(what)
+            self._report_hashrates(time, what)
 
-    def _report_hashrates(self, user: int) -> None:
-        """The averages of a user's connected machines, and their sum as the user's own."""
+    def _report_hashrates(self, time: float, user: int) -> None:
+        """The averages of a user's connected machines, and their sum as the user's own.
+
+        Each has a moment of its own where a rate counts moments in events: a user with many
+        machines must not make a burst.
+        """
         fleet, sessions = self._fleet, self._sessions
         machines = [
             machine
@@ -130,11 +134,12 @@ class _Traffic:
         readings = self._hashrates.read(machines, ages)
         for machine, reading in zip(machines, readings, strict=True):
             if fleet.workers[machine]:  # '' would pass for the total
-                self._write_hashrate(fleet.identity[machine], reading)
+                self._write_hashrate(time, fleet.identity[machine], reading)
         total = [sum(column) for column in zip(*readings, strict=True)]
-        self._write_hashrate(fleet.totals[user], total)
+        self._write_hashrate(time, fleet.totals[user], total)
 
-    def _write_hashrate(self, identity: str, reading: list[float]) -> None:
+    def _write_hashrate(self, time: float, identity: str, reading: list[float]) -> None:
+        self._journal.tick(time)
         m1, m5, h1, h24 = reading
         self._journal.write(
             _HASHRATE,
