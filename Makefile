@@ -1,0 +1,69 @@
+# `make up` and `make test` are all that one needs; each sets itself up first.
+# Needs make and Python 3.11 or newer; everything else comes into .venv.
+
+SHELL := /bin/bash
+VENV ?= .venv
+# The first Python that is new enough; PYTHON=... names another one.
+PYTHON ?= $(shell for candidate in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$candidate && break; done)
+EXTRAS := batch,devnet,embedded,dev
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install up down test test-python test-ckpool test-newest check format smoke docs lock clean
+
+help: ## Show this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or name one with PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || { echo "this Python cannot make virtual environments: install its venv package (Debian: python3-venv)" >&2; exit 1; }
+	@echo "making $(VENV) with $$($(PYTHON) --version); this takes about a minute"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
+	@touch $@
+
+install: $(INSTALLED) ## Make the virtual environment .venv
+
+up: $(INSTALLED) ## Run everything: node, pool, miner, database, Redis, ingest, Dagster (Ctrl-C ends it)
+	$(BIN)/tbg up $(ARGS)
+
+down: $(INSTALLED) ## Stop what an `up` left behind
+	$(BIN)/tbg down $(ARGS)
+
+test: test-python test-ckpool ## Run every test, against real servers that the tests start
+
+test-python: $(INSTALLED) ## Run the Python tests alone
+	$(BIN)/pytest $(ARGS)
+
+test-ckpool: $(INSTALLED) ## Run the ckpool fork's C tests alone
+	$(MAKE) -C ckpool test
+
+test-newest: ## Run the daemon's and the devnet's tests on the newest Python of this machine
+	@newest=$$(scripts/newest-python) && echo "newest Python: $$($$newest --version)" && \
+	$(MAKE) --no-print-directory VENV=$(VENV)-newest PYTHON=$$newest ARGS="tests/ingest tests/devnet $(ARGS)" test-python
+
+check: $(INSTALLED) ## Check style, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(INSTALLED) ## Put the code into its format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+smoke: $(INSTALLED) ## Mine real shares and a block, and compare every hop
+	$(BIN)/tbg smoke $(ARGS)
+
+docs: $(INSTALLED) ## Write docs/events.md and the JSON Schema anew
+	$(BIN)/tbg docs
+
+lock: ## Write constraints.txt anew, from the newest versions that fit together
+	PYTHON="$(PYTHON)" scripts/lock "$(EXTRAS)"
+
+clean: ## Remove what these commands made, and the stack's data in .tbg
+	rm -rf $(VENV) $(VENV)-newest .tbg build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	$(MAKE) -C ckpool clean
