@@ -130,6 +130,25 @@ def test_a_shortened_transaction_is_never_read(transaction: Transaction, cut: in
         Transaction.unpack(raw[: max(0, len(raw) - cut)])
 
 
+def test_what_bitcoin_core_does_not_read_as_a_transaction_is_refused() -> None:
+    start, end = "02000000", "00000000"
+    no_stack = "0001" + "01" + "00" * 36 + "00" + "ffffffff" + "00" + "00"
+    unknown_flag = "0002" + "01" + "00" * 36 + "00" + "ffffffff" + "00" + "00"
+    bare = "01" + "00" * 36 + "00" + "ffffffff" + "00"
+
+    assert Transaction.unpack(bytes.fromhex(start + bare + end)).version == 2
+    for body, reason in (
+        (no_stack, "no input has a witness"),
+        (unknown_flag, "unknown flag"),
+        (bare + "00", "bytes follow"),
+    ):
+        raw = bytes.fromhex(start + body + end)
+        with pytest.raises(ValueError, match=reason):
+            Transaction.unpack(raw)
+    with pytest.raises(RuntimeError):
+        pbk.Transaction(bytes.fromhex(start + no_stack + end))
+
+
 def test_the_merkle_root_of_block_100000_is_the_one_in_its_header() -> None:
     txids = [from_display(text) for text in BLOCK_100000_TXIDS]
 
