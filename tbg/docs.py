@@ -1,8 +1,9 @@
 """``tbg docs``: writes the pages that follow from the code.
 
 docs/events.md (for people) and docs/events.schema.json (JSON Schema 2020-12, for
-programs) both come from the models in :mod:`ingest.events`, so they cannot say
-something else than what the daemon accepts.
+programs) both come from the models in :mod:`ingest.events`, docs/settings.md from
+:mod:`ingest.settings`, so they cannot say something else than what the daemon
+accepts.
 """
 
 import json
@@ -32,6 +33,7 @@ from ingest.events import (
     ShareBestDiff,
     ShareSubmitted,
 )
+from ingest.settings import ReceiverSettings, StageSettings, WriterSettings
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 
@@ -64,6 +66,16 @@ An engine sends each event as one UTF-8 JSON object in one datagram of at most
 - No text may hold U+0000, which the database cannot hold.
 - What does not fit goes to the dead-letter stream and table with its raw bytes and
   a reason, and is counted. It never stops the daemon.
+"""
+
+
+SETTINGS_INTRODUCTION: Final = """\
+# Settings of the daemon
+
+<!-- Written by `tbg docs` from ingest/settings.py. Change the settings, not this page. -->
+
+They come from the environment. A wrong or missing one is named at the start, with what
+would be right, and the program ends.
 """
 
 
@@ -101,6 +113,27 @@ def render_markdown(golden: Path) -> str:
             _table(data),
             f"```json\n{json.dumps(example, indent=2, ensure_ascii=False)}\n```\n",
         ]
+    return "\n".join(parts)
+
+
+def render_settings() -> str:
+    """Returns docs/settings.md."""
+    parts = [SETTINGS_INTRODUCTION]
+    own: dict[str, type[StageSettings]] = {
+        "Both stages": StageSettings,
+        "Receiver": ReceiverSettings,
+        "Writer": WriterSettings,
+    }
+    for title, settings in own.items():
+        rows = [f"## {title}", "", "| variable | default | meaning |", "| --- | --- | --- |"]
+        for name, field in settings.model_fields.items():
+            if settings is not StageSettings and name in StageSettings.model_fields:
+                continue
+            default = "**required**" if field.is_required() else f"`{field.default}`"
+            if field.default == "":
+                default = "empty"
+            rows.append(f"| `{name.upper()}` | {default} | {field.description} |")
+        parts.append("\n".join(rows) + "\n")
     return "\n".join(parts)
 
 
@@ -166,7 +199,7 @@ def _number(value: int) -> str:
     help="The checkout; its docs/ is written and its tests/events/ read.",
 )
 def command(check: bool, root: Path) -> None:
-    """Write docs/events.md and docs/events.schema.json from the event models.
+    """Write the pages about events and settings from the code.
 
     \b
     Examples:
@@ -181,14 +214,15 @@ def command(check: bool, root: Path) -> None:
     pages = {
         root / "docs" / "events.md": render_markdown(golden),
         root / "docs" / "events.schema.json": render_schema(),
+        root / "docs" / "settings.md": render_settings(),
     }
     differing = [
         path for path, text in pages.items() if not path.exists() or path.read_text() != text
     ]
     names = ", ".join(str(path.relative_to(root)) for path in differing)
     if check and differing:
-        raise click.ClickException(f"{names} differ from ingest/events.py: run tbg docs")
+        raise click.ClickException(f"{names} differ from the code: run tbg docs")
     for path in differing:
         path.parent.mkdir(exist_ok=True)
         path.write_text(pages[path])
-    click.echo(f"wrote {names}" if differing else "the pages say what the models say")
+    click.echo(f"wrote {names}" if differing else "the pages say what the code says")
