@@ -1,0 +1,262 @@
+#!/usr/bin/env python3
+# Part of The Bitcoin Game's ckpool fork.
+# Copyright (C) 2026 The Bitcoin Game
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# This program is free software: you can redistribute it and/or modify it
+# under the terms of the GNU General Public License as published by the Free
+# Software Foundation, either version 3 of the License, or (at your option)
+# any later version. It comes without any warranty; see LICENSE for details.
+"""The weave command on a tree of our own: what it puts in, that a changed shape
+fails loudly and leaves the tree alone, and that older shapes are served."""
+
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+CKPOOL = Path(__file__).resolve().parent.parent
+TREE = CKPOOL / "tests" / "tree" / "current"
+
+
+class WeaveTest(unittest.TestCase):
+    def setUp(self) -> None:
+        scratch = tempfile.TemporaryDirectory()
+        self.addCleanup(scratch.cleanup)
+        self.tree = Path(scratch.name, "ckpool")
+        shutil.copytree(TREE, self.tree)
+
+    def file(self, name: str) -> Path:
+        return self.tree / "src" / name
+
+    def weave(self, *options: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [CKPOOL / "weave", *options, self.tree], capture_output=True, text=True, check=False
+        )
+
+    def change(self, name: str, old: str, new: str, count: int = 1) -> None:
+        text = self.file(name).read_text()
+        self.assertEqual(text.count(old), count, f"{old!r} in {name}")
+        self.file(name).write_text(text.replace(old, new))
+
+    def append(self, name: str, text: str) -> None:
+        self.file(name).write_text(self.file(name).read_text() + text)
+
+    def contents(self) -> dict[str, str]:
+        return {p.name: p.read_text() for p in self.file(".").iterdir()}
+
+    def assert_refused(self, *said: str) -> None:
+        before = self.contents()
+        run = self.weave()
+        self.assertEqual(run.returncode, 1, run.stdout)
+        for words in said:
+            self.assertIn(words, run.stderr)
+        self.assertEqual(self.contents(), before, "a refused tree must stay as it was")
+
+
+class Good(WeaveTest):
+    def test_every_hook_is_named_with_its_place(self) -> None:
+        run = self.weave()
+        self.assertEqual(run.returncode, 0, run.stderr)
+        for event in (
+            "share_submitted", "share_best_diff", "block_found", "miner_connected",
+            "miner_disconnected", "diff_updated", "hashrate_update", "new_block_network",
+        ):
+            self.assertRegex(run.stdout, rf"{event}[^\n]*\(\), line \d+")
+        self.assertIn("19 checks passed", run.stdout)
+
+    def test_nothing_but_additions_is_made(self) -> None:
+        before = self.file("stratifier.c").read_text().splitlines()
+        self.weave()
+        after = iter(self.file("stratifier.c").read_text().splitlines())
+        for line in before:
+            # The one line that may change gains a brace.
+            self.assertTrue(any(line in (new, new.removesuffix(" {")) for new in after), line)
+
+    def test_sources_join_the_program_alone(self) -> None:
+        self.weave()
+        text = self.file("Makefile.am").read_text().replace("\\\n", " ")
+        program = re.search(r"^ckpool_SOURCES\s*=(.*)$", text, re.MULTILINE)
+        assert program
+        for path in CKPOOL.glob("src/*.[ch]"):
+            self.assertIn(path.name, program.group(1).split())
+            self.assertEqual(self.file(path.name).read_text(), path.read_text())
+        self.assertIn("stratifier.c", program.group(1).split())
+        self.assertRegex(text, r"(?m)^notifier_SOURCES = notifier\.c$")
+
+    def test_signet_is_asked_for_and_understood(self) -> None:
+        self.weave()
+        text = self.file("bitcoin.c").read_text()
+        self.assertIn(r'\"rules\" : [\"segwit\", \"signet\"]', text)
+        self.assertIn('understood_rules[] = {"segwit", "signet"}', text)
+
+    def test_a_second_time_is_refused(self) -> None:
+        self.assertEqual(self.weave().returncode, 0)
+        self.assert_refused("woven already")
+
+    def test_a_dry_run_writes_nothing(self) -> None:
+        before = self.contents()
+        self.assertEqual(self.weave("--dry-run").returncode, 0)
+        self.assertEqual(self.contents(), before)
+
+    def test_a_tree_without_stratum_v2_is_served(self) -> None:
+        text = self.file("stratifier.c").read_text()
+        text = re.sub(r"#ifdef WITH_SV2.*?#endif\n", "", text, flags=re.DOTALL)
+        self.file("stratifier.c").write_text(text)
+        run = self.weave()
+        self.assertEqual(run.returncode, 0, run.stderr)
+        self.assertIn("has no stratifier_sv2_set_diff", run.stdout)
+
+
+class Older(WeaveTest):
+    """Shapes of older trees: the pool as a leading argument, its fields by
+    arrow, and no word for shares before the first work."""
+
+    FUNCTIONS = (
+        "block_update", "block_solve", "block_reject", "client_auth", "add_submit",
+        "test_blocksolve", "parse_submit", "suggest_diff", "sauth_process", "add_base",
+        "__kill_instance", "submit_node_block",
+    )
+
+    def setUp(self) -> None:
+        super().setUp()
+        text = self.file("stratifier.c").read_text()
+        for name in self.FUNCTIONS:
+            text = re.sub(rf"(?m)^((?:static )[\w ]*\b{name}\()", r"\1ckpool_t *ckp, ", text)
+            text = re.sub(rf"(?m)^(\t.*?\b{name}\()", r"\1ckp, ", text)
+        for name in ("stratifier", "statsupdate"):
+            text = re.sub(rf"(\*{name}\(void \*arg\)\n{{\n)", r"\1\tckpool_t *ckp = arg;\n", text)
+        text = text.replace("ckpool.", "ckp->")
+        text = re.sub(r"#ifdef WITH_SV2.*?#endif\n", "", text, flags=re.DOTALL)
+        text = re.sub(r"\tif \(!sdata->current_workbase\) \{.*?\n\t\}\n", "", text, flags=re.DOTALL)
+        self.file("stratifier.c").write_text(text)
+
+    def test_every_hook_is_there_and_compiles(self) -> None:
+        run = self.weave()
+        self.assertEqual(run.returncode, 0, run.stderr)
+        self.assertIn("19 checks passed", run.stdout)
+        self.assertIn("has no SE_NO_WORKBASE", run.stdout)
+        text = self.file("stratifier.c").read_text()
+        self.assertIn("tbg_events_start(ckp->name, ckp->logdir, logmsg);", text)
+        self.assertIn(".coinbase_sig = ckp->btcsig", text)
+        compiler = subprocess.run(
+            ["gcc", "-std=gnu11", "-fsyntax-only", "-Wall", "-Wextra", "-Werror",
+             "-Wno-unused-function", "-Wno-unused-parameter", self.file("stratifier.c")],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        self.assertEqual(compiler.returncode, 0, compiler.stderr)
+
+
+class Changed(WeaveTest):
+    """Each rule, when upstream moves from under it."""
+
+    def test_the_header_is_gone(self) -> None:
+        self.change("stratifier.c", '#include "stratifier.h"', '#include "other.h"')
+        self.assert_refused("header: 0 hooks", '#include "stratifier.h"')
+
+    def test_the_connection_struct_is_renamed(self) -> None:
+        text = self.file("stratifier.c").read_text().replace("struct stratum_instance", "struct si")
+        self.file("stratifier.c").write_text(text)
+        self.assert_refused("session: 0 hooks")
+
+    def test_the_start_moved(self) -> None:
+        self.change("stratifier.c", "ckpool.sdata = sdata;", "*&ckpool.sdata = sdata;")
+        self.assert_refused("start: 0 hooks in stratifier()")
+
+    def test_a_function_is_renamed(self) -> None:
+        for name, event in (
+            ("client_auth", "miner_connected"),
+            ("__kill_instance", "miner_disconnected"),
+            ("test_blocksolve", "block_found"),
+            ("block_update", "new_block_network"),
+            ("statsupdate", "hashrate_update, users"),
+            ("suggest_diff", "diff_updated, suggest"),
+            ("sauth_process", "diff_updated, mindiff"),
+        ):
+            with self.subTest(name):
+                shutil.copytree(TREE, self.tree, dirs_exist_ok=True)
+                text = self.file("stratifier.c").read_text()
+                self.file("stratifier.c").write_text(re.sub(rf"\b{name}\b", f"new_{name}", text))
+                self.assert_refused(f"{event}: there is no function {name}()")
+
+    def test_shares_are_counted_twice(self) -> None:
+        self.change(
+            "stratifier.c",
+            "\tadd_submit(client, diff, result);",
+            "\tif (result)\n\t\tadd_submit(client, diff, true);\n"
+            "\telse\n\t\tadd_submit(client, diff, false);",
+        )
+        self.assert_refused("share_submitted: 2 hooks in parse_submit()")
+
+    def test_shares_are_counted_by_another_name(self) -> None:
+        self.change("stratifier.c", "\tadd_submit(client,", "\tcount_submit(client,")
+        self.assert_refused("share_submitted: 0 hooks", "share_best_diff: 0 hooks", "add_submit(...)")
+
+    def test_malformed_shares_end_elsewhere(self) -> None:
+        self.change("stratifier.c", "\tif (!share)\n", "\tif (share == false)\n")
+        self.assert_refused("share_submitted, malformed: 0 hooks")
+
+    def test_shares_before_work_end_elsewhere(self) -> None:
+        self.change("stratifier.c", "err = SE_NO_WORKBASE;\n\t\t*why = err;", "*why = SE_NO_WORKBASE;")
+        self.assert_refused("share_submitted, no work yet: 0 hooks")
+
+    def test_blocks_are_solved_in_two_places(self) -> None:
+        self.change("stratifier.c", "\t\tblock_reject(blockhash);", "\t\tblock_solve(blockhash);")
+        self.assert_refused("block_found: 2 hooks")
+
+    def test_vardiff_is_set_by_other_means(self) -> None:
+        self.change("stratifier.c", "\t\tclient->diff = wanted;\n\t}", "\t\tset_diff(client, wanted);\n\t}")
+        self.assert_refused("diff_updated, vardiff: 0 hooks in add_submit()")
+
+    def test_a_new_place_changes_the_difficulty(self) -> None:
+        self.append(
+            "stratifier.c",
+            "\nstatic void surprise(struct stratum_instance *client)\n{\n\tclient->diff = 5;\n}\n",
+        )
+        self.assert_refused("surprise() assigns client->diff")
+
+    def test_a_new_place_counts_shares(self) -> None:
+        self.append(
+            "stratifier.c",
+            "\nstatic void fast_submit(struct stratum_instance *client)\n"
+            "{\n\tadd_submit(client, 1, true);\n}\n",
+        )
+        self.assert_refused("fast_submit() counts a share")
+
+    def test_work_is_added_in_two_places(self) -> None:
+        self.change(
+            "stratifier.c", "\tadd_base(wb, &new_block);\n", "\tadd_base(wb, &new_block);\n" * 2
+        )
+        self.assert_refused("new_block_network: 2 hooks")
+
+    def test_hashrates_are_worked_out_differently(self) -> None:
+        self.change("stratifier.c", "ghs = user->dsps10080 * nonces;", "ghs = rate(user);")
+        self.assert_refused("hashrate_update, users: 0 hooks")
+
+    def test_the_template_request_is_worded_differently(self) -> None:
+        self.change("bitcoin.c", r"\"segwit\"]", r"\"segwit\", \"signet\"]")
+        self.assert_refused("src/bitcoin.c", "getblocktemplate", "0 places")
+
+    def test_the_understood_rules_are_elsewhere(self) -> None:
+        self.change("bitcoin.c", "understood_rules", "known_rules")
+        self.assert_refused("src/bitcoin.c: the rules that are understood")
+
+    def test_the_build_names_its_sources_differently(self) -> None:
+        self.change("Makefile.am", "ckpool_SOURCES", "pool_SOURCES")
+        self.assert_refused("src/Makefile.am: the sources of ckpool")
+
+    def test_several_misses_are_all_named(self) -> None:
+        self.change("stratifier.c", "\tadd_submit(client,", "\tcount_submit(client,")
+        self.change("bitcoin.c", "understood_rules", "known_rules")
+        self.assert_refused("share_submitted: 0 hooks", "the rules that are understood")
+
+    def test_it_is_no_source_tree_at_all(self) -> None:
+        self.file("stratifier.c").unlink()
+        self.assert_refused("is not there")
+
+
+if __name__ == "__main__":
+    unittest.main(argv=[sys.argv[0], "-v"] if len(sys.argv) == 1 else sys.argv)

@@ -1,0 +1,62 @@
+/*
+ * Part of The Bitcoin Game's ckpool fork.
+ * Copyright (C) 2026 The Bitcoin Game
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ *
+ * This program is free software: you can redistribute it and/or modify it
+ * under the terms of the GNU General Public License as published by the Free
+ * Software Foundation, either version 3 of the License, or (at your option)
+ * any later version. It comes without any warranty; see LICENSE for details.
+ */
+
+/* A pool in miniature, written for the tests of the weaving rules: the
+ * functions, parameters and locals that the rules go by have upstream's names,
+ * and do as little as will make every event happen. */
+
+#ifndef CKPOOL_H
+#define CKPOOL_H
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <syslog.h>
+#include <time.h>
+
+typedef struct {
+	char *name, *logdir, *btcsig;
+	bool regtest, btcsolo;
+	int64_t mindiff;
+	void *sdata;
+} ckpool_t;
+
+extern ckpool_t ckpool;
+
+__attribute__((format(printf, 2, 3)))
+void logmsg(int loglevel, const char *fmt, ...);
+
+#define LOGINFO(fmt, ...) do { \
+	logmsg(LOG_INFO, fmt, ##__VA_ARGS__); \
+} while (0)
+#define LOGNOTICE(fmt, ...) do { \
+	logmsg(LOG_NOTICE, fmt, ##__VA_ARGS__); \
+} while (0)
+#define unlikely(expr) (expr)
+#define likely(expr) (expr)
+
+enum share_err {
+	SE_NO_USERNAME = -1, SE_NONE, SE_INVALID_JOBID, SE_STALE, SE_NTIME_INVALID, SE_DUPE,
+	SE_HIGH_DIFF, SE_INVALID_VERSION_MASK, SE_NO_WORKBASE
+};
+
+static const char *const share_errs[] = {
+	"No username", "Valid", "Invalid JobID", "Stale", "Ntime out of range", "Duplicate",
+	"Above target", "Invalid version mask", "No workbase"
+};
+
+#define SHARE_ERR(x) share_errs[(x) + 1]
+
+#endif
