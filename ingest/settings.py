@@ -104,7 +104,7 @@ class ReceiverSettings(StageSettings):
     memory_events: int = Field(
         default=200_000,
         ge=1000,
-        description="events held in memory between socket and Redis; past it, they spool",
+        description="events held in memory between socket and Redis; past it, reading pauses",
     )
     spool_dir: Path = Field(
         default=Path("spool"), description="folder that keeps events while Redis is away"
