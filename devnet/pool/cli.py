@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import resource
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import structlog
 
 from devnet.pool.bests import BestsError
 from devnet.pool.config import ConfigError, PoolConfig
-from devnet.pool.service import run
+from devnet.pool.service import serve
 from ingest.log import configure
 
 PASSWORD_VARIABLE = "TBG_RPC_PASSWORD"  # noqa: S105 - the name of a variable, not a password
@@ -85,7 +86,7 @@ log = structlog.get_logger("pool")
 @click.option(
     "--block-difficulty",
     type=float,
-    help="On regtest: the share difficulty that makes a block.  [default: 0.002]",
+    help="On regtest: the share difficulty that makes a block.  [default: 0.005]",
 )
 @click.option("--signature", help="Signature in the coinbase.  [default: /TheBitcoinGame/]")
 @click.option(
@@ -152,17 +153,32 @@ def pool(
         for warning in warnings:
             log.warning(warning)
         _allow_files(config.maxclients + 64)
-        asyncio.run(
-            run(
-                config,
-                socket_path=socket_path,
-                state_path=state_path,
-                name=name,
-                allow_mainnet=allow_mainnet,
-            )
-        )
+        asyncio.run(_run(config, socket_path, state_path, name, allow_mainnet))
     except (ConfigError, BestsError, OSError) as error:
         raise click.ClickException(str(error)) from error
+
+
+async def _run(
+    config: PoolConfig, socket_path: Path, state_path: Path, name: str, allow_mainnet: bool
+) -> None:
+    """Serves until SIGTERM or SIGINT; a second one ends the process at once."""
+    stop = asyncio.Event()
+
+    def ask(number: signal.Signals) -> None:
+        if stop.is_set():
+            os._exit(128 + number)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, ask, number)
+    await serve(
+        config,
+        stop,
+        socket_path=socket_path,
+        state_path=state_path,
+        name=name,
+        allow_mainnet=allow_mainnet,
+    )
 
 
 def _node(

@@ -93,7 +93,7 @@ class PoolConfig(BaseModel):
         default=None,
         gt=0,
         allow_inf_nan=False,
-        description="on regtest: the share difficulty that makes a block (0.002 where left out)",
+        description="on regtest: the share difficulty that makes a block (0.005 where left out)",
     )
     max_per_address: int = Field(default=256, ge=1, description="connections at once from one IP")
     handshake_timeout: float = Field(default=30, gt=0, description="until a miner has authorised")
@@ -144,7 +144,7 @@ def listen_address(url: str) -> tuple[str, int]:
     Raises:
         ConfigError: when the port is none.
     """
-    match = re.fullmatch(r"(?:\w+://)?(?:\[([^\]]+)\]|([^:]*))(?::(\d{1,5}))?/?", url)
+    match = re.fullmatch(r"(?:[\w+.-]+://)?(?:\[([^\]]+)\]|([^:]*))(?::(\d{1,5}))?/?", url)
     if match is None or int(match[3] or 0) > 65535:
         raise ConfigError(f"serverurl {url!r} is not host:port")
     return match[1] or match[2] or "0.0.0.0", int(match[3] or DEFAULT_PORT)  # noqa: S104 - ckpool's meaning of an empty host, and only if a file says so

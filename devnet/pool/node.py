@@ -168,6 +168,7 @@ class Watcher:
                 pause = min(2 * pause, _LONGEST_PAUSE)
             else:
                 self._recovered()
+                self._updated = time.monotonic()
                 return self._latest
 
     async def watch(self) -> None:

@@ -22,8 +22,8 @@ from devnet.pool.share import Proof, judge, parse_submission, prove
 from devnet.pool.vardiff import Bounds
 from devnet.pool.work import Payout, Template, Work, hardest, solves
 
-REGTEST_BLOCK_DIFFICULTY: Final = 0.002
-"""About 8.6 million hashes: what makes a block on regtest unless the configuration says more."""
+REGTEST_BLOCK_DIFFICULTY: Final = 0.005
+"""About 21 million hashes: what makes a block on regtest unless the configuration says more."""
 
 _WORK_KEPT: Final = 600.0  # seconds that a job is known for, as in ckpool
 _RESERVED_NONCE1: Final = 1_000_000  # tries; far more than connections

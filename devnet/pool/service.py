@@ -2,8 +2,6 @@
 
 import asyncio
 import contextlib
-import os
-import signal
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final
@@ -33,8 +31,9 @@ class MainnetRefused(ConfigError):
     """The node is on mainnet, and nobody said that this is meant."""
 
 
-async def run(
+async def serve(
     config: PoolConfig,
+    stop: asyncio.Event,
     *,
     socket_path: Path,
     state_path: Path,
@@ -42,9 +41,9 @@ async def run(
     allow_mainnet: bool = False,
     ready: Callable[[Pool, list[tuple[str, int]]], None] | None = None,
 ) -> None:
-    """Serves until SIGTERM or SIGINT; then says goodbye, drains the events and returns.
+    """Serves until ``stop`` is set; then says goodbye, drains the events and returns.
 
-    A second signal ends the process at once.
+    ``ready`` is told the pool and where it listens, once it does.
 
     Raises:
         ConfigError: the configuration does not suit the node.
@@ -54,8 +53,6 @@ async def run(
     bests = Bests.load(state_path)
     state_path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(state_path, bests.dump())  # now, so that a place it cannot write to is known
-    stop = asyncio.Event()
-    _stop_on_signals(stop)
     emitter = Emitter(socket_path, name)
     async with contextlib.AsyncExitStack() as stack:
         await stack.enter_async_context(emitter)
@@ -118,18 +115,6 @@ async def run(
             log.info("pool stopping", miners=len(pool.sessions))
             for task in running:
                 task.cancel()
-
-
-def _stop_on_signals(stop: asyncio.Event) -> None:
-    loop = asyncio.get_running_loop()
-
-    def ask(number: signal.Signals) -> None:
-        if stop.is_set():
-            os._exit(128 + number)
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, ask, number)
 
 
 async def _unless_stopped(

@@ -107,12 +107,10 @@ class Vardiff:
 
 
 def decayed(rate: float, amount: float, elapsed: float, window: float) -> float:
-    """A decaying average after ``amount`` came in over the last ``elapsed`` seconds.
+    """A decaying average, ``elapsed`` seconds after its last value, with ``amount`` come in now.
 
-    The old value weighs exp(-elapsed/window), and amount/elapsed the rest: what a first-order
-    low-pass filter with time constant ``window`` makes of that rate.
+    A first-order low-pass filter with time constant ``window``: the old value shrinks by
+    exp(-elapsed/window), and an amount adds itself spread over one window. It is linear, so that
+    a user's average is the sum of its workers'.
     """
-    if elapsed <= 0:
-        return rate + amount / window  # the limit for elapsed → 0
-    gained = -math.expm1(-elapsed / window)
-    return rate * (1 - gained) + amount / elapsed * gained
+    return rate * math.exp(-max(elapsed, 0.0) / window) + amount / window

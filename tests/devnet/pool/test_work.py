@@ -1,0 +1,184 @@
+"""Work: what miners are told makes the block that the node is given."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from devnet.bitcoin.address import Network, decode_address_for
+from devnet.bitcoin.block import Block
+from devnet.bitcoin.coinbase import coinbase_transaction
+from devnet.bitcoin.hashing import sha256d, to_display
+from devnet.bitcoin.header import BlockHeader
+from devnet.bitcoin.merkle import merkle_root
+from devnet.bitcoin.script import MAX_COINBASE_SCRIPT_SIG
+from devnet.bitcoin.transaction import TxOutput
+from devnet.miner.job import Job
+from devnet.pool.rejection import Rejection
+from devnet.pool.share import Proof, Submission, prove
+from devnet.pool.work import (
+    Payout,
+    Template,
+    TemplateError,
+    Work,
+    hardest,
+    signature_with_tag,
+    solves,
+    swap_words,
+)
+from tests.devnet.pool.harness import ALICE
+
+PAYOUT = Payout(decode_address_for(ALICE, Network.REGTEST).script_pubkey, "/TheBitcoinGame/")
+
+
+def answer(transactions: int = 0, **changes: Any) -> dict[str, Any]:
+    """A getblocktemplate answer; its transactions are any that have a txid."""
+    entries = []
+    for number in range(transactions):
+        transaction = coinbase_transaction(number + 100, [TxOutput(number, b"\x51")])
+        entries.append(
+            {
+                "data": transaction.pack().hex(),
+                "txid": to_display(transaction.txid),
+                "fee": 100 + number,
+            }
+        )
+    return {
+        "version": 0x20000000,
+        "previousblockhash": "0f" * 31 + "aa",
+        "height": 868_001,
+        "bits": "207fffff",
+        "curtime": 1_795_330_000,
+        "coinbasevalue": 312_500_000,
+        "transactions": entries,
+        "default_witness_commitment": "6a24aa21a9ed" + "07" * 32,
+        "longpollid": "x",
+    } | changes
+
+
+def work(**changes: Any) -> Work:
+    return Work(1, "00000001", Template.parse(answer(**changes)), 4, 8, 0.0)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    transactions=st.integers(0, 9),
+    height=st.integers(1, 2**31 - 1),
+    nonce=st.integers(0, 2**32 - 1),
+    extranonce=st.binary(min_size=12, max_size=12),
+    bits=st.integers(0, 2**32 - 1),
+    commitment=st.booleans(),
+    signature=st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=59),
+)
+def test_the_miners_header_is_the_blocks_header(
+    transactions: int,
+    height: int,
+    nonce: int,
+    extranonce: bytes,
+    bits: int,
+    commitment: bool,
+    signature: str,
+) -> None:
+    """From mining.notify alone a miner makes the header of the block that we submit."""
+    payout = Payout(PAYOUT.script_pubkey, signature)
+    changes: dict[str, Any] = {"height": height}
+    if not commitment:
+        changes["default_witness_commitment"] = None
+    made = work(transactions=transactions, **changes)
+    job = Job.parse(made.notify_params(payout, clean=True))
+    mask = 0x1FFFE000
+    version = job.version & ~mask | bits & mask
+    submission = Submission("u", job.job_id, extranonce[4:], job.ntime, nonce, bits & mask)
+    proof = prove(made, payout, extranonce[:4], submission, mask)
+    assert isinstance(proof, Proof)
+    assert proof.header == job.header(extranonce, version) + nonce.to_bytes(4, "little")
+    block = Block.unpack(made.block(payout, extranonce, proof.header))
+    assert block.header.hash == proof.hash == sha256d(proof.header)
+    assert block.header.merkle_root == merkle_root([item.txid for item in block.transactions])
+    assert len(block.transactions) == 1 + transactions
+    coinbase = block.transactions[0]
+    script = coinbase.inputs[0].script_sig
+    assert extranonce in script
+    assert script.endswith(signature.encode())
+    assert len(script) <= MAX_COINBASE_SCRIPT_SIG
+    assert coinbase.has_witness is commitment
+    assert coinbase.outputs[0] == TxOutput(312_500_000, payout.script_pubkey)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        None,
+        [],
+        "template",
+        {},
+        answer(bits="00000000"),
+        answer(bits="zz"),
+        answer(previousblockhash="00"),
+        answer(height="high"),
+        answer(transactions=1) | {"transactions": [{"data": "00"}]},
+        answer(transactions=1) | {"transactions": 5},
+        answer(default_witness_commitment="xx"),
+    ],
+)
+def test_a_template_that_makes_no_sense_is_refused(broken: Any) -> None:
+    with pytest.raises(TemplateError, match="block template"):
+        Template.parse(broken)
+
+
+def test_fees_are_the_sum_of_the_transactions_fees() -> None:
+    assert Template.parse(answer(transactions=3)).fees == 303
+
+
+def test_the_previous_hash_is_written_in_swapped_words() -> None:
+    assert swap_words(bytes(range(8))) == bytes([3, 2, 1, 0, 7, 6, 5, 4])
+
+
+def test_bits_outside_the_mask_and_times_outside_the_range_are_refused() -> None:
+    made = work()
+    now = made.template.curtime
+
+    def verdict(ntime: int, bits: int | None) -> Proof | Rejection:
+        submission = Submission("u", made.job_id, bytes(8), ntime, 0, bits)
+        return prove(made, PAYOUT, bytes(4), submission, 0x1FFFE000)
+
+    assert verdict(now, 0x20000000) is Rejection.VERSION_MASK
+    assert verdict(now, 0x00001000) is Rejection.VERSION_MASK
+    assert verdict(now - 1, None) is Rejection.NTIME
+    assert verdict(now + 7001, None) is Rejection.NTIME
+    assert isinstance(verdict(now + 7000, 0x1FFFE000), Proof)
+
+
+def test_a_version_with_the_top_bit_set_is_signed_in_the_header() -> None:
+    made = work(version=-1)
+    job = Job.parse(made.notify_params(PAYOUT, clean=False))
+    assert job.version == 0xFFFFFFFF
+    proof = prove(
+        made, PAYOUT, bytes(4), Submission("u", "1", bytes(8), job.ntime, 0, None), 0x1FFFE000
+    )
+    assert isinstance(proof, Proof)
+    assert BlockHeader.unpack(proof.header).version == -1
+
+
+def test_a_block_needs_the_networks_target_and_our_threshold() -> None:
+    easy, real = work(), work(bits="1d00ffff")
+    assert solves(easy, 0.5, 1 << 200, 0.6)
+    assert not solves(easy, 0.5, 1 << 200, 0.4)
+    assert solves(real, None, real.target, 1.0)
+    assert not solves(real, None, real.target + 1, 1.0)
+    assert hardest(easy, 0.5) == 0.5
+    assert hardest(real, None) == 1.0
+
+
+def test_a_tag_stands_behind_the_signature() -> None:
+    assert signature_with_tag("/TheBitcoinGame/", "alice") == "/TheBitcoinGame/alice/"
+    assert signature_with_tag("/TheBitcoinGame/", "") == "/TheBitcoinGame/"
+
+
+def test_retired_work_lets_go_of_the_transactions() -> None:
+    made = work(transactions=5)
+    before = made.notify_params(PAYOUT, clean=False)
+    made.retire()
+    assert made.template.transactions == ()
+    assert made.notify_params(PAYOUT, clean=False) == before
