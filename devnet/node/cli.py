@@ -100,7 +100,8 @@ async def run(datadir: Path, host: str, port: int, auth: Auth | None) -> None:
     """Serve the chain in ``datadir`` until SIGTERM, SIGINT or the RPC ``stop``.
 
     With ``auth`` None the password is made up and left in the cookie file. Raises
-    ``DataDirectoryInUse``, ``KernelError``, ``PortInUse`` or ``OSError``.
+    ``DataDirectoryInUse``, ``PortInUse``, ``OSError``, and ``KernelError`` when the chain cannot
+    be opened or the node failed on the way.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -119,12 +120,21 @@ async def run(datadir: Path, host: str, port: int, auth: Auth | None) -> None:
                     datadir=str(datadir),
                     password="as given" if auth else f"in {cookie}",
                 )
-                await stop.wait()
+                await _first_of(stop, opened.failed)
                 log.info("node stopping")
                 opened.release_waiters()
         finally:
             if auth is None:
                 cookie.unlink(missing_ok=True)
+    if opened.failed.is_set():
+        raise KernelError(f"the node failed on {datadir}; its last error is in the log")
+
+
+async def _first_of(*events: asyncio.Event) -> None:
+    waiting = [asyncio.ensure_future(event.wait()) for event in events]
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    for task in waiting:
+        task.cancel()
 
 
 def _password_auth(user: str, password_file: Path | None) -> Auth | None:

@@ -68,6 +68,7 @@ class Kernel:
         self._reasons: dict[str, str] = {}
         self._verdicts: dict[bytes, bool] = {}
         self._failure: str | None = None
+        self._closed = False
         self._log_connection = pbk.LoggingConnection(cb=self._on_log_line)
         pbk.set_log_level_category(pbk.LogCategory.VALIDATION, pbk.LogLevel.DEBUG)
         pbk.enable_log_category(pbk.LogCategory.VALIDATION)
@@ -95,7 +96,10 @@ class Kernel:
         self._chain = self._manager.get_active_chain()
 
     def close(self) -> None:
-        """Write everything to disk and give the data directory back."""
+        """Write everything to disk and give the data directory back; a second call does nothing."""
+        if self._closed:
+            return
+        self._closed = True
         del self._chain
         # Destroys the C++ object now, whoever still holds a reference to the Python one.
         self._manager.__exit__(None, None, None)

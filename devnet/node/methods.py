@@ -6,8 +6,6 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import structlog
-
 from devnet.bitcoin.address import AddressError, decode_address_for
 from devnet.bitcoin.hashing import to_display
 from devnet.node.kernel import Entry, Kernel, KernelError
@@ -23,8 +21,6 @@ from devnet.node.views import (
     mining_view,
 )
 from devnet.rpc import RPCError, RPCErrorCode
-
-log = structlog.get_logger(__name__)
 
 Handler = Callable[..., Awaitable[Any]]
 
@@ -93,7 +89,6 @@ class Methods:
         try:
             return await handler(**arguments)
         except KernelError as error:
-            log.error("the consensus code failed", method=method, error=str(error))
             raise RPCError(RPCErrorCode.VERIFY_ERROR, str(error)) from error
 
     async def _get_best_block_hash(self) -> str:

@@ -24,8 +24,10 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-_REPLAY_REPORT = 10_000
-"""Journal blocks between two lines of progress."""
+_JOURNAL_BLOCKS = 1000
+"""Blocks in the journal after which the kernel has to write everything down. It does so only when
+it is closed; that and opening it again takes a fraction of a second, and keeps the replay after a
+kill to a few."""
 
 
 class UnknownBlock(LookupError):
@@ -46,7 +48,11 @@ class Node:
     def __init__(self, datadir: Path) -> None:
         self.datadir = datadir
         self.started_at = time.monotonic()
+        self.failed = asyncio.Event()
+        """Set when the consensus code or the disk failed: nothing can be relied on any more, and
+        the process should end, as Bitcoin Core does."""
         self._stopping = False
+        self._journalled = 0
         self._tip_changed = asyncio.Event()
 
     async def __aenter__(self) -> Self:
@@ -76,8 +82,16 @@ class Node:
         log.info("chain closed", height=self.tip.height)
 
     async def run(self, function: Callable[[Kernel], T]) -> T:
-        """``function`` of the kernel, in its thread: what it reads belongs together."""
-        return await self._loop.run_in_executor(self._executor, lambda: function(self._kernel))
+        """``function`` of the kernel, in its thread: what it reads belongs together.
+
+        A ``KernelError`` is passed on and sets ``failed``.
+        """
+        try:
+            return await self._loop.run_in_executor(self._executor, lambda: function(self._kernel))
+        except KernelError as error:
+            log.error("the node failed", error=str(error))
+            self.failed.set()
+            raise
 
     async def submit(self, raw_block: bytes) -> Verdict:
         """Validate and store a serialised block.
@@ -110,21 +124,25 @@ class Node:
     def _open(self) -> Entry:
         self._kernel = Kernel(self.datadir)
         replayed = 0
-        for replayed, raw_block in enumerate(self._journal.blocks(), start=1):
+        for raw_block in self._journal.blocks():
             self._kernel.process(raw_block)
-            if replayed % _REPLAY_REPORT == 0:
-                log.info("replaying the journal", blocks=replayed)
+            replayed += 1
         if replayed:
-            # Closing writes everything down; only then may the journal go.
-            self._kernel.close()
-            self._journal.clear()
-            self._kernel = Kernel(self.datadir)
+            self._write_down()
             log.warning("the node was not stopped in order; blocks replayed", blocks=replayed)
         return self._kernel.tip()
 
+    def _write_down(self) -> None:
+        """Have the kernel write everything to disk; only then may the journal go."""
+        self._kernel.close()
+        self._kernel = Kernel(self.datadir)
+        self._journal.clear()
+        self._journalled = 0
+
     def _close(self) -> None:
         self._kernel.close()
-        self._journal.clear()
+        if not self.failed.is_set():  # what failed may not have been written
+            self._journal.clear()
 
     def _process(self, kernel: Kernel, raw_block: bytes) -> Verdict:
         verdict = kernel.process(raw_block)
@@ -133,6 +151,7 @@ class Node:
                 self._journal.add(raw_block)
             except OSError as error:
                 raise KernelError(f"the journal cannot be written: {error}") from error
+            self._journalled += 1
         tip = kernel.tip()
         # Before the result reaches the caller, who may ask for a template at once.
         self._loop.call_soon_threadsafe(self._announce, tip)
@@ -142,6 +161,8 @@ class Node:
             new=verdict.new,
             reject_reason=verdict.reject_reason,
         )
+        if self._journalled >= _JOURNAL_BLOCKS:
+            self._write_down()
         return verdict
 
     def _mine(self, kernel: Kernel, script_pubkey: bytes, parent_hash: bytes | None) -> bytes:

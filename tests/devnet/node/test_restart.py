@@ -9,6 +9,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -48,17 +49,35 @@ class Process:
         )
         self.pid = self._popen.pid
         self.lines: list[dict[str, Any]] = []
+        # Read all along: a full pipe would stop the node.
+        self._more = threading.Condition()
+        self._ended = False
+        self._drain = threading.Thread(target=self._read_log)
+        self._drain.start()
         self.url = self.log("node ready")["url"]
 
-    def log(self, event: str) -> dict[str, Any]:
-        """The first log line of this event, read until it comes."""
+    def _read_log(self) -> None:
         assert self._popen.stderr is not None
         for text in self._popen.stderr:
-            line: dict[str, Any] = json.loads(text)
-            self.lines.append(line)
-            if line["event"] == event:
-                return line
-        raise AssertionError(f"the node ended without {event!r}: {self.lines}")
+            with self._more:
+                if text.startswith("{"):  # click writes its last error as text
+                    self.lines.append(json.loads(text))
+                self._more.notify_all()
+        with self._more:
+            self._ended = True
+            self._more.notify_all()
+
+    def log(self, event: str) -> dict[str, Any]:
+        """The first log line of this event, once it is there."""
+
+        def found() -> list[dict[str, Any]]:
+            return [line for line in self.lines if line["event"] == event]
+
+        with self._more:
+            self._more.wait_for(lambda: self._ended or found(), timeout=120)
+            if not found():
+                raise AssertionError(f"the node did not log {event!r}: {self.lines}")
+            return found()[0]
 
     def client(self) -> RPCClient:
         return RPCClient(self.url, CookieCredentials(self.datadir / ".cookie"), timeout=60)
@@ -69,13 +88,16 @@ class Process:
         return self.wait()
 
     def wait(self) -> int:
-        self._popen.communicate(timeout=60)
-        return self._popen.returncode
+        status = self._popen.wait(timeout=120)
+        self._drain.join(timeout=120)
+        return status
 
     def clean_up(self) -> None:
         if self._popen.poll() is None:
             self._popen.kill()
-        self._popen.communicate()
+        self.wait()
+        assert self._popen.stderr is not None
+        self._popen.stderr.close()
 
 
 Start = Callable[..., Process]
@@ -277,21 +299,40 @@ async def test_the_cookie_is_ours_alone_and_gone_with_a_password_of_the_users(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="prlimit is Linux's")
-async def test_a_full_disk_is_an_error_and_no_verdict_on_the_block(
+async def test_a_full_disk_ends_the_node_and_costs_no_acknowledged_block(
     start: Start, tmp_path: Path
 ) -> None:
     node = start(tmp_path)
     async with node.client() as rpc:
         await rpc.call("generatetoaddress", 2, ADDRESS)
+        before = [item async for item in chain_of(rpc)]
         psutil.Process(node.pid).rlimit(psutil.RLIMIT_FSIZE, (200, 200))
 
-        for _ in range(2):
-            with pytest.raises(RPCError) as caught:
-                await rpc.call("generatetoaddress", 1, ADDRESS)
-            assert caught.value.code == RPCErrorCode.VERIFY_ERROR
-        # reading goes on
-        assert await rpc.call("getblockcount") == 2
-    assert (await asyncio.to_thread(node.log, "the consensus code failed"))["level"] == "error"
+        with pytest.raises(RPCError) as caught:
+            await rpc.call("generatetoaddress", 1, ADDRESS)
+        assert caught.value.code == RPCErrorCode.VERIFY_ERROR
+    # As Bitcoin Core does, it ends: whoever supervises it will start it again.
+    assert (await asyncio.to_thread(node.log, "the node failed"))["level"] == "error"
+    assert await asyncio.to_thread(node.wait) == 1
+
+    again = start(tmp_path)
+    async with again.client() as rpc:
+        assert [item async for item in chain_of(rpc)] == before
+
+
+async def test_a_long_run_keeps_the_journal_short_and_the_chain_whole(
+    start: Start, tmp_path: Path
+) -> None:
+    node = start(tmp_path)
+    async with node.client() as rpc:
+        await rpc.call("generatetoaddress", 1003, ADDRESS)
+        before = [item async for item in chain_of(rpc)]
+    assert len(list(Journal(tmp_path / "blocks.journal").blocks())) == 3
+
+    await asyncio.to_thread(node.end, signal.SIGKILL)
+    again = start(tmp_path)
+    async with again.client() as rpc:
+        assert [item async for item in chain_of(rpc)] == before
 
 
 def test_a_record_that_was_cut_short_does_not_hide_those_before_it(tmp_path: Path) -> None:
