@@ -1,0 +1,255 @@
+"""The pool over its life: start, restart, a node that comes and goes, the end."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from devnet.miner.job import Job
+from devnet.pool.config import ConfigError, NodeConfig
+from devnet.pool.node import Node
+from devnet.rpc import RPCClient
+from tests.devnet.node.conftest import PASSWORD, USER
+from tests.devnet.pool.harness import ALICE, EASY, PATIENCE, Events, client, running_pool
+from tests.devnet.pool.test_work import answer
+
+POOL = [sys.executable, "-m", "devnet.pool.cli"]
+
+
+class FakeNode:
+    """A node that says what a test wants: the real one knows regtest alone and never misbehaves."""
+
+    def __init__(self, **answers: Any) -> None:
+        self.answers = {"getblocktemplate": answer(longpollid=None)} | answers
+        self.calls: list[tuple[str, Any]] = []
+        self.url = ""
+
+    async def handle(self, request: web.Request) -> web.Response:
+        call = await request.json()
+        self.calls.append((call["method"], call["params"]))
+        if call["method"] not in self.answers:
+            error = {"code": -32601, "message": "Method not found"}
+            return web.json_response({"result": None, "error": error, "id": call["id"]})
+        result = self.answers[call["method"]]
+        if callable(result):
+            result = result()
+        return web.json_response({"result": result, "error": None, "id": call["id"]})
+
+    @asynccontextmanager
+    async def running(self, port: int = 0) -> AsyncIterator["FakeNode"]:
+        application = web.Application()
+        application.router.add_post("/", self.handle)
+        runner = web.AppRunner(application, access_log=None)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", port)
+        await site.start()
+        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        try:
+            yield self
+        finally:
+            await runner.cleanup()
+
+
+async def test_all_time_and_weekly_bests_survive_a_restart(tmp_path: Path, rpc: RPCClient) -> None:
+    async with running_pool(tmp_path, rpc.url) as first, client(first.port) as miner:
+        job = await miner.start()
+        await miner.ask("mining.submit", *miner.solve(job, 1e-5))
+        [*_, best] = await first.events.wait("share_best_diff", 3)
+    async with running_pool(tmp_path, rpc.url) as second, client(second.port) as miner:
+        assert second.pool is not first.pool
+        job = await miner.start()
+        await miner.ask("mining.submit", *miner.solve(job, EASY, below=1e-5))
+        await miner.ask("mining.submit", *miner.solve(job, 2 * best.new_best_diff, nonce2=1))
+        broken = await second.events.wait("share_best_diff", 4)
+    assert [item.period for item in broken] == ["session", "session", "week", "alltime"]
+    assert [item.previous_best_diff for item in broken[2:]] == [best.new_best_diff] * 2
+    instances = {item.instance for item in [*first.events.all, *second.events.all]}
+    assert len(instances) == 2
+
+
+async def test_stopping_says_goodbye_to_every_miner(tmp_path: Path, rpc: RPCClient) -> None:
+    async with (
+        running_pool(tmp_path, rpc.url) as running,
+        client(running.port) as one,
+        client(running.port) as two,
+    ):
+        await one.start(f"{ALICE}.one")
+        await two.start(f"{ALICE}.two")
+        running.stop()
+        left = await running.events.wait("miner_disconnected", 2)
+        with pytest.raises(EOFError):
+            await one.line()
+    assert {(item.worker, item.reason) for item in left} == {
+        ("one", "pool shutdown"),
+        ("two", "pool shutdown"),
+    }
+
+
+async def test_a_pool_process_ends_in_order_on_sigterm(tmp_path: Path, rpc: RPCClient) -> None:
+    events = Events(tmp_path / "events.sock")
+    arguments = [
+        *("--node-url", rpc.url, "--rpcuser", USER, "--host", "127.0.0.1", "--port", "0"),
+        *("--socket", str(tmp_path / "events.sock"), "--state", str(tmp_path / "bests.json")),
+        *("--start-difficulty", str(EASY), "--min-difficulty", str(EASY)),
+        *("--log-format", "json", "--log-level", "DEBUG"),
+    ]
+    process = await asyncio.create_subprocess_exec(
+        *POOL,
+        *arguments,
+        env=os.environ | {"TBG_RPC_PASSWORD": PASSWORD},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    logged: list[dict[str, Any]] = []
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while not logged or logged[-1]["event"] != "pool ready":
+                logged.append(json.loads(await process.stderr.readline()))
+            port = int(logged[-1]["stratum"][0].rpartition(":")[2])
+            async with client(port) as miner:
+                job = await miner.start()
+                await miner.ask("mining.submit", *miner.solve(job, EASY))
+                process.send_signal(signal.SIGTERM)
+                rest = await process.stderr.read()
+        assert await asyncio.wait_for(process.wait(), PATIENCE) == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    logged += [json.loads(line) for line in rest.splitlines()]
+    [left] = await events.wait("miner_disconnected")
+    assert (left.shares_accepted, left.reason) == (1, "pool shutdown")
+    assert events.all[-1].event == "miner_disconnected"
+    assert [item.seq for item in events.all] == list(range(1, len(events.all) + 1))
+    # Every event was logged at DEBUG, and nothing of the password.
+    debug = [item["seq"] for item in logged if item["level"] == "debug" and "seq" in item]
+    assert debug == [item.seq for item in events.all]
+    assert PASSWORD not in json.dumps(logged)
+    assert json.loads((tmp_path / "bests.json").read_text())["alltime"][ALICE] >= EASY
+    events.close()
+
+
+async def test_a_process_that_waits_for_its_node_ends_on_sigterm_too(tmp_path: Path) -> None:
+    arguments = ["--node-url", "http://127.0.0.1:9", "--state", str(tmp_path / "bests.json")]
+    process = await asyncio.create_subprocess_exec(
+        *POOL, *arguments, "--socket", str(tmp_path / "s"), stderr=asyncio.subprocess.PIPE
+    )
+    assert process.stderr is not None
+    async with asyncio.timeout(PATIENCE):
+        while b"the node gives no work" not in await process.stderr.readline():
+            pass
+        process.send_signal(signal.SIGTERM)
+        await process.stderr.read()
+        assert await process.wait() == 0
+
+
+async def test_mainnet_is_refused_unless_it_is_meant(tmp_path: Path) -> None:
+    async with FakeNode(getblockchaininfo={"chain": "main"}).running() as node:
+        with pytest.raises(ConfigError, match="--allow-mainnet"):
+            async with running_pool(tmp_path, node.url, block_difficulty=None):
+                pass
+
+
+async def test_a_block_threshold_is_for_regtest_alone(tmp_path: Path) -> None:
+    async with FakeNode(getblockchaininfo={"chain": "signet"}).running() as node:
+        with pytest.raises(ConfigError, match="for regtest only"):
+            async with running_pool(tmp_path, node.url):
+                pass
+    # A template of signet comes only to who names the rule.
+    requests = [params for method, params in node.calls if method == "getblocktemplate"]
+    assert requests == [[{"rules": ["segwit", "signet"]}]]
+
+
+async def test_a_node_without_a_long_poll_is_asked_for_its_tip(tmp_path: Path) -> None:
+    first, second = answer(longpollid=None), answer(longpollid=None)
+    second["previousblockhash"] = "0e" * 32
+    fake = FakeNode(
+        getblockchaininfo={"chain": "regtest"}, getbestblockhash=first["previousblockhash"]
+    )
+    async with (
+        fake.running() as node,
+        running_pool(tmp_path, node.url, blockpoll=10) as running,
+        client(running.port) as miner,
+    ):
+        await miner.start()
+        fake.answers["getblocktemplate"] = second
+        fake.answers["getbestblockhash"] = second["previousblockhash"]
+        job = Job.parse(await miner.heard("mining.notify"))
+        assert job.clean
+        tips = await running.events.wait("new_block_network", 2)
+    assert [item.prev_hash for item in tips] == [None, None]
+    assert tips[1].hash == "0e" * 32
+
+
+async def test_a_node_that_goes_away_costs_no_miner_its_connection(tmp_path: Path) -> None:
+    fake = FakeNode(
+        getblockchaininfo={"chain": "regtest"}, getbestblockhash=answer()["previousblockhash"]
+    )
+    async with contextlib.AsyncExitStack() as stack:
+        async with fake.running() as node:
+            running = await stack.enter_async_context(
+                running_pool(tmp_path, node.url, blockpoll=10)
+            )
+            miner = await stack.enter_async_context(client(running.port))
+            job = await miner.start()
+        # Nobody answers now; shares go on as before.
+        assert (await miner.ask("mining.submit", *miner.solve(job, EASY)))["result"] is True
+        renewed = answer(longpollid=None) | {"previousblockhash": "0e" * 32}
+        fake.answers |= {"getblocktemplate": renewed, "getbestblockhash": "0e" * 32}
+        async with fake.running(int(node.url.rpartition(":")[2])):
+            assert Job.parse(await miner.heard("mining.notify")).clean
+
+
+async def test_the_next_node_is_asked_where_one_does_not_answer() -> None:
+    async with FakeNode(getblockchaininfo={"chain": "regtest"}).running() as second:
+        configs = [NodeConfig(url="http://127.0.0.1:9"), NodeConfig(url=second.url)]
+        async with Node(configs) as node:
+            with pytest.raises(Exception, match="not reachable"):
+                await node.identify()
+            assert (await node.identify()).value == "regtest"
+
+
+async def test_a_block_is_delivered_even_if_the_node_is_away_at_first() -> None:
+    async with FakeNode(submitblock=None).running() as second:
+        configs = [NodeConfig(url="http://127.0.0.1:9"), NodeConfig(url=second.url)]
+        async with Node(configs) as node:
+            assert await node.submit(b"\x01\x02")
+    assert second.calls == [("submitblock", ["0102"])]
+
+
+@pytest.mark.parametrize("verdict", ["inconclusive", "high-hash", "duplicate"])
+async def test_a_block_that_did_not_become_the_tip_is_none_of_ours(verdict: str) -> None:
+    fake = FakeNode(submitblock=verdict)
+    async with fake.running(), Node([NodeConfig(url=fake.url)]) as node:
+        assert not await node.submit(b"\x01")
+
+
+async def test_a_port_in_use_and_a_damaged_state_file_are_named(
+    tmp_path: Path, rpc: RPCClient
+) -> None:
+    (tmp_path / "other").mkdir()
+    async with running_pool(tmp_path, rpc.url) as running:
+        with pytest.raises(OSError, match="already in use"):
+            async with running_pool(
+                tmp_path / "other", rpc.url, serverurl=f"127.0.0.1:{running.port}"
+            ):
+                pass
+    (tmp_path / "bests.json").write_text("{")
+    process = await asyncio.create_subprocess_exec(
+        *POOL,
+        *("--node-url", rpc.url, "--state", str(tmp_path / "bests.json")),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, said = await asyncio.wait_for(process.communicate(), PATIENCE)
+    assert process.returncode == 1
+    assert b"bests.json cannot be read" in said
+    assert b"Traceback" not in said
