@@ -1,0 +1,140 @@
+"""The miner mines: real shares for the real pool on a real chain."""
+
+import asyncio
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from devnet.miner.cli import throwaway_user
+from devnet.miner.miner import Miner, MinerError
+from devnet.rpc import RPCClient
+from tests.devnet.pool.conftest import rpc, running
+from tests.devnet.pool.harness import ALICE, EASY, PATIENCE, Running, running_pool
+
+__all__ = ["rpc", "running"]  # fixtures
+
+
+def miner(pool: Running, **options: object) -> Miner:
+    values: dict[str, object] = {"max_hashrate": 400_000} | options
+    return Miner("127.0.0.1", pool.port, throwaway_user(), **values)  # type: ignore[arg-type]  # options of the test
+
+
+async def test_it_mines_shares_with_several_processes_until_it_has_enough(
+    running: Running,
+) -> None:
+    mining = miner(running, processes=2, shares=10)
+    async with asyncio.timeout(PATIENCE):
+        tally = await mining.run()
+    assert tally.accepted >= 10
+    assert tally.rejected == 0
+    assert tally.hashes > 10_000
+    shares = await running.events.wait("share_submitted", tally.accepted)
+    assert all(share.valid for share in shares)
+    # Both processes found some: their extranonces are even and odd.
+    assert {int(share.nonce2, 16) % 2 for share in shares} == {0, 1}
+    # Version rolling was negotiated.
+    assert {share.version_bits is not None for share in shares} == {True}
+    assert tally.best == max(share.share_diff for share in shares)
+    [left] = await running.events.wait("miner_disconnected")
+    assert left.worker == "cpu"
+
+
+async def test_without_version_rolling_it_mines_as_well(running: Running) -> None:
+    async with asyncio.timeout(PATIENCE):
+        tally = await miner(running, shares=2, roll_versions=False).run()
+    assert tally.accepted >= 2
+    assert {item.version_bits for item in running.events.of("share_submitted")} == {None}
+
+
+async def test_a_bad_share_is_sent_once_and_rejected(running: Running) -> None:
+    async with asyncio.timeout(PATIENCE):
+        tally = await miner(running, shares=2, bad_share=True).run()
+    assert (tally.accepted >= 2, tally.rejected) == (True, 1)
+    shares = await running.events.wait("share_submitted", tally.accepted + 1)
+    assert [share.reject_reason for share in shares if not share.valid] == ["Above target"]
+
+
+async def test_blocks_are_found_and_work_goes_on_on_top_of_them(
+    tmp_path: Path, rpc: RPCClient
+) -> None:
+    async with running_pool(tmp_path, rpc.url, startdiff=1e-5, block_difficulty=1e-4) as pool:
+        mining = asyncio.create_task(miner(pool, max_hashrate=0).run())
+        blocks = await pool.events.wait("block_found", 3)
+        assert not mining.done()
+        mining.cancel()
+        await asyncio.gather(mining, return_exceptions=True)
+        assert await rpc.call("getblockcount") >= 3
+    assert [block.height for block in blocks[:3]] == [1, 2, 3]
+
+
+async def test_it_comes_back_when_the_pool_does(tmp_path: Path, rpc: RPCClient) -> None:
+    async with running_pool(tmp_path, rpc.url) as first:
+        mining = miner(first)
+        task = asyncio.create_task(mining.run())
+        await first.events.wait("share_submitted")
+    async with running_pool(tmp_path, rpc.url, serverurl=f"127.0.0.1:{first.port}") as second:
+        await second.events.wait("share_submitted")
+        mining.stop()
+        async with asyncio.timeout(PATIENCE):
+            tally = await task
+    assert tally.accepted >= 2
+
+
+async def test_a_user_that_the_pool_refuses_ends_it_with_the_pools_words(running: Running) -> None:
+    mining = Miner("127.0.0.1", running.port, "nobody")
+    with pytest.raises(MinerError, match="must begin with your address"):
+        async with asyncio.timeout(PATIENCE):
+            await mining.run()
+
+
+async def test_the_hashrate_stays_under_its_limit(running: Running) -> None:
+    mining = miner(running, max_hashrate=40_000, processes=2, shares=40)
+    began = time.monotonic()
+    async with asyncio.timeout(PATIENCE):
+        tally = await mining.run()
+    assert tally.hashes < 40_000 * (time.monotonic() - began) * 1.1 + 10_000
+
+
+async def test_the_command_ends_by_itself_after_its_shares(running: Running) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "devnet.miner.cli"),
+        *("--url", f"stratum+tcp://127.0.0.1:{running.port}", "--user", f"{ALICE}.cli"),
+        *("--shares", "3", "--send-bad-share", "--max-hashrate", "300000"),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, said = await asyncio.wait_for(process.communicate(), PATIENCE)
+    assert process.returncode == 0, said
+    assert b"miner ended" in said
+    assert b"Traceback" not in said
+    [left] = await running.events.wait("miner_disconnected")
+    assert (left.worker, left.shares_rejected) == ("cli", 1)
+
+
+async def test_sigterm_ends_the_command_and_its_processes(running: Running) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "devnet.miner.cli", "--processes", "2"),
+        *("--url", f"127.0.0.1:{running.port}", "--max-hashrate", "100000"),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    await running.events.wait("share_submitted")
+    process.terminate()
+    # Ends only when the searching processes, which hold the other end, have ended as well.
+    _, said = await asyncio.wait_for(process.communicate(), PATIENCE)
+    assert process.returncode == 0, said
+
+
+async def test_the_pool_may_set_a_difficulty_that_the_miner_cannot_reach(
+    tmp_path: Path, rpc: RPCClient
+) -> None:
+    """It goes on without shares, and takes the next difficulty at once."""
+    async with running_pool(tmp_path, rpc.url, startdiff=1e5) as pool:
+        mining = miner(pool)
+        task = asyncio.create_task(mining.run())
+        await pool.events.wait("miner_connected")
+        [session] = pool.pool.sessions.values()
+        session.change_difficulty(EASY)
+        await pool.events.wait("share_submitted", 2)
+        mining.stop()
+        await asyncio.wait_for(task, PATIENCE)
