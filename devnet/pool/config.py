@@ -135,6 +135,8 @@ class PoolConfig(BaseModel):
     def _ordered(self) -> Self:
         if self.maxdiff and self.maxdiff < self.mindiff:
             raise ValueError("maxdiff is below mindiff")
+        if self.maxclients >= 256**self.nonce1length:
+            raise ValueError("nonce1length is too short to tell maxclients connections apart")
         return self
 
 

@@ -38,6 +38,7 @@ class Node:
         self._clients = [RPCClient(item.url, _credentials(item)) for item in configs]
         self._current = 0
         self._stack = AsyncExitStack()
+        self._identified = False
         self.network: Network | None = None
 
     async def __aenter__(self) -> Self:
@@ -60,27 +61,38 @@ class Node:
             RPCError: the node's own error.
             NodeUnreachable: no answer.
         """
-        client = self._clients[self._current]
+        current = self._current
+        began = time.monotonic()
         try:
-            return await client.call(method, *params, timeout=timeout)
+            return await self._clients[current].call(method, *params, timeout=timeout)
         except NodeUnreachable:
-            if client is self._clients[self._current]:
-                self._current = (self._current + 1) % len(self._clients)
+            patient = timeout is not None and time.monotonic() - began >= timeout
+            # A long poll that ran out of time says nothing against the node.
+            if current == self._current and not patient:
+                self._current = (current + 1) % len(self._clients)
+                self._identified = False
             raise
 
     async def identify(self) -> Network:
-        """The node's network.
+        """The node's network, which is the same for all nodes.
 
         Raises:
             RPCError: as ``call``.
-            NodeUnreachable: as ``call``; also where the answer names no network.
+            NodeUnreachable: as ``call``; also where the answer names no network, or another one
+                than the node before.
         """
         info = await self.call("getblockchaininfo")
         try:
-            self.network = Network(info["chain"])
+            network = Network(info["chain"])
         except (KeyError, TypeError, ValueError) as error:
             raise NodeUnreachable(f"getblockchaininfo names no network: {error}") from None
-        return self.network
+        if self.network is not None and network is not self.network:
+            url = self._clients[self._current].url
+            self._current = (self._current + 1) % len(self._clients)
+            raise NodeUnreachable(f"{url} is on {network.value}, not on {self.network.value}")
+        self.network = network
+        self._identified = True
+        return network
 
     async def template(self, longpoll_id: str | None = None) -> Template:
         """A block template; with ``longpoll_id``, once it differs from the one of that id.
@@ -90,6 +102,8 @@ class Node:
             NodeUnreachable: as ``call``.
             TemplateError: when the answer is no template.
         """
+        if not self._identified:
+            await self.identify()
         # Bitcoin Core refuses a template where the client does not name what the network needs.
         rules = ["segwit", "signet"] if self.network is Network.SIGNET else ["segwit"]
         request: dict[str, Any] = {"rules": rules}
@@ -160,7 +174,6 @@ class Watcher:
         pause = _FIRST_PAUSE
         while True:
             try:
-                await self._node.identify()
                 self._latest = await self._node.template()
             except (NodeUnreachable, RPCError, TemplateError) as error:
                 self._failed(error)

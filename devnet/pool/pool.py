@@ -26,7 +26,6 @@ REGTEST_BLOCK_DIFFICULTY: Final = 0.005
 """About 21 million hashes: what makes a block on regtest unless the configuration says more."""
 
 _WORK_KEPT: Final = 600.0  # seconds that a job is known for, as in ckpool
-_RESERVED_NONCE1: Final = 1_000_000  # tries; far more than connections
 
 SubmitBlock = Callable[[bytes], Awaitable[bool]]
 """Gives a block to the node; says whether it became the tip."""
@@ -75,13 +74,12 @@ class Pool:
     def next_nonce1(self) -> bytes:
         """An extranonce1 that no open connection has."""
         size = self.config.nonce1length
-        for _ in range(_RESERVED_NONCE1):
+        while True:  # ends: the configuration has more of them than connections
             self._last_nonce = (self._last_nonce + 1) % 256**size
             nonce = self._last_nonce.to_bytes(size, "big")
             if nonce not in self._nonces:
                 self._nonces.add(nonce)
                 return nonce
-        raise RuntimeError("every extranonce1 is taken: raise nonce1length")
 
     def joined(self, session: Session, miner: Miner) -> None:
         """A connection authorised."""
@@ -177,10 +175,10 @@ class Pool:
         fields = self._share_fields(request.params, difficulty, work, proof, rejection)
         if rejection is not None or proof is None or work is None:
             assert rejection is not None  # a share without proof was refused above
-            session.rejected += 1
             self.rejected += 1
             session.send(error_line(request.id, rejection.code, rejection.text))
             self.events.share(miner, timestamp, fields)
+            session.count_rejected()
             return
         session.send(result_line(request.id, True))
         solved = solves(work, self.block_difficulty, hash_to_int(proof.hash), proof.share_diff)
@@ -212,7 +210,7 @@ class Pool:
         """Counts an accepted share; returns what writes its events: best, vardiff, share."""
         now = time.monotonic()
         identity = miner.identity
-        session.accepted += 1
+        session.count_accepted()
         self.accepted += 1
         self.hashrates.add(now, identity.user, identity.worker, difficulty)
         broken = self.bests.accept(timestamp, identity.user, session.best, proof.share_diff)
@@ -246,6 +244,13 @@ class Pool:
             return
         self._solved = template.prev_hash
         self.blocks += 1
+        log.info(
+            "block found",
+            height=template.height,
+            hash=to_display(proof.hash),
+            share_diff=proof.share_diff,
+            **miner.who,
+        )
         self.events.block(
             miner,
             timestamp,

@@ -67,7 +67,9 @@ class StratumServer:
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         ip = _ip(writer.get_extra_info("peername"))
         refused = None
-        if self._stopping or ip is None:
+        if ip is None:
+            refused = "gone"
+        elif self._stopping:
             refused = "stopping"
         elif len(self._connections) >= self._config.maxclients:
             refused = "maxclients"
@@ -122,8 +124,8 @@ class Connection:
         self._opened = time.monotonic()
         self._rate = RateLimit(pool.config.message_rate, self._opened)
         self._session = Session(pool, client_id, ip, self.send, self.close)
-        sock = writer.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        with contextlib.suppress(OSError):  # the peer may be gone already
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
     def send(self, line: bytes) -> None:
         """Hands a line to the kernel or the buffer; drops a miner that does not read."""

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from devnet.pool.pool import Pool
 
 MAX_FAULTS: Final = 5  # lines that are no request, or refused authorisations, until it is closed
+MAX_REJECTED: Final = 500  # shares in a row: a miner that only costs, and gains nothing by it
 _CHANGES_KEPT: Final = 16  # difficulty changes within the life of one job
 
 log = structlog.get_logger("pool")
@@ -88,6 +89,7 @@ class Session:
         # (serial of the newest work at that moment, difficulty before), oldest first
         self._changes: deque[tuple[int, float]] = deque(maxlen=_CHANGES_KEPT)
         self._faults = 0
+        self._rejected_in_a_row = 0
         self._methods: dict[str, Callable[[Request], Any]] = {
             "mining.configure": self._configure,
             "mining.subscribe": self._subscribe,
@@ -139,6 +141,18 @@ class Session:
         """
         before = [old for serial, old in self._changes if work.serial <= serial]
         return min(self.vardiff.difficulty, *before) if before else self.vardiff.difficulty
+
+    def count_accepted(self) -> None:
+        """A share was accepted."""
+        self.accepted += 1
+        self._rejected_in_a_row = 0
+
+    def count_rejected(self) -> None:
+        """A share was rejected; after very many in a row the connection is closed."""
+        self.rejected += 1
+        self._rejected_in_a_row += 1
+        if self._rejected_in_a_row >= MAX_REJECTED:
+            self.close("too many rejected shares")
 
     def change_difficulty(self, new: float) -> None:
         """Assigns another difficulty and tells the miner; the caller writes the event."""

@@ -1,6 +1,5 @@
 """Work: a block template of the node, and the jobs and blocks that are made of it."""
 
-import math
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -12,6 +11,7 @@ from devnet.bitcoin.header import BlockHeader
 from devnet.bitcoin.merkle import coinbase_branch, root_from_branch
 from devnet.bitcoin.script import push, push_height
 from devnet.bitcoin.transaction import Transaction, TxOutput
+from ingest.events import MAX_MONEY
 
 # Version, input count, outpoint, script length: what stands before the script of a coinbase
 # without witness. The script is under 253 bytes, so that its length takes one.
@@ -66,11 +66,24 @@ class Template:
                 longpoll_id=longpoll_id if isinstance(longpoll_id, str) else None,
             )
             target_from_bits(template.bits)
+            template.check()
         except KeyError as error:
             raise TemplateError(f"the block template has no {error}") from None
-        except (TypeError, ValueError, AttributeError) as error:
+        except (TypeError, ValueError, AttributeError, OverflowError) as error:
             raise TemplateError(f"the block template makes no sense: {error}") from None
         return template
+
+    def check(self) -> None:
+        """Raises ``ValueError`` for a number that no block could carry."""
+        for name, value, most in (
+            ("height", self.height, 2**31 - 1),
+            ("curtime", self.curtime, 2**32 - 1),
+            ("coinbasevalue", self.coinbase_value, MAX_MONEY),
+            ("the sum of the fees", self.fees, MAX_MONEY),
+            ("version", self.version + 2**31, 2**32 - 1),
+        ):
+            if not 0 <= value <= most:
+                raise ValueError(f"{name} is out of range")
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,4 +203,4 @@ def solves(work: Work, block_difficulty: float | None, hash_value: int, share_di
 
 def hardest(work: Work, block_difficulty: float | None) -> float:
     """The difficulty of a block: no share need be harder than that."""
-    return max(work.network_difficulty, block_difficulty or 0.0, math.ulp(0.0))
+    return max(work.network_difficulty, block_difficulty or 0.0)

@@ -78,6 +78,7 @@ def test_options_stand_in_place_of_the_file(tmp_path: Path) -> None:
         ({"nonce2length": 9}, "nonce2length"),
         ({"btcd": [{"url": 5}]}, "btcd.0.url"),
         ({"mindiff": 5, "maxdiff": 2}, "maxdiff is below mindiff"),
+        ({"nonce1length": 2, "maxclients": 70_000}, "nonce1length is too short"),
         ("{", "cannot be read as JSON"),
         ("[]", "is not a JSON object"),
     ],

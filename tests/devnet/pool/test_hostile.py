@@ -19,7 +19,7 @@ from devnet.pool.identity import hex_or_none, printable, tag_from_password
 from devnet.pool.pool import Pool
 from devnet.pool.protocol import MAX_LINE, ProtocolError, parse_request
 from devnet.pool.rate_limit import RateLimit
-from devnet.pool.session import MAX_FAULTS, Session
+from devnet.pool.session import MAX_FAULTS, MAX_REJECTED, Session
 from devnet.pool.work import Template
 from devnet.rpc import RPCClient
 from ingest.decode import Decoded, decode
@@ -92,15 +92,23 @@ class Table:
 
 @st.composite
 def submissions(draw: st.DrawFn) -> list[Any]:
-    """Params of mining.submit: some right, some nearly, some nothing of the kind."""
-    return [
-        draw(st.just("NAME") | TEXT),
-        draw(st.just("JOB") | TEXT),
-        draw(st.just("00" * 8) | WORDS),
-        draw(st.just("NTIME") | WORDS),
-        draw(WORDS),
-        *draw(st.lists(WORDS | st.none(), max_size=2)),
-    ]
+    """Params of mining.submit, right or spoiled in a place or two; NAME and such are filled in.
+
+    The difficulty of the table is so low that every fourth right one is accepted.
+    """
+    nonce = f"{draw(st.integers(0, 15)):08x}"
+    params: list[Any] = ["NAME", "JOB", f"{draw(st.integers(0, 3)):016x}", "NTIME", nonce]
+    for place in draw(st.sets(st.integers(0, 4), max_size=2)):
+        params[place] = draw(WORDS | JSON)
+    return params + draw(st.just([]) | st.lists(WORDS | st.none(), max_size=2))
+
+
+def requests() -> st.SearchStrategy[tuple[str, Any]]:
+    """Any of our methods with any params; difficulties that a pool could take among them."""
+    suggestion = st.tuples(
+        st.just("mining.suggest_difficulty"), st.lists(st.floats(0, 1e-8), min_size=1, max_size=1)
+    )
+    return suggestion | st.tuples(METHODS, st.lists(JSON, max_size=6) | JSON)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
@@ -108,8 +116,8 @@ def submissions(draw: st.DrawFn) -> list[Any]:
     agent=JSON,
     worker=TEXT,
     password=JSON,
-    shares=st.lists(submissions(), max_size=6),
-    others=st.lists(st.tuples(METHODS, st.lists(JSON, max_size=6) | JSON), max_size=6),
+    shares=st.lists(submissions(), max_size=12),
+    others=st.lists(requests(), max_size=6),
 )
 def test_every_event_fits_the_contract_whatever_a_miner_sends(
     agent: Any, worker: str, password: Any, shares: list[list[Any]], others: list[tuple[str, Any]]
@@ -122,10 +130,10 @@ def test_every_event_fits_the_contract_whatever_a_miner_sends(
         table.say("mining.authorize", [name, password])
         work = table.pool.work
         known = {"NAME": name, "JOB": work.job_id, "NTIME": f"{work.template.curtime:08x}"}
-        for params in shares:
-            table.say("mining.submit", [known.get(str(item), item) for item in params])
         for method, params in others:
             table.say(method, params)
+        for params in shares:
+            table.say("mining.submit", [known.get(str(item), item) for item in params])
         table.pool.report_hashrates()
         await table.pool.finish(5)
         table.pool.left(table.session, "closed by the miner")
@@ -216,6 +224,16 @@ def test_faults_add_up_to_a_close() -> None:
         table.session.handle(b"GET / HTTP/1.1")
     assert table.closed == ["protocol errors"]
     assert len(table.sent) == MAX_FAULTS
+
+
+def test_a_miner_whose_shares_are_all_rejected_is_closed_in_the_end() -> None:
+    table = Table()
+    table.say("mining.subscribe", [])
+    table.say("mining.authorize", [ALICE, "x"])
+    for _ in range(MAX_REJECTED):
+        assert table.closed == []
+        table.say("mining.submit", [])
+    assert table.closed == ["too many rejected shares"]
 
 
 # --- over the wire

@@ -17,7 +17,7 @@ from aiohttp import web
 from devnet.miner.job import Job
 from devnet.pool.config import ConfigError, NodeConfig
 from devnet.pool.node import Node
-from devnet.rpc import RPCClient
+from devnet.rpc import NodeUnreachable, RPCClient
 from tests.devnet.node.conftest import PASSWORD, USER
 from tests.devnet.pool.harness import ALICE, EASY, PATIENCE, Events, client, running_pool
 from tests.devnet.pool.test_work import answer
@@ -213,9 +213,24 @@ async def test_the_next_node_is_asked_where_one_does_not_answer() -> None:
     async with FakeNode(getblockchaininfo={"chain": "regtest"}).running() as second:
         configs = [NodeConfig(url="http://127.0.0.1:9"), NodeConfig(url=second.url)]
         async with Node(configs) as node:
-            with pytest.raises(Exception, match="not reachable"):
+            with pytest.raises(NodeUnreachable, match="not reachable"):
                 await node.identify()
             assert (await node.identify()).value == "regtest"
+
+
+async def test_a_node_of_another_network_is_never_asked_for_work() -> None:
+    regtest = FakeNode(getblockchaininfo={"chain": "regtest"})
+    async with FakeNode(getblockchaininfo={"chain": "main"}).running() as main:
+        async with regtest.running():
+            node = Node([NodeConfig(url=regtest.url), NodeConfig(url=main.url)])
+            await node.__aenter__()
+            await node.template()
+        with pytest.raises(NodeUnreachable, match="not reachable"):
+            await node.template()
+        with pytest.raises(NodeUnreachable, match="is on main, not on regtest"):
+            await node.template()
+        await node.__aexit__(None, None, None)
+    assert [method for method, _ in main.calls] == ["getblockchaininfo"]
 
 
 async def test_a_block_is_delivered_even_if_the_node_is_away_at_first() -> None:

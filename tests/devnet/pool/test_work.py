@@ -120,6 +120,11 @@ def test_the_miners_header_is_the_blocks_header(
         answer(transactions=1) | {"transactions": [{"data": "00"}]},
         answer(transactions=1) | {"transactions": 5},
         answer(default_witness_commitment="xx"),
+        answer(coinbasevalue=-1),
+        answer(coinbasevalue=float("inf")),
+        answer(height=2**31),
+        answer(curtime=-5),
+        answer(version=2**31),
     ],
 )
 def test_a_template_that_makes_no_sense_is_refused(broken: Any) -> None:
