@@ -117,7 +117,8 @@ class Lifecycle:
             self._plan(time + until_right, Turn.RETARGET, machine)
             self._plan(time + self._draw(scenario.session), Turn.DISCONNECT, machine)
         elif turn is Turn.RETARGET:
-            difficulty = float(f"{self._target[machine] * random.uniform(0.8, 1.25):.4g}")
+            # A divisor, so that the mean rate of shares stays what it was.
+            difficulty = float(f"{self._target[machine] / random.uniform(0.8, 1.2):.4g}")
             self._plan(time + self._draw(scenario.vardiff), Turn.RETARGET, machine)
         else:
             self._connected[machine] = False

@@ -54,6 +54,11 @@ def test_gaps_between_the_shares_of_a_machine_are_exponential() -> None:
     assert abs(np.corrcoef(gaps[:-1], gaps[1:])[0, 1]) < 4 / np.sqrt(len(gaps))
 
 
+def test_shares_are_spread_evenly_over_a_segment() -> None:
+    shares = draw([1e14], [777.0], 36_000.0)
+    assert ks_statistic(shares.time / 36_000.0) < KS_LIMIT
+
+
 def test_the_number_of_shares_follows_from_hashrate_and_difficulty() -> None:
     hashrate, difficulty = [5e11, 1e12, 1e14, 2e14], [100.0, 1000.0, 5e4, 2e5]
     shares = draw(hashrate, difficulty, 36_000.0)
