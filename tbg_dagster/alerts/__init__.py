@@ -1,0 +1,1 @@
+"""Failed runs and failing checks, told once, and once more when they recover."""

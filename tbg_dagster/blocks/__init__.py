@@ -1,0 +1,1 @@
+"""Blocks of ours on their way to final, and how long the next will take."""

@@ -1,0 +1,174 @@
+"""Blocks on their way to final, and the odds of the next."""
+
+import time
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+
+from ingest.names import BLOCK_STATUS_STREAM
+from tbg_dagster.blocks.confirmations import confirm
+from tbg_dagster.blocks.pictures import difficulty, latest, odds, states
+from tbg_dagster.columns import columns
+from tbg_dagster.hashes import HASHES_PER_DIFFICULTY
+from tbg_dagster.outbox import deliver
+from tbg_dagster.queries import query
+from tbg_dagster.resources import BitcoinNode, Database, RedisServer, Thresholds
+from tbg_dagster.resources.bitcoin import NodeError
+
+GROUP = "blocks"
+OWNERS = ["team:game"]
+
+
+@dg.asset(
+    deps=["blocks"],
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"bitcoin", "postgres", "redis"},
+    pool="node",
+    metadata=columns(
+        status=("text", "found, accepted, confirmed, orphaned or rejected"),
+        confirmations=("integer", "on the active chain; 0 when off it"),
+        confirmed_at=("timestamptz", "when it became final"),
+    ),
+)
+def block_confirmations(
+    context: dg.AssetExecutionContext,
+    database: Database,
+    redis_server: RedisServer,
+    bitcoin_node: BitcoinNode,
+    thresholds: Thresholds,
+) -> dg.MaterializeResult[None]:
+    """What became of every block: the node is asked until the answer is final.
+
+    found → accepted (on the active chain) → confirmed (100 deep). orphaned when off the
+    chain, and looked at again until that is final, because a reorg can bring it back.
+    rejected when the node has not heard of it after a grace time. Each transition is
+    told once to `mining:block_status`. When the node is away or answers nonsense,
+    nothing is changed and the run is retried.
+    """
+    started = time.monotonic()
+    with database.connect() as connection:
+        try:
+            looked_at, transitions = confirm(
+                connection,
+                bitcoin_node,
+                thresholds.confirmations,
+                timedelta(minutes=thresholds.reject_grace_minutes),
+            )
+        except NodeError as error:
+            context.log.error("the node: %s", error)
+            if context.retry_number < bitcoin_node.retries:
+                raise dg.RetryRequested(
+                    max_retries=bitcoin_node.retries,
+                    seconds_to_wait=bitcoin_node.retry_seconds * 2**context.retry_number,
+                ) from error
+            raise dg.Failure(
+                f"nothing was changed, because the node gave no sensible answer: {error}",
+                allow_retries=False,
+            ) from error
+        for transition in transitions:
+            context.log.info(
+                "block %s at height %d: %s → %s",
+                transition.block_hash,
+                transition.height,
+                transition.old,
+                transition.new,
+            )
+        counts = {
+            row["status"]: row["blocks"]
+            for row in connection.execute(
+                "select status, count(*) as blocks from blocks group by status"
+            )
+        }
+        newest = connection.execute(query(__package__, "latest.sql")).fetchall()
+        with redis_server.connect() as client:
+            sent = deliver(connection, client, BLOCK_STATUS_STREAM)
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": sum(counts.values()),
+            "looked_at": looked_at,
+            "transitions": len(transitions),
+            "messages_sent": len(sent),
+            "seconds": round(time.monotonic() - started, 3),
+            "latest": latest(newest),
+            "picture": states(counts),
+        }
+    )
+
+
+@dg.asset(
+    deps=["network_blocks"],
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"postgres", "sql"},
+    metadata=columns(
+        first_height=("integer", "first block seen with this difficulty"),
+        last_height=("integer", "last block seen with it"),
+        network_difficulty=("double precision", "what a block needed"),
+        blocks=("integer", "seen with it"),
+        first_seen=("timestamptz", "when the first was seen"),
+        last_seen=("timestamptz", "when the last was seen"),
+        block_seconds=("double precision", "mean time between them"),
+    ),
+)
+def network_difficulty(database: Database) -> dg.MaterializeResult[None]:
+    """Every value that the network difficulty had, from the tips that engines saw."""
+    started = time.monotonic()
+    with database.connect() as connection:
+        with connection.transaction():
+            connection.execute(query(__package__, "network_difficulty.sql"))
+        rows = connection.execute(
+            "select * from network_difficulty order by first_height"
+        ).fetchall()
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": len(rows),
+            "network_difficulty": rows[-1]["network_difficulty"] if rows else 0.0,
+            "height": rows[-1]["last_height"] if rows else 0,
+            "seconds": round(time.monotonic() - started, 3),
+            "picture": difficulty(rows),
+        }
+    )
+
+
+@dg.asset(
+    deps=["shares", network_difficulty],
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"postgres", "sql"},
+    metadata=columns(
+        scope=("text", "pool or worker"),
+        worker_id=("integer", "workers.id; 0 for the pool"),
+        hashrate=("double precision", "H/s, over the last 24 hours"),
+        expected_seconds=("double precision", "mean time to a block"),
+        chance_day=("double precision", "that a block is found within a day"),
+        chance_week=("double precision", "within a week"),
+        chance_year=("double precision", "within a year"),
+    ),
+)
+def block_odds(database: Database) -> dg.MaterializeResult[None]:
+    """How long the next block takes, for every worker and for the whole pool.
+
+    Finding one is a Poisson process with mean `difficulty × 2^32 / hashrate`: the
+    chance within t is 1 - exp(-t / mean), however long nothing has been found.
+    """
+    started = time.monotonic()
+    now = datetime.now(UTC)
+    with database.connect() as connection:
+        with connection.transaction():
+            connection.execute(
+                query(__package__, "odds.sql"), {"now": now, "hashes": HASHES_PER_DIFFICULTY}
+            )
+        count = connection.execute("select count(*) as rows from block_odds").fetchone()
+        likeliest = connection.execute(query(__package__, "likeliest.sql")).fetchall()
+    assert count is not None
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": count["rows"],
+            "seconds": round(time.monotonic() - started, 3),
+            "odds": odds(likeliest),
+        }
+    )
+
+
+ASSETS = [block_confirmations, network_difficulty, block_odds]

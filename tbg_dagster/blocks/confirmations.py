@@ -1,0 +1,108 @@
+"""A look at the node for every block that is not final, and what follows from it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from psycopg.rows import DictRow
+
+from ingest.names import BLOCK_STATUS_STREAM
+from tbg_dagster.blocks.status import REJECTED_FINAL, Status, next_status
+from tbg_dagster.outbox import micros, post
+from tbg_dagster.queries import query
+from tbg_dagster.resources import BitcoinNode
+from tbg_dagster.resources.bitcoin import Header, NodeError
+from tbg_dagster.resources.database import Connection
+
+
+@dataclass(frozen=True)
+class Transition:
+    """A block that came into another state."""
+
+    block_hash: str
+    height: int
+    old: Status
+    new: Status
+
+
+def confirm(
+    connection: Connection,
+    node: BitcoinNode,
+    needed: int,
+    grace: timedelta,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> tuple[int, list[Transition]]:
+    """Asks the node about every open block, then writes all that changed at once.
+
+    Returns how many blocks were looked at, and the transitions, whose messages are
+    in the outbox.
+
+    Raises:
+        NodeError: when the node does not answer, or nonsense; nothing is changed then.
+    """
+    tip = node.height()
+    blocks = connection.execute(
+        query(__package__, "open_blocks.sql"),
+        {"tip": tip, "needed": needed, "rejected_final": REJECTED_FINAL},
+    ).fetchall()
+    # Every answer first: one that is missing must leave everything as it was.
+    headers = [node.header(block["block_hash"]) for block in blocks]
+    for block, header in zip(blocks, headers, strict=True):
+        if header is not None and header.height != block["block_height"]:
+            raise NodeError(
+                f"the node has block {block['block_hash']} at height {header.height}, "
+                f"the engine reported {block['block_height']}"
+            )
+    now = clock()
+    transitions = []
+    with connection.transaction():
+        for block, header in zip(blocks, headers, strict=True):
+            new = next_status(block["status"], header, now - block["found_at"], needed, grace)
+            if _update(connection, block, new, header, now):
+                transitions.append(
+                    Transition(block["block_hash"], block["block_height"], block["status"], new)
+                )
+    return len(blocks), transitions
+
+
+def _update(
+    connection: Connection,
+    block: DictRow,
+    new: Status,
+    header: Header | None,
+    now: datetime,
+) -> bool:
+    """Writes what is known of a block now; True when it came into another state."""
+    # Only from the state that was read: of two runs at once, one makes the transition.
+    confirmations = max(header.confirmations, 0) if header else block["confirmations"]
+    row = connection.execute(
+        "update blocks set status = %(new)s, confirmations = %(confirmations)s, "
+        "confirmed_at = case when %(new)s = 'confirmed' then %(now)s end, "
+        "status_changes = status_changes + (%(new)s <> status)::integer "
+        "where id = %(id)s and status = %(old)s returning status_changes",
+        {
+            "new": new,
+            "confirmations": confirmations,
+            "now": now,
+            "id": block["id"],
+            "old": block["status"],
+        },
+    ).fetchone()
+    if row is None or new == block["status"]:
+        return False
+    return post(
+        connection,
+        BLOCK_STATUS_STREAM,
+        f"block_status:{block['block_hash']}:{row['status_changes']}",
+        {
+            "hash": block["block_hash"],
+            "height": block["block_height"],
+            "old_status": block["status"],
+            "new_status": new,
+            "confirmations": confirmations,
+            "user": block["btc_address"],
+            "reward_sats": block["reward_sats"],
+            "found_at": micros(block["found_at"]),
+        },
+        block["source"],
+    )

@@ -1,0 +1,1 @@
+"""What was missed is made up: ticks, failed runs, and shares that came late."""

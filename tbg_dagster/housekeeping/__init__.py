@@ -1,0 +1,1 @@
+"""What is made ahead and what is thrown away."""

@@ -1,0 +1,132 @@
+"""Housekeeping: each asset says how much it made or removed."""
+
+import time
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+
+from tbg_dagster.housekeeping.dagster_history import prune_checks, prune_runs
+from tbg_dagster.partitions import DAY
+from tbg_dagster.resources import Database, Thresholds
+from tbg_dagster.rollup import rollup_of
+
+GROUP = "housekeeping"
+OWNERS = ["team:data"]
+
+# Jobs without partitions, which run every few minutes.
+FREQUENT_JOBS = ("confirm_blocks", "odds", "liveness", "quality", "housekeeping")
+
+
+@dg.asset(
+    deps=["shares", "shares_daily"],
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"postgres"},
+    pool="rollup",
+)
+def raw_partitions(
+    context: dg.AssetExecutionContext, database: Database, thresholds: Thresholds
+) -> dg.MaterializeResult[None]:
+    """Days of raw shares and events: made ahead of time, dropped after retention.
+
+    On TimescaleDB its own policies do both, and this reports the chunks. On plain
+    PostgreSQL, a day is dropped only after its hours and days were computed once more
+    from the raw shares, and never while a week that it belongs to is not finalised.
+    """
+    started = time.monotonic()
+    today = datetime.now(UTC).date()
+    keep_from = today - timedelta(days=thresholds.retention_days)
+    made, dropped = 0, list[str]()
+    with database.connect() as connection:
+        rollup = rollup_of(connection)
+        if rollup.name == "postgresql":
+            row = connection.execute(
+                "select ensure_partitions(%s, %s) as made",
+                [today, today + timedelta(days=thresholds.partitions_ahead_days)],
+            ).fetchone()
+            assert row is not None
+            made = row["made"]
+            row = connection.execute(
+                "select min(week_start) as week from weekly_best_diff "
+                "where finalized_at is null and week_start < date_trunc('week', %s::date)",
+                [today],
+            ).fetchone()
+            if row and row["week"] and row["week"] < keep_from:
+                context.log.warning("week %s is not finalised: its days are kept", row["week"])
+                keep_from = row["week"]
+            for day in rollup.raw_days(connection):
+                if day < keep_from:
+                    start = datetime(day.year, day.month, day.day, tzinfo=UTC)
+                    rollup.refresh_hours(connection, start, start + DAY)
+                    rollup.refresh_days(connection, start, start + DAY)
+            dropped = [
+                name["drop_partitions"]
+                for name in connection.execute("select drop_partitions(%s)", [keep_from])
+            ]
+        days = rollup.raw_days(connection)
+    for name in dropped:
+        context.log.info("dropped %s", name)
+    return dg.MaterializeResult(
+        metadata={
+            "flavour": rollup.name,
+            "partitions_made": made,
+            "partitions_dropped": len(dropped),
+            "oldest_day": f"{days[0]}" if days else "none",
+            "newest_day": f"{days[-1]}" if days else "none",
+            "seconds": round(time.monotonic() - started, 3),
+        }
+    )
+
+
+@dg.asset(deps=["dead_letters"], group_name=GROUP, owners=OWNERS, kinds={"postgres"})
+def aged_rows(database: Database, thresholds: Thresholds) -> dg.MaterializeResult[None]:
+    """Rows that have served: dead letters, sent messages, settled late hours."""
+    started = time.monotonic()
+    with database.connect() as connection:
+        letters = connection.execute(
+            "delete from dead_letters where received_at < now() - make_interval(days => %s)",
+            [thresholds.dead_letter_keep_days],
+        ).rowcount
+        messages = connection.execute(
+            "delete from outbox where sent_at < now() - make_interval(days => %s)",
+            [thresholds.outbox_keep_days],
+        ).rowcount
+        hours = connection.execute(
+            "delete from late_share_hours where hour < now() - make_interval(days => %s)",
+            [thresholds.retention_days],
+        ).rowcount
+    return dg.MaterializeResult(
+        metadata={
+            "dead_letters_removed": letters,
+            "messages_removed": messages,
+            "late_hours_removed": hours,
+            "seconds": round(time.monotonic() - started, 3),
+        }
+    )
+
+
+@dg.asset(group_name=GROUP, owners=OWNERS, kinds={"dagster"})
+def dagster_history(
+    context: dg.AssetExecutionContext, thresholds: Thresholds
+) -> dg.MaterializeResult[None]:
+    """Old Dagster runs with their event logs, and old check results, removed.
+
+    The event log grows by every run for ever otherwise. The newest result of each
+    check stays, and runs of partitions are kept for longer.
+    """
+    started = time.monotonic()
+    keep = timedelta(days=thresholds.run_keep_days)
+    runs = prune_runs(
+        context.instance, FREQUENT_JOBS, keep, timedelta(days=thresholds.partition_run_keep_days)
+    )
+    checks = prune_checks(context.instance, keep)
+    return dg.MaterializeResult(
+        metadata={
+            "runs_removed": runs,
+            "check_results_removed": checks,
+            "seconds": round(time.monotonic() - started, 3),
+        }
+    )
+
+
+ASSETS = [raw_partitions, aged_rows, dagster_history]

@@ -1,0 +1,1 @@
+"""Asset checks: what must hold, looked at by itself every few minutes."""

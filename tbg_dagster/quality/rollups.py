@@ -1,0 +1,160 @@
+"""Checks of the rollups."""
+
+import random
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import dagster as dg
+
+from tbg_dagster.catch_up.missing import SERIES, missing
+from tbg_dagster.partitions import DAY, FIRST_MOMENT, HOUR
+from tbg_dagster.quality.verdict import WARN, verdict
+from tbg_dagster.queries import query
+from tbg_dagster.resources import Database, Thresholds
+from tbg_dagster.resources.database import Connection
+from tbg_dagster.rollup import rollup_of
+
+# An hour's rollup is due this long after it has closed.
+DUE: Final = timedelta(minutes=15)
+
+
+@dg.asset_check(asset="shares_hourly", blocking=True)
+def hours_equal_raw_shares(database: Database, thresholds: Thresholds) -> dg.AssetCheckResult:
+    """The rollup counts what the raw shares count: every hour of the last day, and a sample.
+
+    The sample of older hours is another one every hour. ERROR, and blocking: what is
+    computed from a wrong hour is wrong as well. Late shares that wait for their sensor
+    are not counted against it for ten minutes.
+    """
+    now = datetime.now(UTC)
+    with database.connect() as connection:
+        hours = _hours(connection, now, thresholds)
+        wrong = connection.execute(
+            query(__package__, "wrong_hours.sql"), {"hours": hours}
+        ).fetchall()
+    return verdict(
+        not wrong,
+        f"{len(wrong)} of {len(hours)} hours differ from their raw shares"
+        + "".join(f"; {row['hour']:%F %H}h: {row['rows']} rows" for row in wrong[:5]),
+        hours_compared=len(hours),
+        hours_wrong=len(wrong),
+    )
+
+
+def _hours(connection: Connection, now: datetime, thresholds: Thresholds) -> list[datetime]:
+    days = rollup_of(connection).raw_days(connection)
+    if not days:
+        return []
+    newest = (now - DUE).replace(minute=0, second=0, microsecond=0)
+    oldest = max(
+        datetime(days[0].year, days[0].month, days[0].day, tzinfo=UTC),
+        FIRST_MOMENT,
+        newest - thresholds.refresh_window,
+    )
+    count = max(int((newest - oldest) / HOUR), 0)
+    hours = [newest - HOUR * (number + 1) for number in range(count)]
+    # The same sample within an hour, so that a repeated check gives the same answer.
+    chosen = random.Random(newest.timestamp())  # noqa: S311  # a sample, no secret
+    older = hours[24:]
+    return hours[:24] + chosen.sample(older, min(thresholds.sampled_hours, len(older)))
+
+
+@dg.asset_check(asset="shares_daily", blocking=True)
+def days_equal_hours(database: Database) -> dg.AssetCheckResult:
+    """Every closed day counts what its hours count.
+
+    ERROR, and blocking: worker statistics come after. The last 14 days are compared.
+    """
+    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    with database.connect() as connection:
+        wrong = connection.execute(
+            query(__package__, "wrong_days.sql"), {"start": today - 14 * DAY, "end": today}
+        ).fetchall()
+    return verdict(
+        not wrong,
+        f"{len(wrong)} days differ from their hours"
+        + "".join(f"; {row['day']:%F}" for row in wrong),
+        days_wrong=len(wrong),
+    )
+
+
+@dg.asset_check(asset="shares_hourly")
+def partitions_are_there(
+    context: dg.AssetCheckExecutionContext, database: Database, thresholds: Thresholds
+) -> dg.AssetCheckResult:
+    """Every hour, day and week that has closed was computed.
+
+    WARN: the numbers are not wrong, they are late; the sensor makes them up.
+    """
+    now = datetime.now(UTC)
+    with database.connect() as connection:
+        days = rollup_of(connection).raw_days(connection)
+    if not days:
+        return verdict(True, "there are no shares yet")
+    oldest = datetime(days[0].year, days[0].month, days[0].day, tzinfo=UTC)
+    since = max(oldest, now - thresholds.refresh_window)
+    # The sensor needs a moment to make up what is overdue.
+    late = {
+        series.job: len(missing(context.instance, series, since, now - DUE)) for series in SERIES
+    }
+    return verdict(
+        not any(late.values()),
+        ", ".join(f"{job}: {count} partitions missing" for job, count in late.items()),
+        WARN,
+        **late,
+    )
+
+
+@dg.asset_check(asset="shares_hourly")
+def reject_ratio_is_usual(database: Database) -> dg.AssetCheckResult:
+    """The share of rejects in the last closed hour is like that of the seven days before.
+
+    WARN, when it is above one percent and further from its history than four times
+    what both chance and that history's own spread explain: a stuck engine, a bad
+    template, or a miner's firmware.
+    """
+    now = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    with database.connect() as connection:
+        row = connection.execute(
+            query(__package__, "reject_ratio.sql"), {"hour": now - HOUR, "end": now}
+        ).fetchone()
+    if row is None or row["history_hours"] < 6:
+        return verdict(True, "not six hours of history yet")
+    limit = row["usual"] + 4 * max(row["spread"], row["chance"])
+    return verdict(
+        row["ratio"] <= max(limit, 0.01),
+        f"{row['ratio']:.2%} rejected in the last hour, usually {row['usual']:.2%} "
+        f"(limit {max(limit, 0.01):.2%})",
+        WARN,
+        ratio=row["ratio"],
+        usual=row["usual"],
+    )
+
+
+@dg.asset_check(asset="shares_hourly")
+def windows_are_in_order(database: Database, thresholds: Thresholds) -> dg.AssetCheckResult:
+    """Late window < refresh window < retention, in the settings and in the database.
+
+    ERROR: computing an hour again whose raw shares are gone would delete its rollup.
+    """
+    retention = thresholds.retention
+    with database.connect() as connection:
+        if rollup_of(connection).name == "timescaledb":
+            row = connection.execute(query(__package__, "retention_timescaledb.sql")).fetchone()
+            if row is None:
+                return verdict(False, "shares have no retention policy")
+            retention = min(retention, row["drop_after"])
+    return verdict(
+        thresholds.late_window < thresholds.refresh_window < retention,
+        f"late {thresholds.late_window.days} d, refresh {thresholds.refresh_window.days} d, "
+        f"retention {retention.days} d",
+    )
+
+
+CHECKS = [
+    hours_equal_raw_shares,
+    days_equal_hours,
+    partitions_are_there,
+    reject_ratio_is_usual,
+    windows_are_in_order,
+]

@@ -1,0 +1,71 @@
+"""Every number that somebody may want otherwise, each from ``TBG_<NAME>``."""
+
+from datetime import timedelta
+
+import dagster as dg
+from pydantic import Field
+
+
+class Thresholds(dg.ConfigurableResource):  # type: ignore[type-arg]  # yields itself
+    """Windows, limits and delays. Must hold: late < refresh < retention."""
+
+    late_window_days: int = Field(
+        default=30, description="how old late shares may be and still change rollups"
+    )
+    refresh_window_days: int = Field(
+        default=60, description="how far back missing partitions are made up"
+    )
+    retention_days: int = Field(default=90, description="how long raw shares are kept")
+    partitions_ahead_days: int = Field(
+        default=7, description="partitions made before their day begins"
+    )
+    confirmations: int = Field(default=100, description="that make a block final")
+    reject_grace_minutes: int = Field(
+        default=30, description="until a block that the node has never heard of is rejected"
+    )
+    leaderboard_keep_days: int = Field(
+        default=35, description="how long a closed week's leaderboard stays in Redis"
+    )
+    liveness_fallback_seconds: int = Field(
+        default=600, description="silence allowed to a worker of unknown hashrate"
+    )
+    liveness_debounce_seconds: int = Field(
+        default=300, description="how long a worker must be silent, or back, to be told"
+    )
+    recent_hours: int = Field(
+        default=1, description="how far back the row-by-row checks of shares look"
+    )
+    sampled_hours: int = Field(
+        default=24, description="older hours whose rollup is compared with raw shares"
+    )
+    gap_days: int = Field(default=7, description="how long a sequence gap of an engine is reported")
+    stream_lag_warn_seconds: int = Field(default=60, description="of the slowest writer")
+    stream_lag_error_seconds: int = Field(default=600, description="of the slowest writer")
+    dead_letters_per_hour: int = Field(default=100, description="that are nobody's concern")
+    dead_letter_keep_days: int = Field(default=30, description="how long they are kept")
+    outbox_keep_days: int = Field(default=90, description="how long sent messages are kept")
+    run_keep_days: int = Field(
+        default=7, description="Dagster runs without partitions, and their event logs"
+    )
+    partition_run_keep_days: int = Field(
+        default=120, description="Dagster runs of partitions, and their event logs"
+    )
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002  # Dagster's signature
+        """Refuses what no window or limit can be. (A field's own bounds would refuse ``EnvVar``.)"""
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if value < 0 or (value == 0 and name.endswith("_days")):
+                raise dg.Failure(f"TBG_{name.upper()} is {value}, which is too small")
+
+    @property
+    def late_window(self) -> timedelta:
+        return timedelta(days=self.late_window_days)
+
+    @property
+    def refresh_window(self) -> timedelta:
+        return timedelta(days=self.refresh_window_days)
+
+    @property
+    def retention(self) -> timedelta:
+        return timedelta(days=self.retention_days)

@@ -1,0 +1,129 @@
+"""The rollups on both flavours of the database: how an hour or a day is computed anew.
+
+Plain PostgreSQL rebuilds tables; TimescaleDB refreshes continuous aggregates,
+which has traps of its own:
+
+* A refresh moves the watermark, and below the watermark only what was
+  materialised is shown. So a refresh must never begin above the watermark: what
+  lay between would disappear from the view.
+* A refresh of hours whose raw shares were dropped deletes their rollup. So it
+  must never begin before the oldest raw share.
+
+The same holds for the tables: only hours whose day still has raw shares are rebuilt.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from typing import Literal, Protocol
+
+from psycopg import sql
+from psycopg.rows import DictRow
+
+from tbg_dagster.partitions import DAY
+from tbg_dagster.queries import query
+from tbg_dagster.resources.database import Connection
+
+Span = tuple[datetime, datetime]
+"""Start, and end, which is not included."""
+
+
+class Rollup(Protocol):
+    """How a flavour of the database computes hours and days."""
+
+    name: str
+
+    def raw_days(self, connection: Connection) -> list[date]:
+        """The days (UTC) that have a place for raw shares, in order."""
+        ...
+
+    def refresh_hours(self, connection: Connection, start: datetime, end: datetime) -> Span | None:
+        """Computes the hours anew; returns what was computed, None where there was nothing to."""
+        ...
+
+    def refresh_days(self, connection: Connection, start: datetime, end: datetime) -> Span | None:
+        """Computes the days anew from the hours; as ``refresh_hours``."""
+        ...
+
+
+def rollup_of(connection: Connection) -> Rollup:
+    """The rollup of the database's flavour."""
+    row = connection.execute(
+        "select relkind = 'p' as plain from pg_class where oid = 'shares'::regclass"
+    ).fetchone()
+    assert row is not None
+    return PlainRollup() if row["plain"] else TimescaleRollup()
+
+
+class PlainRollup:
+    """Tables that functions of the schema rebuild, a day at a time."""
+
+    name = "postgresql"
+
+    def raw_days(self, connection: Connection) -> list[date]:
+        rows = connection.execute(query(__package__, "raw_days_postgresql.sql")).fetchall()
+        return [row["day"] for row in rows]
+
+    def refresh_hours(self, connection: Connection, start: datetime, end: datetime) -> Span | None:
+        done: list[Span] = []
+        for day in self.raw_days(connection):
+            midnight = datetime(day.year, day.month, day.day, tzinfo=UTC)
+            span = max(start, midnight), min(end, midnight + DAY)
+            if span[0] < span[1]:
+                # A transaction per day: short locks, and what is done is kept.
+                connection.execute("select rebuild_shares_hourly(%s, %s)", span)
+                done.append(span)
+        return (done[0][0], done[-1][1]) if done else None
+
+    def refresh_days(self, connection: Connection, start: datetime, end: datetime) -> Span | None:
+        # The hours are never dropped, so any day can be computed from them.
+        connection.execute("select rebuild_shares_daily(%s, %s)", [start, end])
+        return start, end
+
+
+class TimescaleRollup:
+    """Continuous aggregates, refreshed outside a transaction."""
+
+    name = "timescaledb"
+
+    def raw_days(self, connection: Connection) -> list[date]:
+        rows = connection.execute(query(__package__, "raw_days_timescaledb.sql")).fetchall()
+        return [row["day"] for row in rows]
+
+    def refresh_hours(self, connection: Connection, start: datetime, end: datetime) -> Span | None:
+        row = connection.execute(query(__package__, "watermark_hours.sql")).fetchone()
+        return self._refresh(connection, "shares_hourly", row, start, end)
+
+    def refresh_days(self, connection: Connection, start: datetime, end: datetime) -> Span | None:
+        row = connection.execute(query(__package__, "watermark_days.sql")).fetchone()
+        return self._refresh(connection, "shares_daily", row, start, end)
+
+    def _refresh(
+        self,
+        connection: Connection,
+        view: Literal["shares_hourly", "shares_daily"],
+        state: DictRow | None,
+        start: datetime,
+        end: datetime,
+    ) -> Span | None:
+        if state is None or state["oldest"] is None:
+            return None
+        oldest: datetime = state["oldest"]
+        watermark: datetime = state["watermark"] or oldest
+        # From the watermark where that lies before: see the top of this module.
+        span = max(min(start, watermark), oldest), end
+        if span[0] >= span[1]:
+            return None
+        connection.execute(
+            sql.SQL("call refresh_continuous_aggregate({}, {}, {})").format(
+                sql.Literal(view), sql.Literal(span[0]), sql.Literal(span[1])
+            )
+        )
+        return span
+
+
+def raw_spans(connection: Connection, start: datetime, end: datetime) -> Iterator[Span]:
+    """The days of ``start`` to ``end`` whose raw shares have not been dropped."""
+    for day in rollup_of(connection).raw_days(connection):
+        midnight = datetime(day.year, day.month, day.day, tzinfo=UTC)
+        if start <= midnight and midnight + timedelta(days=1) <= end:
+            yield midnight, midnight + timedelta(days=1)

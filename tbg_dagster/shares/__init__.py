@@ -1,0 +1,1 @@
+"""Shares by the hour and by the day."""

@@ -1,0 +1,93 @@
+"""Shares and hashrate over time, and the difficulties against their law."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import dagster as dg
+import numpy as np
+
+from tbg_dagster.hashes import HASHES_PER_DIFFICULTY
+from tbg_dagster.picture import (
+    BLUE,
+    INK,
+    ORANGE,
+    RED,
+    as_metadata,
+    canvas,
+    nothing,
+    si,
+    time_axis,
+)
+
+Rows = Sequence[dict[str, Any]]
+
+
+def over_time(rows: Rows, step: timedelta, title: str) -> dg.MarkdownMetadataValue:
+    """Bars of accepted and rejected shares, with a line of the hashrate they prove."""
+    figure, axes = canvas(title)
+    if not rows:
+        nothing(axes, "no shares in this time")
+        return as_metadata(figure, title)
+    times = [row["bucket"] + step / 2 for row in rows]
+    accepted = [row["accepted"] for row in rows]
+    width = step.total_seconds() / 86_400 * 0.85
+    axes.bar(times, accepted, width, color=ORANGE, label="accepted")
+    axes.bar(
+        times,
+        [row["rejected"] for row in rows],
+        width,
+        bottom=accepted,
+        color=RED,
+        label="rejected",
+    )
+    axes.set_ylabel("shares", color=INK)
+    axes.yaxis.set_major_formatter(lambda value, _: si(value))
+    hashrates = [row["work"] * HASHES_PER_DIFFICULTY / step.total_seconds() for row in rows]
+    right = axes.twinx()
+    right.spines[["top", "left"]].set_visible(False)
+    right.plot(times, hashrates, color=BLUE, linewidth=1.6, marker="o", markersize=2.5)
+    right.set_ylim(0, max(hashrates) * 1.25 or 1)
+    right.yaxis.set_major_formatter(lambda value, _: si(value, "H/s"))
+    right.tick_params(colors=BLUE, labelsize=9)
+    axes.plot([], [], color=BLUE, label="hashrate")
+    axes.margins(y=0.25)
+    axes.legend(loc="upper left", ncols=3, frameon=False, fontsize=9)
+    time_axis(axes)
+    return as_metadata(figure, title)
+
+
+def against_law(rows: Rows, title: str) -> dg.MarkdownMetadataValue:
+    """How many shares reached a difficulty, on logarithmic axes, and the 1/x law."""
+    figure, axes = canvas(title)
+    if not rows:
+        nothing(axes, "no accepted shares in this time")
+        return as_metadata(figure, title)
+    reached = np.exp2([float(row["exponent"]) for row in rows])
+    counts = np.array([row["shares"] for row in rows], dtype=float)
+    at_least = counts[::-1].cumsum()[::-1]
+    work = sum(float(row["work"]) for row in rows)
+    highest = max(float(row["highest_difficulty"]) for row in rows)
+    axes.scatter(reached, at_least, s=22, color=ORANGE, label="shares that reached x", zorder=3)
+    # Below the highest assigned difficulty the law does not hold for all.
+    line = np.geomspace(highest, max(work, highest * 2), 50)
+    axes.plot(line, work / line, color=BLUE, linewidth=1.6, label="work / x")
+    spread = 1.96 * np.sqrt(work / line)
+    axes.fill_between(
+        line,
+        np.maximum(work / line - spread, 0.2),
+        work / line + spread,
+        color=BLUE,
+        alpha=0.12,
+        linewidth=0,
+        label="95 % of cases",
+    )
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_ylim(0.5, at_least[0] * 3)
+    axes.set_xlabel("share difficulty x", color=INK)
+    axes.set_ylabel("shares ≥ x", color=INK)
+    axes.xaxis.set_major_formatter(lambda value, _: si(value))
+    axes.yaxis.set_major_formatter(lambda value, _: si(value))
+    axes.legend(loc="upper right", frameon=False, fontsize=9)
+    return as_metadata(figure, title)

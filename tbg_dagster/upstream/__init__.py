@@ -1,0 +1,1 @@
+"""What the realtime side writes, so that the lineage starts at the miner."""

@@ -1,0 +1,1 @@
+"""The weekly game: who found the best share of the week."""

@@ -1,0 +1,138 @@
+"""The weekly reset: the result of a closed week, and the news of it."""
+
+import time
+from datetime import date, timedelta
+
+import dagster as dg
+
+from ingest.names import WEEKLY_RESET_STREAM
+from tbg_dagster.columns import columns
+from tbg_dagster.late import settling
+from tbg_dagster.outbox import deliver
+from tbg_dagster.partitions import HOUR, WEEKLY, window
+from tbg_dagster.queries import query
+from tbg_dagster.resources import Database, RedisServer, Thresholds
+from tbg_dagster.rollup import rollup_of
+from tbg_dagster.weekly.pictures import leaderboard, table
+from tbg_dagster.weekly.week import announce, bounds, finalise, freeze, ranking, result_of
+
+GROUP = "weekly"
+OWNERS = ["team:game"]
+BACKFILL = dg.BackfillPolicy.multi_run(max_partitions_per_run=4)
+
+
+@dg.asset(
+    partitions_def=WEEKLY,
+    backfill_policy=BACKFILL,
+    deps=["shares", "shares_hourly"],
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"postgres", "sql"},
+    pool="rollup",
+    metadata=columns(
+        user_id=("integer", "users.id"),
+        week_start=("date", "a Monday, UTC"),
+        best_difficulty=("double precision", "highest achieved difficulty of a valid share"),
+        best_share_time=("timestamptz", "when; the earlier share where two are equal"),
+        best_worker_id=("integer", "workers.id"),
+        best_share_hash=("bytea", "block header hash of the share"),
+        total_shares=("bigint", "valid shares of the week"),
+        total_work=("double precision", "sum of their assigned difficulty"),
+        finalized_at=("timestamptz", "when this result was reached; null while provisional"),
+        rank=("integer", "1 for the winner; ties go to the earlier share"),
+    ),
+)
+def weekly_best_diff(
+    context: dg.AssetExecutionContext, database: Database
+) -> dg.MaterializeResult[None]:
+    """**The reset.** Every user's best share of the closed week, from the raw shares.
+
+    The realtime rows of the running week are provisional; this replaces them by
+    what the raw valid shares say, ranks the users and sets `finalized_at`. Run
+    again, it changes nothing, unless late shares have come in.
+    """
+    started = time.monotonic()
+    start, end = window(context)
+    users = shares = changed = 0
+    with database.connect() as connection:
+        # The result is checked against the hours. Those that wait for their own run
+        # (the last one, one with late shares, one missed) are brought up to date.
+        for row in connection.execute(
+            query(__package__, "stale_hours.sql"), {"start": start, "end": end}
+        ).fetchall():
+            rollup_of(connection).refresh_hours(connection, row["hour"], row["hour"] + HOUR)
+        for key in context.partition_keys:
+            week = date.fromisoformat(key)
+            with settling(connection, "weekly", *bounds(week)):
+                done = finalise(connection, week)
+            rows = ranking(connection, week)
+            users, shares, changed = (
+                users + done.users,
+                shares + done.shares,
+                changed + done.changed,
+            )
+            context.add_asset_metadata(
+                {
+                    "dagster/partition_row_count": done.users,
+                    "valid_shares": done.shares,
+                    "rows_changed": done.changed,
+                    "leaderboard": table(rows),
+                    "picture": leaderboard(rows, week),
+                },
+                partition_key=key,
+            )
+    context.log.info(
+        "%d users, %d valid shares, %d rows changed in %s to %s", users, shares, changed, start, end
+    )
+    return dg.MaterializeResult(
+        metadata={"rows_of_run": users, "seconds": round(time.monotonic() - started, 3)}
+    )
+
+
+@dg.asset(
+    partitions_def=WEEKLY,
+    backfill_policy=BACKFILL,
+    deps=[weekly_best_diff],
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"redis"},
+)
+def weekly_leaderboard(
+    context: dg.AssetExecutionContext,
+    database: Database,
+    redis_server: RedisServer,
+    thresholds: Thresholds,
+) -> dg.MaterializeResult[None]:
+    """The news of a closed week: told once to `mining:weekly_reset`.
+
+    Week, winner, entrants and the top ten. Where late shares change the result, the
+    new one is told as a `correction` with the next revision; otherwise a second run
+    tells nothing. The week's sorted set is made equal to the result and expires;
+    the new week has begun with an empty one.
+    """
+    started = time.monotonic()
+    with database.connect() as connection, redis_server.connect() as client:
+        for key in context.partition_keys:
+            week = date.fromisoformat(key)
+            rows = ranking(connection, week)
+            told = announce(connection, week, result_of(week, rows))
+            keep_until = bounds(week)[1] + timedelta(days=thresholds.leaderboard_keep_days)
+            freeze(client, week, rows, keep_until)
+            context.log.info("week %s: %s, %d entrants", week, told, len(rows))
+            context.add_asset_metadata(
+                {
+                    "told": told,
+                    "entrants": len(rows),
+                    "winner": rows[0]["user"] if rows else "nobody",
+                    "leaderboard": table(rows),
+                    "picture": leaderboard(rows, week),
+                },
+                partition_key=key,
+            )
+        sent = deliver(connection, client, WEEKLY_RESET_STREAM)
+    return dg.MaterializeResult(
+        metadata={"messages_sent": len(sent), "seconds": round(time.monotonic() - started, 3)}
+    )
+
+
+ASSETS = [weekly_best_diff, weekly_leaderboard]

@@ -1,0 +1,69 @@
+"""The leaderboard of a week."""
+
+from collections.abc import Sequence
+from datetime import date
+from typing import Any
+
+import dagster as dg
+
+from tbg_dagster.picture import INK, ORANGE, as_metadata, canvas, nothing, si
+
+
+def short(address: str) -> str:
+    """An address as a person tells it apart: its beginning and its end."""
+    return address if len(address) <= 16 else f"{address[:8]}…{address[-6:]}"
+
+
+def leaderboard(rows: Sequence[dict[str, Any]], week: date) -> dg.MarkdownMetadataValue:
+    """The ten best shares of a week as bars on a logarithmic axis."""
+    title = f"Best shares of the week of {week:%d %B %Y}"
+    figure, axes = canvas(title)
+    best = rows[:10]
+    if not best:
+        nothing(axes, "nobody found a share in this week")
+        return as_metadata(figure, title)
+    places = range(len(best))
+    values = [row["best_difficulty"] for row in best]
+    axes.barh(places, values, color=[ORANGE] + ["#f9c784"] * (len(best) - 1))
+    axes.set_yticks(places, [f"{row['rank']}.  {short(row['user'])}" for row in best])
+    axes.invert_yaxis()
+    axes.set_xscale("log")
+    axes.set_xlim(min(values) / 3, max(values) * 3)
+    axes.xaxis.set_major_formatter(lambda value, _: si(value))
+    axes.grid(axis="y", visible=False)
+    axes.grid(axis="x", color="#e6e8ec", linewidth=0.8)
+    for place, value in zip(places, values, strict=True):
+        axes.text(value * 1.05, place, si(value), va="center", fontsize=9, color=INK)
+    axes.set_xlabel("share difficulty", color=INK)
+    return as_metadata(figure, title)
+
+
+def table(rows: Sequence[dict[str, Any]]) -> dg.TableMetadataValue:
+    """The first 25 of a week as a table."""
+    return dg.MetadataValue.table(
+        records=[
+            dg.TableRecord(
+                {
+                    "rank": row["rank"],
+                    "user": row["user"],
+                    "worker": row["worker"],
+                    "best difficulty": si(row["best_difficulty"], digits=4),
+                    "found at (UTC)": f"{row['best_share_time']:%F %T}",
+                    "shares": row["total_shares"],
+                    "work": si(row["total_work"], digits=4),
+                }
+            )
+            for row in rows[:25]
+        ],
+        schema=dg.TableSchema(
+            [
+                dg.TableColumn("rank", "int"),
+                dg.TableColumn("user", "string"),
+                dg.TableColumn("worker", "string"),
+                dg.TableColumn("best difficulty", "string"),
+                dg.TableColumn("found at (UTC)", "string"),
+                dg.TableColumn("shares", "int"),
+                dg.TableColumn("work", "string"),
+            ]
+        ),
+    )

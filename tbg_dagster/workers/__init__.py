@@ -1,0 +1,1 @@
+"""Workers: what each did in a day, and whether it is still there."""

@@ -1,0 +1,178 @@
+"""What workers did, and whether they are there."""
+
+import time
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+import pandas as pd
+import requests
+from psycopg.types.json import Jsonb
+
+from ingest.names import ALERTS_STREAM
+from tbg_dagster.columns import columns
+from tbg_dagster.outbox import deliver
+from tbg_dagster.partitions import DAILY, window
+from tbg_dagster.queries import query
+from tbg_dagster.resources import Database, RedisServer, Thresholds, Webhook
+from tbg_dagster.resources.database import Connection
+from tbg_dagster.rollup import Span, raw_spans
+from tbg_dagster.workers.liveness import mark_silent
+from tbg_dagster.workers.pictures import hashrates, luckiest
+from tbg_dagster.workers.stats import COLUMNS, worker_stats
+
+GROUP = "workers"
+OWNERS = ["team:data"]
+
+
+@dg.asset(
+    partitions_def=DAILY,
+    backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=28),
+    deps=["shares", "shares_daily"],
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"pandas", "postgres"},
+    pool="rollup",
+    metadata=columns(
+        day=("date", "UTC"),
+        user_id=("integer", "users.id"),
+        worker_id=("integer", "workers.id"),
+        accepted=("bigint", "valid shares"),
+        rejected=("bigint", "invalid shares"),
+        reject_ratio=("double precision", "rejected over all"),
+        rejects_by_reason=("jsonb", "reason → shares"),
+        work=("double precision", "sum of accepted assigned difficulty"),
+        hashrate=("double precision", "H/s over the whole day"),
+        hashrate_low=("double precision", "95 % confidence interval"),
+        hashrate_high=("double precision", "95 % confidence interval"),
+        hashrate_up=("double precision", "H/s while it was up"),
+        uptime_seconds=("double precision", "gaps between shares that chance explains"),
+        longest_gap_seconds=("double precision", "between two shares"),
+        best_share_diff=("double precision", "highest achieved difficulty"),
+        luck=("double precision", "best difficulty over the median for this work"),
+        luck_percentile=("double precision", "chance of doing no better with this work"),
+    ),
+)
+def worker_stats_daily(
+    context: dg.AssetExecutionContext, database: Database
+) -> dg.MaterializeResult[None]:
+    """Every worker's day: uptime, rejects by reason, hashrate with its confidence, luck.
+
+    Days whose raw shares were dropped keep the statistics that they have.
+    """
+    started = time.monotonic()
+    start, end = window(context)
+    rows = 0
+    with database.connect() as connection:
+        spans = {f"{span[0]:%F}": span for span in raw_spans(connection, start, end)}
+        for key in context.partition_keys:
+            frame = _compute(connection, spans[key]) if key in spans else worker_stats([])
+            rows += len(frame)
+            context.add_asset_metadata(
+                {
+                    "dagster/partition_row_count": len(frame),
+                    "raw_shares": "there" if key in spans else "none, or dropped: left alone",
+                },
+                partition_key=key,
+            )
+    last = end - timedelta(days=1)
+    context.add_asset_metadata(
+        {
+            "picture": hashrates(frame, f"Hashrates of {last:%d %b %Y}"),
+            "luckiest": luckiest(frame),
+        },
+        partition_key=context.partition_keys[-1],
+    )
+    return dg.MaterializeResult(
+        metadata={"rows_of_run": rows, "seconds": round(time.monotonic() - started, 3)}
+    )
+
+
+def _compute(connection: Connection, span: Span) -> pd.DataFrame:
+    """Replaces the statistics of one day; safe to repeat."""
+    rows = connection.execute(
+        query(__package__, "stats.sql"), {"start": span[0], "end": span[1]}
+    ).fetchall()
+    frame = worker_stats(rows)
+    day = span[0].date()
+    # NaN is no value of ours: what is unknown is null.
+    records = frame.astype(object).where(frame.notna(), None).itertuples(index=False)
+    with connection.transaction(), connection.cursor() as cursor:
+        cursor.execute("select pg_advisory_xact_lock(hashtext(%s))", [f"tbg worker stats {day}"])
+        cursor.execute("delete from worker_stats_daily where day = %s", [day])
+        with (
+            cursor.copy(
+                f"copy worker_stats_daily (day, {', '.join(COLUMNS)}) from stdin"  # our own column names
+            ) as copy
+        ):
+            for record in records:
+                copy.write_row(
+                    [day, *(Jsonb(value) if isinstance(value, dict) else value for value in record)]
+                )
+    return frame
+
+
+@dg.asset(
+    deps=["workers"],
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"postgres", "redis"},
+    metadata=columns(
+        worker_id=("integer", "workers.id"),
+        silent_since=("timestamptz", "its last share"),
+        marked_at=("timestamptz", "when it was marked offline"),
+        expected_gap_seconds=("double precision", "between two shares of its pace"),
+        allowed_gap_seconds=("double precision", "that chance explains"),
+        alerted_at=("timestamptz", "when its silence was told"),
+        back_since=("timestamptz", "when it was seen again"),
+    ),
+)
+def worker_liveness(
+    context: dg.AssetExecutionContext,
+    database: Database,
+    redis_server: RedisServer,
+    webhook: Webhook,
+    thresholds: Thresholds,
+) -> dg.MaterializeResult[None]:
+    """Workers that went silent without a goodbye, judged by their own share rate.
+
+    At its hashrate and difficulty a worker has an expected gap between shares; one
+    that is silent for 14 of them (chance: one in a million), and never under a
+    minute, is marked offline. So an engine restart leaves no ghosts, and a slow
+    miner is not called dead. Alerts are told once it stays so, and once it is back.
+    """
+    started = time.monotonic()
+    with database.connect() as connection:
+        done = mark_silent(
+            connection,
+            datetime.now(UTC),
+            timedelta(seconds=thresholds.liveness_fallback_seconds),
+            timedelta(seconds=thresholds.liveness_debounce_seconds),
+        )
+        counts = connection.execute(
+            "select count(*) filter (where is_online) as online, count(*) as workers from workers"
+        ).fetchone()
+        assert counts is not None
+        with redis_server.connect() as client:
+            sent = deliver(connection, client, ALERTS_STREAM)
+    for message in sent:
+        try:
+            webhook.send(message["payload"])
+        except requests.RequestException as error:
+            # Redis has it; a webhook that is down must not stop the marking.
+            context.log.error("the webhook did not take an alert: %s", error)
+    for name in done.marked_offline[:100]:
+        context.log.info("offline: %s", name)
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": counts["workers"],
+            "online": counts["online"],
+            "marked_offline": len(done.marked_offline),
+            "told_offline": done.alerted,
+            "told_back": done.recovered,
+            "messages_sent": len(sent),
+            "seconds": round(time.monotonic() - started, 3),
+        }
+    )
+
+
+ASSETS = [worker_stats_daily, worker_liveness]

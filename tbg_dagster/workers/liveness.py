@@ -1,0 +1,127 @@
+"""Which workers went silent, judged by their own pace."""
+
+import math
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from ingest.names import ALERTS_STREAM
+from tbg_dagster.hashes import HASHES_PER_DIFFICULTY
+from tbg_dagster.outbox import post
+from tbg_dagster.queries import query
+from tbg_dagster.resources.database import Connection
+
+# A worker that is there stays silent this long once in a million times: share times
+# are a Poisson process, so the chance of a gap of t means is exp(-t).
+MEANS_ALLOWED: Final = -math.log(1e-6)
+LEAST_GAP: Final = timedelta(minutes=1)
+MOST_GAP: Final = timedelta(days=1)
+# An alert names this many workers and counts the rest.
+NAMED: Final = 20
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """How long a worker may be silent. ``expected`` is None where its pace is unknown."""
+
+    expected: timedelta | None
+    allowed: timedelta
+
+
+@dataclass(frozen=True)
+class Liveness:
+    """What one look at the workers came to."""
+
+    looked_at: int
+    marked_offline: list[str]
+    alerted: int
+    recovered: int
+
+
+def allowance(difficulty: float | None, hashrate: float | None, fallback: timedelta) -> Allowance:
+    """How long a worker of this share difficulty and hashrate (H/s) may be silent.
+
+    A share takes difficulty * 2^32 hashes on average. Never under a minute, never
+    over a day; ``fallback`` where the pace is unknown.
+    """
+    if not difficulty or not hashrate:
+        return Allowance(None, max(fallback, LEAST_GAP))
+    expected = difficulty * HASHES_PER_DIFFICULTY / hashrate
+    if expected > MOST_GAP.total_seconds():
+        return Allowance(MOST_GAP, MOST_GAP)
+    allowed = timedelta(seconds=expected * MEANS_ALLOWED)
+    return Allowance(timedelta(seconds=expected), min(max(allowed, LEAST_GAP), MOST_GAP))
+
+
+def mark_silent(
+    connection: Connection, now: datetime, fallback: timedelta, debounce: timedelta
+) -> Liveness:
+    """Marks silent workers offline, and tells of those that stay so, and of their return.
+
+    An alert is written when a worker has been silent for ``debounce`` beyond its
+    allowance, once; and when it has been back for ``debounce``, once. One that comes
+    back sooner is never told of. The messages are in the outbox.
+    """
+    marked: list[str] = []
+    with connection.transaction():
+        connection.execute("select pg_advisory_xact_lock(hashtext('tbg liveness'))")
+        candidates = connection.execute(query(__package__, "ghosts.sql"), {"now": now}).fetchall()
+        for row in candidates:
+            limit = allowance(row["current_diff"], row["hashrate"], fallback)
+            if now - row["last_seen"] <= limit.allowed:
+                continue
+            # Only if no share came since it was read: the writer may be marking it online.
+            done = connection.execute(
+                "update workers set is_online = false "
+                "where id = %s and is_online and coalesce(last_share, first_seen) = %s",
+                [row["worker_id"], row["last_seen"]],
+            )
+            if done.rowcount == 0:
+                continue
+            connection.execute(
+                query(__package__, "mark.sql"),
+                {
+                    "worker": row["worker_id"],
+                    "since": row["last_seen"],
+                    "now": now,
+                    "expected": limit.expected and limit.expected.total_seconds(),
+                    "allowed": limit.allowed.total_seconds(),
+                },
+            )
+            marked.append(f"{row['user']}.{row['worker']}")
+        connection.execute(query(__package__, "back.sql"), {"now": now})
+        alerted = _tell(connection, "silent.sql", "firing", "offline", now, debounce)
+        recovered = _tell(connection, "returned.sql", "recovered", "back", now, debounce)
+    return Liveness(len(candidates), marked, alerted, recovered)
+
+
+def _tell(
+    connection: Connection, name: str, state: str, word: str, now: datetime, debounce: timedelta
+) -> int:
+    rows = connection.execute(
+        query(__package__, name), {"now": now, "debounce": debounce}
+    ).fetchall()
+    if rows:
+        workers = [_named(row) for row in rows[:NAMED]]
+        post(
+            connection,
+            ALERTS_STREAM,
+            f"workers {word} {now.isoformat()}",
+            {
+                "state": state,
+                "incident": "workers_offline",
+                "severity": "WARN",
+                "title": f"{len(rows)} worker{'' if len(rows) == 1 else 's'} {word}",
+                "workers": workers,
+                "workers_total": len(rows),
+            },
+        )
+    return len(rows)
+
+
+def _named(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "user": row["user"],
+        "worker": row["worker"],
+        "silent_since": row["silent_since"].isoformat(),
+    }

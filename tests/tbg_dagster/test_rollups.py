@@ -1,0 +1,143 @@
+"""Hours and days."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from tests.tbg_dagster.conftest import Connection, History, Run, last_monday, metadata_of, utc
+
+
+def hours(connection: Connection) -> list[dict[str, Any]]:
+    return connection.execute(
+        "select * from shares_hourly order by bucket, user_id, worker_id"
+    ).fetchall()
+
+
+def days(connection: Connection) -> list[dict[str, Any]]:
+    return connection.execute(
+        "select * from shares_daily order by bucket, user_id, worker_id"
+    ).fetchall()
+
+
+def test_an_hour_adds_up_what_each_worker_did(
+    connection: Connection, history: History, run: Run
+) -> None:
+    hour = last_monday()
+    history.share("alice.rig", hour, share_diff=1500.0)
+    history.share("alice.rig", hour + timedelta(minutes=59, seconds=59.999999), 9000.0)
+    history.share("alice.rig", hour + timedelta(minutes=5), None, reject="stale")
+    history.share("alice.other", hour, 1100.0, difficulty=512.0)
+    history.share("bob.", hour + timedelta(hours=1), 1100.0)  # the next hour
+
+    result = run("hourly_rollup", f"{hour:%Y-%m-%d-%H:%M}")
+
+    in_hour = [row for row in hours(connection) if row["bucket"] == hour]
+    assert [(row["shares"], row["accepted"], row["rejected"]) for row in in_hour] == [
+        (3, 2, 1),
+        (1, 1, 0),
+    ]
+    assert [(row["work"], row["best_share_diff"]) for row in in_hour] == [
+        (2000.0, 9000.0),
+        (512.0, 1100.0),
+    ]
+    metadata = metadata_of(result, "shares_hourly")
+    assert metadata["dagster/partition_row_count"] == 2
+    assert metadata["shares"] == 4
+    assert "data:image/png;base64," in metadata["picture"]
+
+
+def test_a_range_in_one_run_gives_what_single_runs_give_and_repeating_changes_nothing(
+    connection: Connection, history: History, run: Run
+) -> None:
+    start = last_monday()
+    history.shares(["a.1", "a.2", "b.1"], start, start + timedelta(hours=6), 3000)
+    run("hourly_rollup", f"{start:%Y-%m-%d-%H:%M}", f"{start:%Y-%m-%d}-05:00")
+    in_one = hours(connection)
+    assert sum(row["shares"] for row in in_one) == 3000
+
+    for number in (3, 0, 5):
+        run("hourly_rollup", f"{start:%Y-%m-%d}-{number:02d}:00")
+    assert hours(connection) == in_one
+
+
+def test_an_hour_without_shares_is_a_zero_result(connection: Connection, run: Run) -> None:
+    result = run("hourly_rollup", "2020-02-03-04:00")
+    assert result.success
+    assert metadata_of(result, "shares_hourly")["shares"] == 0
+    assert hours(connection) == []
+
+
+@pytest.mark.plain_postgresql
+def test_hours_whose_raw_shares_were_dropped_keep_their_rollup(
+    connection: Connection, history: History, run: Run
+) -> None:
+    start = last_monday(2)
+    history.shares(["a.1"], start, start + timedelta(days=2), 200)
+    span = f"{start:%Y-%m-%d-%H:%M}", f"{start + timedelta(days=1):%Y-%m-%d}-23:00"
+    run("hourly_rollup", *span)
+    before = hours(connection)
+    connection.execute("select drop_partitions(%s)", [(start + timedelta(days=1)).date()])
+    run("hourly_rollup", *span)
+    assert hours(connection) == before
+
+
+@pytest.mark.timescaledb
+def test_refreshing_a_later_hour_alone_hides_no_earlier_one(
+    connection: Connection, history: History, run: Run
+) -> None:
+    start = last_monday()
+    history.shares(["a.1", "b.1"], start, start + timedelta(hours=56), 5000)
+    run("hourly_rollup", f"{start + timedelta(hours=54):%Y-%m-%d-%H:%M}")
+    assert sum(row["shares"] for row in hours(connection)) == 5000
+    run("daily_rollup", f"{start + timedelta(days=1):%Y-%m-%d}")
+    assert sum(row["shares"] for row in days(connection)) == 5000
+
+
+@pytest.mark.timescaledb
+def test_a_refresh_never_reaches_back_over_dropped_chunks(
+    connection: Connection, history: History, run: Run
+) -> None:
+    start = last_monday(2)
+    history.shares(["a.1"], start, start + timedelta(days=2), 200)
+    span = f"{start:%Y-%m-%d-%H:%M}", f"{start + timedelta(days=1):%Y-%m-%d}-23:00"
+    run("hourly_rollup", *span)
+    before = hours(connection)
+    connection.execute("select drop_chunks('shares', %s::timestamptz)", [start + timedelta(days=1)])
+    run("hourly_rollup", *span)
+    assert hours(connection) == before
+
+
+def test_a_day_adds_up_its_hours(connection: Connection, history: History, run: Run) -> None:
+    day = last_monday()
+    history.shares(["a.1", "b.1"], day, day + timedelta(days=1), 2400)
+    run("hourly_rollup", f"{day:%Y-%m-%d}-00:00", f"{day:%Y-%m-%d}-23:00")
+    result = run("daily_rollup", f"{day:%Y-%m-%d}")
+    found = days(connection)
+    assert [(row["shares"], row["accepted"], row["work"]) for row in found] == [
+        (1200, 1080, 1080_000.0),
+        (1200, 1200, 1200_000.0),
+    ]
+    metadata = metadata_of(result, "shares_daily")
+    assert "data:image/png;base64," in metadata["difficulties"]
+    assert utc(2020, 1, 6).isoformat() not in metadata["picture"]
+
+
+def test_late_shares_of_an_hour_are_taken_in_and_noted(
+    connection: Connection, history: History, run: Run
+) -> None:
+    hour = last_monday()
+    key = f"{hour:%Y-%m-%d-%H:%M}"
+    history.share("a.1", hour)
+    run("hourly_rollup", key)
+    history.share("a.1", hour + timedelta(minutes=1))
+    history.late(hour, 1)
+    run("hourly_rollup", key)
+    assert [row["shares"] for row in hours(connection)] == [2]
+    row = connection.execute("select * from late_share_hours").fetchone()
+    assert row is not None
+    assert (row["settled_hourly"], row["settled_daily"]) == (1, 0)
+    run("daily_rollup", f"{hour:%Y-%m-%d}")
+    row = connection.execute("select * from late_share_hours").fetchone()
+    assert row is not None
+    assert (row["settled_hourly"], row["settled_daily"], row["settled_weekly"]) == (1, 1, 0)
