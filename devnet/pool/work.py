@@ -98,7 +98,9 @@ class Payout:
 class Work:
     """One template under the number that jobs are told by, and the shares it got.
 
-    ``serial`` counts the works of this run. ``seen`` holds the header hashes of accepted shares.
+    ``serial`` counts the works of this run. ``job_id`` is hex, and stands in the coinbase too: two
+    works of one template in one second would else have the same headers, and a share of the one
+    could be sent again for the other. ``seen`` holds the header hashes of accepted shares.
     """
 
     serial: int
@@ -130,7 +132,7 @@ class Work:
         if parts is None:
             size = self.nonce1_length + self.nonce2_length
             raw = self._coinbase(payout, bytes(size)).pack(witness=False)
-            start = _BEFORE_SCRIPT + len(push_height(self.template.height)) + 1
+            start = _BEFORE_SCRIPT + len(self._script_start()) + 1
             parts = self._parts[payout] = raw[:start], raw[start + size :]
         return parts
 
@@ -170,6 +172,10 @@ class Work:
         coinbase = self._coinbase(payout, extranonce)
         return pack_block(header, [coinbase.pack(), *self.template.transactions])
 
+    def _script_start(self) -> bytes:
+        """What stands before the extranonce in the coinbase's script."""
+        return push_height(self.template.height) + push(bytes.fromhex(self.job_id))
+
     def _coinbase(self, payout: Payout, extranonce: bytes) -> Transaction:
         outputs = [TxOutput(self.template.coinbase_value, payout.script_pubkey)]
         commitment = self.template.commitment_script
@@ -178,7 +184,13 @@ class Work:
         return coinbase_transaction(
             self.template.height,
             outputs,
-            script_sig_tail=push(extranonce) + push(payout.signature.encode()),
+            script_sig_tail=b"".join(
+                (
+                    push(bytes.fromhex(self.job_id)),
+                    push(extranonce),
+                    push(payout.signature.encode()),
+                )
+            ),
             reserved_value=None if commitment is None else WITNESS_RESERVED_VALUE,
         )
 

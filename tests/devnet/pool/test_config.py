@@ -1,12 +1,16 @@
 """The configuration is ckpool's file, with fractions; what is wrong in it is named."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from devnet.pool.config import ConfigError, PoolConfig, listen_address
+from devnet import pool as pool_package
+from devnet.pool.config import IGNORED, ConfigError, PoolConfig, listen_address
+from devnet.pool.pool import REGTEST_BLOCK_DIFFICULTY
+from devnet.pool.rejection import Rejection
 
 CKPOOL = {
     "btcd": [
@@ -115,3 +119,24 @@ def test_server_urls_are_read_as_ckpool_reads_them(url: str, address: tuple[str,
 def test_a_server_url_without_a_port_that_exists_is_refused(url: str) -> None:
     with pytest.raises(ConfigError, match="host:port"):
         listen_address(url)
+
+
+def test_the_readme_lists_every_key_with_its_default() -> None:
+    text = (Path(pool_package.__file__).parent / "README.md").read_text("utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) \|", text, re.MULTILINE)
+    assert [name for name, _ in rows] == list(PoolConfig.model_fields)
+    defaults = PoolConfig.read(None, {})[0]
+    for name, shown in rows:
+        value = getattr(defaults, name)
+        if isinstance(value, float | int) and name != "version_mask":
+            assert float(shown) == value, name
+    assert f"{REGTEST_BLOCK_DIFFICULTY} on regtest" in text
+    for key in IGNORED:
+        assert f"`{key}`" in text
+
+
+def test_the_readme_lists_every_rejection() -> None:
+    text = (Path(pool_package.__file__).parent / "README.md").read_text("utf-8")
+    for rejection in Rejection:
+        assert f"| {rejection.code} | {rejection.text} | " in text
+        assert rejection is Rejection.NOT_SUBSCRIBED or f"| {rejection.reason} |" in text

@@ -181,6 +181,18 @@ def test_a_tag_stands_behind_the_signature() -> None:
     assert signature_with_tag("/TheBitcoinGame/", "") == "/TheBitcoinGame/"
 
 
+def test_two_works_of_the_same_template_share_no_header() -> None:
+    """Else a share of the one could be sent again for the other."""
+    template = Template.parse(answer())
+    first, second = (
+        Work(serial, f"{serial:016x}", template, 4, 8, 0.0).header(
+            PAYOUT, bytes(12), 0x20000000, template.curtime, 0
+        )
+        for serial in (1, 2)
+    )
+    assert first != second
+
+
 def test_retired_work_lets_go_of_the_transactions() -> None:
     made = work(transactions=5)
     before = made.notify_params(PAYOUT, clean=False)
