@@ -14,7 +14,8 @@
  *
  * Usage: flood shares [per second]
  * Where to, and as whom, is set as for the pool (see tbg_settings.h). Share
- * number i has job_id i in hex; one in ten is rejected. */
+ * number i has job_id i in hex; one in ten is rejected. Unlike a pool it waits
+ * while thousands of shares are under way, so that nothing need be lost. */
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -25,6 +26,8 @@
 #include "tbg_events.h"
 
 #define THREADS 4
+
+#define UNDER_WAY 8000
 
 static long shares, per_second = 20000;
 static _Atomic long next_share;
@@ -41,6 +44,19 @@ static int64_t now_us(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+static void wait_for_room(void)
+{
+	struct timespec pause = { 0, 2000000 };
+	struct tbg_counts counts;
+
+	for (;;) {
+		tbg_events_counts(&counts);
+		if (counts.emitted - counts.sent < UNDER_WAY)
+			return;
+		nanosleep(&pause, NULL);
+	}
 }
 
 static void emit(struct tbg_session *session, long i)
@@ -75,6 +91,8 @@ static void *emitter(void *start)
 			pause = (struct timespec){ due / 1000000, due % 1000000 * 1000 };
 			nanosleep(&pause, NULL);
 		}
+		if (i % 256 == 0)
+			wait_for_room();
 		emit(&session, i);
 	}
 	return NULL;

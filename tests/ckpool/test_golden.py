@@ -1,0 +1,60 @@
+"""The golden datagrams of tests/events/, as the C module says them."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from ingest.decode import decode
+from ingest.events import EVENTS, MAX_DATAGRAM
+
+GOLDEN = Path(__file__).parent.parent / "events"
+
+Program = Callable[[str], Path]
+
+
+def said_by_c(program: Program) -> dict[str, bytes]:
+    lines = subprocess.run(
+        [program("golden")], check=True, capture_output=True, timeout=60
+    ).stdout.splitlines()
+    return {json.loads(line)["event"]: line for line in lines}
+
+
+def test_every_golden_datagram_is_said_with_the_same_meaning(program: Program) -> None:
+    said = said_by_c(program)
+    assert set(said) == set(EVENTS)
+    for event, line in said.items():
+        assert json.loads(line) == json.loads((GOLDEN / f"{event}.json").read_bytes())
+
+
+def test_numbers_keep_their_kind(program: Program) -> None:
+    """An integer stays one, a float is never written as one."""
+
+    def kinds(value: object) -> object:
+        if isinstance(value, dict):
+            return {key: kinds(item) for key, item in value.items()}
+        return type(value)
+
+    for event, line in said_by_c(program).items():
+        golden = json.loads((GOLDEN / f"{event}.json").read_bytes())
+        assert kinds(json.loads(line)) == kinds(golden)
+
+
+def test_the_decoder_and_the_models_accept_them(program: Program) -> None:
+    for event, line in said_by_c(program).items():
+        assert len(line) < MAX_DATAGRAM
+        decoded = decode(line)
+        assert decoded.event == event
+        assert (decoded.source, decoded.instance) == ("hosted", "ckpool-eu1/1763769600123456")
+        EVENTS[event].model_validate_json(line)
+
+
+def test_every_field_that_our_engines_always_send_is_there(program: Program) -> None:
+    for event, line in said_by_c(program).items():
+        fields = EVENTS[event].model_fields["data"].annotation.model_fields  # type: ignore[union-attr]  # a model, never None
+        always = {
+            name
+            for name, field in fields.items()
+            if field.is_required() or field.json_schema_extra == {"always_sent": True}
+        }
+        assert always <= set(json.loads(line)["data"])
