@@ -9,7 +9,8 @@ from typing import Any, Final
 import msgspec
 
 from ingest.decode import Refused, decode_data
-from ingest.names import DEAD_LETTER_STREAM
+from ingest.ledger import ReportLine, parse_report
+from ingest.names import DEAD_LETTER_STREAM, LEDGER_STREAM
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -37,6 +38,7 @@ class Row(msgspec.Struct, gc=False):
 
     event: str
     time: datetime
+    micros: int
     source: str
     instance: str | None
     seq: int | None
@@ -54,6 +56,16 @@ class DeadLetter(msgspec.Struct, gc=False):
     raw: bytes
     instance: str | None
     seq: int | None
+    micros: int
+
+
+class Report(msgspec.Struct, gc=False):
+    """What a receiver says for the ledger."""
+
+    lines: list[ReportLine]
+
+
+Item = Row | DeadLetter | Report
 
 
 def from_micros(micros: int) -> datetime:
@@ -72,11 +84,12 @@ def refuse(entry: StreamEntry, reason: str, detail: str) -> DeadLetter:
         msgspec.json.encode({_text(name): _text(value) for name, value in fields.items()}),
         instance,
         seq,
+        _added_at(entry),
     )
 
 
-def parse(entry: StreamEntry) -> Row | DeadLetter:
-    """Reads one entry of an event stream or of the dead-letter stream."""
+def parse(entry: StreamEntry) -> Item:
+    """Reads one entry of any of the streams."""
     names, values = entry.fields[::2], entry.fields[1::2]
     fields = dict(zip(names, values, strict=False))
     if entry.stream == DEAD_LETTER_STREAM:
@@ -88,14 +101,22 @@ def parse(entry: StreamEntry) -> Row | DeadLetter:
             fields.get(b"raw", b""),
             instance,
             seq,
+            _added_at(entry),
         )
+    if entry.stream == LEDGER_STREAM:
+        try:
+            return Report(parse_report(fields.get(b"report", b"")))
+        except ValueError as error:
+            return refuse(entry, "bad_report", str(error))
     try:
+        micros = int(fields[b"timestamp"])
         event = fields[b"event"].decode()
         raw = fields[b"data"]
         seq_text = fields.get(b"seq")
         row = Row(
             event,
-            _EPOCH + timedelta(microseconds=int(fields[b"timestamp"])),
+            _EPOCH + timedelta(microseconds=micros),
+            micros,
             fields[b"source"].decode(),
             fields.get(b"instance", b"").decode() or None,
             int(seq_text) if seq_text else None,
@@ -112,6 +133,11 @@ def parse(entry: StreamEntry) -> Row | DeadLetter:
     if row.instance is None or row.seq is None:
         row.instance = row.seq = None  # one without the other identifies nothing
     return row
+
+
+def _added_at(entry: StreamEntry) -> int:
+    # A refused event has no time to trust: the ledger takes that of its arrival.
+    return int(entry.id.partition(b"-")[0]) * 1000
 
 
 def _identity(fields: dict[bytes, bytes]) -> tuple[str | None, int | None]:

@@ -25,15 +25,11 @@ class Instances:
         self._known: dict[str, Instance] = {}
         self._trial: dict[str, tuple[Instance, int, int, str]] = {}
 
-    async def load(self, connection: asyncpg.Connection, items: list[Row | DeadLetter]) -> None:
-        """Makes sure that the instances of these items are known."""
-        sources: dict[str, str] = {}
-        for item in items:
-            if item.instance is not None and item.instance not in self._known:
-                source = item.source if isinstance(item, Row) else "hosted"
-                if item.instance not in sources or isinstance(item, Row):
-                    sources[item.instance] = source
+    async def load(self, connection: asyncpg.Connection, sources: dict[str, str]) -> None:
+        """Makes sure that these instances are known; ``sources`` says whence each is."""
         for name, source in sources.items():
+            if name in self._known:
+                continue
             await connection.execute(
                 "insert into engine_instances (instance, source) values ($1, $2) "
                 "on conflict (instance) do nothing",

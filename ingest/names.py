@@ -13,7 +13,8 @@ def stream_of(event: str) -> str:
 
 EVENT_STREAMS: Final = tuple(stream_of(event) for event in EVENTS)
 DEAD_LETTER_STREAM: Final = "mining:dead_letter"
-STREAMS: Final = (*EVENT_STREAMS, DEAD_LETTER_STREAM)
+LEDGER_STREAM: Final = "mining:ledger"  # what the receiver read and dropped
+STREAMS: Final = (*EVENT_STREAMS, DEAD_LETTER_STREAM, LEDGER_STREAM)
 
 # Written by the batch side.
 WEEKLY_RESET_STREAM: Final = "mining:weekly_reset"

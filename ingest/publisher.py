@@ -52,12 +52,14 @@ class Batch:
         mark: the key that remembers the last batch, one per receiver boot.
         name: unlike every other batch of that mark.
         entries: packed by :func:`entry`.
+        events: how many of them are events or dead letters; the rest are reports.
         blocks: JSON for the channel ``blocks:found``.
     """
 
     mark: str
     name: str
     entries: list[Entry]
+    events: int
     blocks: list[bytes]
 
 

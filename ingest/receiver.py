@@ -6,6 +6,7 @@ come back in order before anything newer is published.
 """
 
 import asyncio
+import contextlib
 import os
 import sys
 import time
@@ -20,7 +21,8 @@ from ingest import metrics
 from ingest.datagram import EventSocket
 from ingest.decode import Decoded, Refused, decode, identify
 from ingest.events import EVENTS
-from ingest.names import DEAD_LETTER_STREAM, stream_of
+from ingest.ledger import HOUR, Key, Tally
+from ingest.names import DEAD_LETTER_STREAM, LEDGER_STREAM, stream_of
 from ingest.publisher import STREAM_INDEX, Batch, Entry, Publisher, entry
 from ingest.sequence import Arrival, Seen
 from ingest.settings import ReceiverSettings
@@ -28,13 +30,21 @@ from ingest.spool import Spool, SpoolFullError
 
 LINGER: Final = 0.002  # seconds: events that come together go together
 REPORT_SECONDS: Final = 60.0
+REPORT_EVERY: Final = 1.0  # seconds between two reports for the ledger
 # The reading thread must get the interpreter back before ten datagrams (the
 # kernel's default queue) have come: at 10,000 a second that is one millisecond.
 SWITCH_INTERVAL: Final = 0.0002
 MAX_INSTANCES: Final = 1000  # instances whose gaps are watched; the writer watches all
 
 _INDEX: Final = {event: STREAM_INDEX[stream_of(event)] for event in EVENTS}
-EVENT_AT: Final = 3  # where an entry of a batch says which event it is
+# Where a packed entry says which event it is, when it happened, and so on.
+EVENT_AT: Final = 3
+TIMESTAMP_AT: Final = 5
+INSTANCE_AT: Final = 9
+DEAD_INSTANCE_AT: Final = 11
+REPORT_AT: Final = 3
+_EVENT_NAMES: Final = frozenset(event.encode() for event in EVENTS)
+_LEDGER_INDEX: Final = STREAM_INDEX[LEDGER_STREAM]
 _AWAY: Final = (RedisError, OSError, TimeoutError)
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("ingest.receiver")
@@ -74,6 +84,8 @@ class Receiver:
         self._redis_away = False
         self._debug = settings.log_level == "DEBUG"
         self._published = 0
+        self._tally = Tally()
+        self._next_report = 0.0
         if not self._spool.empty:
             self._spooled.set()
 
@@ -115,6 +127,8 @@ class Receiver:
         while True:
             if not self._socket.queue:
                 if stopped:
+                    if self._tally:
+                        await self._hand_on(self._pack([]))
                     return
                 if self._stopping.is_set():
                     # Blocks for the moment that it takes to empty the kernel's queue.
@@ -125,13 +139,19 @@ class Receiver:
                 if self._stopping.is_set():
                     continue
                 if self._socket.wait():
-                    await self._arrived.wait()
+                    await self._wait_for_events()
                 if not stopped:
                     await asyncio.sleep(LINGER)
             metrics.QUEUE_EVENTS.set(len(self._socket.queue))
             datagrams = self._socket.take(self._settings.publish_batch)
-            if datagrams:
+            if datagrams or self._tally:
                 await self._hand_on(self._pack(datagrams))
+
+    async def _wait_for_events(self) -> None:
+        # Silence does not hold back what was counted and not yet reported.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(REPORT_EVERY if self._tally else None):
+                await self._arrived.wait()
 
     def _pack(self, datagrams: list[bytes]) -> Batch:
         entries: list[Entry] = []
@@ -145,6 +165,7 @@ class Receiver:
                 continue
             if event.instance is not None and event.seq is not None:
                 self._watch(event.instance, event.seq)
+                self._tally.received(event.instance, event.timestamp)
             if self._debug:
                 log.debug(
                     "event",
@@ -156,14 +177,19 @@ class Receiver:
             entries.append(_entry(event))
             if event.event == "block_found":
                 blocks.append(event.raw_data)
+        now = time.monotonic()
+        if self._tally and (now >= self._next_report or not datagrams):
+            self._next_report = now + REPORT_EVERY
+            entries.append(entry(LEDGER_STREAM, {"report": self._tally.take()}))
         self._batches += 1
-        return Batch(self._mark, str(self._batches), entries, blocks)
+        return Batch(self._mark, str(self._batches), entries, len(datagrams), blocks)
 
     def _dead_letter(self, datagram: bytes, refused: Refused) -> Entry:
         metrics.DEAD_LETTERED.labels("receiver", refused.reason).inc()
         instance, seq = identify(datagram)
         if instance is not None and seq is not None:
             self._watch(instance, seq)
+            self._tally.received(instance, time.time_ns() // 1000)
         log.warning(
             "refused",
             reason=refused.reason,
@@ -216,27 +242,40 @@ class Receiver:
         try:
             self._spool.append(batch)
         except SpoolFullError as error:
-            metrics.DROPPED.labels("spool", "full").inc(len(batch.entries))
+            self._count_drops(batch)
             log.error(
                 "events lost",
                 stage="spool",
                 reason="full",
-                events=len(batch.entries),
+                events=batch.events,
                 error=str(error),
             )
         else:
-            metrics.SPOOLED.inc(len(batch.entries))
+            metrics.SPOOLED.inc(batch.events)
             metrics.SPOOL_BYTES.set(self._spool.bytes)
             self._spooled.set()
+
+    def _count_drops(self, batch: Batch) -> None:
+        keys: Counter[Key] = Counter()
+        for item in batch.entries:
+            if item[0] == _LEDGER_INDEX:
+                self._tally.give_back(item[REPORT_AT])
+                continue
+            key = _ledger_key(item)
+            if key is not None:
+                keys[key] += 1
+        metrics.DROPPED.labels("spool", "full").inc(batch.events)
+        self._tally.dropped(keys, "spool", "full")
 
     async def _publish(self, batch: Batch) -> None:
         started = time.perf_counter()
         await self._publisher.publish(batch)
         metrics.PUBLISH_SECONDS.observe(time.perf_counter() - started)
-        metrics.PUBLISH_EVENTS.observe(len(batch.entries))
-        self._published += len(batch.entries)
+        metrics.PUBLISH_EVENTS.observe(batch.events)
+        self._published += batch.events
         for event, count in Counter(item[EVENT_AT] for item in batch.entries).items():
-            metrics.PUBLISHED.labels(event.decode()).inc(count)
+            if event in _EVENT_NAMES:
+                metrics.PUBLISHED.labels(event.decode()).inc(count)
         if self._redis_away:
             self._redis_away = False
             log.info("redis is back", spooled_bytes=self._spool.bytes)
@@ -305,3 +344,13 @@ def _entry(event: Decoded) -> Entry:
         b"data",
         event.raw_data,
     ]
+
+
+def _ledger_key(item: Entry) -> Key | None:
+    """The ledger's key of a packed event, None for one without an instance."""
+    if item[EVENT_AT] not in _EVENT_NAMES:
+        # A dead letter: its time is that of its arrival.
+        instance, timestamp = item[DEAD_INSTANCE_AT], time.time_ns() // 1000
+    else:
+        instance, timestamp = item[INSTANCE_AT], int(item[TIMESTAMP_AT])
+    return (instance.decode(), timestamp - timestamp % HOUR) if instance else None

@@ -16,8 +16,18 @@ import msgspec
 import structlog
 
 from ingest import metrics
-from ingest.batch import DeadLetter, Row, StreamEntry, parse, refuse
+from ingest.batch import (
+    DeadLetter,
+    Item,
+    Report,
+    Row,
+    StreamEntry,
+    from_micros,
+    parse,
+    refuse,
+)
 from ingest.instances import Instances
+from ingest.ledger import Sums
 from ingest.miners import Miners, Worker
 from ingest.streams import START
 from ingest.updates import WORKER_COLUMNS, Updates
@@ -153,9 +163,18 @@ class Store:
             self._instances.drop()
             raise
 
-    async def _commit(self, entries: list[StreamEntry], items: list[Row | DeadLetter]) -> Committed:
-        await self._instances.load(self._db, items)
-        new, resent = self._instances.sift(items)
+    async def _commit(self, entries: list[StreamEntry], items: list[Item]) -> Committed:
+        events = [item for item in items if not isinstance(item, Report)]
+        sums = Sums()
+        for item in items:
+            if isinstance(item, Report):
+                sums.report(item.lines)
+        sources = dict.fromkeys(sums.instances(), "hosted")
+        for event in events:
+            if event.instance is not None:
+                sources[event.instance] = event.source if isinstance(event, Row) else "hosted"
+        await self._instances.load(self._db, sources)
+        new, resent = self._instances.sift(events)
         rows: list[Row] = []
         letters: list[DeadLetter] = []
         now = datetime.now(UTC)
@@ -168,6 +187,7 @@ class Store:
                 )
             else:
                 rows.append(item)
+        _count_events(sums, rows, letters, resent)
         if self._plain:
             await self._ensure_days(rows)
         updates = Updates(rows, now)
@@ -189,6 +209,7 @@ class Store:
             await self._note_late_hours(rows, now)
             await self._insert_letters(letters)
             await self._instances.save(self._db)
+            await self._add_to_ledger(sums)
         self._instances.keep()
         self._offsets.update((stream, last) for stream, (last, _) in offsets.items())
         for row in found:
@@ -432,6 +453,35 @@ class Store:
                 [late[hour] for hour in hours],
             )
 
+    async def _add_to_ledger(self, sums: Sums) -> None:
+        number = self._instances.number
+        keys = sorted(sums.lines.keys() | sums.received.keys())
+        if keys:
+            lines = [sums.lines.get(key) for key in keys]
+            await self._db.execute(
+                _UPSERT_LEDGER,
+                [number(instance) for instance, _ in keys],
+                [from_micros(hour) for _, hour in keys],
+                [sums.received[key] for key in keys],
+                [line.first_seq if line else None for line in lines],
+                [line.last_seq if line else None for line in lines],
+                [line.committed if line else 0 for line in lines],
+                [line.dead_lettered if line else 0 for line in lines],
+                [line.duplicates if line else 0 for line in lines],
+            )
+        if sums.dropped:
+            drops = sorted(sums.dropped.items())
+            await self._db.execute(
+                "insert into ledger_drops as l (instance_id, hour, cause, events) "
+                "select * from unnest($1::integer[], $2::timestamptz[], $3::text[], $4::bigint[]) "
+                "on conflict (instance_id, hour, cause) do update "
+                "set events = l.events + excluded.events",
+                [number(instance) for (instance, _, _), _ in drops],
+                [from_micros(hour) for (_, hour, _), _ in drops],
+                [cause for (_, _, cause), _ in drops],
+                [count for _, count in drops],
+            )
+
     async def _insert_letters(self, letters: list[DeadLetter]) -> None:
         if letters:
             await self._db.executemany(
@@ -443,6 +493,37 @@ class Store:
                 ],
             )
 
+
+def _count_events(
+    sums: Sums, rows: list[Row], letters: list[DeadLetter], resent: list[Row | DeadLetter]
+) -> None:
+    for row in rows:
+        if row.instance is not None and row.seq is not None:
+            sums.line(row.instance, row.micros, row.seq).committed += 1
+    for letter in letters:
+        if letter.instance is not None and letter.seq is not None:
+            sums.line(letter.instance, letter.micros, letter.seq).dead_lettered += 1
+    for item in resent:
+        if item.instance is not None and item.seq is not None:
+            sums.line(item.instance, item.micros, item.seq).duplicates += 1
+
+
+_UPSERT_LEDGER: Final = """
+insert into ledger as l (
+    instance_id, hour, received, first_seq, last_seq, committed, dead_lettered, duplicates
+)
+select * from unnest(
+    $1::integer[], $2::timestamptz[], $3::bigint[], $4::bigint[], $5::bigint[],
+    $6::bigint[], $7::bigint[], $8::bigint[]
+)
+on conflict (instance_id, hour) do update set
+    received = l.received + excluded.received,
+    first_seq = least(l.first_seq, excluded.first_seq),
+    last_seq = greatest(l.last_seq, excluded.last_seq),
+    committed = l.committed + excluded.committed,
+    dead_lettered = l.dead_lettered + excluded.dead_lettered,
+    duplicates = l.duplicates + excluded.duplicates
+"""
 
 _UPDATE_WORKERS: Final = """
 update workers w set

@@ -49,6 +49,32 @@ create table engine_instances (
     duplicates  bigint not null default 0
 );
 
+-- What became of each instance's events, by the hour of their own time: see
+-- ledger_hours. Counted in the transaction of the rows.
+create table ledger (
+    instance_id   integer not null references engine_instances,
+    hour          timestamptz not null,
+    received      bigint not null default 0,  -- read from the socket, as receivers say
+    first_seq     bigint,
+    last_seq      bigint,
+    committed     bigint not null default 0,
+    dead_lettered bigint not null default 0,
+    duplicates    bigint not null default 0,  -- resent, and not stored again
+    primary key (instance_id, hour)
+)
+with (fillfactor = 70);
+
+create index ledger_hour on ledger (hour);
+
+-- Losses that were counted where they happened; cause is "stage/reason".
+create table ledger_drops (
+    instance_id integer not null references engine_instances,
+    hour        timestamptz not null,
+    cause       text not null,
+    events      bigint not null,
+    primary key (instance_id, hour, cause)
+);
+
 create table blocks (
     id                 integer generated always as identity primary key,
     block_height       integer not null,

@@ -26,3 +26,66 @@ from shares s
 join users u on u.id = s.user_id
 join workers w on w.id = s.worker_id
 left join engine_instances i on i.id = s.instance_id;
+
+-- The share ledger, by instance and hour. Numbers run on from hour to hour, so what
+-- an hour emitted is what lies between the highest number before it and its own
+-- highest; what is missing of that and was not reported as dropped is unexplained.
+-- An event that was emitted next to the full hour may count for the other hour by
+-- its number: each instance's sums are exact.
+create view ledger_hours as
+with spans as (
+    select
+        l.*,
+        coalesce(max(last_seq) over before, 0) as seq_before,
+        coalesce(max(last_seq) over upto, 0) as seq_upto
+    from ledger l
+    window
+        before as (
+            partition by instance_id order by hour
+            rows between unbounded preceding and 1 preceding
+        ),
+        upto as (
+            partition by instance_id order by hour
+            rows between unbounded preceding and current row
+        )
+),
+holes as (
+    select
+        s.instance_id,
+        s.hour,
+        sum(upper(hole) - lower(hole))::bigint as missing
+    from spans s
+    join engine_instances i on i.id = s.instance_id
+    cross join lateral unnest(
+        i.seq_missing * int8multirange(int8range(s.seq_before + 1, s.seq_upto + 1))
+    ) as hole
+    group by 1, 2
+),
+drops as (
+    select
+        instance_id,
+        hour,
+        sum(events)::bigint as dropped,
+        jsonb_object_agg(cause, events) as dropped_by_cause
+    from ledger_drops
+    group by 1, 2
+)
+select
+    i.instance,
+    i.source,
+    s.instance_id,
+    s.hour,
+    s.seq_upto - s.seq_before as emitted,
+    s.received,
+    s.committed + s.dead_lettered + s.duplicates as published,
+    s.committed,
+    s.dead_lettered,
+    s.duplicates,
+    coalesce(d.dropped, 0) as dropped,
+    coalesce(d.dropped_by_cause, '{}') as dropped_by_cause,
+    coalesce(h.missing, 0) as missing,
+    coalesce(h.missing, 0) - coalesce(d.dropped, 0) as unexplained
+from spans s
+join engine_instances i on i.id = s.instance_id
+left join holes h using (instance_id, hour)
+left join drops d using (instance_id, hour);

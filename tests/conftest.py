@@ -10,6 +10,7 @@ import contextlib
 import os
 import secrets
 import signal
+import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -54,17 +55,29 @@ def _started(make: Callable[[int], AnyServer]) -> AnyServer:
     raise AssertionError("unreachable")
 
 
+@pytest.fixture(scope="session")
+def _servers_folder() -> Iterator[Path]:
+    """Where servers keep their data.
+
+    Not below pytest's own folder: as root, PostgreSQL runs as another user, and
+    every start of another pytest takes that folder's permissions from it again.
+    """
+    with tempfile.TemporaryDirectory(prefix="tbg-test-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
 # --- PostgreSQL ---------------------------------------------------------------------
 
 
 @pytest.fixture(scope="session")
-def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres_url(_servers_folder: Path) -> Iterator[str]:
     """URL of a PostgreSQL server on which databases can be made."""
     named = os.environ.get("TBG_TEST_DATABASE_URL")
     if named:
         yield named
         return
-    folder = tmp_path_factory.mktemp("postgres")
+    folder = _servers_folder / "postgres"
     # What a crash of the machine would lose is not asked here, and speed is.
     settings = {"fsync": "off", "max_connections": "200", "log_min_messages": "fatal"}
     server = _started(lambda port: EmbeddedPostgres(folder, port, new_password(), settings))
@@ -152,7 +165,7 @@ def _only_on_its_flavour(request: pytest.FixtureRequest) -> None:
 
 
 @pytest.fixture
-def postgres_server(tmp_path: Path) -> Iterator[Callable[..., EmbeddedPostgres]]:
+def postgres_server(_servers_folder: Path) -> Iterator[Callable[..., EmbeddedPostgres]]:
     """Starts private PostgreSQL servers, which a test may kill and start again.
 
     ``server.url`` names its maintenance database; ``migrate(server.url)`` makes
@@ -161,7 +174,7 @@ def postgres_server(tmp_path: Path) -> Iterator[Callable[..., EmbeddedPostgres]]
     servers: list[EmbeddedPostgres] = []
 
     def start(**settings: str) -> EmbeddedPostgres:
-        folder = tmp_path / f"postgres-{len(servers)}"
+        folder = _servers_folder / f"postgres-{secrets.token_hex(4)}"
         password = new_password()
         server = _started(lambda port: EmbeddedPostgres(folder, port, password, settings))
         servers.append(server)
@@ -176,12 +189,12 @@ def postgres_server(tmp_path: Path) -> Iterator[Callable[..., EmbeddedPostgres]]
 
 
 @pytest.fixture(scope="session")
-def _valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def _valkey_url(_servers_folder: Path) -> Iterator[str]:
     named = os.environ.get("TBG_TEST_REDIS_URL")
     if named:
         yield named
         return
-    folder = tmp_path_factory.mktemp("valkey")
+    folder = _servers_folder / "valkey"
     server = _started(
         lambda port: EmbeddedValkey(folder, port, new_password(), {"appendfsync": "no"})
     )
@@ -210,7 +223,7 @@ async def redis(redis_url: str) -> AsyncIterator["redis_async.Redis"]:
 
 
 @pytest.fixture
-def valkey_server(tmp_path: Path) -> Iterator[Callable[..., EmbeddedValkey]]:
+def valkey_server(_servers_folder: Path) -> Iterator[Callable[..., EmbeddedValkey]]:
     """Starts private Valkey servers, which a test may kill and start again.
 
     ``valkey_server(appendfsync="always")`` is one that loses nothing it answered.
@@ -218,7 +231,7 @@ def valkey_server(tmp_path: Path) -> Iterator[Callable[..., EmbeddedValkey]]:
     servers: list[EmbeddedValkey] = []
 
     def start(**settings: str) -> EmbeddedValkey:
-        folder = tmp_path / f"valkey-{len(servers)}"
+        folder = _servers_folder / f"valkey-{secrets.token_hex(4)}"
         password = new_password()
         server = _started(lambda port: EmbeddedValkey(folder, port, password, settings))
         servers.append(server)

@@ -25,7 +25,7 @@ async def test_every_event_reaches_redis_and_its_table(
 ) -> None:
     async with (
         stage("receiver", tmp_path, redis_url),
-        stage("writer", tmp_path, redis_url, database_url),
+        stage("writer", tmp_path, redis_url, database_url) as writer,
         redis.pubsub() as pubsub,
     ):
         await pubsub.subscribe(BLOCKS_CHANNEL)
@@ -52,6 +52,7 @@ async def test_every_event_reaches_redis_and_its_table(
             )
 
         await eventually(celebrated)
+        assert await writer.stop() == 0
 
     data = golden("share_submitted")["data"]
     share = await db.fetchrow("select * from shares_hex")

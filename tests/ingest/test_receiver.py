@@ -236,13 +236,13 @@ async def test_a_repeated_batch_adds_nothing_twice(redis_url: str) -> None:
     from ingest.publisher import Batch, Publisher, entry
 
     publisher = Publisher(redis_url, 5.0)
-    batch = Batch("mark", "1", [entry(SHARES, {"event": b"share_submitted"})] * 3, [])
+    batch = Batch("mark", "1", [entry(SHARES, {"event": b"share_submitted"})] * 3, 3, [])
     await publisher.publish(batch)
     await publisher.publish(batch)
     client = redis_async.Redis.from_url(redis_url)
     assert await client.xlen(SHARES) == 3
     await client.script_flush()  # a Redis that started anew forgets scripts
-    with_new_name = Batch("mark", "2", batch.entries, [])
+    with_new_name = Batch("mark", "2", batch.entries, 3, [])
     try:
         await publisher.publish(with_new_name)
     except redis_async.RedisError:

@@ -13,7 +13,7 @@ import asyncpg
 import redis.asyncio as redis_async
 
 from ingest.decode import decode
-from ingest.names import DEAD_LETTER_STREAM, STREAMS, leaderboard_key, stream_of
+from ingest.names import DEAD_LETTER_STREAM, STREAMS, leaderboard_key, stream_of, week_start
 from tests.ingest.harness import entries, packed, stage
 
 Eventually = Callable[..., Awaitable[Any]]
@@ -194,13 +194,14 @@ async def test_a_week_begins_on_monday_at_midnight_utc(
     today = datetime.now(UTC).date()
     monday = today - timedelta(days=today.weekday() + 7)
     midnight = int(datetime.combine(monday, datetime.min.time(), UTC).timestamp()) * 1_000_000
-    async with stage("writer", tmp_path, redis_url, database_url):
+    async with stage("writer", tmp_path, redis_url, database_url) as writer:
         await publish(redis, "share_submitted", timestamp=midnight - 1, share_diff=1000.0)
         await publish(redis, "share_submitted", timestamp=midnight, share_diff=2000.0)
         await publish(
             redis, "share_submitted", timestamp=midnight + 1, share_diff=2000.0, worker="later"
         )
         await caught_up(db, redis)
+        assert await writer.stop() == 0
     rows = await db.fetch(
         "select week_start, best_difficulty, total_shares, total_work, worker_name, best_share_time "
         "from weekly_best_diff join workers w on w.id = best_worker_id order by 1"
@@ -220,7 +221,7 @@ async def test_a_finalised_week_is_left_alone_and_the_late_hour_is_noted(
 ) -> None:
     now = time.time_ns() // 1000
     late = now - 8 * 24 * HOUR
-    async with stage("writer", tmp_path, redis_url, database_url):
+    async with stage("writer", tmp_path, redis_url, database_url) as writer:
         await publish(redis, "share_submitted", timestamp=late, share_diff=1000.0)
         await caught_up(db, redis)
         await db.execute("update weekly_best_diff set finalized_at = now()")
@@ -228,12 +229,14 @@ async def test_a_finalised_week_is_left_alone_and_the_late_hour_is_noted(
         await publish(redis, "share_submitted", timestamp=late, share_diff=9000.0)
         await publish(redis, "share_submitted", timestamp=now)
         await caught_up(db, redis)
+        assert await writer.stop() == 0
         rows = await db.fetch(
             "select best_difficulty, total_shares from weekly_best_diff order by week_start"
         )
         assert tuple(rows[0]) == (1000.0, 1)
         week: date = await db.fetchval("select min(week_start) from weekly_best_diff")
         assert not await redis.exists(leaderboard_key(week))
+        assert await redis.exists(leaderboard_key(week_start(datetime.now(UTC))))
     hours = await db.fetch("select hour, shares from late_share_hours")
     hour = datetime.fromtimestamp(late // HOUR * 3600, UTC)
     assert [tuple(row) for row in hours] == [(hour, 2)]
@@ -300,7 +303,7 @@ async def test_streams_are_trimmed_to_what_is_kept_and_never_past_the_commit(
 ) -> None:
     async with stage(
         "writer", tmp_path, redis_url, database_url, STREAM_KEEP="300", BATCH_SIZE="100"
-    ):
+    ) as writer:
         pipeline = redis.pipeline(transaction=False)
         fields: Any = {
             "event": "share_submitted",
@@ -312,7 +315,7 @@ async def test_streams_are_trimmed_to_what_is_kept_and_never_past_the_commit(
             pipeline.xadd(SHARES, fields)
         await pipeline.execute()
         await caught_up(db, redis)
-        await asyncio.sleep(0.2)
+        assert await writer.stop() == 0
     left = len(await entries(redis, SHARES))
     assert 300 <= left < 700  # Redis drops whole nodes of about a hundred entries
     assert await db.fetchval("select count(*) from shares") == 2000

@@ -1,0 +1,174 @@
+"""The share ledger: what is lost and unexplained is told from all that looks like it."""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import redis.asyncio as redis_async
+
+from ingest.ledger import HOUR, Tally, parse_report
+from tbg.embedded import EmbeddedValkey, free_port
+from tests.ingest.harness import packed, sending, stage
+from tests.ingest.test_receiver import metric
+
+Eventually = Callable[..., Awaitable[Any]]
+LEDGER = (
+    "select instance, emitted, received, published, committed, dead_lettered, duplicates, "
+    "dropped, missing, unexplained from ledger_hours order by instance, hour"
+)
+
+
+async def balance(db: asyncpg.Connection) -> None:
+    """Every instance's sums must be exact."""
+    for row in await db.fetch(
+        "select instance, sum(emitted) as emitted, "
+        "sum(committed + dead_lettered + missing) as kept from ledger_hours group by 1"
+    ):
+        assert row["emitted"] == row["kept"], row["instance"]
+
+
+async def test_restarts_resends_and_late_events_are_no_loss_and_a_gap_is(
+    tmp_path: Path,
+    redis_url: str,
+    database_url: str,
+    db: asyncpg.Connection,
+    eventually: Eventually,
+) -> None:
+    async with (
+        stage("receiver", tmp_path, redis_url) as receiver,
+        stage("writer", tmp_path, redis_url, database_url) as writer,
+    ):
+
+        async def send(instance: str, *numbers: int, **changes: Any) -> None:
+            with sending(tmp_path / "events.sock") as sender:
+                for seq in numbers:
+                    sender.send(packed("share_submitted", instance=instance, seq=seq, **changes))
+
+        await send("a/1", 1, 2, 3)
+        await send("a/2", 1, 2)  # the engine started anew
+        await send("b/1", 1, 2, 2, 4, 3)  # a resend, and one out of order
+        await send("c/1", 1, 5)  # lost
+        await send("d/1", 2, difficulty=0)  # refused
+        await send("d/1", 1)
+        await receiver.stop()
+        await receiver.start()
+        await writer.stop()
+        await writer.start()
+        await send("a/1", 4)
+
+        async def all_there() -> bool:
+            return bool(await db.fetchval("select sum(received) = 15 from ledger_hours"))
+
+        await eventually(all_there)
+    rows = {row["instance"]: tuple(row)[1:] for row in await db.fetch(LEDGER)}
+    #           emitted received published committed dead dup dropped missing unexplained
+    assert rows["a/1"] == (4, 4, 4, 4, 0, 0, 0, 0, 0)
+    assert rows["a/2"] == (2, 2, 2, 2, 0, 0, 0, 0, 0)
+    assert rows["b/1"] == (4, 5, 5, 4, 0, 1, 0, 0, 0)
+    assert rows["c/1"] == (5, 2, 2, 2, 0, 0, 0, 3, 3)
+    assert rows["d/1"] == (2, 2, 2, 1, 1, 0, 0, 0, 0)
+    await balance(db)
+
+
+async def test_a_loss_counts_for_the_hour_that_it_lies_in(
+    tmp_path: Path,
+    redis_url: str,
+    database_url: str,
+    db: asyncpg.Connection,
+    eventually: Eventually,
+) -> None:
+    now = time.time_ns() // 1000
+    async with (
+        stage("receiver", tmp_path, redis_url),
+        stage("writer", tmp_path, redis_url, database_url),
+    ):
+        with sending(tmp_path / "events.sock") as sender:
+            for seq, hours in ((1, 3), (2, 3), (5, 2), (6, 1), (7, 1)):
+                moment = now - now % HOUR - hours * HOUR + seq
+                sender.send(packed("share_submitted", instance="a/1", seq=seq, timestamp=moment))
+
+        async def all_there() -> bool:
+            return bool(await db.fetchval("select sum(received) = 5 from ledger_hours"))
+
+        await eventually(all_there)
+    rows = await db.fetch("select emitted, committed, unexplained from ledger_hours order by hour")
+    assert [tuple(row) for row in rows] == [(2, 2, 0), (3, 1, 2), (2, 2, 0)]
+    await balance(db)
+
+
+async def test_what_a_full_spool_drops_is_missing_and_explained(
+    tmp_path: Path,
+    valkey_server: Callable[..., EmbeddedValkey],
+    database_url: str,
+    db: asyncpg.Connection,
+    eventually: Eventually,
+) -> None:
+    server = valkey_server()
+    server.stop()
+    port = free_port()
+    async with stage(
+        "receiver",
+        tmp_path,
+        server.url,
+        RECEIVER_METRICS_PORT=str(port),
+        SPOOL_MAX_BYTES=str(2**20),
+    ):
+        with sending(tmp_path / "events.sock") as sender:
+            for seq in range(1, 3001):
+                sender.send(packed("share_submitted", instance="e/1", seq=seq))
+            await eventually(
+                lambda: (
+                    metric(port, "tbg_spooled_total") + metric(port, "tbg_dropped_total") == 3000
+                )
+            )
+            dropped = int(metric(port, "tbg_dropped_total"))
+            assert dropped > 0
+            server.start()
+            async with stage("writer", tmp_path, server.url, database_url):
+                await eventually(lambda: metric(port, "tbg_spool_bytes") == 0)
+                sender.send(packed("share_submitted", instance="e/1", seq=3001))
+
+                async def all_there() -> bool:
+                    return bool(await db.fetchval("select sum(received) = 3001 from ledger_hours"))
+
+                await eventually(all_there)
+    rows = await db.fetch(LEDGER)
+    assert [tuple(row) for row in rows] == [
+        ("e/1", 3001, 3001, 3001 - dropped, 3001 - dropped, 0, 0, dropped, dropped, 0)
+    ]
+    causes = await db.fetchval("select dropped_by_cause from ledger_hours")
+    assert json.loads(causes) == {"spool/full": dropped}
+    await balance(db)
+
+
+async def test_a_report_that_is_none_is_a_dead_letter(
+    tmp_path: Path,
+    redis_url: str,
+    redis: redis_async.Redis,
+    database_url: str,
+    db: asyncpg.Connection,
+    eventually: Eventually,
+) -> None:
+    await redis.xadd("mining:ledger", {"report": b'[["e/1", 1]]'})
+    async with stage("writer", tmp_path, redis_url, database_url):
+
+        async def kept() -> bool:
+            return bool(await db.fetchval("select reason = 'bad_report' from dead_letters"))
+
+        await eventually(kept)
+
+
+def test_a_report_that_was_given_back_counts_again() -> None:
+    tally = Tally()
+    tally.received("e/1", HOUR + 5)
+    tally.dropped(Counter({("e/1", HOUR): 3}), "spool", "full")
+    report = tally.take()
+    assert not tally
+    tally.give_back(report)
+    tally.received("e/1", HOUR + 6)
+    (line,) = parse_report(tally.take())
+    assert (line.hour, line.received, line.dropped) == (HOUR, 2, {"spool/full": 3})
