@@ -91,10 +91,12 @@ class StratumServer:
         try:
             await connection.serve()
         finally:
+            # No await since the goodbye event: who saw it finds the place free.
             del self._connections[client_id]
             self._by_ip[ip] -= 1
             if not self._by_ip[ip]:
                 del self._by_ip[ip]
+            await connection.wait_closed()
             self._tasks.discard(task)
 
     async def _close_all(self) -> None:
@@ -155,7 +157,9 @@ class Connection:
             self.close("closed by the pool")
             self._pool.left(self._session, self._reason or "unknown")
             log.debug("disconnected", client=self._session.client_id, reason=self._reason)
-        # What was written last has a moment to leave; whoever does not read it loses it.
+
+    async def wait_closed(self) -> None:
+        """Gives what was written last a moment to leave; whoever does not read it loses it."""
         with contextlib.suppress(OSError, TimeoutError):
             await asyncio.wait_for(self._writer.wait_closed(), 1.0)
 

@@ -90,7 +90,7 @@ async def test_a_user_that_the_pool_refuses_ends_it_with_the_pools_words(running
 
 
 async def test_the_hashrate_stays_under_its_limit(running: Running) -> None:
-    mining = miner(running, max_hashrate=40_000, processes=2, shares=40)
+    mining = miner(running, max_hashrate=40_000, processes=2, shares=15)
     began = time.monotonic()
     async with asyncio.timeout(PATIENCE):
         tally = await mining.run()

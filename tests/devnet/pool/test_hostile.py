@@ -336,7 +336,7 @@ async def test_a_handshake_that_does_not_end_is_ended(tmp_path: Path, rpc: RPCCl
             assert await closed(mute.reader) == b""
             assert await closed(chatty.reader) == b""
         assert running.events.of("miner_disconnected") == []
-        await works(running)
+        assert running.events.of("miner_connected") == []
 
 
 async def test_an_idle_miner_is_closed_with_that_reason(tmp_path: Path, rpc: RPCClient) -> None:
