@@ -24,6 +24,7 @@ COMMANDS: Final[dict[str, Subcommand]] = {
     "down": Subcommand("tbg.down", "command", "Stop the stack; its data stays."),
     "status": Subcommand("tbg.status", "command", "Show what runs, flows, waits and was lost."),
     "env": Subcommand("tbg.env", "command", "Print where the stack is reached, for a shell."),
+    "smoke": Subcommand("tbg.smoke", "command", "Prove that every event reaches every store."),
     "migrate": Subcommand("tbg.migrate", "command", "Bring the database's schema up to date."),
     "docs": Subcommand("tbg.docs", "command", "Write the pages that follow from the code."),
     "ingest": Subcommand("ingest.cli", "ingest", "Run the realtime daemon, or one of its stages."),
@@ -38,7 +39,7 @@ DEVNET_COMMANDS: Final[dict[str, Subcommand]] = {
     "pool": Subcommand("devnet.pool.cli", "pool", "Run a Stratum V1 solo pool.", "devnet"),
     "miner": Subcommand("devnet.miner.cli", "miner", "Run a CPU miner.", "devnet"),
     "simulate": Subcommand(
-        "devnet.simulator.cli", "simulate", "Run a fleet of virtual miners.", "devnet"
+        "devnet.simulator.cli", "simulate_command", "Run a fleet of virtual miners.", "devnet"
     ),
 }
 

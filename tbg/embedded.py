@@ -29,6 +29,7 @@ from tbg.privileges import give, open_the_way, run_as, service_user
 
 HOST = "127.0.0.1"
 POSTGRES_VERSION = 16
+FREE_PORTS = range(20_000, 32_000)
 # What starting may take on a slow machine that replays its write-ahead log.
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
@@ -39,11 +40,20 @@ class EmbeddedError(RuntimeError):
 
 
 def free_port() -> int:
-    """Returns a TCP port that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Returns a TCP port that nobody listens on at this moment.
+
+    It lies below the ports that Linux and macOS give to outgoing connections: one of
+    those could be taken by a client while a server that died is started again.
+    """
+    while True:
+        port = secrets.choice(FREE_PORTS)
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+            return port
 
 
 def new_password() -> str:

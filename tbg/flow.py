@@ -1,16 +1,40 @@
 """The line that ``tbg up`` prints every few seconds: what flows."""
 
+import time
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, Self
 
 import psycopg
 import redis
+from psycopg.rows import TupleRow
 
 from tbg.snapshot import stream_lags
 
-# A share is counted once it is this old: by then it is committed, or the lag shows.
-SETTLE: Final = timedelta(seconds=2)
+# Shares of the last minute are counted anew each time, because rows come late: after
+# an outage, or with a batch. What is older counts as settled.
+SETTLE: Final = timedelta(seconds=60)
 CONNECT_SECONDS: Final = 5
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Shares, and the best difficulty among the accepted ones."""
+
+    accepted: int = 0
+    rejected: int = 0
+    best: float = 0.0
+
+    @property
+    def all(self) -> int:
+        return self.accepted + self.rejected
+
+    def plus(self, other: "Totals") -> "Totals":
+        return Totals(
+            self.accepted + other.accepted,
+            self.rejected + other.rejected,
+            max(self.best, other.best),
+        )
 
 
 class Flow:
@@ -19,12 +43,12 @@ class Flow:
     def __init__(self, database_url: str, redis_url: str) -> None:
         self._database_url = database_url
         self._redis = redis.Redis.from_url(redis_url, socket_timeout=CONNECT_SECONDS)
-        self._database: psycopg.Connection[tuple[object, ...]] | None = None
-        self._since = datetime.now(UTC) - SETTLE
-        self.accepted = 0
-        self.rejected = 0
-        self.blocks = 0
-        self.best = 0.0
+        self._database: psycopg.Connection[TupleRow] | None = None
+        self._started = datetime.now(UTC)
+        self._settled_until = self._started
+        self._settled = Totals()
+        self._totals = Totals()
+        self._asked = time.monotonic()
 
     def __enter__(self) -> Self:
         return self
@@ -53,40 +77,44 @@ class Flow:
             self._database = psycopg.connect(
                 self._database_url, autocommit=True, connect_timeout=CONNECT_SECONDS
             )
-        until = datetime.now(UTC) - SETTLE
-        shares = self._database.execute(
-            """
-            select count(*) filter (where is_valid), count(*) filter (where not is_valid),
-                   coalesce(max(share_diff) filter (where is_valid), 0)
-            from shares where time >= %s and time < %s
-            """,
-            [self._since, until],
-        ).fetchone()
+        lags = stream_lags(self._database, self._redis)
+        oldest = max(lag.seconds for lag in lags.values())
+        before = self._totals
+        self._count_shares(self._database, datetime.now(UTC) - SETTLE - timedelta(seconds=oldest))
         blocks = self._database.execute(
-            "select count(*) from blocks where found_at >= %s and found_at < %s",
-            [self._since, until],
+            "select count(*) from blocks where found_at >= %s", [self._started]
         ).fetchone()
         height = self._database.execute("select max(height) from network_blocks").fetchone()
-        lags = stream_lags(self._database, self._redis)
-        assert shares is not None
         assert blocks is not None
         assert height is not None
-        seconds = (until - self._since).total_seconds()
-        accepted, rejected, best = int(str(shares[0])), int(str(shares[1])), float(str(shares[2]))
-        self._since = until
-        self.accepted += accepted
-        self.rejected += rejected
-        self.blocks += int(str(blocks[0]))
-        self.best = max(self.best, best)
+        asked, self._asked = self._asked, time.monotonic()
+        rate = (self._totals.all - before.all) / (self._asked - asked)
         waiting = sum(lag.entries for lag in lags.values())
-        oldest = max(lag.seconds for lag in lags.values())
-        rate = (accepted + rejected) / seconds if seconds > 0 else 0.0
         return (
-            f"{rate:.1f} shares/s · {self.accepted:,} accepted · {self.rejected:,} rejected · "
-            f"best {difficulty(self.best)} · {self.blocks:,} blocks · "
-            f"height {'–' if height[0] is None else height[0]} · "
+            f"{rate:.1f} shares/s · {self._totals.accepted:,} accepted · "
+            f"{self._totals.rejected:,} rejected · best {difficulty(self._totals.best)} · "
+            f"{blocks[0]:,} blocks · height {'–' if height[0] is None else height[0]} · "
             f"lag {waiting:,} entries, {oldest:.1f} s"
         )
+
+    def _count_shares(self, database: psycopg.Connection[TupleRow], settle: datetime) -> None:
+        """Brings the totals up to date, and settles what is older than ``settle``."""
+        settle = max(settle, self._settled_until)
+        rows = database.execute(
+            """
+            select time < %s, count(*) filter (where is_valid), count(*) filter (where not is_valid),
+                   coalesce(max(share_diff) filter (where is_valid), 0)
+            from shares where time >= %s
+            group by 1
+            """,
+            [settle, self._settled_until],
+        ).fetchall()
+        self._totals = self._settled
+        for settled, *counts in rows:
+            self._totals = self._totals.plus(Totals(*counts))
+            if settled:
+                self._settled = self._settled.plus(Totals(*counts))
+        self._settled_until = settle
 
 
 def difficulty(value: float) -> str:

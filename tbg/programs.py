@@ -59,6 +59,7 @@ class StackOptions:
     miner: bool = True
     miner_processes: int = 1
     verbose: bool = False
+    log_format: str = "console"
     pool_arguments: tuple[str, ...] = ()
     miner_arguments: tuple[str, ...] = ()
 
@@ -115,15 +116,14 @@ class StackPlan:
             state.path / "postgres", ports.postgres_port, self.secrets.postgres
         )
         self._valkey = EmbeddedValkey(state.path / "valkey", ports.valkey_port, self.secrets.redis)
-        own_database = self._postgres.url_of(ROLE, ROLE, self.secrets.database)
-        self.database_url = self._elsewhere(environ, "DATABASE_URL", self.secrets.database)
-        self.redis_url = self._elsewhere(environ, "REDIS_URL", self.secrets.redis)
         embedded: list[Program] = []
-        if self.database_url is None:
-            self.database_url = own_database
+        elsewhere = self._elsewhere(environ, "DATABASE_URL", self.secrets.database)
+        self.database_url = elsewhere or self._postgres.url_of(ROLE, ROLE, self.secrets.database)
+        if elsewhere is None:
             embedded.append(self._postgresql())
-        if self.redis_url is None:
-            self.redis_url = self._valkey.url
+        elsewhere = self._elsewhere(environ, "REDIS_URL", self.secrets.redis)
+        self.redis_url = elsewhere or self._valkey.url
+        if elsewhere is None:
             embedded.append(self._redis())
         self.socket_path = state.runtime / "events.sock"
         rpc = f"{RPC_USER}:{self.secrets.rpc}@{HOST}:{ports.rpc_port}"
@@ -155,7 +155,8 @@ class StackPlan:
     def _python(self, name: str, arguments: list[str], **environment: str) -> Launch:
         """One of our own commands, as a program."""
         level = "DEBUG" if self.options.verbose else "INFO"
-        shared = {"LOG_LEVEL": level, "PYTHONUNBUFFERED": "1", **_import_path()}
+        shared = {"LOG_LEVEL": level, "LOG_FORMAT": self.options.log_format}
+        shared |= {"PYTHONUNBUFFERED": "1", **_import_path()}
         command = [sys.executable, "-P", "-m", "tbg.cli", *arguments]
         return Launch(name, command, {**shared, **environment})
 
@@ -190,7 +191,6 @@ class StackPlan:
         )
 
     def _receiver(self) -> Program:
-        assert self.redis_url is not None
         port = self.options.ports.receiver_metrics_port
         return Program(
             self._python(
@@ -208,8 +208,6 @@ class StackPlan:
         )
 
     def _writer(self) -> Program:
-        assert self.redis_url is not None
-        assert self.database_url is not None
         port = self.options.ports.writer_metrics_port
         return Program(
             self._python(
@@ -271,7 +269,6 @@ class StackPlan:
 
     def migrate(self, say: Callable[[str], None]) -> None:
         """Brings the database's schema up to date."""
-        assert self.database_url is not None
         migrate(self.database_url, say=say)
 
     def block_height(self) -> int | None:

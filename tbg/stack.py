@@ -1,8 +1,7 @@
 """A running stack: starts its programs in order, watches them, stops them in reverse."""
 
 import time
-import xmlrpc.client
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
@@ -16,6 +15,8 @@ from tbg.supervisor import BROKEN, Process, Supervisor, log_of, stop_leftovers
 READY_SECONDS: Final = 90.0
 # supervisord gives a program up after ten quick deaths; we ask for it again.
 GIVEN_UP_SECONDS: Final = 60.0
+# A program without a probe counts as ready when it has lived this long.
+PROVED_SECONDS: Final = 2.0
 
 Say = Callable[[str], None]
 
@@ -41,8 +42,11 @@ class RunningStack:
         self._started: list[Program] = []
         self._given_up: dict[str, float] = {}
 
-    def start(self) -> None:
+    def start(self, before: Mapping[str, Callable[[], object]] | None = None) -> None:
         """Starts everything, each program once the one before it is ready.
+
+        Args:
+            before: what to do before a program, by its name, is started.
 
         Raises:
             click.ClickException: when a port is taken or a program does not get ready.
@@ -60,12 +64,12 @@ class RunningStack:
             if program.name in ("receiver", "writer") and not migrated:
                 self.plan.migrate(self._say)
                 migrated = True
+            if before and program.name in before:
+                before[program.name]()
             self._start(program)
 
     def _describe(self) -> Stack:
         plan = self.plan
-        assert plan.database_url is not None
-        assert plan.redis_url is not None
         return Stack(
             started=datetime.now(UTC).isoformat(timespec="seconds"),
             database_url=plan.database_url,
@@ -90,10 +94,9 @@ class RunningStack:
         deadline = time.monotonic() + READY_SECONDS
         while True:
             found = self._supervisor.processes()[program.name]
-            # Without a probe, a program is ready once it outlived its first second.
-            if program.ready is None and found.state == "RUNNING":
-                break
-            if program.ready is not None and found.running and program.ready():
+            if found.running and (
+                program.ready() if program.ready else found.uptime >= PROVED_SECONDS
+            ):
                 break
             if self._interrupted():
                 raise Interrupted
@@ -146,14 +149,24 @@ class RunningStack:
         """Returns what was last seen of each program."""
         return dict(self._seen)
 
+    def stop_program(self, name: str) -> None:
+        """Stops one program and waits until it has ended.
+
+        Raises:
+            one of BROKEN: when supervisord is gone.
+        """
+        self._say(f"stopping {name}")
+        self._seen.pop(name, None)
+        self._started = [program for program in self._started if program.name != name]
+        self._supervisor.stop_program(name)
+
     def stop(self) -> None:
         """Stops everything, last started first, each before the next."""
         for program in reversed(self._started):
-            self._say(f"stopping {program.name}")
             try:
-                self._supervisor.stop_program(program.name)
-            except (*BROKEN, xmlrpc.client.Error):
-                break  # supervisord is gone; what it left is ended below
+                self.stop_program(program.name)
+            except BROKEN:
+                break  # what supervisord left is ended below
         self._supervisor.shutdown()
 
     def kill(self) -> None:

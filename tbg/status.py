@@ -76,7 +76,8 @@ def _show(found: Snapshot, programs: dict[str, Process]) -> None:
         running = Table("program", "state", "process", "for")
         for process in programs.values():
             pid = str(process.pid or "")
-            running.add_row(process.name, process.state.lower(), pid, _span(process.uptime))
+            shown = "running" if process.running else process.state.lower()
+            running.add_row(process.name, shown, pid, _span(process.uptime))
         console.print(running)
     else:
         console.print("no stack of this folder is running")

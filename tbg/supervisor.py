@@ -30,8 +30,9 @@ MARK: Final = "TBG_STACK"
 ANSWER_SECONDS: Final = 20.0
 # Tries with growing pauses (1 s, 2 s, ...) before supervisord gives a program up.
 START_RETRIES: Final = 10
-# A program that lives this long counts as started.
-START_SECONDS: Final = 1
+# Who dies within this time is started again after a pause; who lived longer, at once.
+# Long enough for a program that fails while it starts.
+START_SECONDS: Final = 10
 
 # What a broken conversation with supervisord can raise.
 BROKEN: Final = (OSError, http.client.HTTPException, xmlrpc.client.Error)

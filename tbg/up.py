@@ -150,8 +150,6 @@ def _watch(
     ending: Ending,
     every: float,
 ) -> None:
-    assert plan.database_url is not None
-    assert plan.redis_url is not None
     elapsed = 0.0
     pause = min(WATCH_SECONDS, every)
     with Flow(plan.database_url, plan.redis_url) as flow:

@@ -1,6 +1,7 @@
 """Runs the tbg command as a user does: as a process of its own."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,15 +24,15 @@ def environment(**more: str) -> dict[str, str]:
     return {**kept, "COLUMNS": "200", **more}
 
 
-def tbg(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+def tbg(*arguments: str, timeout: float = LIMIT) -> subprocess.CompletedProcess[str]:
     """Runs a command to its end."""
     return subprocess.run(
         [sys.executable, "-m", "tbg.cli", *arguments],
-        env=environment(**more),
+        env=environment(),
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=LIMIT,
+        timeout=timeout,
     )
 
 
@@ -60,13 +61,13 @@ class Up:
     def output(self) -> str:
         return "\n".join(self.lines)
 
-    def wait_for(self, text: str) -> Self:
-        """Waits until a text was printed."""
+    def wait_for(self, pattern: str) -> Self:
+        """Waits until a line matched the pattern."""
         deadline = time.monotonic() + LIMIT
-        while text not in self.output:
+        while not any(re.search(pattern, line) for line in list(self.lines)):
             alive = self._reader.is_alive()
-            assert alive, f"ended without {text!r}:\n{self.output}"
-            assert time.monotonic() < deadline, f"no {text!r} in:\n{self.output}"
+            assert alive, f"ended without {pattern!r}:\n{self.output}"
+            assert time.monotonic() < deadline, f"no {pattern!r} in:\n{self.output}"
             time.sleep(0.05)
         return self
 

@@ -24,8 +24,8 @@ DATA_SIDE = ["--no-node", "--free-ports", "--every", "0.5"]
 
 
 @pytest.fixture
-def state(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "state"
+def state(server_folder: Path) -> Iterator[Path]:
+    folder = server_folder / "state"
     yield folder
     stop_leftovers(State(folder))
     shutil.rmtree(State(folder).runtime, ignore_errors=True)
@@ -99,6 +99,16 @@ def test_a_share_is_kept_over_ctrl_c_and_the_next_start_goes_on_from_it(
     assert second.end(signal.SIGTERM) == 0, second.output
 
 
+def test_mined_shares_and_blocks_are_shown(up: Callable[..., Up], state: Path) -> None:
+    running = up("--free-ports", "--every", "0.5").wait_until_up()
+    running.wait_for(r"[1-9]\d* accepted .* [1-9]\d* blocks · height [1-9]")
+    urls = reached(state)
+    assert urls["STRATUM_URL"] in running.output
+    assert running.end() == 0, running.output
+    stopped = [line.split()[-1] for line in running.lines if " stopping " in line]
+    assert stopped == ["miner", "pool", "node", "receiver", "writer", "valkey", "postgres"]
+
+
 def test_no_password_is_printed_logged_or_on_a_command_line(
     up: Callable[..., Up], state: Path
 ) -> None:
@@ -143,7 +153,7 @@ def test_a_program_that_dies_is_named_and_started_again(
     running = up().wait_until_up()
     pid = program_pid(state, name)
     os.kill(pid, signal.SIGKILL)
-    running.wait_for(f"{name} ({pid}) died: terminated by SIGKILL; log: {state}/logs/{name}.log")
+    running.wait_for(rf"{name} \({pid}\) died: terminated by SIGKILL; log: {state}/logs/{name}.log")
     running.wait_for(f"{name} runs again")
     urls = reached(state)
     send_share(urls["SOCKET_PATH"], 1)

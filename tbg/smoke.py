@@ -1,0 +1,264 @@
+"""``tbg smoke``: proves on this machine that every event reaches every store."""
+
+import contextlib
+import json
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import psycopg
+import redis
+from psycopg.rows import TupleRow
+from rich.console import Console
+from rich.table import Table
+
+from tbg.census import (
+    ACCEPTED,
+    KINDS,
+    REJECTED,
+    CommitWatch,
+    Hops,
+    Latency,
+    emitted,
+    published,
+    stored,
+)
+from tbg.programs import Ports, StackOptions, StackPlan
+from tbg.snapshot import stream_lags, take
+from tbg.stack import Interrupted, RunningStack, Say
+from tbg.state import State
+from tbg.supervisor import log_of
+from tbg.up import Ending
+
+WANTED: Final = {ACCEPTED: 10, REJECTED: 1, "block_found": 1}
+DRAIN_SECONDS: Final = 30.0
+# So easy that within seconds, on a slow core too, come a block (every two million
+# hashes), and shares enough that the pool changes the difficulty.
+POOL_ARGUMENTS: Final = (
+    *("--block-difficulty", "0.0005"),
+    *("--start-difficulty", "0.00002"),
+    *("--hashrate-interval", "5"),
+)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a smoke test saw."""
+
+    hops: Hops
+    blocks: int
+    to_redis: Latency
+    to_database: Latency
+    seconds: float
+
+    def problems(self) -> list[str]:
+        """Says what is wrong; empty where everything agrees."""
+        found = self.hops.differences()
+        for kind, least in WANTED.items():
+            if self.hops.database[kind] < least:
+                found.append(
+                    f"{kind}: {self.hops.database[kind]} stored, at least {least} expected"
+                )
+        if self.blocks != self.hops.database["block_found"]:
+            found.append(
+                f"blocks: {self.blocks} rows for {self.hops.database['block_found']} block_found events"
+            )
+        timed = self.to_database.shares
+        if timed != self.hops.database[ACCEPTED] + self.hops.database[REJECTED]:
+            found.append(f"only {timed} shares were seen while they were committed")
+        return found
+
+
+@click.command("smoke")
+@click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(1, 600),
+    default=15.0,
+    show_default=True,
+    help="Mine for at least so long.",
+)
+@click.option(
+    "--limit",
+    type=click.FloatRange(5, 3600),
+    default=90.0,
+    show_default=True,
+    help="Give up when what is wanted has not come by then.",
+)
+@click.option("--keep", is_flag=True, help="Keep the temporary folder with data and logs.")
+def command(as_json: bool, seconds: float, limit: float, keep: bool) -> None:
+    """Run a whole stack in a temporary folder and compare what each hop counted.
+
+    Mines on free ports with servers of its own until at least 10 accepted shares,
+    one rejected share and one block are in every store. Then counts each kind of
+    event at the pool, in Redis and in the database, and times every share. Exits 0
+    when all counts agree, and else says which hop differs.
+
+    \b
+    Examples:
+      tbg smoke
+      tbg smoke --seconds 60 --json
+    """
+    console = Console(highlight=False, stderr=as_json)
+    folder = Path(tempfile.mkdtemp(prefix="tbg-smoke-"))
+    state = State(folder / "state")
+    good = False
+    try:
+        with state.hold():
+            result = run(state, seconds, limit, lambda text: console.print(text, markup=False))
+        problems = result.problems()
+        if as_json:
+            click.echo(json.dumps(_document(result, problems), indent=2))
+        else:
+            _show(console, result)
+        for problem in problems:
+            click.echo(f"differs: {problem}", err=True)
+        good = not problems
+    finally:
+        shutil.rmtree(state.runtime, ignore_errors=True)
+        if good and not keep:
+            shutil.rmtree(folder)
+        else:
+            click.echo(f"data and logs are in {state.path}", err=True)
+    sys.exit(0 if good else 1)
+
+
+def run(state: State, seconds: float, limit: float, say: Say) -> Result:
+    """Runs the stack, lets it mine, stops the engines, waits for the rest, and counts.
+
+    Raises:
+        click.ClickException: when the stack does not run or brings too little in time.
+    """
+    began = time.monotonic()
+    options = StackOptions(
+        Ports.free(),
+        verbose=True,
+        log_format="json",
+        pool_arguments=POOL_ARGUMENTS,
+        miner_arguments=("--send-bad-share",),
+    )
+    # Servers of its own, whatever the environment names: the counts start from nothing.
+    plan = StackPlan(state, options, {})
+    ending = Ending()
+    ending.install()
+    stack = RunningStack(plan, say, ending.asked.is_set)
+    watch = CommitWatch(plan.database_url)
+    with contextlib.ExitStack() as exits:
+        exits.callback(stack.stop)
+        try:
+            # Nothing may be committed unwatched.
+            stack.start(before={"pool": lambda: exits.enter_context(watch)})
+            database = exits.enter_context(psycopg.connect(plan.database_url, autocommit=True))
+            client = exits.enter_context(redis.Redis.from_url(plan.redis_url))
+            say("mining")
+            _mine(stack, database, ending, seconds, limit)
+        except Interrupted:
+            raise click.ClickException("interrupted") from None
+        for name in ("miner", "pool", "node"):
+            stack.stop_program(name)
+        said = emitted(log_of(state, "pool"))
+        _drain(database, client, watch, said)
+        counts, to_redis = published(client)
+        snapshot = take(database, client)
+        faults = {
+            "dead letters": snapshot.dead_letters,
+            "missing by sequence": snapshot.missing,
+            "duplicates": snapshot.duplicates,
+        }
+        blocks = database.execute("select count(*) from blocks").fetchone()
+        assert blocks is not None
+        return Result(
+            Hops(said, counts, stored(database), faults),
+            blocks[0],
+            Latency.of(to_redis),
+            Latency.of(watch.latencies()),
+            time.monotonic() - began,
+        )
+
+
+def _mine(
+    stack: RunningStack,
+    database: psycopg.Connection[TupleRow],
+    ending: Ending,
+    seconds: float,
+    limit: float,
+) -> None:
+    """Waits until enough was stored, and for ``seconds`` at least."""
+    began = time.monotonic()
+    while True:
+        if ending.asked.wait(0.5):
+            raise Interrupted
+        for news in stack.watch():
+            raise click.ClickException(news)
+        found = stored(database)
+        elapsed = time.monotonic() - began
+        if elapsed > seconds and all(found[kind] >= least for kind, least in WANTED.items()):
+            return
+        if elapsed > limit:
+            raise click.ClickException(
+                f"not enough within {limit:.0f} s: stored are {dict(found)}, wanted {WANTED}"
+            )
+
+
+def _drain(
+    database: psycopg.Connection[TupleRow],
+    client: "redis.Redis",
+    watch: CommitWatch,
+    said: Counter[str],
+) -> None:
+    """Waits until what the engines sent last is committed and seen.
+
+    Only until the deadline: what is missing then is for the comparison to tell.
+    """
+    deadline = time.monotonic() + DRAIN_SECONDS
+    while time.monotonic() < deadline:
+        waiting = sum(lag.entries for lag in stream_lags(database, client).values())
+        watched = watch.shares == said[ACCEPTED] + said[REJECTED]
+        if not waiting and watched and stored(database).total() == said.total():
+            return
+        time.sleep(0.1)
+
+
+def _document(result: Result, problems: list[str]) -> dict[str, Any]:
+    hops = result.hops
+    return {
+        "ok": not problems,
+        "problems": problems,
+        "seconds": round(result.seconds, 1),
+        "events": {
+            kind: {
+                "emitted": hops.emitted[kind],
+                "redis": hops.redis[kind],
+                "database": hops.database[kind],
+            }
+            for kind in KINDS
+        },
+        "blocks": result.blocks,
+        **hops.faults,
+        "latency_ms": {
+            "redis": asdict(result.to_redis),
+            "database": asdict(result.to_database),
+        },
+    }
+
+
+def _show(console: Console, result: Result) -> None:
+    hops = result.hops
+    counts = Table("event", "emitted", "in Redis", "in database", "")
+    for kind in KINDS:
+        row = (hops.emitted[kind], hops.redis[kind], hops.database[kind])
+        counts.add_row(kind, *map(str, row), "agree" if len(set(row)) == 1 else "DIFFER")
+    console.print(counts)
+    times = Table("milliseconds from the pool", "shares", "median", "p99", "longest")
+    for name, one in (("to Redis", result.to_redis), ("to the database", result.to_database)):
+        shown = (f"{value:.1f}" for value in (one.median, one.p99, one.longest))
+        times.add_row(name, str(one.shares), *shown)
+    console.print(times)
+    faults = ", ".join(f"{what} {count}" for what, count in hops.faults.items())
+    console.print(f"blocks {result.blocks}; {faults}; {result.seconds:.0f} s in all")
