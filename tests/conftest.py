@@ -9,9 +9,7 @@ import asyncio
 import contextlib
 import os
 import secrets
-import shutil
 import signal
-import tempfile
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -69,45 +67,32 @@ def _servers_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
-@contextlib.contextmanager
-def short_folder() -> Iterator[Path]:
-    """A folder whose path is short and stays open to the embedded servers.
-
-    Started by root, they run as another user, and pytest closes the folders above
-    tmp_path to others whenever a session starts.
-    """
-    folder = Path(tempfile.mkdtemp(prefix="tbg-test-"))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 @pytest.fixture
-def server_folder() -> Iterator[Path]:
-    """A folder of the test's own for servers, away from tmp_path."""
-    with short_folder() as folder:
-        yield folder
+def server_folder(_servers_folder: Path) -> Path:
+    """A folder of the test's own for servers; its path is short, for sockets."""
+    folder = _servers_folder / secrets.token_hex(4)
+    folder.mkdir(mode=0o755)
+    return folder
 
 
 # --- PostgreSQL ---------------------------------------------------------------------
 
 
 @pytest.fixture(scope="session")
-def postgres_url() -> Iterator[str]:
+def postgres_url(_servers_folder: Path) -> Iterator[str]:
     """URL of a PostgreSQL server on which databases can be made."""
     named = os.environ.get("TBG_TEST_DATABASE_URL")
     if named:
         yield named
         return
+    folder = _servers_folder / "postgres"
     # What a crash of the machine would lose is not asked here, and speed is.
     settings = {"fsync": "off", "max_connections": "200", "log_min_messages": "fatal"}
-    with short_folder() as folder:
-        server = _started(lambda port: EmbeddedPostgres(folder, port, new_password(), settings))
-        try:
-            yield server.url
-        finally:
-            server.stop()
+    server = _started(lambda port: EmbeddedPostgres(folder, port, new_password(), settings))
+    try:
+        yield server.url
+    finally:
+        server.stop()
 
 
 def _with_database(url: str, name: str) -> str:
@@ -212,18 +197,19 @@ def postgres_server(_servers_folder: Path) -> Iterator[Callable[..., EmbeddedPos
 
 
 @pytest.fixture(scope="session")
-def _valkey_url() -> Iterator[str]:
+def _valkey_url(_servers_folder: Path) -> Iterator[str]:
     named = os.environ.get("TBG_TEST_REDIS_URL")
     if named:
         yield named
         return
-    settings = {"appendfsync": "no"}
-    with short_folder() as folder:
-        server = _started(lambda port: EmbeddedValkey(folder, port, new_password(), settings))
-        try:
-            yield server.url
-        finally:
-            server.stop()
+    folder = _servers_folder / "valkey"
+    server = _started(
+        lambda port: EmbeddedValkey(folder, port, new_password(), {"appendfsync": "no"})
+    )
+    try:
+        yield server.url
+    finally:
+        server.stop()
 
 
 @pytest.fixture
