@@ -1,0 +1,114 @@
+"""``tbg ledger``: what became of every event, by engine instance and hour."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, LiteralString
+
+import click
+import psycopg
+from psycopg.rows import dict_row
+from rich.console import Console
+from rich.table import Table
+
+from tbg.programs import without_password
+from tbg.state import State, find_urls, state_option
+
+COUNTS: Final = (
+    "emitted",
+    "received",
+    "published",
+    "committed",
+    "dead_lettered",
+    "duplicates",
+    "dropped",
+    "missing",
+    "unexplained",
+)
+_QUERY: Final[LiteralString] = """
+select instance, hour, emitted, received, published, committed, dead_lettered, duplicates,
+    dropped, dropped_by_cause, missing, unexplained
+from ledger_hours
+where (%(hour)s::timestamptz is null or hour = %(hour)s)
+  and (%(instance)s::text is null or instance = %(instance)s)
+order by hour desc, instance
+limit %(most)s
+"""
+
+
+def _hour(_context: click.Context, _parameter: click.Parameter, value: str | None) -> Any:
+    if value is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        raise click.BadParameter("must look like 2026-11-22T07, in UTC") from None
+    aware = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    return aware.replace(minute=0, second=0, microsecond=0)
+
+
+@click.command("ledger")
+@state_option
+@click.option("--hour", callback=_hour, help="One hour, UTC, as 2026-11-22T07.")
+@click.option("--instance", help="One engine boot, as tbg status names it.")
+@click.option("--last", "most", default=48, show_default=True, help="Most rows, newest first.")
+@click.option("--json", "as_json", is_flag=True, help="As a JSON list.")
+def command(
+    state_path: Path, hour: datetime | None, instance: str | None, most: int, as_json: bool
+) -> None:
+    """Show the share ledger: emitted, received, stored, and what is missing.
+
+    Exits 0 where every loss is explained, 3 where one is not. An event that is still
+    on its way counts as missing until it is there.
+
+    \b
+    Examples:
+      tbg ledger
+      tbg ledger --hour 2026-11-22T07
+      tbg ledger --instance ckpool-eu1/1763769600123456 --json
+    """
+    urls = find_urls(State(state_path))
+    try:
+        with psycopg.connect(urls.database, autocommit=True, connect_timeout=10) as database:
+            rows = (
+                database.cursor(row_factory=dict_row)
+                .execute(_QUERY, {"hour": hour, "instance": instance, "most": most})
+                .fetchall()
+            )
+    except psycopg.errors.UndefinedTable as error:
+        raise click.ClickException("the database has no schema yet: run tbg migrate") from error
+    except psycopg.Error as error:
+        place = without_password(urls.database)
+        raise click.ClickException(f"the database at {place} does not answer: {error}") from error
+    if as_json:
+        click.echo(json.dumps([{**row, "hour": row["hour"].isoformat()} for row in rows], indent=2))
+    else:
+        _show(rows)
+    if any(row["unexplained"] for row in rows):
+        raise SystemExit(3)
+
+
+def _show(rows: list[dict[str, Any]]) -> None:
+    console = Console(highlight=False)
+    if not rows:
+        console.print("the ledger has no such hour")
+        return
+    table = Table("hour (UTC)", "instance", *(name.replace("_", " ") for name in COUNTS))
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for row in rows:
+        style = "red" if row["unexplained"] else None
+        table.add_row(
+            row["hour"].astimezone(UTC).strftime("%Y-%m-%d %H:%M"),
+            row["instance"],
+            *(f"{row[name]:,}" for name in COUNTS),
+            style=style,
+        )
+    console.print(table)
+    for row in rows:
+        for cause, events in sorted(row["dropped_by_cause"].items()):
+            console.print(f"{row['instance']}: {events:,} dropped, {cause}", markup=False)
+    lost = sum(row["unexplained"] for row in rows)
+    console.print(
+        "no unexplained loss" if not lost else f"{lost:,} events are missing without explanation"
+    )
