@@ -27,6 +27,7 @@ COMMANDS: Final[dict[str, Subcommand]] = {
     "env": Subcommand("tbg.env", "command", "Print where the stack is reached, for a shell."),
     "smoke": Subcommand("tbg.smoke", "command", "Prove that every event reaches every store."),
     "migrate": Subcommand("tbg.migrate", "command", "Bring the database's schema up to date."),
+    "init": Subcommand("tbg.init", "command", "Write docker compose's .env, with random secrets."),
     "docs": Subcommand("tbg.docs", "command", "Write the pages that follow from the code."),
     "ingest": Subcommand("ingest.cli", "ingest", "Run the realtime daemon, or one of its stages."),
 }
