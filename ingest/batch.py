@@ -90,8 +90,7 @@ def refuse(entry: StreamEntry, reason: str, detail: str) -> DeadLetter:
 
 def parse(entry: StreamEntry) -> Item:
     """Reads one entry of any of the streams."""
-    names, values = entry.fields[::2], entry.fields[1::2]
-    fields = dict(zip(names, values, strict=False))
+    fields = dict(zip(entry.fields[::2], entry.fields[1::2], strict=False))
     if entry.stream == DEAD_LETTER_STREAM:
         instance, seq = _identity(fields)
         return DeadLetter(

@@ -51,29 +51,23 @@ class Instances:
         Returns:
             (new, resent), each in the order that they came.
         """
-        numbered = sorted(
-            (
-                (item.instance, item.seq, index)
-                for index, item in enumerate(items)
-                if item.instance is not None and item.seq is not None
-            )
-        )
         resent: set[int] = set()
-        name, seen, events = None, None, 0
-        before = 0
-        for instance, seq, index in numbered:
-            if instance != name:
-                if name is not None and seen is not None:
-                    self._try(name, seen, events, len(resent) - before)
-                name, seen, events = instance, self._known[instance].seen.copy(), 0
-                before = len(resent)
-            assert seen is not None
-            if seen.add(seq) is Arrival.DUPLICATE:
-                resent.add(index)
-            else:
-                events += 1
-        if name is not None and seen is not None:
-            self._try(name, seen, events, len(resent) - before)
+        arrivals: dict[str, list[tuple[int, int]]] = {}  # instance → (number, index)
+        for index, item in enumerate(items):
+            if item.instance is not None and item.seq is not None:
+                arrivals.setdefault(item.instance, []).append((item.seq, index))
+        for name, numbered in arrivals.items():
+            # Streams are read one after the other: in the order of the numbers most
+            # of what looks like a hole is none.
+            numbered.sort()
+            seen, before = self._known[name].seen.copy(), len(resent)
+            for seq, index in numbered:
+                if seen.add(seq) is Arrival.DUPLICATE:
+                    resent.add(index)
+            duplicates = len(resent) - before
+            self._try(name, seen, len(numbered) - duplicates, duplicates)
+        if not resent:
+            return items, []
         new = [item for index, item in enumerate(items) if index not in resent]
         return new, [items[index] for index in sorted(resent)]
 

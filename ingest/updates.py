@@ -1,6 +1,7 @@
 """What a batch says of its users and workers: pure."""
 
 from datetime import datetime, timedelta
+from operator import attrgetter
 from typing import Final
 
 import msgspec
@@ -46,7 +47,7 @@ class Updates:
         self.unnamed_rates: dict[str, tuple[float, float, float, float]] = {}
         self._first: dict[Worker, tuple[datetime, str]] = {}
         self._fresh = now - ONLINE_WITHIN
-        for row in sorted(rows, key=_time):
+        for row in sorted(rows, key=attrgetter("micros")):
             if row.event != "new_block_network":
                 self._add(row)
 
@@ -91,7 +92,3 @@ class Updates:
     def worker_names(self) -> dict[Worker, tuple[datetime, str]]:
         """Every worker of the batch, with its first time and source."""
         return self._first
-
-
-def _time(row: Row) -> tuple[datetime, int]:
-    return row.time, row.seq or 0
