@@ -7,7 +7,25 @@ import threading
 import psycopg
 import pytest
 
-from tbg.migrate import Flavour, Migrated, MigrateError, detect_flavour, migrate, sql_folder
+from tbg.migrate import (
+    FLAVOURS,
+    Flavour,
+    Migrated,
+    MigrateError,
+    detect_flavour,
+    migrate,
+    sql_folder,
+)
+
+
+def all_migrations() -> int:
+    """How many a database of either flavour gets."""
+    counts = {
+        len([*sql_folder().glob("*.sql"), *(sql_folder() / flavour).glob("*.sql")])
+        for flavour in FLAVOURS
+    }
+    assert len(counts) == 1, "both flavours have the same migrations"
+    return counts.pop()
 
 
 def tables(url: str) -> set[str]:
@@ -56,16 +74,14 @@ def test_two_starts_at_once_apply_everything_once(empty_database_url: str) -> No
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(len(result.applied) for result in results) == [0, 0, 3]
+    assert sorted(len(result.applied) for result in results) == [0, 0, all_migrations()]
 
 
 def test_a_lock_that_a_killed_migrate_left_is_broken(empty_database_url: str) -> None:
-    migrate(empty_database_url)
+    first = migrate(empty_database_url)
     with psycopg.connect(empty_database_url) as connection:
         connection.execute("insert into yoyo_lock values (1, now(), 1)")
-        connection.execute("delete from _yoyo_migration where migration_id = '0003_views'")
-        connection.execute("drop view shares_hex")
-    assert migrate(empty_database_url, wait_seconds=1).applied == ["0003_views"]
+    assert migrate(empty_database_url).already == len(first.applied)
 
 
 def test_a_migrate_that_waits_too_long_says_so(empty_database_url: str) -> None:
@@ -137,4 +153,4 @@ def test_the_command_says_what_it_found_and_did(empty_database_url: str, flavour
     assert done.returncode == 0, done.stderr
     assert f"flavour {flavour}" in done.stderr
     assert "applied 0001_core" in done.stderr
-    assert "3 applied, 0 already there" in done.stdout
+    assert f"{all_migrations()} applied, 0 already there" in done.stdout

@@ -1,0 +1,154 @@
+"""tbg status and the line of tbg up say what is stored, what waits and what was lost."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psycopg
+import pytest
+import redis as redis_sync
+from click.testing import CliRunner, Result
+
+from ingest.events import EVENTS
+from tbg.cli import main
+from tbg.flow import Flow, difficulty
+from tbg.migrate import migrate
+from tbg.snapshot import take
+
+NOW_MS = int(datetime.now(UTC).timestamp() * 1000)
+
+
+def add_share(url: str, age: timedelta, seq: int, *, valid: bool = True, diff: float = 5) -> None:
+    with psycopg.connect(url) as connection:
+        connection.execute(
+            "insert into shares (time, seq, instance_id, difficulty, share_diff, user_id, "
+            "worker_id, is_valid, reject_reason) values (%s, %s, 1, 1, %s, 1, 1, %s, %s)",
+            [datetime.now(UTC) - age, seq, diff, valid, None if valid else "Stale"],
+        )
+
+
+def status(database_url: str, redis_url: str, tmp_path: Path, *arguments: str) -> Result:
+    return CliRunner(env={"DATABASE_URL": database_url, "REDIS_URL": redis_url}).invoke(
+        main, ["status", "--state", str(tmp_path), *arguments]
+    )
+
+
+def test_shares_are_counted_by_minute_hour_and_verdict(
+    database_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    add_share(database_url, timedelta(seconds=5), 1)
+    add_share(database_url, timedelta(seconds=6), 2, valid=False)
+    add_share(database_url, timedelta(minutes=10), 3)
+    add_share(database_url, timedelta(hours=2), 4)
+    found = json.loads(status(database_url, redis_url, tmp_path, "--json").output)
+    assert (found["accepted_minute"], found["rejected_minute"]) == (1, 1)
+    assert (found["accepted_hour"], found["rejected_hour"]) == (2, 1)
+    assert found["events"]["share_submitted"]["minute"] == 2
+    assert found["events"]["share_submitted"]["hour"] == 3
+    assert set(found["events"]) == set(EVENTS)
+    assert found["programs"] == {}
+
+
+def test_lag_is_what_lies_past_the_committed_offset(database_url: str, redis_url: str) -> None:
+    with (
+        redis_sync.Redis.from_url(redis_url) as client,
+        psycopg.connect(database_url, autocommit=True) as database,
+    ):
+        for age in (30_000, 20_000, 10_000):
+            fields = {"timestamp": (NOW_MS - age) * 1000, "data": "{}"}
+            client.xadd("mining:block_found", fields, id=f"{NOW_MS - age}-0")
+        database.execute(
+            "insert into stream_offsets (consumer, stream, last_id) values "
+            "('writer', 'mining:block_found', %s)",
+            [f"{NOW_MS - 30_000}-0"],
+        )
+        found = take(database, client).events["block_found"]
+    assert found.in_stream == 3
+    assert found.lag.entries == 2
+    assert 20 <= found.lag.seconds < 120
+    assert found.last is not None
+    assert abs(found.last.timestamp() * 1000 - (NOW_MS - 10_000)) < 1
+
+
+def test_dead_letters_gaps_and_duplicates_are_told(
+    database_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    with psycopg.connect(database_url) as connection:
+        connection.execute(
+            "insert into dead_letters (stage, reason, detail, raw) values "
+            "('receiver', 'not_json', 'no', '{'), ('receiver', 'not_json', 'no', '[')"
+        )
+        connection.execute(
+            "insert into engine_instances (instance, seq_max, seq_missing, duplicates) values "
+            "('pool/[bold]1', 20, '{[3,5),[7,8)}', 4)"
+        )
+    found = json.loads(status(database_url, redis_url, tmp_path, "--json").output)
+    assert found["dead_letters"] == found["dead_letters_hour"] == 2
+    assert found["dead_letter_reasons"] == {"receiver/not_json": 2}
+    assert (found["missing"], found["duplicates"]) == (3, 4)
+    shown = status(database_url, redis_url, tmp_path).output
+    assert "dead letters: 2, of the last hour 2 (receiver/not_json 2)" in shown
+    assert "missing by sequence: 3; duplicates: 4" in shown
+    # The name is an engine's text, and no markup for the terminal.
+    assert "pool/[bold]1: 3 missing" in shown
+
+
+def test_servers_that_are_away_are_named_without_their_passwords(
+    database_url: str, tmp_path: Path
+) -> None:
+    away = status(database_url, "redis://:geheim@127.0.0.1:1/0", tmp_path)
+    assert away.exit_code == 1
+    assert "Redis at redis://:***@127.0.0.1:1/0 does not answer" in away.output
+    gone = status("postgresql://tbg:geheim@127.0.0.1:1/tbg", "redis://127.0.0.1:1", tmp_path)
+    assert "the database at postgresql://tbg:***@127.0.0.1:1/tbg does not answer" in gone.output
+    assert "geheim" not in away.output + gone.output
+
+
+def test_a_database_without_a_schema_is_told_what_to_do(
+    empty_database_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    found = status(empty_database_url, redis_url, tmp_path)
+    assert found.exit_code == 1
+    assert "run tbg migrate" in found.output
+    migrate(empty_database_url)
+    assert status(empty_database_url, redis_url, tmp_path).exit_code == 0
+
+
+def test_the_line_counts_shares_that_were_committed_late_too(
+    database_url: str, redis_url: str
+) -> None:
+    with Flow(database_url, redis_url) as flow:
+        assert " 0 accepted · 0 rejected · best 0 " in flow.line()
+        add_share(database_url, timedelta(0), 1, diff=5000)
+        assert " 1 accepted · 0 rejected · best 5k " in flow.line()
+        # Between its time and its commit, other lines were printed.
+        add_share(database_url, timedelta(milliseconds=1), 2, diff=10)
+        add_share(database_url, timedelta(0), 3, valid=False)
+        assert " 2 accepted · 1 rejected · best 5k " in flow.line()
+
+
+def test_what_has_settled_is_counted_once(
+    database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tbg.flow.SETTLE", timedelta(0))
+    with Flow(database_url, redis_url) as flow:
+        for seq in range(1, 4):
+            add_share(database_url, timedelta(0), seq)
+            assert f" {seq} accepted " in flow.line()
+        assert " 3 accepted " in flow.line()
+        assert flow.line().startswith("0.0 shares/s")
+
+
+def test_the_line_names_the_server_that_is_away(database_url: str) -> None:
+    with Flow(database_url, "redis://127.0.0.1:1") as flow:
+        assert "Redis does not answer" in flow.line()
+    with Flow("postgresql://127.0.0.1:1/x", "redis://127.0.0.1:1") as flow:
+        assert "the database does not answer" in flow.line()
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0.0, "0"), (0.00123, "0.00123"), (512.0, "512"), (4821.4, "4.82k"), (4.29e9, "4.29G")],
+)
+def test_difficulties_are_shown_as_miners_do(value: float, shown: str) -> None:
+    assert difficulty(value) == shown
