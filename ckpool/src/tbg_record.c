@@ -158,7 +158,7 @@ void tbg_record_block(struct tbg_record *record, const struct tbg_block *block)
 	text(record, TBG_JOB_ID, block->coinbase_sig);
 	record->height = block->height;
 	record->reward = block->reward;
-	if (block->halving > 0 && block->height >= 0)
+	if (block->halving > 0 && block->height >= 0 && block->reward >= 0)
 		record->fees = block->reward - subsidy(block->height, block->halving);
 	record->number[BLOCK_ACHIEVED] = block->share_diff;
 	record->number[BLOCK_NETWORK] = block->network_diff;
@@ -187,7 +187,8 @@ void tbg_record_disconnected(struct tbg_record *record, const struct tbg_session
 		(int64_t)atomic_load_explicit(&session->accepted, memory_order_relaxed);
 	record->rejected =
 		(int64_t)atomic_load_explicit(&session->rejected, memory_order_relaxed);
-	record->number[GONE_DURATION] = (double)(record->timestamp - disconnected->since) / 1e6;
+	record->number[GONE_DURATION] =
+		((double)record->timestamp - (double)disconnected->since) / 1e6;
 	memcpy(&record->number[GONE_BEST], &best, sizeof(best));
 }
 

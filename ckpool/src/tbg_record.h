@@ -142,8 +142,8 @@ const char *tbg_worker_of(const char *workername);
  * thread's work: it must run with floating-point traps off.
  *
  * Returns its length, or 0 when the event cannot be said within the contract:
- * a required number that is not finite or not above zero, no user, no hash of
- * a block. */
+ * a required number that is not finite, not above zero or out of bounds, no
+ * user, no hash of a block. */
 size_t tbg_record_write(const struct tbg_record *record, const char *source,
 			const char *instance, char *buffer, size_t size);
 

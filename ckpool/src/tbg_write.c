@@ -16,6 +16,8 @@
 #include "tbg_record.h"
 #include "tbg_week.h"
 
+#define MAX_MONEY ((int64_t)21000000 * 100000000)	/* satoshis, consensus/amount.h */
+
 /* Turning records into JSON. `key` holds the comma, the quotes and the colon. */
 
 static void write_text(struct tbg_json *json, const struct tbg_record *record,
@@ -118,6 +120,14 @@ static void write_int(struct tbg_json *json, const char *key, int64_t number)
 	tbg_json_int(json, number);
 }
 
+/* A number that the contract requires to lie in [0, most]. */
+static void write_bounded(struct tbg_json *json, const char *key, int64_t number, int64_t most)
+{
+	if (number < 0 || number > most)
+		json->full = true;
+	write_int(json, key, number);
+}
+
 static void write_client_id(struct tbg_json *json, const struct tbg_record *record)
 {
 	if (record->client_id >= 0)
@@ -187,12 +197,12 @@ static void write_best(struct tbg_json *json, const struct tbg_record *record)
 static void write_block(struct tbg_json *json, const struct tbg_record *record)
 {
 	write_miner(json, record);
-	write_int(json, ",\"height\":", record->height);
+	write_bounded(json, ",\"height\":", record->height, INT32_MAX);
 	write_hash(json, record, ",\"hash\":");
 	write_hex(json, record, ",\"prev_hash\":", TBG_PREV_HASH, TBG_CAP_HASH);
 	write_positive(json, ",\"difficulty\":", record->number[BLOCK_ACHIEVED]);
 	write_positive(json, ",\"network_difficulty\":", record->number[BLOCK_NETWORK]);
-	write_int(json, ",\"reward_sats\":", record->reward);
+	write_bounded(json, ",\"reward_sats\":", record->reward, MAX_MONEY);
 	if (record->fees >= 0)
 		write_int(json, ",\"fees_sats\":", record->fees);
 	write_hex(json, record, ",\"nonce\":", TBG_NONCE, 0);
@@ -251,7 +261,7 @@ static void write_hashrate(struct tbg_json *json, const struct tbg_record *recor
 
 static void write_tip(struct tbg_json *json, const struct tbg_record *record)
 {
-	write_int(json, "\"height\":", record->height);
+	write_bounded(json, "\"height\":", record->height, INT32_MAX);
 	write_hash(json, record, ",\"hash\":");
 	write_positive(json, ",\"network_difficulty\":", record->number[TIP_NETWORK]);
 	if (record->length[TBG_PREV_HASH] != TBG_NONE)

@@ -144,10 +144,11 @@ static void restart(void)
 }
 
 #define THREADS 8
-#define SHARES 50000
+#define SHARES 1000000
 
 static struct tbg_session session;
 static _Atomic long long broken_week, broken_session, chain;
+static pthread_barrier_t begin;
 
 /* Every thread breaks records of the same user; previous bests must chain. */
 static void *digger(void *argument)
@@ -155,6 +156,7 @@ static void *digger(void *argument)
 	unsigned int thread = (unsigned int)(intptr_t)argument, i;
 	double previous;
 
+	pthread_barrier_wait(&begin);
 	for (i = 1; i <= SHARES; i++) {
 		double difficulty = i * THREADS + thread;
 		struct tbg_best_result result;
@@ -175,6 +177,7 @@ static void together(void)
 	intptr_t i;
 
 	tbg_best_make(&best, 1000);
+	pthread_barrier_init(&begin, NULL, THREADS);
 	for (i = 0; i < THREADS; i++)
 		pthread_create(&threads[i], NULL, digger, (void *)i);
 	for (i = 0; i < THREADS; i++)
