@@ -17,6 +17,7 @@ READY_SECONDS: Final = 90.0
 GIVEN_UP_SECONDS: Final = 60.0
 # A program without a probe counts as ready when it has lived this long.
 PROVED_SECONDS: Final = 2.0
+SPAWN_SECONDS: Final = 1.0
 
 Say = Callable[[str], None]
 
@@ -61,6 +62,8 @@ class RunningStack:
         self._supervisor.start([program.launch for program in self.plan.programs])
         migrated = False
         for program in self.plan.programs:
+            if self._interrupted():
+                raise Interrupted
             if program.name in ("receiver", "writer") and not migrated:
                 self.plan.migrate(self._say)
                 migrated = True
@@ -91,14 +94,17 @@ class RunningStack:
             raise click.ClickException(f"{program.name}: {error}") from error
         self._supervisor.start_program(program.name)
         self._started.append(program)
-        deadline = time.monotonic() + READY_SECONDS
+        begun = time.monotonic()
+        deadline = begun + READY_SECONDS
         while True:
             found = self._supervisor.processes()[program.name]
             if found.running and (
                 program.ready() if program.ready else found.uptime >= PROVED_SECONDS
             ):
                 break
-            if self._interrupted():
+            # A signal that comes between fork and exec is lost, and the program would
+            # be killed half a minute later: give it the moment.
+            if self._interrupted() and time.monotonic() > begun + SPAWN_SECONDS:
                 raise Interrupted
             if found.state in ("BACKOFF", "FATAL") or time.monotonic() > deadline:
                 why = "did not get ready" if found.running else "ended"

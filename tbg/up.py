@@ -121,8 +121,12 @@ def command(
 
 def _run(plan: StackPlan, console: Console, ending: Ending, every: float) -> None:
     def say(text: str) -> None:
-        console.print(f"[dim]{datetime.now():%H:%M:%S}[/] ", end="")
-        console.print(text, markup=False, soft_wrap=True)
+        try:
+            console.print(f"[dim]{datetime.now():%H:%M:%S}[/] ", end="")
+            console.print(text, markup=False, soft_wrap=True)
+        except OSError:
+            # The terminal is gone. A stack that nobody sees ends, and still in order.
+            ending.asked.set()
 
     stack = RunningStack(plan, say, ending.asked.is_set)
     try:
