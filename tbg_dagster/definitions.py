@@ -8,6 +8,8 @@ from tbg_dagster.blocks import automation as block_automation
 from tbg_dagster.catch_up import sensors as catch_up
 from tbg_dagster.housekeeping import assets as housekeeping_assets
 from tbg_dagster.housekeeping import automation as housekeeping_automation
+from tbg_dagster.ledger import assets as ledger_assets
+from tbg_dagster.ledger import automation as ledger_automation
 from tbg_dagster.quality import automation as quality_automation
 from tbg_dagster.quality import engine, game, rollups
 from tbg_dagster.quality import shares as share_checks
@@ -23,6 +25,7 @@ from tbg_dagster.workers import automation as worker_automation
 
 _AUTOMATION = (
     share_automation,
+    ledger_automation,
     weekly_automation,
     block_automation,
     worker_automation,
@@ -34,12 +37,19 @@ defs = dg.Definitions(
     assets=[
         *upstream_assets.ASSETS,
         *share_assets.ASSETS,
+        *ledger_assets.ASSETS,
         *weekly_assets.ASSETS,
         *block_assets.ASSETS,
         *worker_assets.ASSETS,
         *housekeeping_assets.ASSETS,
     ],
-    asset_checks=[*share_checks.CHECKS, *engine.CHECKS, *rollups.CHECKS, *game.CHECKS],
+    asset_checks=[
+        *share_checks.CHECKS,
+        *engine.CHECKS,
+        *rollups.CHECKS,
+        *game.CHECKS,
+        *ledger_assets.CHECKS,
+    ],
     jobs=[job for domain in _AUTOMATION for job in domain.JOBS],
     schedules=[schedule for domain in _AUTOMATION for schedule in domain.SCHEDULES],
     sensors=[*block_automation.SENSORS, *catch_up.SENSORS, *alerts.SENSORS],

@@ -1,0 +1,1 @@
+"""The share ledger: every event of every engine, hour by hour."""

@@ -1,0 +1,140 @@
+"""Closes the ledger's hours, and checks that no loss is unexplained."""
+
+import time
+from datetime import timedelta
+
+import dagster as dg
+
+from tbg_dagster.columns import columns
+from tbg_dagster.ledger.pictures import as_table, over_time
+from tbg_dagster.partitions import HOUR, HOURLY, hour_key, window
+from tbg_dagster.quality.verdict import verdict
+from tbg_dagster.queries import query
+from tbg_dagster.resources import Database, Thresholds
+
+HOURS_IN_PICTURE = timedelta(hours=72)
+# Events of one engine travel in several streams: a gap must outlast this to be one.
+SETTLE_SECONDS = 3.0
+
+
+@dg.asset(
+    partitions_def=HOURLY,
+    backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=168),
+    deps=["engine_instances"],
+    group_name="quality",
+    owners=["team:data"],
+    kinds={"postgres", "sql"},
+    metadata=columns(
+        hour=("timestamptz", "start of the hour of the events' own time, UTC"),
+        instance_id=("integer", "engine_instances.id: one engine boot"),
+        emitted=("bigint", "by the engine's sequence numbers"),
+        received=("bigint", "read from the socket, as the receiver says"),
+        published=("bigint", "read back from Redis by the writer"),
+        committed=("bigint", "stored"),
+        dead_lettered=("bigint", "refused, and kept with their bytes"),
+        duplicates=("bigint", "resent, and not stored again"),
+        dropped=("bigint", "lost, and counted where it happened"),
+        dropped_by_cause=("jsonb", "the same, by stage/reason"),
+        missing=("bigint", "numbers never seen"),
+        unexplained=("bigint", "missing and not counted as dropped: must be 0"),
+        closed_at=("timestamptz", "when the hour was closed, last"),
+    ),
+)
+def share_ledger(
+    context: dg.AssetExecutionContext, database: Database
+) -> dg.MaterializeResult[None]:
+    """What became of every event, by engine boot and hour, when the hour was closed.
+
+    The daemon keeps the books in the transactions of the rows; this closes them.
+    Closing an hour again brings what came late.
+    """
+    started = time.monotonic()
+    start, end = window(context)
+    with database.connect() as connection:
+        connection.execute(query(__package__, "close.sql"), {"start": start, "end": end})
+        rows = connection.execute(
+            query(__package__, "hours.sql"), {"start": start, "end": end}
+        ).fetchall()
+        drawn = connection.execute(
+            query(__package__, "hours.sql"), {"start": end - HOURS_IN_PICTURE, "end": end}
+        ).fetchall()
+        last = connection.execute(
+            "select i.instance, l.* from share_ledger l join engine_instances i "
+            "on i.id = l.instance_id where l.hour = %s order by l.emitted desc limit 20",
+            [end - HOUR],
+        ).fetchall()
+    by_key = {hour_key(row["hour"]): row for row in rows}
+    for key in context.partition_keys:
+        row = by_key.get(key)
+        context.add_asset_metadata(
+            {
+                "dagster/partition_row_count": row["instances"] if row else 0,
+                "emitted": row["emitted"] if row else 0,
+                "committed": row["committed"] if row else 0,
+                "dropped": row["dropped"] if row else 0,
+                "unexplained": row["unexplained"] if row else 0,
+            },
+            partition_key=key,
+        )
+    context.add_asset_metadata(
+        {
+            "picture": over_time(drawn, f"What became of the events, to {end:%d %b %H:%M}"),
+            "ledger": as_table(last),
+        },
+        partition_key=context.partition_keys[-1],
+    )
+    return dg.MaterializeResult(
+        metadata={
+            "rows_of_run": sum(row["instances"] for row in rows),
+            "seconds": round(time.monotonic() - started, 3),
+        }
+    )
+
+
+@dg.asset_check(asset=share_ledger)
+def no_unexplained_loss(database: Database, thresholds: Thresholds) -> dg.AssetCheckResult:
+    """Every event that an engine numbered is stored, refused, or counted as dropped.
+
+    ERROR: a number that is missing without that is a share that nobody can account for.
+    """
+    with database.connect() as connection:
+        parameters = {"days": thresholds.gap_days}
+        lost = connection.execute(query(__package__, "unexplained.sql"), parameters).fetchall()
+        if lost:
+            time.sleep(SETTLE_SECONDS)
+            before = {(row["instance"], row["hour"]) for row in lost}
+            again = connection.execute(query(__package__, "unexplained.sql"), parameters).fetchall()
+            lost = [row for row in again if (row["instance"], row["hour"]) in before]
+    events = sum(row["unexplained"] for row in lost)
+    return verdict(
+        not lost,
+        f"{events} events lost without explanation"
+        + "".join(
+            f"; {row['instance']} at {row['hour']:%F %H:%M}: {row['unexplained']}"
+            for row in lost[:5]
+        ),
+        unexplained=int(events),
+    )
+
+
+@dg.asset_check(asset=share_ledger)
+def books_balance(database: Database) -> dg.AssetCheckResult:
+    """What an engine emitted is what is stored, refused or missing.
+
+    ERROR: the two are counted apart, so a difference is a fault of ours.
+    """
+    with database.connect() as connection:
+        wrong = connection.execute(query(__package__, "unbalanced.sql")).fetchall()
+    return verdict(
+        not wrong,
+        f"the books of {len(wrong)} engine boots do not balance"
+        + "".join(
+            f"; {row['instance']}: emitted {row['emitted']}, accounted for {row['accounted']}"
+            for row in wrong[:5]
+        ),
+        instances=len(wrong),
+    )
+
+
+ASSETS = [share_ledger]
+CHECKS = [no_unexplained_loss, books_balance]
