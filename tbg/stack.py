@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 import click
+import psycopg
 
 from tbg.embedded import EmbeddedError, tail
 from tbg.programs import Program, StackPlan, check_ports
@@ -69,7 +70,12 @@ class RunningStack:
                 migrated = True
             if before and program.name in before:
                 before[program.name]()
-            self._start(program)
+            try:
+                self._start(program)
+            except (*BROKEN, psycopg.Error) as error:
+                raise click.ClickException(
+                    f"{program.name} could not be started: {error}\n{tail(self._supervisor.log)}"
+                ) from error
 
     def _describe(self) -> Stack:
         plan = self.plan
