@@ -65,7 +65,8 @@ class Pool:
         self._boot = int(time.time())
         self._works: dict[str, Work] = {}
         self._lines: dict[tuple[Payout, bool], bytes] = {}
-        self._nonces: set[bytes] = set()
+        self.nonces: set[bytes] = set()
+        """The extranonce1 of every open connection."""
         self._last_nonce = int.from_bytes(os.urandom(config.nonce1length), "big")
         self.work = self._add_work(template)
 
@@ -77,8 +78,8 @@ class Pool:
         while True:  # ends: the configuration has more of them than connections
             self._last_nonce = (self._last_nonce + 1) % 256**size
             nonce = self._last_nonce.to_bytes(size, "big")
-            if nonce not in self._nonces:
-                self._nonces.add(nonce)
+            if nonce not in self.nonces:
+                self.nonces.add(nonce)
                 return nonce
 
     def joined(self, session: Session, miner: Miner) -> None:
@@ -88,7 +89,7 @@ class Pool:
 
     def left(self, session: Session, reason: str) -> None:
         """A connection ended, authorised or not."""
-        self._nonces.discard(session.nonce1)
+        self.nonces.discard(session.nonce1)
         if self.sessions.pop(session.client_id, None) is None or session.miner is None:
             return
         self.events.disconnected(

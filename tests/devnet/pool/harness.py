@@ -23,7 +23,7 @@ from tests.devnet.node.conftest import PASSWORD, USER
 ALICE = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080"
 EASY = 1e-6
 """About 4,300 hashes per share: a few milliseconds of real proof of work."""
-PATIENCE = 30.0
+PATIENCE = 120.0
 """Seconds; only ever spent where a test fails."""
 
 
