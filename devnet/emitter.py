@@ -193,7 +193,7 @@ class Emitter:
 
     async def _send_burst(self) -> None:
         """Sends until the burst is over, the queue is empty or the receiver has no room."""
-        assert self._socket is not None  # noqa: S101 - _send_forever connects first
+        assert self._socket is not None
         for _ in range(_BURST):
             if not self._queue:
                 break
@@ -225,7 +225,7 @@ class Emitter:
 
     async def _wait_writable(self, code: int | None) -> None:
         """Waits until the receiver took something from its queue, or a short while."""
-        assert self._socket is not None  # noqa: S101 - only called after a send
+        assert self._socket is not None
         if code == errno.ENOBUFS:
             # macOS says so for a full peer, and calls the socket writable all the time.
             await asyncio.sleep(0.001)
