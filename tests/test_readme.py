@@ -1,0 +1,96 @@
+"""The README's commands exist and do what it says."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from tbg.cli import main
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text()
+COMMANDS = [
+    line.split("#")[0].strip()
+    for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    for line in block.splitlines()
+    if line.strip()
+]
+# What .ci/run calls itself; and what other tests run as `tbg …`.
+CI = (ROOT / ".ci" / "run").read_text()
+
+
+def make(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["make", f"VENV={sys.prefix}", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_there_are_commands() -> None:
+    assert "make up" in COMMANDS
+    assert "make test" in COMMANDS
+
+
+@pytest.mark.parametrize("command", [line for line in COMMANDS if line.startswith("make ")])
+def test_every_make_command_exists(command: str) -> None:
+    target = command.split()[1]
+    shown = make("help").stdout
+    assert re.search(rf"^{target}\s", shown, re.MULTILINE), shown
+    if command not in CI:
+        ran = make("--dry-run", target).stdout
+        assert f"tbg {target}" in ran or target == "help"
+
+
+@pytest.mark.parametrize("command", [line for line in COMMANDS if line.startswith("tbg ")])
+def test_every_tbg_command_exists(command: str) -> None:
+    words = command.split()[1:]
+    result = CliRunner().invoke(main, [*words, *([] if "--help" in words else ["--help"])])
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize("link", re.findall(r"\]\(([^)h][^)]*)\)", README))
+def test_every_link_leads_somewhere(link: str) -> None:
+    assert (ROOT / link).exists()
+
+
+def test_make_up_shows_what_runs_where_and_what_flows_and_ctrl_c_ends_it() -> None:
+    # Not below pytest's own folder: PostgreSQL may run as another user.
+    with tempfile.TemporaryDirectory(prefix="tbg-readme-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o755)
+        output = Path(folder) / "output"
+        state = f"--state {folder}/state --free-ports --every 0.5 --no-dagster"
+        with output.open("wb") as stream:
+            # Only its environment's PATH: what `make up` needs, it brings along.
+            process = subprocess.Popen(
+                ["make", f"VENV={sys.prefix}", "up", f"ARGS={state}"],
+                cwd=ROOT,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        try:
+            deadline = time.monotonic() + 150
+            while not re.search(r"[1-9]\d* accepted", output.read_text()):
+                assert process.poll() is None, output.read_text()
+                assert time.monotonic() < deadline, output.read_text()
+                time.sleep(0.2)
+            assert "stratum+tcp://127.0.0.1:" in output.read_text()
+            # As a terminal does: to the whole group.
+            os.killpg(process.pid, signal.SIGINT)
+            process.wait(60)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        assert "Traceback" not in output.read_text()
