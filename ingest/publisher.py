@@ -91,6 +91,19 @@ class Publisher:
                 only); the batch may be tried again as it is.
             OSError: the same, from the network.
         """
+        try:
+            try:
+                await self._call(batch)
+            except NoScriptError:  # Redis started anew, and forgot the script
+                self._sha = b""
+                await self._call(batch)
+        except (RedisError, OSError, TimeoutError):
+            await self.disconnect()
+            raise
+        for block in batch.blocks:
+            await self._client.publish(BLOCKS_CHANNEL, block)
+
+    async def _call(self, batch: Batch) -> None:
         if not self._sha:
             self._sha = (await self._client.script_load(_SCRIPT)).encode()
         if self._connection is None:
@@ -108,21 +121,8 @@ class Publisher:
         # hiredis packs thousands of arguments at once, far cheaper than a
         # pipeline of commands through the client.
         packed = hiredis.pack_command(cast(Any, tuple(args)))  # its stub knows one-tuples only
-        try:
-            await self._connection.send_packed_command(packed)
-            await self._connection.read_response()
-        except NoScriptError:
-            self._sha = b""  # Redis started anew
-            raise
-        except (RedisError, OSError, TimeoutError):
-            await self.disconnect()
-            raise
-        for block in batch.blocks:
-            await self._client.publish(BLOCKS_CHANNEL, block)
-
-    async def ping(self) -> None:
-        """Raises RedisError or OSError while Redis is away."""
-        await self._client.execute_command("PING")
+        await self._connection.send_packed_command(packed)
+        await self._connection.read_response()
 
     async def disconnect(self) -> None:
         """Drops the connection; the next batch makes a new one."""
