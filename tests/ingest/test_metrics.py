@@ -1,0 +1,21 @@
+"""The operations page lists every metric, and no other."""
+
+import re
+from pathlib import Path
+
+from prometheus_client import REGISTRY
+
+from ingest import metrics
+
+
+def test_the_operations_page_lists_every_metric_of_the_daemon() -> None:
+    page = (Path(__file__).parent.parent.parent / "docs" / "operations.md").read_text()
+    section = page.split("## Metrics")[1].split("\n## ")[0]
+    listed = {re.sub(r"\{.*", "", name) for name in re.findall(r"`(tbg_[a-z_{},]+)`", section)}
+    served = {
+        family.name + ("_total" if family.type == "counter" else "")
+        for family in REGISTRY.collect()
+        if family.name.startswith("tbg_")
+    }
+    assert metrics.RECEIVED.describe()[0].name in {name.removesuffix("_total") for name in served}
+    assert listed == served
