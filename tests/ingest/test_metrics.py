@@ -5,7 +5,7 @@ from pathlib import Path
 
 from prometheus_client import REGISTRY
 
-from ingest import metrics
+import ingest.metrics as _  # registers what it counts
 
 
 def test_the_operations_page_lists_every_metric_of_the_daemon() -> None:
@@ -17,5 +17,4 @@ def test_the_operations_page_lists_every_metric_of_the_daemon() -> None:
         for family in REGISTRY.collect()
         if family.name.startswith("tbg_")
     }
-    assert metrics.RECEIVED.describe()[0].name in {name.removesuffix("_total") for name in served}
     assert listed == served
