@@ -1,0 +1,77 @@
+"""Every command of the compose file is one that its program knows."""
+
+import io
+import re
+import sys
+from contextlib import redirect_stdout
+from importlib.metadata import entry_points
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from tbg.cli import main
+from tests.compose.files import SERVICES
+
+
+def options(words: list[str]) -> list[str]:
+    return [word.split("=")[0] for word in words if word.startswith("--")]
+
+
+def subcommand(words: list[str]) -> list[str]:
+    """The words up to the first option."""
+    return words[: next((at for at, word in enumerate(words) if word.startswith("-")), len(words))]
+
+
+OURS = [name for name, service in SERVICES.items() if service.get("command", [""])[0] == "tbg"]
+DAGSTERS = [name for name in SERVICES if name.startswith("dagster-")]
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_a_command_of_ours_parses(service: str) -> None:
+    words = SERVICES[service]["command"][1:]
+    # Defaults of the compose file in place of its variables.
+    words = [re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", word) for word in words]
+    command: click.Command = main
+    context = click.Context(main, info_name="tbg")
+    for name in subcommand(words):
+        assert isinstance(command, click.Group)
+        found = command.get_command(context, name)
+        assert found is not None, name
+        command, context = found, click.Context(found, info_name=name, parent=context)
+    shown = CliRunner().invoke(main, [*subcommand(words), "--help"], prog_name="tbg")
+    assert shown.exit_code == 0, shown.output
+    # Parses without running: wrong options and values are refused here.
+    command.make_context(
+        subcommand(words)[-1],
+        words[len(subcommand(words)) :],
+        default_map={"database_url": "postgresql://x@y/z"},
+    )
+
+
+def shown_help(program: str, names: list[str], monkeypatch: pytest.MonkeyPatch) -> str:
+    """What a console script prints for --help; in this process, where Dagster is imported once."""
+    (script,) = entry_points(group="console_scripts", name=program)
+    output = io.StringIO()
+    monkeypatch.setattr(sys, "argv", [program, *names, "--help"])
+    with redirect_stdout(output), pytest.raises(SystemExit) as ended:
+        script.load()()
+    assert ended.value.code == 0
+    return output.getvalue()
+
+
+@pytest.mark.parametrize("service", DAGSTERS)
+def test_a_command_of_dagster_has_the_options_that_are_used(
+    service: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = SERVICES[service]["command"]
+    program, *names = subcommand(words)
+    shown = shown_help(program, names, monkeypatch)
+    for name in options(words):
+        assert re.search(rf"{name}\b", shown), name
+
+
+def test_the_daemons_check_exists(monkeypatch: pytest.MonkeyPatch) -> None:
+    check = SERVICES["dagster-daemon"]["healthcheck"]["test"]
+    program, name = check[check.index("dagster-daemon") :]
+    assert name in shown_help(program, [], monkeypatch)
