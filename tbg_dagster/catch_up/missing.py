@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import dagster as dg
 
 from tbg_dagster.partitions import DAILY, DAY, FIRST_MOMENT, HOUR, HOURLY, WEEK, WEEKLY
+from tbg_dagster.resources.database import Connection
+from tbg_dagster.rollup import rollup_of
 
 # When a partition should be there after it has closed: its schedule, and a while.
 GRACE: Final = timedelta(minutes=30)
@@ -44,6 +46,22 @@ SERIES: Final = (
     Series("daily_rollup", ("shares_daily", "worker_stats_daily"), DAILY, DAY),
     Series("weekly_reset", ("weekly_best_diff", "weekly_leaderboard"), WEEKLY, WEEK),
 )
+
+
+def begin(connection: Connection, window: timedelta, now: datetime) -> datetime | None:
+    """From when on partitions should be there: None while no miner was ever seen.
+
+    As far back as ``window``, as raw shares are kept, and as there were miners.
+    """
+    days = rollup_of(connection).raw_days(connection)
+    row = connection.execute(
+        "select least((select min(first_seen) from workers), "
+        "(select min(hour) from late_share_hours)) as seen"
+    ).fetchone()
+    if not days or row is None or row["seen"] is None:
+        return None
+    oldest = datetime(days[0].year, days[0].month, days[0].day, tzinfo=UTC)
+    return max(oldest, row["seen"], now - window)
 
 
 def missing(

@@ -7,11 +7,10 @@ from typing import Final
 import dagster as dg
 from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
 
-from tbg_dagster.catch_up.missing import SERIES, Series, missing, neighbours
+from tbg_dagster.catch_up.missing import SERIES, Series, begin, missing, neighbours
 from tbg_dagster.partitions import FIRST_MOMENT
 from tbg_dagster.queries import query
 from tbg_dagster.resources import Database, Thresholds
-from tbg_dagster.rollup import rollup_of
 from tbg_dagster.shares.automation import DAILY_ROLLUP, HOURLY_ROLLUP
 from tbg_dagster.weekly.automation import WEEKLY_RESET
 
@@ -78,11 +77,9 @@ def missing_partitions_sensor(
     """
     now = datetime.now(UTC)
     with database.connect() as connection:
-        days = rollup_of(connection).raw_days(connection)
-    if not days:
-        return dg.SkipReason("there are no shares yet")
-    oldest = datetime(days[0].year, days[0].month, days[0].day, tzinfo=UTC)
-    since = max(oldest, now - thresholds.refresh_window, FIRST_MOMENT)
+        since = begin(connection, thresholds.refresh_window, now)
+    if since is None:
+        return dg.SkipReason("no miner was seen yet")
     for series in SERIES:
         starts = missing(context.instance, series, since, now)
         if starts:

@@ -6,7 +6,7 @@ from typing import Final
 
 import dagster as dg
 
-from tbg_dagster.catch_up.missing import SERIES, missing
+from tbg_dagster.catch_up.missing import SERIES, begin, missing
 from tbg_dagster.partitions import DAY, FIRST_MOMENT, HOUR
 from tbg_dagster.quality.verdict import WARN, verdict
 from tbg_dagster.queries import query
@@ -88,11 +88,9 @@ def partitions_are_there(
     """
     now = datetime.now(UTC)
     with database.connect() as connection:
-        days = rollup_of(connection).raw_days(connection)
-    if not days:
-        return verdict(True, "there are no shares yet")
-    oldest = datetime(days[0].year, days[0].month, days[0].day, tzinfo=UTC)
-    since = max(oldest, now - thresholds.refresh_window)
+        since = begin(connection, thresholds.refresh_window, now)
+    if since is None:
+        return verdict(True, "no miner was seen yet")
     # The sensor needs a moment to make up what is overdue.
     late = {
         series.job: len(missing(context.instance, series, since, now - DUE)) for series in SERIES

@@ -1,10 +1,5 @@
 """A migrated database with a history that tests write themselves, and Dagster in process."""
 
-import os
-
-# Before tbg_dagster is imported: the tests go back to the 53-week year 2020.
-os.environ["TBG_FIRST_WEEK"] = "2020-01-06"
-
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -59,7 +54,8 @@ class History:
             assert row is not None
             user_id = row["id"]
             row = self.connection.execute(
-                "insert into workers (user_id, worker_name) values (%s, %s) returning id",
+                "insert into workers (user_id, worker_name, first_seen) "
+                "values (%s, %s, now() - interval '40 days') returning id",
                 [user_id, worker],
             ).fetchone()
             assert row is not None
@@ -203,6 +199,7 @@ def run(instance: dg.DagsterInstance, resources: dict[str, Any]) -> Run:
     A second key makes a range of partitions; ``raise_on_error=False`` returns a
     failed run instead of raising.
     """
+
     def execute(
         job: str, first: str | None = None, last: str | None = None, raise_on_error: bool = True
     ) -> dg.ExecuteInProcessResult:

@@ -1,0 +1,160 @@
+"""A backfill of weeks of history by the real Dagster, twice, with checksums.
+
+Starts PostgreSQL, Valkey, dagster-webserver and dagster-daemon in a temporary folder,
+writes a history, launches the backfills of hours, days and weeks through GraphQL,
+waits for the daemon to run them, and does it all again: every table must be the same.
+"""
+
+import contextlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import psycopg
+import redis
+from rich.console import Console
+from rich.table import Table
+
+from bench.checksum import TABLES, checksum
+from bench.dagster_instance import Dagster, dagster
+from bench.history import write
+from ingest.names import WEEKLY_RESET_STREAM
+from tbg.embedded import EmbeddedPostgres, EmbeddedValkey, free_port, new_password
+from tbg.migrate import migrate
+
+STEPS: Final = (
+    ("hours", ("shares_hourly",), timedelta(hours=1), "%Y-%m-%d-%H:%M"),
+    ("days", ("shares_daily", "worker_stats_daily"), timedelta(days=1), "%Y-%m-%d"),
+    ("weeks", ("weekly_best_diff", "weekly_leaderboard"), timedelta(days=7), "%Y-%m-%d"),
+)
+
+
+@click.command("backfill")
+@click.option("--weeks", default=8, show_default=True, help="Closed weeks of history.")
+@click.option("--shares", default=2_000_000, show_default=True, help="In all of them.")
+@click.option("--workers", default=200, show_default=True, help="Four to a user.")
+@click.option("--limit", default=1800.0, show_default=True, help="Seconds for each backfill.")
+@click.option("--hold", is_flag=True, help="Leave the UI up afterwards, until Ctrl-C.")
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+def main(weeks: int, shares: int, workers: int, limit: float, hold: bool, as_json: bool) -> None:
+    """Backfill weeks of history through Dagster's GraphQL and daemon, twice.
+
+    \b
+    Examples:
+      python -m bench.backfill
+      python -m bench.backfill --weeks 1 --shares 50000 --hold
+    """
+    console = Console(stderr=True)
+    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    end = today - timedelta(days=today.weekday())
+    start = end - timedelta(weeks=weeks)
+    with (
+        _servers() as (database_url, storage_url, redis_url),
+        tempfile.TemporaryDirectory() as home,
+    ):
+        migrate(database_url)
+        write(database_url, start, weeks * 7, shares, workers, console.print)
+        environment = {
+            "DAGSTER_PG_URL": storage_url,
+            "DATABASE_URL": database_url,
+            "REDIS_URL": redis_url,
+            "BITCOIN_RPC_URL": "http://127.0.0.1:1",
+            "TBG_FIRST_WEEK": f"{start:%Y-%m-%d}",
+        }
+        with dagster(Path(home) / "dagster", free_port(), environment) as running:
+            console.print(f"the UI is at {running.url}")
+            running.stop_automation()
+            with running.daemon():
+                rounds = [
+                    _round(running, database_url, start, end, limit, console) for _ in range(2)
+                ]
+                with redis.Redis.from_url(redis_url) as client:
+                    messages = client.xlen(WEEKLY_RESET_STREAM)
+                same = rounds[0]["tables"] == rounds[1]["tables"] and messages == weeks
+                if as_json:
+                    click.echo(json.dumps({"rounds": rounds, "same": same, "messages": messages}))
+                else:
+                    _print(rounds, messages)
+                if hold:
+                    console.print(f"{running.url} stays up until Ctrl-C")
+                    with contextlib.suppress(KeyboardInterrupt):
+                        while True:
+                            time.sleep(1)
+    if not same:
+        raise click.ClickException("the second round gave something else than the first")
+
+
+def _round(
+    running: Dagster,
+    database_url: str,
+    start: datetime,
+    end: datetime,
+    limit: float,
+    console: Console,
+) -> dict[str, Any]:
+    """Backfills everything once; returns the figures and the checksums."""
+    steps = {}
+    for name, assets, step, key_format in STEPS:
+        keys = []
+        moment = start
+        while moment < end:
+            keys.append(moment.strftime(key_format))
+            moment += step
+        began = time.monotonic()
+        running.wait_for_backfill(running.launch_backfill(assets, keys), limit)
+        seconds = time.monotonic() - began
+        steps[name] = {"partitions": len(keys), "seconds": round(seconds, 1)}
+        console.print(f"{name}: {len(keys)} partitions in {seconds:.1f} s")
+    return {
+        "steps": steps,
+        "tables": {table: checksum(database_url, table) for table in TABLES},
+    }
+
+
+def _print(rounds: list[dict[str, Any]], messages: int) -> None:
+    console = Console()
+    steps = Table("backfill", "partitions", "first, s", "again, s", "partitions/s")
+    for name, figures in rounds[0]["steps"].items():
+        again = rounds[1]["steps"][name]["seconds"]
+        steps.add_row(
+            name,
+            f"{figures['partitions']:,}",
+            f"{figures['seconds']:.1f}",
+            f"{again:.1f}",
+            f"{figures['partitions'] / figures['seconds']:.1f}",
+        )
+    console.print(steps)
+    tables = Table("table", "rows", "checksum", "again")
+    for table, (rows, md5) in rounds[0]["tables"].items():
+        same = rounds[1]["tables"][table] == (rows, md5)
+        tables.add_row(table, f"{rows:,}", md5[:16], "the same" if same else "DIFFERENT")
+    console.print(tables)
+    console.print(f"{messages} messages in {WEEKLY_RESET_STREAM}")
+
+
+@contextlib.contextmanager
+def _servers() -> Iterator[tuple[str, str, str]]:
+    """URLs of the data's database, of Dagster's, and of Redis."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        os.chmod(folder, 0o755)  # noqa: S103  # PostgreSQL runs as another user where we are root
+        postgres = EmbeddedPostgres(Path(folder) / "postgres", free_port(), new_password())
+        postgres.start()
+        stack.callback(postgres.stop)
+        valkey = EmbeddedValkey(Path(folder) / "valkey", free_port(), new_password())
+        valkey.start()
+        stack.callback(valkey.stop)
+        with psycopg.connect(postgres.url, autocommit=True) as connection:
+            connection.execute("create database mining")
+            connection.execute("create database dagster")
+        base = postgres.url.rpartition("/")[0]
+        yield f"{base}/mining", f"{base}/dagster", valkey.url
+
+
+if __name__ == "__main__":
+    main()

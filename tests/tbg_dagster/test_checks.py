@@ -1,0 +1,409 @@
+"""Every check passes on good data, and each fails on what it is there to find."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from ingest.names import leaderboard_key, stream_of, week_start
+from tbg_dagster.definitions import defs
+from tbg_dagster.quality import engine, game, rollups, shares
+from tbg_dagster.quality.automation import WITH_THEIR_ASSET
+from tbg_dagster.resources import Thresholds
+from tbg_dagster.weekly.week import finalise
+from tests.tbg_dagster.conftest import Connection, History, Run, last_monday
+
+CHECKS = [*shares.CHECKS, *engine.CHECKS, *rollups.CHECKS, *game.CHECKS]
+WARN, ERROR = dg.AssetCheckSeverity.WARN, dg.AssetCheckSeverity.ERROR
+
+Check = Callable[..., dg.AssetCheckResult]
+
+
+@pytest.fixture
+def check(resources: dict[str, Any], instance: dg.DagsterInstance) -> Check:
+    """``check(definition)`` evaluates one check on the test's servers."""
+
+    def evaluate(definition: dg.AssetChecksDefinition, **other: Any) -> dg.AssetCheckResult:
+        function = definition.op.compute_fn.decorated_fn  # type: ignore[union-attr]  # a decorated one
+        available = {**resources, **other}
+        names = function.__code__.co_varnames[: function.__code__.co_argcount]
+        given = {name: available[name] for name in names if name != "context"}
+        if "context" in names:
+            given["context"] = dg.build_asset_context(instance=instance)
+        result = function(**given)
+        assert isinstance(result, dg.AssetCheckResult)
+        assert result.description
+        return result
+
+    return evaluate
+
+
+@pytest.fixture(autouse=True)
+def _no_settling(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(game, "SETTLE_SECONDS", 0.0)
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def this_hour() -> datetime:
+    return now().replace(minute=0, second=0, microsecond=0)
+
+
+def online(connection: Connection, worker_id: int, silence: timedelta, hashrate: float) -> None:
+    connection.execute(
+        "update workers set is_online = true, last_share = %s, current_diff = 1000, "
+        "hashrate_1h = %s where id = %s",
+        [now() - silence, hashrate, worker_id],
+    )
+
+
+@pytest.mark.parametrize("definition", CHECKS, ids=lambda item: item.check_key.name)
+def test_every_check_passes_on_an_empty_database(
+    check: Check, definition: dg.AssetChecksDefinition
+) -> None:
+    assert check(definition).passed
+
+
+def test_the_quality_job_runs_every_quick_check_on_real_data(
+    connection: Connection, history: History, run: Run
+) -> None:
+    history.shares(["a.1", "b.1"], now() - timedelta(minutes=30), now(), 500)
+    result = run("quality", raise_on_error=False)
+    evaluations = result.get_asset_check_evaluations()
+    failed = {item.check_name: item.description for item in evaluations if not item.passed}
+    # No rollup has run; nothing else is amiss.
+    assert set(failed) <= {"partitions_are_there"}
+    quick = {item.check_key.name for item in CHECKS} - set(WITH_THEIR_ASSET)
+    assert quick <= {item.check_name for item in evaluations}
+
+
+def test_every_check_tells_what_it_finds_and_how_bad_that_is() -> None:
+    for definition in defs.asset_checks or []:
+        assert isinstance(definition, dg.AssetChecksDefinition)
+        (spec,) = definition.check_specs
+        assert spec.description is not None
+        assert "WARN" in spec.description or "ERROR" in spec.description, spec.name
+
+
+# --- Shares ----------------------------------------------------------------------------
+
+
+def test_silence_that_chance_cannot_explain_is_found(
+    check: Check, connection: Connection, history: History
+) -> None:
+    _, worker = history.worker("a.1")
+    pace = 1000 * 2**32 / 10.0  # a share in ten seconds
+    online(connection, worker, timedelta(seconds=60), pace)
+    assert check(shares.shares_keep_arriving).passed
+    online(connection, worker, timedelta(seconds=180), pace)
+    result = check(shares.shares_keep_arriving)
+    assert (result.passed, result.severity) == (False, WARN)
+    online(connection, worker, timedelta(minutes=10), pace)
+    result = check(shares.shares_keep_arriving)
+    assert (result.passed, result.severity) == (False, ERROR)
+    # Liveness marking everybody offline does not hide it.
+    connection.execute("update workers set is_online = false")
+    connection.execute(
+        "insert into worker_liveness (worker_id, silent_since, allowed_gap_seconds) "
+        "values (%s, now(), 60)",
+        [worker],
+    )
+    assert not check(shares.shares_keep_arriving).passed
+
+
+@pytest.mark.parametrize("age", [timedelta(minutes=-10), timedelta(days=95)])
+def test_shares_from_the_future_or_past_retention_are_found(
+    check: Check, history: History, age: timedelta
+) -> None:
+    history.share("a.1", now())
+    assert check(shares.share_times_are_plausible).passed
+    history.share("a.1", now() - age)
+    assert not check(shares.share_times_are_plausible).passed
+
+
+@pytest.mark.parametrize("column", ["user_id", "worker_id"])
+def test_shares_of_nobody_are_found(
+    check: Check, connection: Connection, history: History, column: str
+) -> None:
+    history.share("a.1", now() - timedelta(minutes=1))
+    assert check(shares.shares_have_users_and_workers).passed
+    user, worker = history.worker("a.1")
+    numbers = {"user_id": user, "worker_id": worker, column: 999}
+    connection.execute(
+        "insert into shares (time, difficulty, is_valid, user_id, worker_id) "
+        "values (now(), 1, true, %s, %s)",
+        [numbers["user_id"], numbers["worker_id"]],
+    )
+    assert not check(shares.shares_have_users_and_workers).passed
+
+
+def test_doubled_shares_are_found(check: Check, history: History) -> None:
+    when = now() - timedelta(minutes=1)
+    for seq in (1, 2):
+        history.share("a.1", when, instance_id=1, seq=seq, share_hash=bytes([seq]) * 32)
+    history.share("a.1", when, instance_id=2, seq=1)
+    history.share("a.1", when, reject="duplicate", share_hash=b"\x01" * 32)
+    assert check(shares.shares_are_not_doubled).passed
+    history.share("a.1", when, instance_id=1, seq=1)
+    assert check(shares.shares_are_not_doubled).metadata["by_seq"].value == 1
+    history.share("a.1", when, instance_id=1, seq=3, share_hash=b"\x02" * 32)
+    result = check(shares.shares_are_not_doubled)
+    assert not result.passed
+    assert result.metadata["by_hash"].value == 1
+
+
+def test_accepted_shares_below_their_difficulty_are_found(check: Check, history: History) -> None:
+    history.share("a.1", now(), share_diff=1000.0 * (1 - 1e-12), difficulty=1000.0)
+    history.share("a.1", now(), share_diff=10.0, reject="above target")
+    assert check(shares.accepted_shares_meet_their_difficulty).passed
+    history.share("a.1", now(), share_diff=999.0, difficulty=1000.0)
+    assert not check(shares.accepted_shares_meet_their_difficulty).passed
+
+
+# --- The path --------------------------------------------------------------------------
+
+
+def test_a_sequence_gap_is_found_unless_a_dead_letter_explains_it(
+    check: Check, connection: Connection
+) -> None:
+    connection.execute(
+        "insert into engine_instances (instance, seq_max, seq_missing) "
+        "values ('pool/1', 100, '{[7,9)}')"
+    )
+    result = check(engine.no_sequence_gaps)
+    assert not result.passed
+    assert "pool/1: 2" in str(result.description)
+    for seq in (7, 8):
+        connection.execute(
+            "insert into dead_letters (stage, reason, detail, raw, instance, seq) "
+            "values ('writer', 'bad', '', '', 'pool/1', %s)",
+            [seq],
+        )
+    assert check(engine.no_sequence_gaps).passed
+
+
+def test_a_writer_that_falls_behind_is_found(
+    check: Check, connection: Connection, client: Any
+) -> None:
+    stream = stream_of("share_submitted")
+    old = int((now() - timedelta(minutes=5)).timestamp() * 1000)
+    client.xadd(stream, {"a": 1}, id=f"{old}-0")
+    client.xadd(stream, {"a": 1}, id=f"{old}-1")
+    connection.execute(
+        "insert into stream_offsets (consumer, stream, last_id) values ('writer', %s, %s)",
+        [stream, f"{old}-1"],
+    )
+    assert check(engine.writers_keep_up).passed
+    connection.execute("update stream_offsets set last_id = %s", [f"{old}-0"])
+    result = check(engine.writers_keep_up)
+    assert (result.passed, result.severity) == (False, WARN)
+    result = check(engine.writers_keep_up, thresholds=Thresholds(stream_lag_error_seconds=200))
+    assert result.severity == ERROR
+    # Nobody reads at all: no offset yet.
+    connection.execute("delete from stream_offsets")
+    assert not check(engine.writers_keep_up).passed
+
+
+def test_many_dead_letters_are_found(check: Check, connection: Connection) -> None:
+    few = Thresholds(dead_letters_per_hour=3)
+    letters = (
+        "insert into dead_letters (stage, reason, detail, raw) "
+        "select 'receiver', 'json', '', '' from generate_series(1, %s)"
+    )
+    connection.execute(letters, [3])
+    assert check(engine.few_events_are_refused, thresholds=few).passed
+    connection.execute(letters, [1])
+    result = check(engine.few_events_are_refused, thresholds=few)
+    assert (result.passed, result.severity) == (False, WARN)
+    assert "receiver json: 4" in str(result.description)
+    connection.execute(letters, [30])
+    assert check(engine.few_events_are_refused, thresholds=few).severity == ERROR
+
+
+# --- Rollups ---------------------------------------------------------------------------
+
+
+@pytest.mark.plain_postgresql
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "update shares_hourly set shares = shares + 1",
+        "update shares_hourly set work = work * 1.00001",
+        "update shares_hourly set best_share_diff = 1",
+        "delete from shares_hourly where worker_id = 1",
+        "insert into shares_hourly select bucket, 99, 99, 1, 1, 0, 1, 1, bucket, bucket "
+        "from shares_hourly limit 1",
+    ],
+)
+@pytest.mark.parametrize("age", [timedelta(hours=3), timedelta(days=9)])
+def test_an_hour_that_differs_from_its_raw_shares_is_found(
+    check: Check, connection: Connection, history: History, damage: str, age: timedelta
+) -> None:
+    hour = this_hour() - age
+    history.shares(["a.1", "b.1"], hour, hour + timedelta(hours=1), 100)
+    connection.execute("select rebuild_shares_hourly(%s, %s)", [hour, hour + timedelta(hours=1)])
+    whole = Thresholds(sampled_hours=10_000)
+    assert check(rollups.hours_equal_raw_shares, thresholds=whole).passed
+    connection.execute(damage)  # type: ignore[arg-type]  # a literal of this test
+    result = check(rollups.hours_equal_raw_shares, thresholds=whole)
+    assert not result.passed
+    assert result.metadata["hours_wrong"].value == 1
+
+
+def test_an_hour_that_waits_for_its_late_shares_is_not_called_wrong_for_a_while(
+    check: Check, connection: Connection, history: History, run: Run
+) -> None:
+    hour = this_hour() - timedelta(hours=3)
+    history.share("a.1", hour)
+    run("hourly_rollup", f"{hour:%Y-%m-%d-%H:%M}")
+    history.share("a.1", hour + timedelta(minutes=1))
+    history.late(hour, 1)
+    assert check(rollups.hours_equal_raw_shares).passed
+    connection.execute("update late_share_hours set last_recorded_at = now() - interval '1 hour'")
+    assert not check(rollups.hours_equal_raw_shares).passed
+
+
+@pytest.mark.plain_postgresql
+def test_a_day_that_differs_from_its_hours_is_found(
+    check: Check, connection: Connection, history: History
+) -> None:
+    day = this_hour().replace(hour=0) - timedelta(days=2)
+    history.shares(["a.1"], day, day + timedelta(days=1), 100)
+    span = [day, day + timedelta(days=1)]
+    connection.execute("select rebuild_shares_hourly(%s, %s)", span)
+    assert check(rollups.days_equal_hours).passed  # never computed: late, not wrong
+    connection.execute("select rebuild_shares_daily(%s, %s)", span)
+    assert check(rollups.days_equal_hours).passed
+    connection.execute("update shares_daily set rejected = rejected + 1")
+    assert not check(rollups.days_equal_hours).passed
+
+
+def test_partitions_that_were_never_computed_are_found(
+    check: Check, history: History, instance: dg.DagsterInstance
+) -> None:
+    history.share("a.1", now() - timedelta(hours=3))
+    result = check(rollups.partitions_are_there)
+    assert (result.passed, result.severity) == (False, WARN)
+    for series in rollups.SERIES:
+        for start in series.closed(now() - timedelta(days=14), now()):
+            for asset in series.assets:
+                instance.report_runless_asset_event(
+                    dg.AssetMaterialization(asset, partition=series.key_of(start))
+                )
+    assert check(rollups.partitions_are_there).passed
+
+
+@pytest.mark.plain_postgresql
+def test_a_reject_ratio_out_of_its_history_is_found(
+    check: Check, connection: Connection, history: History
+) -> None:
+    _, worker = history.worker("a.1")
+    for age in range(1, 50):
+        rejected = 10 + age % 5
+        connection.execute(
+            "insert into shares_hourly values (%s, 1, %s, 1000, %s, %s, 1, 1, now(), now())",
+            [this_hour() - timedelta(hours=age), worker, 1000 - rejected, rejected],
+        )
+    assert check(rollups.reject_ratio_is_usual).passed
+    connection.execute(
+        "update shares_hourly set rejected = 60 where bucket = %s",
+        [this_hour() - timedelta(hours=1)],
+    )
+    result = check(rollups.reject_ratio_is_usual)
+    assert (result.passed, result.severity) == (False, WARN)
+
+
+@pytest.mark.parametrize("windows", [(60, 60, 90), (30, 90, 90), (30, 60, 45)])
+def test_windows_out_of_order_are_found(check: Check, windows: tuple[int, int, int]) -> None:
+    late, refresh, retention = windows
+    thresholds = Thresholds(
+        late_window_days=late, refresh_window_days=refresh, retention_days=retention
+    )
+    assert not check(rollups.windows_are_in_order, thresholds=thresholds).passed
+
+
+# --- Blocks and the game ---------------------------------------------------------------
+
+
+def test_a_block_without_its_share_and_a_share_without_its_block_are_found(
+    check: Check, connection: Connection, history: History
+) -> None:
+    found_at = now() - timedelta(minutes=10)
+    block_hash = "00" * 16 + "ab" * 16
+    history.block("a.1", 5, block_hash, found_at)
+    assert check(game.blocks_and_their_shares_match).metadata["blocks_without_share"].value == 1
+    history.share("a.1", found_at, share_hash=bytes.fromhex(block_hash), is_block=True)
+    assert check(game.blocks_and_their_shares_match).passed
+    history.share("a.1", found_at, share_hash=b"\x07" * 32, is_block=True)
+    result = check(game.blocks_and_their_shares_match)
+    assert not result.passed
+    assert result.metadata["shares_without_block"].value == 1
+
+
+@pytest.mark.parametrize("status", ["found", "accepted"])
+def test_an_old_block_that_is_not_final_is_found(
+    check: Check, connection: Connection, history: History, status: str
+) -> None:
+    history.block("a.1", 5, "ab" * 32, now() - timedelta(hours=23), status)
+    assert check(game.old_blocks_are_settled).passed
+    connection.execute("update blocks set found_at = now() - interval '25 hours'")
+    assert not check(game.old_blocks_are_settled).passed
+    connection.execute("update blocks set status = 'confirmed'")
+    assert check(game.old_blocks_are_settled).passed
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "update weekly_best_diff set total_shares = total_shares + 1",
+        "update weekly_best_diff set best_difficulty = best_difficulty * 2",
+        "update weekly_best_diff set rank = 3 - rank",
+        "delete from weekly_best_diff where user_id = 1",
+    ],
+)
+def test_a_week_that_differs_from_its_hours_is_found(
+    check: Check, connection: Connection, history: History, run: Run, damage: str
+) -> None:
+    monday = last_monday()
+    history.share("a.1", monday, 5000.0)
+    history.share("b.1", monday, 4000.0)
+    run("hourly_rollup", f"{monday:%Y-%m-%d-%H:%M}")
+    finalise(connection, monday.date())
+    assert check(game.weeks_equal_hours).passed
+    connection.execute(damage)  # type: ignore[arg-type]  # a literal of this test
+    assert not check(game.weeks_equal_hours).passed
+
+
+def test_a_leaderboard_that_differs_from_the_running_week_is_found(
+    check: Check, connection: Connection, client: Any, history: History
+) -> None:
+    week = week_start(now())
+    for user, best in (("a.1", 5000.5), ("b.1", 0.1)):
+        connection.execute(
+            "insert into weekly_best_diff (user_id, week_start, best_difficulty, best_share_time) "
+            "values (%s, %s, %s, now())",
+            [history.worker(user)[0], week, best],
+        )
+    result = check(game.leaderboard_equals_the_running_week)
+    assert (result.passed, result.severity) == (False, WARN)
+    client.zadd(leaderboard_key(week), {"a": 5000.5, "b": 0.1})
+    assert check(game.leaderboard_equals_the_running_week).passed
+    client.zadd(leaderboard_key(week), {"c": 1.0})
+    assert not check(game.leaderboard_equals_the_running_week).passed
+
+
+def test_messages_that_are_not_sent_are_found(check: Check, connection: Connection) -> None:
+    connection.execute(
+        "insert into outbox (stream, key, event, payload) values ('s', 'k', 'e', '{}')"
+    )
+    assert check(game.messages_are_sent).passed
+    connection.execute("update outbox set created_at = now() - interval '20 minutes'")
+    result = check(game.messages_are_sent)
+    assert (result.passed, result.severity) == (False, WARN)
+    connection.execute("update outbox set created_at = now() - interval '2 hours'")
+    assert check(game.messages_are_sent).severity == ERROR

@@ -1,0 +1,47 @@
+"""The real webserver and the real daemon, as tbg up and the compose file start them."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from bench.checksum import checksum
+from bench.dagster_instance import dagster
+from tbg.embedded import free_port
+from tests.tbg_dagster.conftest import Connection, History, last_monday
+
+
+@pytest.mark.timeout(420)
+def test_a_backfill_launched_through_graphql_is_run_by_the_daemon_and_repeats_identically(
+    connection: Connection,
+    history: History,
+    database_url: str,
+    empty_database_url: str,
+    redis_url: str,
+    tmp_path: Path,
+) -> None:
+    start = last_monday()
+    history.shares(["a.1", "a.2", "b.1"], start, start + timedelta(days=1), 5000)
+    hours = [f"{start + timedelta(hours=number):%Y-%m-%d-%H:%M}" for number in range(24)]
+    environment = {
+        "DAGSTER_PG_URL": empty_database_url,
+        "DATABASE_URL": database_url,
+        "REDIS_URL": redis_url,
+        "BITCOIN_RPC_URL": "http://127.0.0.1:1",
+    }
+    with dagster(tmp_path / "dagster", free_port(), environment) as running:
+        running.stop_automation()
+        with running.daemon():
+            backfill = running.launch_backfill(["shares_hourly"], hours)
+            running.wait_for_backfill(backfill, 300)
+            rows, first = checksum(database_url, "shares_hourly")
+            assert rows == 72
+
+            # 24 hours, one run: the policy makes ranges of them.
+            with psycopg.connect(empty_database_url) as storage:
+                runs = storage.execute("select count(*) from runs where status = 'SUCCESS'")
+                assert runs.fetchone() == (1,)
+            backfill = running.launch_backfill(["shares_hourly"], hours[:2])
+            running.wait_for_backfill(backfill, 300)
+            assert checksum(database_url, "shares_hourly") == (rows, first)

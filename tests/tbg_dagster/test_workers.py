@@ -1,0 +1,191 @@
+"""Workers: their day in numbers, and whether they are there."""
+
+import json
+import math
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingest.names import ALERTS_STREAM
+from tbg_dagster.resources import Thresholds
+from tbg_dagster.workers.liveness import LEAST_GAP, MOST_GAP, allowance, mark_silent
+from tbg_dagster.workers.stats import poisson_interval, worker_stats
+from tests.tbg_dagster.conftest import Connection, History, Run, last_monday, metadata_of
+
+FALLBACK = timedelta(seconds=600)
+PACE = 1000 * 2**32 / 10.0  # H/s at which difficulty 1000 gives a share in ten seconds
+
+
+# --- A day in numbers ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mean", [5, 40, 3000])
+def test_the_interval_holds_the_truth_in_95_of_100_cases(mean: int) -> None:
+    counts = pd.Series(np.random.default_rng(7).poisson(mean, 20_000))
+    low, high = poisson_interval(counts)
+    covered = float(((low <= mean) & (mean <= high)).mean())
+    assert 0.94 < covered < 0.985  # an exact interval of counts is never narrower
+
+
+def test_a_worker_without_accepted_shares_has_no_hashrate_and_no_luck() -> None:
+    row = {
+        "user_id": 1, "worker_id": 2, "accepted": 0, "rejected": 4, "work": 0.0,
+        "work_squared": 0.0, "best_share_diff": None, "longest_gap": None, "uptime": 0.0,
+        "rejects_by_reason": {"stale": 4},
+    }  # fmt: skip
+    (found,) = worker_stats([row]).to_dict("records")
+    assert found["reject_ratio"] == 1.0
+    assert (found["hashrate"], found["hashrate_low"], found["hashrate_high"]) == (0.0, 0.0, 0.0)
+    assert math.isnan(found["luck"])
+    assert math.isnan(found["hashrate_up"])
+
+
+def test_luck_is_uniform_for_honest_miners() -> None:
+    generator = np.random.default_rng(11)
+    rows = []
+    for worker in range(2000):
+        best = float((100.0 / (1 - generator.random(50))).max())
+        rows.append(
+            {
+                "user_id": 1,
+                "worker_id": worker,
+                "accepted": 50,
+                "rejected": 0,
+                "work": 5000.0,
+                "work_squared": 500_000.0,
+                "best_share_diff": best,
+                "longest_gap": 1.0,
+                "uptime": 50.0,
+                "rejects_by_reason": {},
+            }  # fmt: skip
+        )
+    frame = worker_stats(rows)
+    assert 0.47 < (frame["luck"] > 1).mean() < 0.53
+    deciles = np.histogram(frame["luck_percentile"], bins=10, range=(0, 1))[0]
+    assert deciles.min() > 150
+
+
+def test_a_day_of_a_worker_is_computed_from_its_shares(
+    connection: Connection, history: History, run: Run
+) -> None:
+    day = last_monday()
+    # Ten in the hour before noon, a share a minute; an outage; ten more in the evening.
+    for minute in range(10):
+        history.share("a.1", day + timedelta(hours=11, minutes=minute), 2000.0 + minute)
+        history.share("a.1", day + timedelta(hours=20, minutes=minute), 1500.0)
+    history.share("a.1", day + timedelta(hours=20, minutes=10), None, reject="stale")
+    history.share("a.1", day + timedelta(hours=20, minutes=11), None, reject="low-diff")
+    history.share("a.1", day + timedelta(hours=20, minutes=12), None, reject="stale")
+    history.share("a.1", day + timedelta(days=1), 9e9)  # the next day
+    key = f"{day:%Y-%m-%d}"
+    run("hourly_rollup", f"{key}-00:00", f"{key}-23:00")
+    result = run("daily_rollup", key)
+    (row,) = connection.execute("select * from worker_stats_daily").fetchall()
+    assert (row["accepted"], row["rejected"], row["work"]) == (20, 3, 20_000.0)
+    assert row["rejects_by_reason"] == {"stale": 2, "low-diff": 1}
+    assert row["reject_ratio"] == pytest.approx(3 / 23)
+    assert row["hashrate"] == pytest.approx(20_000 * 2**32 / 86_400)
+    assert row["hashrate_low"] < row["hashrate"] < row["hashrate_high"]
+    assert row["uptime_seconds"] == pytest.approx(9 * 60 + 12 * 60)
+    assert row["longest_gap_seconds"] == pytest.approx((8 * 60 + 51) * 60)
+    assert row["best_share_diff"] == 2009.0
+    assert row["luck"] == pytest.approx(2009 * math.log(2) / 20_000)
+    assert "data:image/png;base64," in metadata_of(result, "worker_stats_daily")["picture"]
+    run("daily_rollup", key)
+    assert connection.execute("select * from worker_stats_daily").fetchall() == [row]
+
+
+# --- Liveness --------------------------------------------------------------------------
+
+
+@given(st.floats(1e-3, 1e15), st.floats(1.0, 1e21))
+def test_the_silence_allowed_is_never_under_a_minute_and_never_over_a_day(
+    difficulty: float, hashrate: float
+) -> None:
+    limit = allowance(difficulty, hashrate, FALLBACK)
+    assert LEAST_GAP <= limit.allowed <= MOST_GAP
+
+
+def test_a_worker_may_be_silent_for_fourteen_of_its_own_gaps() -> None:
+    assert allowance(1000, PACE, FALLBACK).allowed.total_seconds() == pytest.approx(138, abs=1)
+    assert allowance(1000, PACE * 100, FALLBACK).allowed == LEAST_GAP
+    assert allowance(None, PACE, FALLBACK).allowed == FALLBACK
+    assert allowance(1000, 0.0, FALLBACK).allowed == FALLBACK
+
+
+def online(connection: Connection, worker: int, last_share: datetime, hashrate: float) -> None:
+    connection.execute(
+        "update workers set is_online = true, last_share = %s, current_diff = 1000, "
+        "hashrate_1h = %s where id = %s",
+        [last_share, hashrate, worker],
+    )
+
+
+def is_online(connection: Connection, worker: int) -> bool:
+    row = connection.execute("select is_online from workers where id = %s", [worker]).fetchone()
+    assert row is not None
+    return bool(row["is_online"])
+
+
+def test_a_fast_worker_is_a_ghost_when_a_slow_one_is_merely_slow(
+    connection: Connection, history: History, run: Run
+) -> None:
+    fast, slow = history.worker("a.fast")[1], history.worker("a.slow")[1]
+    silent_since = datetime.now(UTC) - timedelta(minutes=5)
+    online(connection, fast, silent_since, PACE)
+    online(connection, slow, silent_since, PACE / 100)  # a share in 17 minutes
+    result = run("liveness")
+    assert (is_online(connection, fast), is_online(connection, slow)) == (False, True)
+    assert metadata_of(result, "worker_liveness")["marked_offline"] == 1
+
+
+def test_alerts_come_once_after_a_while_and_once_when_it_is_back(
+    connection: Connection, client: Any, history: History, run: Run, resources: dict[str, Any]
+) -> None:
+    resources["thresholds"] = Thresholds(liveness_debounce_seconds=0)
+    worker = history.worker("a.1")[1]
+    online(connection, worker, datetime.now(UTC) - timedelta(hours=1), PACE)
+    for _ in range(3):
+        run("liveness")
+    online(connection, worker, datetime.now(UTC), PACE)
+    for _ in range(3):
+        run("liveness")
+    told = [json.loads(fields["data"]) for _, fields in client.xrange(ALERTS_STREAM)]
+    assert [(item["state"], item["title"]) for item in told] == [
+        ("firing", "1 worker offline"),
+        ("recovered", "1 worker back"),
+    ]
+    assert told[0]["workers"][0]["user"] == "a"
+
+
+def test_a_worker_that_comes_and_goes_is_not_told_of(
+    connection: Connection, history: History
+) -> None:
+    worker = history.worker("a.1")[1]
+    debounce = timedelta(minutes=5)
+    start = datetime.now(UTC) - timedelta(hours=3)
+    alerted = 0
+    for number in range(10):
+        now = start + timedelta(minutes=8 * number)
+        online(connection, worker, now - timedelta(minutes=3), PACE)
+        alerted += mark_silent(connection, now, FALLBACK, debounce).alerted  # silent
+        assert not is_online(connection, worker)
+        online(connection, worker, now + timedelta(minutes=4), PACE)
+        alerted += mark_silent(connection, now + timedelta(minutes=4), FALLBACK, debounce).alerted
+    assert alerted == 0
+
+    online(connection, worker, start, PACE)
+    assert mark_silent(connection, start + timedelta(hours=2), FALLBACK, debounce).alerted == 0
+    later = start + timedelta(hours=2, minutes=6)
+    assert mark_silent(connection, later, FALLBACK, debounce).alerted == 1
+    # Back for a moment, and silent again: the same incident.
+    online(connection, worker, later + timedelta(minutes=1), PACE)
+    mark_silent(connection, later + timedelta(minutes=1), FALLBACK, debounce)
+    for minutes in (10, 20):
+        done = mark_silent(connection, later + timedelta(minutes=minutes), FALLBACK, debounce)
+        assert (done.alerted, done.recovered) == (0, 0)
