@@ -46,13 +46,22 @@ def over_time(rows: Rows, step: timedelta, title: str) -> dg.MarkdownMetadataVal
     hashrates = [row["work"] * HASHES_PER_DIFFICULTY / step.total_seconds() for row in rows]
     right = axes.twinx()
     right.spines[["top", "left"]].set_visible(False)
+    right.spines["right"].set_color(BLUE)
     right.plot(times, hashrates, color=BLUE, linewidth=1.6, marker="o", markersize=2.5)
-    right.set_ylim(0, max(hashrates) * 1.25 or 1)
+    # The line runs above the bars where both are steady.
+    right.set_ylim(0, max(hashrates) * 1.1 or 1)
     right.yaxis.set_major_formatter(lambda value, _: si(value, "H/s"))
     right.tick_params(colors=BLUE, labelsize=9)
     axes.plot([], [], color=BLUE, label="hashrate")
-    axes.margins(y=0.25)
-    axes.legend(loc="upper left", ncols=3, frameon=False, fontsize=9)
+    axes.set_ylim(0, max(row["shares"] for row in rows) * 1.3)
+    axes.legend(
+        loc="lower right",
+        bbox_to_anchor=(1, 1),
+        ncols=3,
+        frameon=False,
+        fontsize=9,
+        borderaxespad=0.2,
+    )
     time_axis(axes)
     return as_metadata(figure, title)
 
@@ -70,7 +79,7 @@ def against_law(rows: Rows, title: str) -> dg.MarkdownMetadataValue:
     highest = max(float(row["highest_difficulty"]) for row in rows)
     axes.scatter(reached, at_least, s=22, color=ORANGE, label="shares that reached x", zorder=3)
     # Below the highest assigned difficulty the law does not hold for all.
-    line = np.geomspace(highest, max(work, highest * 2), 50)
+    line = np.geomspace(highest, max(work, reached[-1] * 1.5, highest * 2), 50)
     axes.plot(line, work / line, color=BLUE, linewidth=1.6, label="work / x")
     spread = 1.96 * np.sqrt(work / line)
     axes.fill_between(

@@ -16,7 +16,7 @@ def short(address: str) -> str:
 
 def leaderboard(rows: Sequence[dict[str, Any]], week: date) -> dg.MarkdownMetadataValue:
     """The ten best shares of a week as bars on a logarithmic axis."""
-    title = f"Best shares of the week of {week:%d %B %Y}"
+    title = f"Best shares of the week of {week.day} {week:%B %Y}"
     figure, axes = canvas(title)
     best = rows[:10]
     if not best:
