@@ -9,6 +9,7 @@ probe node URL            a node answers getblockcount, with TBG_RPC_PASSWORD
 probe stratum HOST PORT   a pool answers mining.subscribe
 probe connected PORT      this container holds a TCP connection to that port
 probe grpc HOST PORT NAME a gRPC service of that name says SERVING
+probe daemon              the parts of the Dagster daemon have beaten lately
 """
 
 import base64
@@ -17,9 +18,11 @@ import os
 import socket
 import sys
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 SECONDS = 4.0
+BEAT_SECONDS = 180.0  # a part of the daemon beats every 30 s
 ESTABLISHED = "01"  # of Linux's /proc/net/tcp
 
 
@@ -72,7 +75,30 @@ def grpc(host: str, port: str, name: str) -> None:
         raise Unhealthy(f"{name} is not serving")
 
 
-PROBES = {"http": http, "node": node, "stratum": stratum, "connected": connected, "grpc": grpc}
+def daemon() -> None:
+    # `dagster-daemon liveness-check` takes half an hour to notice, and seconds of a core
+    # each time. A part that has not beaten for an hour is one that does not run any more.
+    import psycopg
+
+    url = os.environ["DAGSTER_PG_URL"].replace("+psycopg2", "")
+    with psycopg.connect(url, connect_timeout=int(SECONDS)) as connection:
+        rows = connection.execute(
+            "select daemon_type, extract(epoch from (now() at time zone 'utc') - timestamp)"
+            " from daemon_heartbeats where timestamp > (now() at time zone 'utc') - interval '1 hour'"
+        ).fetchall()
+    silent = [f"{name} for {age:.0f} s" for name, age in rows if age > BEAT_SECONDS]
+    if silent or not rows:
+        raise Unhealthy(f"silent: {', '.join(silent) or 'every part'}")
+
+
+PROBES: dict[str, Callable[..., None]] = {
+    "http": http,
+    "node": node,
+    "stratum": stratum,
+    "connected": connected,
+    "grpc": grpc,
+    "daemon": daemon,
+}
 
 
 def main(arguments: list[str]) -> int:

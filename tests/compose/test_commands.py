@@ -9,8 +9,11 @@ from importlib.metadata import entry_points
 import click
 import pytest
 from click.testing import CliRunner
+from dagster._core.storage.runs.schema import DaemonHeartbeatsTable
+from dagster._daemon.controller import DEFAULT_HEARTBEAT_INTERVAL_SECONDS
 
 from tbg.cli import main
+from tests.compose.engine import ROOT
 from tests.compose.files import SERVICES
 
 
@@ -71,7 +74,20 @@ def test_a_command_of_dagster_has_the_options_that_are_used(
         assert re.search(rf"{name}\b", shown), name
 
 
-def test_the_daemons_check_exists(monkeypatch: pytest.MonkeyPatch) -> None:
-    check = SERVICES["dagster-daemon"]["healthcheck"]["test"]
-    program, name = check[check.index("dagster-daemon") :]
-    assert name in shown_help(program, [], monkeypatch)
+def test_the_daemons_check_reads_a_table_that_dagster_has() -> None:
+    columns = DaemonHeartbeatsTable.c
+    assert DaemonHeartbeatsTable.name == "daemon_heartbeats"
+    assert {"daemon_type", "timestamp"} <= set(columns.keys())
+    probe = (ROOT / "images/tbg/probe.py").read_text("utf-8")
+    beats = re.search(r"BEAT_SECONDS = ([\d.]+)", probe)
+    assert beats
+    assert float(beats[1]) > 3 * DEFAULT_HEARTBEAT_INTERVAL_SECONDS
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_check_of_ours_names_a_probe(service: str) -> None:
+    check = SERVICES[service].get("healthcheck", {}).get("test", [])
+    if "probe" in check:
+        name = check[check.index("probe") + 1]
+        text = (ROOT / "images/tbg/probe.py").read_text("utf-8")
+        assert f'    "{name}": {name},' in text

@@ -169,6 +169,17 @@ def test_dependencies_wait_for_what_can_come_true() -> None:
             assert set(SERVICES[other].get("profiles", [])) <= set(service.get("profiles", []))
 
 
+def test_the_database_is_stopped_after_everything_that_uses_it() -> None:
+    # By a dependency of its own: one through migrate, which has ended, counts for nothing.
+    users = [
+        name
+        for name, service in SERVICES.items()
+        if any("@timescaledb:" in str(value) for value in service.get("environment", {}).values())
+    ]
+    assert len(users) == 5
+    assert [name for name in users if "timescaledb" not in SERVICES[name]["depends_on"]] == []
+
+
 @pytest.mark.parametrize("pool", POOLS)
 def test_a_pool_starts_after_the_socket_and_can_only_write_to_it(pool: str) -> None:
     service = SERVICES[pool]
