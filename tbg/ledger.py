@@ -11,7 +11,7 @@ from psycopg.rows import dict_row
 from rich.console import Console
 from rich.table import Table
 
-from tbg.programs import without_password
+from tbg.program import without_password
 from tbg.state import State, find_urls, state_option
 
 COUNTS: Final = (

@@ -5,47 +5,36 @@ The order of the list is the order of starting; stopping goes the other way.
 
 import json
 import os
-import socket
 import sys
 import urllib.error
 import urllib.request
 from base64 import b64encode
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Final
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import click
 
-from tbg.embedded import HOST, EmbeddedPostgres, EmbeddedValkey, free_port
+from tbg.batch import daemon, first_week, home, webserver
+from tbg.embedded import HOST, EmbeddedPostgres, EmbeddedValkey
 from tbg.migrate import migrate
+from tbg.program import (
+    PROBE_SECONDS,
+    Port,
+    Ports,
+    Program,
+    answers,
+    import_path,
+    listens,
+    without_password,
+)
 from tbg.state import Secrets, State
 from tbg.supervisor import Launch
 
 ROLE: Final = "tbg"  # of the database, and the name of the database
+DAGSTER_ROLE: Final = "dagster"  # of Dagster's own database, and its name
 RPC_USER: Final = "tbg"
-PROBE_SECONDS: Final = 2.0
-
-
-@dataclass(frozen=True)
-class Ports:
-    """TCP ports of a stack; the option of each is its name with dashes."""
-
-    stratum_port: int = 3333
-    rpc_port: int = 18443
-    postgres_port: int = 15432
-    valkey_port: int = 16379
-    receiver_metrics_port: int = 9101
-    writer_metrics_port: int = 9102
-
-    @classmethod
-    def free(cls) -> "Ports":
-        """Returns ports that nobody uses at this moment."""
-        found: set[int] = set()
-        while len(found) < len(fields(cls)):
-            found.add(free_port())
-        return cls(*found)
 
 
 @dataclass(frozen=True)
@@ -57,45 +46,12 @@ class StackOptions:
     node: bool = True
     pool: bool = True
     miner: bool = True
+    dagster: bool = True
     miner_processes: int = 1
     verbose: bool = False
     log_format: str = "console"
     pool_arguments: tuple[str, ...] = ()
     miner_arguments: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Port:
-    """A port that a program will listen on, and the option that changes it."""
-
-    host: str
-    number: int
-    option: str
-
-
-@dataclass(frozen=True)
-class Program:
-    """One program of a stack.
-
-    Attributes:
-        title: what it is, for the table.
-        where: how to reach it, without secrets.
-        prepare: makes its files; runs before it is started.
-        ready: tells whether it does its work; None where that is running at all.
-        after: runs once it is ready, before the next one starts.
-    """
-
-    launch: Launch
-    title: str
-    where: str
-    ports: tuple[Port, ...] = ()
-    prepare: Callable[[], None] = lambda: None
-    ready: Callable[[], bool] | None = None
-    after: Callable[[], None] = lambda: None
-
-    @property
-    def name(self) -> str:
-        return self.launch.name
 
 
 class StackPlan:
@@ -117,9 +73,11 @@ class StackPlan:
         )
         self._valkey = EmbeddedValkey(state.path / "valkey", ports.valkey_port, self.secrets.redis)
         embedded: list[Program] = []
-        elsewhere = self._elsewhere(environ, "DATABASE_URL", self.secrets.database)
-        self.database_url = elsewhere or self._postgres.url_of(ROLE, ROLE, self.secrets.database)
-        if elsewhere is None:
+        elsewhere_database = self._elsewhere(environ, "DATABASE_URL", self.secrets.database)
+        self.database_url = elsewhere_database or self._postgres.url_of(
+            ROLE, ROLE, self.secrets.database
+        )
+        if elsewhere_database is None:
             embedded.append(self._postgresql())
         elsewhere = self._elsewhere(environ, "REDIS_URL", self.secrets.redis)
         self.redis_url = elsewhere or self._valkey.url
@@ -131,6 +89,7 @@ class StackPlan:
         self.stratum_url = (
             f"stratum+tcp://{options.stratum_host}:{ports.stratum_port}" if options.pool else None
         )
+        self.dagster_url = f"http://{HOST}:{ports.dagster_port}" if options.dagster else None
         # The writer before the receiver, so that it ends after it: what the receiver
         # hands on last is still committed.
         self.programs: list[Program] = [*embedded, self._writer(), self._receiver()]
@@ -140,6 +99,8 @@ class StackPlan:
             self.programs.append(self._pool())
         if options.miner:
             self.programs.append(self._miner())
+        if options.dagster:
+            self.programs += self._batch(environ, own_database=elsewhere_database is None)
 
     @staticmethod
     def _elsewhere(environ: Mapping[str, str], variable: str, own_password: str) -> str | None:
@@ -156,7 +117,7 @@ class StackPlan:
         """One of our own commands, as a program."""
         level = "DEBUG" if self.options.verbose else "INFO"
         shared = {"LOG_LEVEL": level, "LOG_FORMAT": self.options.log_format}
-        shared |= {"PYTHONUNBUFFERED": "1", **_import_path()}
+        shared |= {"PYTHONUNBUFFERED": "1", **import_path()}
         command = [sys.executable, "-P", "-m", "tbg.cli", *arguments]
         return Launch(name, command, {**shared, **environment})
 
@@ -166,6 +127,8 @@ class StackPlan:
         def after() -> None:
             server.ensure_role(ROLE, self.secrets.database)
             server.ensure_database(ROLE, ROLE)
+            server.ensure_role(DAGSTER_ROLE, self.secrets.dagster)
+            server.ensure_database(DAGSTER_ROLE, DAGSTER_ROLE)
 
         return Program(
             Launch(
@@ -267,6 +230,31 @@ class StackPlan:
             f"{self.options.miner_processes} process(es)",
         )
 
+    def _batch(self, environ: Mapping[str, str], *, own_database: bool) -> list[Program]:
+        storage = environ.get("DAGSTER_PG_URL") or None
+        if own_database:
+            storage = self._postgres.url_of(DAGSTER_ROLE, DAGSTER_ROLE, self.secrets.dagster)
+        elif storage is None:
+            raise click.ClickException(
+                "DATABASE_URL names a database elsewhere, and Dagster needs one of its own: "
+                "name it in DAGSTER_PG_URL, or leave Dagster out with --no-dagster"
+            )
+        folder = self.state.path / "dagster"
+        environment = {
+            **import_path(),
+            "DAGSTER_HOME": str(folder),
+            "TBG_FIRST_WEEK": first_week(folder),
+            "DAGSTER_PG_URL": storage,
+            "DATABASE_URL": self.database_url,
+            "REDIS_URL": self.redis_url,
+            "BITCOIN_RPC_URL": self.rpc_url or environ.get("BITCOIN_RPC_URL", ""),
+        }
+        port = Port(HOST, self.options.ports.dagster_port, "--dagster-port")
+        return [
+            webserver(folder, environment, port, lambda: home(folder)),
+            daemon(folder, environment),
+        ]
+
     def migrate(self, say: Callable[[str], None]) -> None:
         """Brings the database's schema up to date."""
         migrate(self.database_url, say=say)
@@ -288,69 +276,6 @@ class StackPlan:
             return None
 
 
-def _import_path() -> dict[str, str]:
-    """Lets our commands find the packages of a checkout that was not installed."""
-    root = Path(__file__).resolve().parent.parent
-    if not (root / "pyproject.toml").exists():
-        return {}
-    others = os.environ.get("PYTHONPATH")
-    return {"PYTHONPATH": f"{root}{os.pathsep}{others}" if others else str(root)}
-
-
 def _reachable(options: StackOptions) -> str:
     """The address by which this machine reaches its own pool."""
     return HOST if options.stratum_host in ("0.0.0.0", "::", "") else options.stratum_host  # noqa: S104 compared, not bound
-
-
-def answers(url: str) -> bool:
-    """Tells whether a GET is answered by 200."""
-    try:
-        with urllib.request.urlopen(url, timeout=PROBE_SECONDS) as answer:  # noqa: S310 ours
-            return bool(answer.status == 200)
-    except OSError:
-        return False
-
-
-def listens(host: str, port: int) -> bool:
-    """Tells whether somebody accepts connections there."""
-    try:
-        with socket.create_connection((host, port), timeout=PROBE_SECONDS):
-            return True
-    except OSError:
-        return False
-
-
-def check_ports(programs: list[Program]) -> None:
-    """Makes sure that every port can be had.
-
-    Raises:
-        click.ClickException: naming each port in use, its program and its option.
-    """
-    taken = []
-    for program in programs:
-        for port in program.ports:
-            family = socket.AF_INET6 if ":" in port.host else socket.AF_INET
-            with socket.socket(family) as probe:
-                # As servers do: a connection that lately ended does not count.
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                try:
-                    probe.bind((port.host, port.number))
-                except OSError as error:
-                    taken.append(
-                        f"port {port.number} on {port.host}, for {program.name} "
-                        f"({program.title}): {error.strerror}; choose another with {port.option}"
-                    )
-    if taken:
-        raise click.ClickException(
-            "\n".join(taken) + "\n(--free-ports chooses free ones for everything)"
-        )
-
-
-def without_password(url: str) -> str:
-    """Returns a URL that may be shown."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    user = parts.username or ""
-    place = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{user}:***@{place}"))

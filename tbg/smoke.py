@@ -29,7 +29,8 @@ from tbg.census import (
     published,
     stored,
 )
-from tbg.programs import Ports, StackOptions, StackPlan
+from tbg.program import Ports
+from tbg.programs import StackOptions, StackPlan
 from tbg.snapshot import stream_lags, take
 from tbg.stack import Interrupted, RunningStack, Say
 from tbg.state import State
@@ -138,6 +139,7 @@ def run(state: State, seconds: float, limit: float, say: Say) -> Result:
     began = time.monotonic()
     options = StackOptions(
         Ports.free(),
+        dagster=False,
         verbose=True,
         log_format="json",
         pool_arguments=POOL_ARGUMENTS,

@@ -9,7 +9,8 @@ import click
 import psycopg
 
 from tbg.embedded import EmbeddedError, tail
-from tbg.programs import Program, StackPlan, check_ports
+from tbg.program import Program, check_ports
+from tbg.programs import StackPlan
 from tbg.state import Stack
 from tbg.supervisor import BROKEN, Process, Supervisor, log_of, stop_leftovers
 
@@ -89,6 +90,7 @@ class RunningStack:
             writer_metrics_port=plan.options.ports.writer_metrics_port,
             rpc_url=plan.rpc_url,
             stratum_url=plan.stratum_url,
+            dagster_url=plan.dagster_url,
             programs=tuple(program.name for program in plan.programs),
         )
 

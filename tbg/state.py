@@ -40,6 +40,7 @@ class Secrets:
     database: str = field(default_factory=new_password, repr=False)
     redis: str = field(default_factory=new_password, repr=False)
     rpc: str = field(default_factory=new_password, repr=False)
+    dagster: str = field(default_factory=new_password, repr=False)
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class Stack:
     writer_metrics_port: int
     rpc_url: str | None = field(default=None, repr=False)
     stratum_url: str | None = None
+    dagster_url: str | None = None
     programs: tuple[str, ...] = ()
 
     def environment(self) -> dict[str, str]:
@@ -70,6 +72,8 @@ class Stack:
             found["BITCOIN_RPC_URL"] = self.rpc_url
         if self.stratum_url is not None:
             found["STRATUM_URL"] = self.stratum_url
+        if self.dagster_url is not None:
+            found["DAGSTER_URL"] = self.dagster_url
         return found
 
 

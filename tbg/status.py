@@ -12,7 +12,7 @@ import redis
 from rich.console import Console
 from rich.table import Table
 
-from tbg.programs import without_password
+from tbg.program import without_password
 from tbg.snapshot import MOST_COUNTED, Snapshot, take
 from tbg.state import State, find_urls, state_option
 from tbg.supervisor import BROKEN, Process, Supervisor

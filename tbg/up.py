@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from tbg.flow import Flow
-from tbg.programs import Ports, StackOptions, StackPlan
+from tbg.program import Ports
+from tbg.programs import StackOptions, StackPlan
 from tbg.stack import Interrupted, RunningStack
 from tbg.state import DEFAULT_STATE, State, state_option
 
@@ -62,6 +63,7 @@ def port_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--free-ports", is_flag=True, help="Choose free ports for everything.")
 @click.option("--no-miner", is_flag=True, help="Without the CPU miner: bring your own.")
 @click.option("--no-pool", is_flag=True, help="Without pool and miner: bring your own engine.")
+@click.option("--no-dagster", is_flag=True, help="Without the batch side and its UI.")
 @click.option("--no-node", is_flag=True, help="Without node, pool and miner: the data side alone.")
 @click.option(
     "--miner-processes",
@@ -85,6 +87,7 @@ def command(
     no_miner: bool,
     no_pool: bool,
     no_node: bool,
+    no_dagster: bool,
     miner_processes: int,
     every: float,
     verbose: bool,
@@ -92,8 +95,8 @@ def command(
 ) -> None:
     """Start everything, and show what flows until Ctrl-C.
 
-    PostgreSQL, Valkey, a regtest node, receiver, writer, a Stratum pool and a CPU
-    miner, all on 127.0.0.1. DATABASE_URL and REDIS_URL, where set, stand for servers
+    PostgreSQL, Valkey, a regtest node, receiver, writer, a Stratum pool, a CPU
+    miner and Dagster, all on 127.0.0.1. DATABASE_URL and REDIS_URL, where set, stand for servers
     elsewhere. The data stays in the state folder, and the next start goes on from it.
 
     \b
@@ -108,6 +111,7 @@ def command(
         node=not no_node,
         pool=not (no_pool or no_node),
         miner=not (no_miner or no_pool or no_node),
+        dagster=not no_dagster,
         miner_processes=miner_processes,
         verbose=verbose,
     )
@@ -182,6 +186,8 @@ def _next_steps(plan: StackPlan) -> str:
             lines.append("  (only from this machine; --host 0.0.0.0 opens it to your network)")
     else:
         lines.append(f"point an engine's events at {plan.socket_path}")
+    if plan.dagster_url:
+        lines.append(f"rollups, weekly reset, checks, backfills: {plan.dagster_url}")
     option = "" if plan.state.path == DEFAULT_STATE.resolve() else f" --state {plan.state.path}"
     lines.append(f'for a shell: eval "$(tbg env{option})"; the state of things: tbg status{option}')
     lines.append(f"logs: {plan.state.logs}/<program>.log; Ctrl-C stops everything, the data stays")

@@ -1,5 +1,6 @@
 """The README's commands exist and do what it says."""
 
+import json
 import os
 import re
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -69,7 +71,7 @@ def test_make_up_shows_what_runs_where_and_what_flows_and_ctrl_c_ends_it() -> No
     with tempfile.TemporaryDirectory(prefix="tbg-readme-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)
         output = Path(folder) / "output"
-        state = f"--state {folder}/state --free-ports --every 0.5 --no-dagster"
+        state = f"--state {folder}/state --free-ports --every 0.5"
         with output.open("wb") as stream:
             # Only its environment's PATH: what `make up` needs, it brings along.
             process = subprocess.Popen(
@@ -80,12 +82,16 @@ def test_make_up_shows_what_runs_where_and_what_flows_and_ctrl_c_ends_it() -> No
                 start_new_session=True,
             )
         try:
-            deadline = time.monotonic() + 150
+            deadline = time.monotonic() + 200
             while not re.search(r"[1-9]\d* accepted", output.read_text()):
                 assert process.poll() is None, output.read_text()
                 assert time.monotonic() < deadline, output.read_text()
                 time.sleep(0.2)
             assert "stratum+tcp://127.0.0.1:" in output.read_text()
+            ui = re.search(r"checks, backfills: (http\S+)", output.read_text())
+            assert ui
+            with urllib.request.urlopen(f"{ui[1]}/server_info") as answer:  # noqa: S310  ours
+                assert "dagster_version" in json.load(answer)
             # As a terminal does: to the whole group.
             os.killpg(process.pid, signal.SIGINT)
             process.wait(60)

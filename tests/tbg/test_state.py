@@ -1,12 +1,15 @@
 """The state folder belongs to one stack, and keeps its secrets."""
 
 import os
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import click
 import pytest
 
-from tbg.programs import Ports, StackOptions, StackPlan, without_password
+from tbg.batch import first_week
+from tbg.program import Ports, without_password
+from tbg.programs import StackOptions, StackPlan
 from tbg.state import LONGEST_SOCKET, SUN_PATH_MAX, State, find_urls
 
 
@@ -100,13 +103,16 @@ def plan(tmp_path: Path, options: StackOptions) -> StackPlan:
 
 def test_programs_start_from_the_stores_to_the_miners(tmp_path: Path) -> None:
     names = [program.name for program in plan(tmp_path, StackOptions()).programs]
-    assert names == ["postgres", "valkey", "writer", "receiver", "node", "pool", "miner"]
+    realtime = ["postgres", "valkey", "writer", "receiver", "node", "pool", "miner"]
+    assert names == [*realtime, "webserver", "daemon"]
 
 
 def test_what_is_left_out_is_not_in_the_plan(tmp_path: Path) -> None:
-    options = StackOptions(miner=False, pool=False)
+    options = StackOptions(miner=False, pool=False, dagster=False)
     found = plan(tmp_path, options)
-    assert {program.name for program in found.programs}.isdisjoint({"miner", "pool"})
+    left_out = {"miner", "pool", "webserver", "daemon"}
+    assert {program.name for program in found.programs}.isdisjoint(left_out)
+    assert found.dagster_url is None
     assert found.stratum_url is None
     assert found.rpc_url is not None
 
@@ -120,5 +126,26 @@ def test_every_port_is_another_one_and_has_its_option(tmp_path: Path) -> None:
         for program in plan(tmp_path, StackOptions(Ports.free())).programs
         for port in program.ports
     ]
-    assert len({port.number for port in ports}) == len(ports) == 6
+    assert len({port.number for port in ports}) == len(ports) == 7
     assert {port.option for port in ports} <= offered
+
+
+def test_dagster_needs_a_database_of_its_own(tmp_path: Path) -> None:
+    state = State(tmp_path)
+    state.make()
+    elsewhere = {"DATABASE_URL": "postgresql://u:p@db.example/tbg"}
+    with pytest.raises(click.ClickException, match="DAGSTER_PG_URL"):
+        StackPlan(state, StackOptions(), elsewhere)
+    StackPlan(state, StackOptions(dagster=False), elsewhere)
+    storage = {**elsewhere, "DAGSTER_PG_URL": "postgresql://d:p@db.example/dagster"}
+    webserver = StackPlan(state, StackOptions(), storage).programs[-2].launch
+    assert webserver.environment["DAGSTER_PG_URL"] == storage["DAGSTER_PG_URL"]
+    assert "p@db" not in " ".join(webserver.command)
+
+
+def test_partitions_begin_with_the_week_of_the_first_start_and_stay_there(tmp_path: Path) -> None:
+    monday = date.fromisoformat(first_week(tmp_path))
+    assert monday.isoweekday() == 1
+    assert timedelta(0) <= datetime.now(UTC).date() - monday < timedelta(days=8)
+    (tmp_path / "first_week").write_text("2026-01-05\n")
+    assert first_week(tmp_path) == "2026-01-05"

@@ -21,7 +21,7 @@ from tbg.state import State
 from tbg.supervisor import leftovers, stop_leftovers
 from tests.tbg.command import LIMIT, Up, environment, tbg
 
-DATA_SIDE = ["--no-node", "--free-ports", "--every", "0.5"]
+DATA_SIDE = ["--no-node", "--no-dagster", "--free-ports", "--every", "0.5"]
 
 
 @pytest.fixture
@@ -140,7 +140,9 @@ def test_a_second_start_at_the_same_time_is_refused(up: Callable[..., Up], state
 def test_a_port_in_use_is_named_with_the_option_that_changes_it(state: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        done = tbg("up", "--state", str(state), "--no-node", "--valkey-port", str(port))
+        done = tbg(
+            "up", "--state", str(state), "--no-node", "--no-dagster", "--valkey-port", str(port)
+        )
     assert done.returncode == 1
     assert f"port {port} on 127.0.0.1, for valkey (streams)" in done.stderr
     assert "choose another with --valkey-port" in done.stderr
