@@ -312,3 +312,55 @@ def test_an_orphan_is_final_when_the_other_chain_is_deep_enough(
     assert metadata_of(run("confirm_blocks"), "block_confirmations")["looked_at"] == 1
     call(regtest, "generatetoaddress", 1, ADDRESS)  # height 2 is three deep now
     assert metadata_of(run("confirm_blocks"), "block_confirmations")["looked_at"] == 0
+
+
+# --- Odds ------------------------------------------------------------------------------
+
+
+def test_the_network_difficulty_is_kept_as_the_values_that_it_had(
+    connection: Connection, run: Run
+) -> None:
+    start = datetime.now(UTC) - timedelta(days=1)
+    for number, difficulty in enumerate([10.0, 10.0, 10.0, 20.0, 20.0, 10.0]):
+        connection.execute(
+            "insert into network_blocks (hash, height, network_difficulty, seen_at) "
+            "values (%s, %s, %s, %s)",
+            [f"{number:064x}", 100 + number, difficulty, start + timedelta(minutes=10 * number)],
+        )
+    # A reorg: the same height again, later.
+    connection.execute(
+        "insert into network_blocks (hash, height, network_difficulty, seen_at) "
+        "values ('ff', 105, 10.0, now())"
+    )
+    for _ in range(2):
+        run("odds")
+        rows = connection.execute("select * from network_difficulty order by 1").fetchall()
+        assert [(row["first_height"], row["last_height"], row["blocks"]) for row in rows] == [
+            (100, 102, 3),
+            (103, 104, 2),
+            (105, 105, 1),
+        ]
+        assert [row["network_difficulty"] for row in rows] == [10.0, 20.0, 10.0]
+        assert [row["block_seconds"] for row in rows] == [600.0, 600.0, None]
+
+
+def test_the_odds_follow_from_work_and_network_difficulty(
+    connection: Connection, history: History, run: Run
+) -> None:
+    connection.execute(
+        "insert into network_blocks (hash, height, network_difficulty, seen_at) "
+        "values ('aa', 1, 864000.0, now())"
+    )
+    ago = datetime.now(UTC) - timedelta(hours=2)
+    history.share("a.1", ago, difficulty=900.0)
+    history.share("a.2", ago, difficulty=100.0)
+    history.share("a.2", ago, None, difficulty=5000.0, reject="stale")
+    run("odds")
+    rows = connection.execute("select * from block_odds order by scope, worker_id").fetchall()
+    assert [row["scope"] for row in rows] == ["pool", "worker", "worker"]
+    # Work of 1000 a day, and 864,000 needed: 864 days.
+    assert [row["expected_seconds"] for row in rows] == pytest.approx(
+        [864 * 86_400, 960 * 86_400, 8640 * 86_400]
+    )
+    assert rows[0]["chance_day"] == pytest.approx(1 / 864, rel=1e-3)
+    assert rows[0]["hashrate"] == pytest.approx(1000 * 2**32 / 86_400)

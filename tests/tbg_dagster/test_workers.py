@@ -62,7 +62,7 @@ def test_luck_is_uniform_for_honest_miners() -> None:
                 "longest_gap": 1.0,
                 "uptime": 50.0,
                 "rejects_by_reason": {},
-            }  # fmt: skip
+            }
         )
     frame = worker_stats(rows)
     assert 0.47 < (frame["luck"] > 1).mean() < 0.53

@@ -1,0 +1,157 @@
+"""What was missed is made up, and late shares are taken in where they belong."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from tbg_dagster.catch_up.missing import SERIES, neighbours
+from tbg_dagster.catch_up.sensors import late_shares_sensor, missing_partitions_sensor
+from tests.tbg_dagster.conftest import Connection, History, Run, last_monday
+
+HOURS, DAYS, WEEKS = SERIES
+Evaluate = Callable[[dg.SensorDefinition], list[dg.RunRequest]]
+
+
+@pytest.fixture
+def evaluate(instance: dg.DagsterInstance, resources: dict[str, Any]) -> Evaluate:
+    """``evaluate(sensor)`` is one tick; returns the runs that it asks for."""
+
+    def tick(sensor: dg.SensorDefinition) -> list[dg.RunRequest]:
+        context = dg.build_sensor_context(
+            instance=instance,
+            resources={name: resources[name] for name in ("database", "thresholds")},
+        )
+        result = sensor(context)
+        if isinstance(result, dg.SkipReason):
+            return []
+        assert isinstance(result, dg.SensorResult)
+        return list(result.run_requests or [])
+
+    return tick
+
+
+def asked(request: dg.RunRequest) -> tuple[str, str, str | None]:
+    """Job, first and last partition of a request."""
+    if request.partition_key:
+        return str(request.job_name), request.partition_key, None
+    return (
+        str(request.job_name),
+        request.tags["dagster/asset_partition_range_start"],
+        request.tags["dagster/asset_partition_range_end"],
+    )
+
+
+def test_neighbouring_partitions_share_a_run_and_gaps_part_them() -> None:
+    monday = last_monday()
+    starts = [monday + timedelta(hours=number) for number in (0, 1, 2, 5, 6, 9)]
+    groups = [[start.hour for start in group] for group in neighbours(HOURS, starts, 2)]
+    assert groups == [[0, 1], [2], [5, 6], [9]]
+
+
+def test_a_daemon_that_was_down_over_midnight_makes_up_hours_then_days_then_the_week(
+    connection: Connection,
+    history: History,
+    run: Run,
+    evaluate: Evaluate,
+    client: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # So that it also holds in the first minutes of a Monday.
+    monkeypatch.setattr("tbg_dagster.catch_up.missing.GRACE", timedelta(0))
+    monday = last_monday(0)  # the one that began the running week
+    history.worker("a.1")
+    connection.execute("update workers set first_seen = %s", [monday - timedelta(hours=5)])
+    history.shares(["a.1"], monday - timedelta(hours=5), monday, 500)
+
+    order = []
+    for _ in range(6):
+        requests = evaluate(missing_partitions_sensor)
+        if not requests:
+            break
+        for request in requests:
+            order.append(asked(request))
+            run(*asked(request))
+    jobs = [job for job, _, _ in order]
+    expected = ["hourly_rollup", "daily_rollup", "weekly_reset"]
+    assert list(dict.fromkeys(jobs)) == expected
+    assert order[0][1] == f"{monday - timedelta(hours=5):%Y-%m-%d-%H:%M}"
+    assert order[-1][1] == f"{monday - timedelta(days=7):%Y-%m-%d}"
+    assert client.xlen("mining:weekly_reset") == 1
+    assert evaluate(missing_partitions_sensor) == []
+
+
+def test_nothing_is_made_up_before_a_miner_was_seen(evaluate: Evaluate) -> None:
+    assert evaluate(missing_partitions_sensor) == []
+
+
+def test_nothing_is_asked_for_twice_while_a_run_is_under_way(
+    history: History, evaluate: Evaluate, instance: dg.DagsterInstance
+) -> None:
+    history.share("a.1", datetime.now(UTC) - timedelta(hours=5))
+    assert evaluate(missing_partitions_sensor) != []
+    instance.create_run_for_job(
+        dg.job(name="hourly_rollup")(lambda: None), status=dg.DagsterRunStatus.STARTED
+    )
+    assert evaluate(missing_partitions_sensor) == []
+
+
+def test_late_shares_touch_exactly_their_hours_days_and_weeks_in_this_order(
+    connection: Connection, history: History, run: Run, evaluate: Evaluate
+) -> None:
+    monday = last_monday()
+    history.share("a.1", monday, 5000.0)
+    run("weekly_reset", f"{monday:%Y-%m-%d}")
+    for hour in (1, 2, 30):
+        history.share("a.1", monday + timedelta(hours=hour, minutes=5), 9000.0 + hour)
+        history.late(monday + timedelta(hours=hour), 1)
+
+    rounds = []
+    for _ in range(4):
+        requests = evaluate(late_shares_sensor)
+        rounds.append(sorted(asked(request) for request in requests))
+        for request in requests:
+            run(*asked(request))
+    tuesday = monday + timedelta(days=1)
+    assert rounds == [
+        [
+            ("hourly_rollup", f"{monday:%Y-%m-%d}-01:00", f"{monday:%Y-%m-%d}-02:00"),
+            ("hourly_rollup", f"{tuesday:%Y-%m-%d}-06:00", None),
+        ],
+        [
+            ("daily_rollup", f"{monday:%Y-%m-%d}", f"{tuesday:%Y-%m-%d}"),
+            ("weekly_reset", f"{monday:%Y-%m-%d}", None),
+        ],
+        [],
+        [],
+    ]
+    row = connection.execute("select best_difficulty from weekly_best_diff").fetchone()
+    assert row == {"best_difficulty": 9030.0}
+    # One more late share of an hour that was settled.
+    history.share("a.1", monday + timedelta(hours=1, minutes=6))
+    history.late(monday + timedelta(hours=1), 1)
+    assert [asked(request)[0] for request in evaluate(late_shares_sensor)] == ["hourly_rollup"]
+
+
+def test_late_shares_of_the_running_day_wait_for_the_daily_schedule(
+    history: History, run: Run, evaluate: Evaluate
+) -> None:
+    hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=1)
+    history.share("a.1", hour)
+    history.late(hour, 1)
+    (request,) = evaluate(late_shares_sensor)
+    run(*asked(request))
+    later = [asked(request)[0] for request in evaluate(late_shares_sensor)]
+    if hour.date() == datetime.now(UTC).date():
+        assert later == []
+    else:  # the first hour of a day: the day before has closed
+        assert "daily_rollup" in later
+
+
+def test_shares_older_than_the_late_window_change_nothing_by_themselves(
+    history: History, evaluate: Evaluate
+) -> None:
+    history.late(last_monday(6), 1)
+    assert evaluate(late_shares_sensor) == []
