@@ -145,7 +145,14 @@ def dagster(home: Path, port: int, environment: Mapping[str, str]) -> Iterator[D
     """
     home.mkdir(parents=True, exist_ok=True)
     shutil.copy(ROOT / "tbg_dagster" / "instance" / "dagster.yaml", home)
-    merged = {**os.environ, **environment, "DAGSTER_HOME": str(home)}
+    # Dagster's storage is written for psycopg2, and SQLAlchemy 2.1 prefers psycopg 3.
+    storage = environment["DAGSTER_PG_URL"].replace("postgresql://", "postgresql+psycopg2://")
+    merged = {
+        **os.environ,
+        **environment,
+        "DAGSTER_HOME": str(home),
+        "DAGSTER_PG_URL": storage,
+    }
     made = Dagster(f"http://127.0.0.1:{port}", home, merged)
     command = ["-m", "dagster_webserver", "-w", str(ROOT / "workspace.yaml")]
     log = home / "webserver.log"

@@ -61,7 +61,8 @@ def begin(connection: Connection, window: timedelta, now: datetime) -> datetime 
     if not days or row is None or row["seen"] is None:
         return None
     oldest = datetime(days[0].year, days[0].month, days[0].day, tzinfo=UTC)
-    return max(oldest, row["seen"], now - window)
+    seen: datetime = row["seen"]
+    return max(oldest, seen, now - window)
 
 
 def missing(

@@ -7,7 +7,7 @@ from typing import Final
 import dagster as dg
 
 from tbg_dagster.catch_up.missing import SERIES, begin, missing
-from tbg_dagster.partitions import DAY, FIRST_MOMENT, HOUR
+from tbg_dagster.partitions import DAY, FIRST_MOMENT, HOUR, hour_key
 from tbg_dagster.quality.verdict import WARN, verdict
 from tbg_dagster.queries import query
 from tbg_dagster.resources import Database, Thresholds
@@ -19,18 +19,23 @@ DUE: Final = timedelta(minutes=15)
 
 
 @dg.asset_check(asset="shares_hourly", blocking=True)
-def hours_equal_raw_shares(database: Database, thresholds: Thresholds) -> dg.AssetCheckResult:
+def hours_equal_raw_shares(
+    context: dg.AssetCheckExecutionContext, database: Database, thresholds: Thresholds
+) -> dg.AssetCheckResult:
     """The rollup counts what the raw shares count: every hour of the last day, and a sample.
 
     The sample of older hours is another one every hour. ERROR, and blocking: what is
-    computed from a wrong hour is wrong as well. Late shares that wait for their sensor
-    are not counted against it for ten minutes.
+    computed from a wrong hour is wrong as well. An hour that was never computed is late
+    and not wrong (`partitions_are_there` tells of it), and late shares that wait for
+    their sensor are not counted against it for ten minutes.
     """
     now = datetime.now(UTC)
+    there = context.instance.get_materialized_partitions(dg.AssetKey("shares_hourly"))
     with database.connect() as connection:
         hours = _hours(connection, now, thresholds)
         wrong = connection.execute(
-            query(__package__, "wrong_hours.sql"), {"hours": hours}
+            query(__package__, "wrong_hours.sql"),
+            {"hours": hours, "computed": [hour for hour in hours if hour_key(hour) in there]},
         ).fetchall()
     return verdict(
         not wrong,

@@ -3,7 +3,11 @@
 with given as (
     select hour
     from unnest(%(hours)s::timestamptz[]) as hour
-    where not exists (
+    where (
+        hour = any (%(computed)s::timestamptz[])
+        or exists (select from shares_hourly h where h.bucket = hour)
+    )
+    and not exists (
         select from late_share_hours l
         where l.hour = hour
           and l.shares > l.settled_hourly

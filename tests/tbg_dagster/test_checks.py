@@ -8,6 +8,7 @@ import dagster as dg
 import pytest
 
 from ingest.names import leaderboard_key, stream_of, week_start
+from tbg_dagster.catch_up.missing import SERIES
 from tbg_dagster.definitions import defs
 from tbg_dagster.quality import engine, game, rollups, shares
 from tbg_dagster.quality.automation import WITH_THEIR_ASSET
@@ -249,8 +250,24 @@ def test_an_hour_that_differs_from_its_raw_shares_is_found(
     connection.execute("select rebuild_shares_hourly(%s, %s)", [hour, hour + timedelta(hours=1)])
     whole = Thresholds(sampled_hours=10_000)
     assert check(rollups.hours_equal_raw_shares, thresholds=whole).passed
-    connection.execute(damage)  # type: ignore[arg-type]  # a literal of this test
+    connection.execute(damage)
     result = check(rollups.hours_equal_raw_shares, thresholds=whole)
+    assert not result.passed
+    assert result.metadata["hours_wrong"].value == 1
+
+
+@pytest.mark.plain_postgresql
+def test_an_hour_whose_rollup_is_gone_is_wrong_and_one_never_computed_is_late(
+    check: Check, connection: Connection, history: History, run: Run
+) -> None:
+    hour = this_hour() - timedelta(hours=3)
+    history.share("a.1", hour)
+    history.share("a.1", hour + timedelta(hours=1))
+    assert check(rollups.hours_equal_raw_shares).passed
+    run("hourly_rollup", f"{hour:%Y-%m-%d-%H:%M}")
+    assert check(rollups.hours_equal_raw_shares).passed
+    connection.execute("delete from shares_hourly")
+    result = check(rollups.hours_equal_raw_shares)
     assert not result.passed
     assert result.metadata["hours_wrong"].value == 1
 
@@ -289,7 +306,7 @@ def test_partitions_that_were_never_computed_are_found(
     history.share("a.1", now() - timedelta(hours=3))
     result = check(rollups.partitions_are_there)
     assert (result.passed, result.severity) == (False, WARN)
-    for series in rollups.SERIES:
+    for series in SERIES:
         for start in series.closed(now() - timedelta(days=14), now()):
             for asset in series.assets:
                 instance.report_runless_asset_event(
@@ -375,7 +392,7 @@ def test_a_week_that_differs_from_its_hours_is_found(
     run("hourly_rollup", f"{monday:%Y-%m-%d-%H:%M}")
     finalise(connection, monday.date())
     assert check(game.weeks_equal_hours).passed
-    connection.execute(damage)  # type: ignore[arg-type]  # a literal of this test
+    connection.execute(damage)
     assert not check(game.weeks_equal_hours).passed
 
 
