@@ -82,14 +82,24 @@ class Project:
         done = run([self.engine.docker, "logs", self.container(service)])
         return done.stdout + done.stderr
 
-    def query(self, sql: str, **values: str) -> list[list[str]]:
+    def query(self, sql: str, database: str = "tbg", **values: str) -> list[list[str]]:
         """Rows of a query, as text; ``:'name'`` in it stands for a value.
 
         Raises:
             ProofError: also while the server is away.
         """
         command = [self.engine.docker, "exec", "-i", self.container("timescaledb")]
-        command += ["psql", "-XqAt", "-F", "\t", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "tbg"]
+        command += [
+            "psql",
+            "-XqAt",
+            "-F",
+            "\t",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-U",
+            "postgres",
+            database,
+        ]
         command += [part for name, value in values.items() for part in ("-v", f"{name}={value}")]
         shown = run(command, stdin=sql).stdout
         return [line.split("\t") for line in shown.splitlines()]

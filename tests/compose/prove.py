@@ -118,15 +118,17 @@ class Proof:
     def check_configuration(self) -> None:
         version = run([*self.engine.compose, "version"]).stdout.splitlines()[0]
         self.say(f"compose: {version}")
-        for extra in ((), ("miner",), ("monitoring",), ("miner", "monitoring")):
-            for network in NETWORKS:
+        for network in NETWORKS:
+            for extra in ((), ("miner", "monitoring")):
                 profiles = (network, *extra)
                 env_file = self.folder / ".env"
                 done = Project(self.engine, self.project.name, env_file, profiles)
                 shown = run([*done.command, "config", "--quiet"])
                 if shown.stdout.strip() or shown.stderr.strip():
                     raise ProofError(f"config of {profiles}: {shown.stdout}{shown.stderr}")
-        self.say("config: clean for signet, regtest, devnet, each with miner and monitoring")
+        self.say(
+            "config: clean for signet, regtest and devnet, alone and with miner and monitoring"
+        )
 
     def images(self) -> list[str]:
         """What has to be there before anything is built or run."""
@@ -196,6 +198,14 @@ class Proof:
             self._crash(service)
         for service in ("dagster-code", "dagster-webserver", "dagster-daemon"):
             self._crash(service)
+        started = time.monotonic()
+        beats = "select count(*) from daemon_heartbeats where timestamp > now() at time zone 'utc' - interval '10 s'"
+        wait_for(
+            "the Dagster daemon beats again",
+            lambda: int(self.project.query(beats, database="dagster")[0][0]) > 0,
+            120,
+        )
+        self.say(f"crash: the Dagster daemon beat again {time.monotonic() - started:.1f} s later")
 
     def wait_for_schedule(self) -> None:
         query = """{ runsOrError(filter: {statuses: [SUCCESS]}, limit: 50) {
