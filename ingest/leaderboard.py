@@ -5,10 +5,14 @@ from typing import Final
 
 import asyncpg
 import redis.asyncio as redis
+import structlog
+from redis.exceptions import OutOfMemoryError
 
 from ingest.names import leaderboard_key, week_start
 
 _CHUNK: Final = 1000
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("ingest.leaderboard")
 
 
 class Leaderboard:
@@ -17,17 +21,25 @@ class Leaderboard:
     Args:
         client: a Redis client.
         keep: how long after its end a week's set lives.
+
+    Attributes:
+        behind: scores are missing because Redis was full: :meth:`reconcile` is due.
     """
 
     def __init__(self, client: redis.Redis, keep: timedelta) -> None:
         self._client = client
         self._keep = keep
+        self.behind = False
 
     def _expires(self, week: date) -> datetime:
         return datetime.combine(week + timedelta(days=7), time(), UTC) + self._keep
 
     async def raise_bests(self, bests: list[tuple[date, str, float]]) -> None:
-        """Raises users' scores; a lower one changes nothing, so it may be repeated."""
+        """Raises users' scores; a lower one changes nothing, so it may be repeated.
+
+        A full Redis must not keep the writer from committing, because only what is
+        committed can be trimmed: then the scores wait.
+        """
         weeks: dict[date, dict[str, float]] = {}
         now = datetime.now(UTC)
         for week, user, best in bests:
@@ -36,7 +48,13 @@ class Leaderboard:
                 scores[user] = max(best, scores.get(user, 0.0))
         for week, scores in weeks.items():
             key = leaderboard_key(week)
-            await self._client.zadd(key, scores, gt=True)
+            try:
+                await self._client.zadd(key, scores, gt=True)
+            except OutOfMemoryError as error:
+                if not self.behind:
+                    log.error("the leaderboard waits: redis is full", error=str(error))
+                self.behind = True
+                return
             await self._client.expireat(key, self._expires(week))
 
     async def reconcile(self, connection: asyncpg.Connection) -> None:
@@ -45,6 +63,7 @@ class Leaderboard:
         A kill between a commit and its scores, or a Redis that lost its data,
         leaves a set behind the table.
         """
+        self.behind = False
         first = week_start(datetime.now(UTC)) - timedelta(days=7)
         async with connection.transaction():
             rows: list[tuple[date, str, float]] = []

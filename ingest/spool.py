@@ -169,7 +169,15 @@ class Spool:
         if self._offset >= self._sizes[number]:
             self._next_segment()
         else:
+            self._save_cursor(number)
+
+    def _save_cursor(self, number: int) -> None:
+        try:
             os.pwrite(self._cursor_file, _CURSOR.pack(number, self._offset), 0)
+        except OSError as error:
+            # A full disk must not keep the spool from being emptied. A restart would
+            # give these batches back again, and the writer recognise their events.
+            log.warning("the spool cannot note how far it was read", error=error.strerror)
 
     def _next_segment(self) -> None:
         number = self._segments.pop(0)
@@ -181,7 +189,7 @@ class Spool:
             os.close(self._writer)
             self._writer = None
         self._offset = 0
-        os.pwrite(self._cursor_file, _CURSOR.pack(number, 0), 0)
+        self._save_cursor(number)
         self._path(number).unlink()
 
     def close(self) -> None:

@@ -88,6 +88,9 @@ class Store:
         consumer: name that offsets are kept under.
         retention: shares and events older than this are refused.
         plain: whether partitions are ours to make (plain PostgreSQL).
+
+    Attributes:
+        offsets: last committed id by stream.
     """
 
     def __init__(
@@ -106,7 +109,7 @@ class Store:
         self._miners = Miners()
         self._instances = Instances()
         self._blocks: dict[str, None] = {}
-        self._offsets: dict[str, str] = {}
+        self.offsets: dict[str, str] = {}
 
     async def open(self, streams: tuple[str, ...]) -> dict[str, tuple[str, int]]:
         """Loads where to go on reading: last id and entries read, by stream."""
@@ -119,7 +122,7 @@ class Store:
             "select stream, last_id, entries from stream_offsets where consumer = $1",
             self._consumer,
         )
-        self._offsets = {row["stream"]: row["last_id"] for row in rows}
+        self.offsets = {row["stream"]: row["last_id"] for row in rows}
         for row in await self._db.fetch(
             "select block_hash from blocks order by found_at desc limit $1", RECENT_BLOCKS
         ):
@@ -135,7 +138,7 @@ class Store:
             stream,
             START,
         )
-        self._offsets[stream] = START
+        self.offsets[stream] = START
 
     async def commit(self, entries: list[StreamEntry]) -> list[Committed]:
         """Commits entries; what the database refuses becomes a dead letter.
@@ -211,7 +214,7 @@ class Store:
             await self._instances.save(self._db)
             await self._add_to_ledger(sums)
         self._instances.keep()
-        self._offsets.update((stream, last) for stream, (last, _) in offsets.items())
+        self.offsets.update((stream, last) for stream, (last, _) in offsets.items())
         for row in found:
             self._remember_block(row.data.hash.lower())
         self._count(rows, letters, resent)
@@ -255,7 +258,7 @@ class Store:
             "returning o.stream",
             self._consumer,
             list(offsets),
-            [self._offsets[stream] for stream in offsets],
+            [self.offsets[stream] for stream in offsets],
             [last for last, _ in offsets.values()],
             [count for _, count in offsets.values()],
         )

@@ -5,6 +5,7 @@ from collections import deque
 from typing import Any, Final, cast
 
 import redis.asyncio as redis
+import structlog
 from redis.exceptions import ResponseError
 
 from ingest import metrics
@@ -12,6 +13,9 @@ from ingest.batch import StreamEntry
 from ingest.names import STREAMS
 
 START: Final = "0-0"
+NEARLY_FULL: Final = 0.9  # of maxmemory
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("ingest.streams")
 
 
 def id_key(entry_id: str) -> tuple[int, int]:
@@ -132,6 +136,25 @@ class Streams:
             if upto is not None:
                 # MINID keeps the id itself; "~" lets Redis drop whole nodes only.
                 await self._client.xtrim(stream, minid=upto, approximate=True)
+
+    async def relieve(self, committed: dict[str, str]) -> None:
+        """Trims everything committed while Redis is nearly full.
+
+        What is kept for other readers must not keep new events out.
+
+        Args:
+            committed: last committed id by stream.
+        """
+        memory = await self._client.info("memory")
+        most = memory["maxmemory"]
+        if not most or memory["used_memory"] < NEARLY_FULL * most:
+            return
+        log.warning("redis is nearly full: trimming what is committed", maxmemory=most)
+        for stream, last_id in committed.items():
+            if last_id != START:
+                await self._client.xtrim(stream, minid=last_id, approximate=False)
+            self._commits[stream].clear()
+            self._kept[stream] = 0
 
 
 def _as_it_came(answer: Any, **_: Any) -> Any:

@@ -26,6 +26,7 @@ from ingest.streams import START, Streams, id_key
 
 REPORT_SECONDS: Final = 60.0
 LAG_SECONDS: Final = 5.0
+RELIEF_SECONDS: Final = 1.0
 DRAIN_SECONDS: Final = 6.0  # SIGTERM to exit takes at most ten
 COMMAND_SECONDS: Final = 60.0
 
@@ -35,6 +36,9 @@ _AWAY: Final = (
     TimeoutError,
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
+    # A goodbye that came while nothing was asked (a server that crashes says one)
+    # shows only with the next question, and as this.
+    asyncpg.InternalClientError,
     OffsetsMovedError,
 )
 
@@ -134,10 +138,11 @@ class Writer:
                 {stream: last_id for stream, (last_id, _) in offsets.items()},
                 {stream: entries for stream, (_, entries) in offsets.items()},
             )
+            await streams.relieve(store.offsets)
             await leaderboard.reconcile(connection)
             log.info("committing", consumer=settings.consumer, plain_postgresql=plain)
             self._trouble = ""
-            await self._work(store, streams, leaderboard)
+            await self._work(connection, store, streams, leaderboard)
         finally:
             await client.aclose()
             try:
@@ -177,9 +182,15 @@ class Writer:
                 rewound[stream] = START, 0
         return rewound
 
-    async def _work(self, store: Store, streams: Streams, leaderboard: Leaderboard) -> None:
+    async def _work(
+        self,
+        connection: asyncpg.Connection,
+        store: Store,
+        streams: Streams,
+        leaderboard: Leaderboard,
+    ) -> None:
         settings = self._settings
-        next_lag = next_report = 0.0
+        next_lag = next_report = next_relief = 0.0
         reported, since = self._committed, time.monotonic()
         drain_until: float | None = None
         while True:
@@ -191,8 +202,8 @@ class Writer:
             if entries:
                 started = time.perf_counter()
                 for done in await store.commit(entries):
-                    await leaderboard.raise_bests(done.week_bests)
                     await streams.trim(done.offsets)
+                    await leaderboard.raise_bests(done.week_bests)
                 metrics.COMMIT_SECONDS.observe(time.perf_counter() - started)
                 metrics.COMMIT_EVENTS.observe(len(entries))
                 self._committed += len(entries)
@@ -200,9 +211,14 @@ class Writer:
                     _log_entries(entries)
             if drain_until and (not entries or now > drain_until):
                 return
+            if now >= next_relief:
+                next_relief = now + RELIEF_SECONDS
+                await streams.relieve(store.offsets)
             if now >= next_lag:
                 next_lag = now + LAG_SECONDS
                 lag = await streams.lag()
+                if leaderboard.behind:
+                    await leaderboard.reconcile(connection)
             if now >= next_report:
                 if next_report:
                     log.info(

@@ -1,0 +1,136 @@
+"""An engine that numbers its events, waits while nobody receives, and never gives up."""
+
+import json
+import random
+import socket
+import threading
+import time
+from pathlib import Path
+
+from tests.ingest.harness import GOLDEN
+
+_TICK = 0.005  # seconds
+_HOUR = 3_600_000_000  # microseconds
+_TOO_OLD = 91 * 24 * _HOUR  # the writer keeps 90 days
+
+
+class Engine:
+    """One boot of an engine, sending from a thread of its own.
+
+    Nine events in ten are shares; some of these are rejected ones. One in a hundred
+    breaks the contract, and one in fifty may be sent twice.
+
+    Args:
+        path: the event socket.
+        name: instance, and address of the engine's only user.
+        rate: events a second; 0 for as fast as the socket takes them.
+        seed: of what it sends.
+        resends: whether it sends some events twice.
+
+    Attributes:
+        sent: the highest number that the socket took.
+        broken: events sent that must become dead letters.
+        resent: events sent twice.
+        clock: microseconds that its clock is wrong by.
+    """
+
+    def __init__(self, path: Path, name: str, rate: int, seed: str, *, resends: bool) -> None:
+        self._path = str(path)
+        self.name = name
+        self._rate = rate
+        self._random = random.Random(seed)
+        self._resends = 0.02 if resends else 0.0
+        self._socket: socket.socket | None = None
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._share = self._template("share_submitted")
+        self._other = self._template("diff_updated")
+        self.sent = 0
+        self.broken = 0
+        self.resent = 0
+        self.clock = 0
+
+    def _template(self, event: str) -> str:
+        value = json.loads((GOLDEN / f"{event}.json").read_bytes())
+        value |= {"instance": self.name, "seq": "@seq", "timestamp": "@time"}
+        value["data"]["user"] = self.name
+        for field in ("difficulty", "valid", "reject_reason"):
+            if field in value["data"]:
+                value["data"][field] = f"@{field}"
+        text = json.dumps(value).replace("{", "{{").replace("}", "}}")
+        for field in ("seq", "time", "difficulty", "valid", "reject_reason"):
+            text = text.replace(f'"@{field}"', f"{{{field}}}")
+        return text
+
+    def _make(self, seq: int) -> bytes:
+        draw = self._random.random()
+        stamp = time.time_ns() // 1000 + self.clock
+        if draw < 0.1:
+            text = self._other.format(seq=seq, time=stamp)
+        else:
+            valid = draw > 0.15
+            text = self._share.format(
+                seq=seq,
+                time=stamp,
+                difficulty=0 if draw > 0.99 else 512.0,
+                valid="true" if valid else "false",
+                reject_reason="null" if valid else '"Stale"',
+            )
+        if draw > 0.99 or self.clock > _HOUR or self.clock < -_TOO_OLD:
+            self.broken += 1
+        return text.encode()
+
+    def start(self) -> "Engine":
+        """Begins."""
+        self._thread.start()
+        return self
+
+    def stop(self) -> None:
+        """Ends after the event that is on its way."""
+        self._stopping.set()
+        self._thread.join()
+
+    def send(self) -> int:
+        """Sends one event more, from the caller's thread, and returns its number."""
+        self._deliver(self._make(self.sent + 1))
+        self.sent += 1
+        return self.sent
+
+    def close(self) -> None:
+        """Closes the socket."""
+        if self._socket is not None:
+            self._socket.close()
+
+    def _run(self) -> None:
+        begun = time.monotonic()
+        while not self._stopping.is_set():
+            if self._rate and self.sent >= self._rate * (time.monotonic() - begun):
+                time.sleep(_TICK)
+                continue
+            datagram = self._make(self.sent + 1)
+            if not self._deliver(datagram):
+                return
+            self.sent += 1
+            if self._random.random() < self._resends and self._deliver(datagram):
+                self.resent += 1
+
+    def _deliver(self, datagram: bytes) -> bool:
+        """Sends, however long it takes; False when it was told to end meanwhile."""
+        while True:
+            try:
+                if self._socket is None:
+                    self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+                    self._socket.settimeout(0.5)
+                    self._socket.connect(self._path)
+                self._socket.send(datagram)
+            except TimeoutError:
+                pass  # the receiver does not read
+            except (ConnectionRefusedError, FileNotFoundError, ConnectionResetError):
+                assert self._socket is not None
+                self._socket.close()
+                self._socket = None
+                time.sleep(0.01)
+            else:
+                return True
+            if self._stopping.is_set():
+                return False

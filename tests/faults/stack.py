@@ -1,0 +1,248 @@
+"""The whole daemon between real servers, and what must hold of it."""
+
+import asyncio
+import contextlib
+import random
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncpg
+import psutil
+import redis.asyncio as redis_async
+
+from tbg.embedded import EmbeddedPostgres, EmbeddedValkey
+from tbg.migrate import migrate
+from tests.faults.engine import Engine
+from tests.faults.proxy import Proxy
+from tests.ingest.harness import Stage, stage
+
+REDIS_TIMEOUT = 0.5  # seconds until the receiver takes Redis for away
+RATE = 1500  # events a second
+BATCH = 1000  # most events in the receiver's hands
+QUEUE_LENGTH = 4096  # most that it asks the kernel to hold for it
+
+_SUMS = """
+select
+    coalesce(sum(emitted), 0)::bigint as emitted,
+    coalesce(sum(committed), 0)::bigint as committed,
+    coalesce(sum(dead_lettered), 0)::bigint as dead_lettered,
+    coalesce(sum(duplicates), 0)::bigint as duplicates,
+    coalesce(sum(dropped), 0)::bigint as dropped,
+    coalesce(sum(missing), 0)::bigint as missing,
+    coalesce(sum(unexplained), 0)::bigint as unexplained
+from ledger_hours where instance = $1
+"""
+_ROWS = """
+with stored as (
+    select seq from shares where instance_id = $1
+    union all
+    select seq from mining_events where instance_id = $1
+)
+select count(*) as stored, count(distinct seq) as distinct from stored
+"""
+_WEEKLY = """
+select
+    (select count(*) from shares s where s.user_id = u.id and is_valid) as raw_shares,
+    (select sum(difficulty) from shares s where s.user_id = u.id and is_valid) as raw_work,
+    (select max(share_diff) from shares s where s.user_id = u.id and is_valid) as raw_best,
+    sum(total_shares)::bigint as shares, sum(total_work) as work, max(best_difficulty) as best
+from users u join weekly_best_diff w on w.user_id = u.id
+where u.btc_address = $1 group by u.id
+"""
+
+
+@dataclass
+class Account:
+    """What became of one engine's events."""
+
+    emitted: int
+    committed: int
+    dead_lettered: int
+    duplicates: int
+    dropped: int
+    missing: int
+    unexplained: int
+    doubled: int = 0
+
+
+class Stack:
+    """Servers, proxies in front of them, and both stages."""
+
+    def __init__(
+        self,
+        folder: Path,
+        valkey: EmbeddedValkey,
+        postgres: EmbeddedPostgres,
+        redis: Proxy,
+        database: Proxy,
+        receiver: Stage,
+        writer: Stage,
+    ) -> None:
+        self.folder = folder
+        self.spool = Path(receiver.environment["SPOOL_DIR"])
+        self.valkey = valkey
+        self.postgres = postgres
+        self.redis = redis
+        self.database = database
+        self.receiver = receiver
+        self.writer = writer
+
+    def engine(self, name: str, seed: str, rate: int = RATE, *, resends: bool = True) -> Engine:
+        """An engine, not yet started."""
+        return Engine(self.folder / "events.sock", name, rate, seed, resends=resends)
+
+    def client(self) -> "redis_async.Redis":
+        """A client of the server itself, past the proxy."""
+        return redis_async.Redis.from_url(self.valkey.url, decode_responses=True)
+
+    async def pause(self, victim: Stage | EmbeddedPostgres | EmbeddedValkey, for_: float) -> None:
+        """Stops a process and all its children, and lets them go on."""
+        assert victim.process is not None
+        parent = psutil.Process(victim.process.pid)
+        # Parent first: PostgreSQL's would otherwise see its children stop.
+        family = [parent, *parent.children(recursive=True)]
+        for process in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGSTOP)
+        try:
+            await asyncio.sleep(for_)
+        finally:
+            for process in reversed(family):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.send_signal(signal.SIGCONT)
+
+    async def kill_a_backend(self, draw: random.Random) -> None:
+        """kill -9 of one of PostgreSQL's processes: all its sessions end, and it recovers."""
+        assert self.postgres.process is not None
+        children = psutil.Process(self.postgres.process.pid).children()
+        draw.choice(children).kill()
+
+    async def settled(self, engine: Engine, seq: int, within: float = 90.0) -> float:
+        """Waits until everything up to a number is committed or written off.
+
+        Returns:
+            Seconds that it took.
+        """
+        begun = time.monotonic()
+        while True:
+            with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                connection = await asyncpg.connect(self.postgres.url, timeout=5)
+                try:
+                    while time.monotonic() < begun + within:
+                        seen = await connection.fetchval(
+                            "select seq_max from engine_instances where instance = $1", engine.name
+                        )
+                        if seen is not None and seen >= seq:
+                            return time.monotonic() - begun
+                        await asyncio.sleep(0.02)
+                finally:
+                    await connection.close(timeout=5)
+            assert time.monotonic() < begun + within, (
+                f"{engine.name} {seq} is not there after {within:.0f} s\n"
+                + self.receiver.log.read_text()[-1500:]
+                + self.writer.log.read_text()[-1500:]
+            )
+            await asyncio.sleep(0.05)
+
+    async def unspooled(self, within: float = 120.0) -> None:
+        """Waits until the spool is empty."""
+        deadline = time.monotonic() + within
+        while any(self.spool.glob("*.spool")):
+            assert time.monotonic() < deadline, self.receiver.log.read_text()[-3000:]
+            await asyncio.sleep(0.05)
+
+    async def drained(self, engine: Engine) -> None:
+        """Ends an engine and waits until nothing of it is on its way."""
+        await asyncio.to_thread(engine.stop)
+        await self.unspooled()  # a full spool would drop the last event
+        last = await asyncio.to_thread(engine.send)
+        engine.close()
+        await self.settled(engine, last)
+        # What was sent twice, or has no row, may be on another stream, and behind.
+        client = self.client()
+        async with contextlib.aclosing(client):
+            deadline = time.monotonic() + 60
+            connection = await asyncpg.connect(self.postgres.url)
+            try:
+                while True:
+                    offsets = {
+                        row["stream"]: row["last_id"]
+                        for row in await connection.fetch("select * from stream_offsets")
+                    }
+                    newest = {
+                        name: (await client.xinfo_stream(name))["last-generated-id"]
+                        for name in offsets
+                        if await client.exists(name)
+                    }
+                    if all(offsets[name] == newest[name] for name in newest):
+                        return
+                    assert time.monotonic() < deadline, (offsets, newest)
+                    await asyncio.sleep(0.05)
+            finally:
+                await connection.close(timeout=5)
+
+    async def account(self, engine: Engine) -> Account:
+        """Checks what must hold of one drained engine, and returns its sums.
+
+        The ledger is exact, nothing is stored twice, weekly totals are those of the
+        raw shares.
+        """
+        db = await asyncpg.connect(self.postgres.url)
+        try:
+            number = await db.fetchval(
+                "select id from engine_instances where instance = $1", engine.name
+            )
+            sums = Account(**dict(await db.fetchrow(_SUMS, engine.name) or {}))
+            rows = await db.fetchrow(_ROWS, number)
+            letters = await db.fetchval(
+                "select count(*) from dead_letters where instance = $1", engine.name
+            )
+            weekly = await db.fetchrow(_WEEKLY, engine.name)
+        finally:
+            await db.close(timeout=5)
+        assert rows is not None
+        assert weekly is not None
+        assert sums.emitted == engine.sent
+        assert sums.emitted == sums.committed + sums.dead_lettered + sums.missing, sums
+        assert sums.unexplained == sums.missing - sums.dropped
+        assert rows["stored"] == rows["distinct"] == sums.committed, (rows, sums)
+        assert letters == sums.dead_lettered
+        assert weekly["raw_shares"] == weekly["shares"]
+        assert weekly["raw_work"] == weekly["work"]
+        assert weekly["raw_best"] == weekly["best"]
+        if not sums.missing:
+            assert sums.dead_lettered == engine.broken
+            assert sums.duplicates >= engine.resent
+        sums.doubled = rows["stored"] - rows["distinct"]
+        return sums
+
+
+@contextlib.asynccontextmanager
+async def running(
+    folder: Path,
+    valkey_server: Callable[..., EmbeddedValkey],
+    postgres_server: Callable[..., EmbeddedPostgres],
+    **settings: str,
+) -> AsyncIterator[Stack]:
+    """A stack; ``settings`` are the stages'."""
+    # Redis confirms only what it has written out, so that its crash loses nothing.
+    valkey = valkey_server(appendfsync="always")
+    postgres = postgres_server(autovacuum="off")
+    await asyncio.to_thread(migrate, postgres.url)
+    redis = await Proxy(valkey.port).start()
+    database = await Proxy(postgres.port).start()
+    settings = {"REDIS_TIMEOUT": str(REDIS_TIMEOUT), **settings}
+    try:
+        async with (
+            stage("receiver", folder, redis.url(valkey.url), **settings) as receiver,
+            stage(
+                "writer", folder, redis.url(valkey.url), database.url(postgres.url), **settings
+            ) as writer,
+        ):
+            yield Stack(folder, valkey, postgres, redis, database, receiver, writer)
+    finally:
+        await redis.close()
+        await database.close()

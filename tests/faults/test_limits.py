@@ -1,0 +1,186 @@
+"""The stated limits, reached on purpose: what is dropped is counted, and it recovers.
+
+Redis at its memory limit, the spool at its own, a full disk under the spool and
+under the database; and no memory that grows meanwhile.
+"""
+
+import asyncio
+import contextlib
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tbg.embedded import EmbeddedPostgres, EmbeddedValkey, free_port, new_password
+from tests.faults import summary
+from tests.faults.stack import running
+from tests.ingest.harness import Stage
+
+MIB = 2**20
+
+
+async def test_a_flood_without_a_database_takes_no_memory_and_is_accounted_for(
+    tmp_path: Path,
+    valkey_server: Callable[..., EmbeddedValkey],
+    postgres_server: Callable[..., EmbeddedPostgres],
+    flood_events: int,
+) -> None:
+    """Redis fills, then the spool, then events are dropped; then the database is back."""
+    async with running(
+        tmp_path,
+        valkey_server,
+        postgres_server,
+        SPOOL_MAX_BYTES=str(32 * MIB),
+        MEMORY_EVENTS="20000",
+    ) as stack:
+        client = stack.client()
+        # The stream's hard limit: a share takes about 700 bytes there.
+        await client.config_set("maxmemory", str(24 * MIB))
+        await asyncio.to_thread(stack.postgres.stop)
+        engine = stack.engine("flood", "flood", rate=0, resends=False).start()
+        highest = {"receiver": 0, "writer": 0}
+        settled: dict[str, int] = {}
+        begun = time.monotonic()
+        while engine.sent < flood_events:
+            await asyncio.sleep(0.1)
+            for name, stage in (("receiver", stack.receiver), ("writer", stack.writer)):
+                assert stage.process is not None
+                now = psutil.Process(stage.process.pid).memory_info().rss
+                highest[name] = max(highest[name], now)
+            if not settled and engine.sent > flood_events // 3:
+                settled = dict(highest)
+        rate = engine.sent / (time.monotonic() - begun)
+        await asyncio.to_thread(engine.stop)
+        await asyncio.to_thread(stack.postgres.start)
+        begun = time.monotonic()
+        # By itself: nobody raises the limit, empties Redis or restarts a stage.
+        await stack.drained(engine)
+        recovery = time.monotonic() - begun
+        sums = await stack.account(engine)
+        await client.aclose()
+    assert sums.dropped > 0
+    assert sums.unexplained == 0
+    # The same at the end as after a third: nothing grows with what is sent.
+    for name, rss in highest.items():
+        assert rss < settled[name] + 32 * MIB, (name, settled, highest)
+    summary.LINES["flood: Redis and spool full"].add(sums, recovery)
+    summary.NOTES.append(
+        f"flood of {engine.sent:,} events at {rate:,.0f}/s without a database: resident memory "
+        + ", ".join(
+            f"{name} {rss / MIB:.0f} MiB (after a third {settled[name] / MIB:.0f})"
+            for name, rss in highest.items()
+        )
+    )
+
+
+@contextlib.contextmanager
+def mounted(folder: Path, size: str) -> Iterator[None]:
+    """A file system of its own on a folder."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount a small file system")
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of one megabyte."""
+    folder = tmp_path / "small"
+    with mounted(folder, "1m"):
+        yield folder
+
+
+@pytest.fixture
+def small_postgres(server_folder: Path) -> Iterator[tuple[EmbeddedPostgres, Path]]:
+    """A server, and the small file system that it is on."""
+    disk = server_folder / "disk"
+    with mounted(disk, "256m"):
+        server = EmbeddedPostgres(disk / "postgres", free_port(), new_password())
+        server.start()
+        try:
+            yield server, disk
+        finally:
+            server.stop()
+
+
+async def test_a_full_disk_under_the_spool_drops_and_counts_and_recovers(
+    tmp_path: Path,
+    small_disk: Path,
+    valkey_server: Callable[..., EmbeddedValkey],
+    postgres_server: Callable[..., EmbeddedPostgres],
+) -> None:
+    async with running(
+        tmp_path, valkey_server, postgres_server, SPOOL_DIR=str(small_disk / "spool")
+    ) as stack:
+        await asyncio.to_thread(stack.valkey.stop)
+        # Not even a byte for the spool's own notes is left.
+        engine = stack.engine("disk-full", "disk-full", resends=False).start()
+        await said(stack.receiver, "events lost")
+        fill(small_disk)
+        await asyncio.to_thread(stack.valkey.start)
+        begun = time.monotonic()
+        await said(stack.receiver, "redis is back")
+        await stack.drained(engine)
+        recovery = time.monotonic() - begun
+        sums = await stack.account(engine)
+        assert stack.receiver.process is not None
+        assert stack.receiver.process.returncode is None
+    assert sums.dropped > 0
+    assert sums.unexplained == 0
+    summary.LINES["disk full under the spool"].add(sums, recovery)
+
+
+async def said(stage: Stage, words: str) -> None:
+    """Waits until a stage has logged something."""
+    deadline = time.monotonic() + 60
+    while words not in stage.log.read_text():
+        assert time.monotonic() < deadline, f"the {stage.name} did not say {words!r}"
+        await asyncio.sleep(0.05)
+
+
+def fill(folder: Path) -> None:
+    """Writes until the file system has no room."""
+    opened = os.open(folder / "ballast", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+    try:
+        while True:
+            os.write(opened, b"\0" * 4096)
+    except OSError:
+        pass
+    finally:
+        os.close(opened)
+
+
+async def test_a_full_disk_under_the_database_waits_and_recovers(
+    tmp_path: Path,
+    valkey_server: Callable[..., EmbeddedValkey],
+    small_postgres: tuple[EmbeddedPostgres, Path],
+) -> None:
+    postgres, disk = small_postgres
+    async with running(tmp_path, valkey_server, lambda **_: postgres) as stack:
+        engine = stack.engine("disk-full", "disk-full").start()
+        await stack.settled(engine, 500)
+        fill(disk)
+        await said(stack.writer, "cannot commit")
+        # A full disk under its log makes PostgreSQL panic, and end when it cannot
+        # recover: whoever supervises it starts it again.
+        await asyncio.sleep(1)
+        (disk / "ballast").unlink()
+        assert postgres.process is not None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            await asyncio.to_thread(postgres.process.wait, 1)
+            await asyncio.to_thread(postgres.start)
+        begun = time.monotonic()
+        await stack.settled(engine, engine.sent + 1)
+        recovery = time.monotonic() - begun
+        await stack.drained(engine)
+        sums = await stack.account(engine)
+    assert sums.missing == 0
+    summary.LINES["disk full under the database"].add(sums, recovery)
