@@ -10,6 +10,9 @@ EXTRAS := batch,devnet,embedded,dev
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 ARGS ?=
+# Tests wait for processes more than they compute: two at a time, each with servers of
+# its own.
+WORKERS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help install up down test test-python test-ckpool test-newest check format smoke docs lock clean
@@ -36,14 +39,14 @@ down: $(INSTALLED) ## Stop what an `up` left behind
 test: test-python test-ckpool ## Run every test, against real servers that the tests start
 
 test-python: $(INSTALLED) ## Run the Python tests alone
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadscope $(ARGS)
 
 test-ckpool: $(INSTALLED) ## Run the ckpool fork's C tests alone
 	$(MAKE) -C ckpool test
 
-test-newest: ## Run the daemon's and the devnet's tests on the newest Python of this machine
+test-newest: ## Run the daemon's and the pool's tests on the newest Python of this machine
 	@newest=$$(scripts/newest-python) && echo "newest Python: $$($$newest --version)" && \
-	$(MAKE) --no-print-directory VENV=$(VENV)-newest PYTHON=$$newest ARGS="tests/ingest tests/devnet $(ARGS)" test-python
+	$(MAKE) --no-print-directory VENV=$(VENV)-newest PYTHON=$$newest ARGS="tests/ingest tests/devnet/bitcoin tests/devnet/pool $(ARGS)" test-python
 
 check: $(INSTALLED) ## Check style, format and types
 	$(BIN)/ruff check .
