@@ -17,6 +17,7 @@ class Proxy:
             the server did what it was asked, and nobody hears of it.
         cut_after: bytes that are still forwarded to the server before every
             connection is cut; None for no cut.
+        refusing: new connections end at once, as when nobody listens.
         cuts: connections cut so far.
     """
 
@@ -29,6 +30,7 @@ class Proxy:
         self.delay = 0.0
         self.deaf = False
         self.cut_after: int | None = None
+        self.refusing = False
         self.cuts = 0
 
     async def start(self) -> "Proxy":
@@ -64,6 +66,9 @@ class Proxy:
         assert task is not None
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        if self.refusing:
+            back.transport.abort()
+            return
         try:
             server, there = await asyncio.open_connection("127.0.0.1", self._target)
         except OSError:

@@ -1,0 +1,330 @@
+"""Each stage by itself, beside what the machine does at best of the same work."""
+
+import asyncio
+import socket
+import threading
+import time
+from datetime import timedelta
+from typing import Any, Final, cast
+
+import asyncpg
+import hiredis
+import msgspec
+import psycopg
+import redis.asyncio as redis_async
+
+from bench.figures import Report
+from bench.load import Load, datagrams
+from bench.stack import Servers, stage, wait_for_rows
+from ingest.batch import Row, StreamEntry, parse
+from ingest.datagram import EventSocket
+from ingest.decode import decode
+from ingest.names import STREAMS, stream_of
+from ingest.publisher import Batch, Publisher
+from ingest.receiver import _entry
+from ingest.store import SHARE_COLUMNS, Store, pack_inet, prepare
+from ingest.streams import Streams
+
+PART: Final = "alone"
+
+
+def receive(report: Report, servers: Servers, count: int) -> None:
+    """The reading thread, and a bare recv loop."""
+    folder = servers.new_folder()
+    bare_socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    bare_socket.bind(str(folder / "bare.sock"))
+    load = Load(folder / "bare.sock", "flood", count)
+    load.go()
+    bare_socket.recv(8193)
+    begun = time.monotonic()
+    for _ in range(count - 1):
+        bare_socket.recv(8193)
+    bare = (count - 1) / (time.monotonic() - begun)
+    load.result()
+    bare_socket.close()
+
+    events = EventSocket(
+        folder / "events.sock", mode=0o600, group="", queue_length=4096, limit=200_000
+    )
+    arrived = threading.Event()
+    events.start(arrived.set)
+    load = Load(folder / "events.sock", "flood", count)
+    load.go()
+    if events.wait():
+        arrived.wait()
+    begun = time.monotonic()
+    taken = 0
+    while taken < count:
+        taken += len(events.take(10_000))
+        time.sleep(0.001)
+    seconds = time.monotonic() - begun
+    load.result()
+    events.stop()
+    report.add(
+        PART, "receive", count / seconds, "events/s", limit=bare, limit_is="a bare recv loop"
+    )
+
+
+def decoding(report: Report, count: int) -> None:
+    """Contract checks, and JSON alone."""
+    made = list(datagrams(count))
+    begun = time.perf_counter()
+    for datagram in made:
+        decode(datagram)
+    ours = count / (time.perf_counter() - begun)
+    parse_json = msgspec.json.Decoder().decode
+    begun = time.perf_counter()
+    for datagram in made:
+        parse_json(datagram)
+    bare = count / (time.perf_counter() - begun)
+    report.add(
+        PART,
+        "decode and check",
+        ours,
+        "events/s",
+        limit=bare,
+        limit_is="msgspec to plain dictionaries, unchecked",
+    )
+
+
+def publish(report: Report, servers: Servers, count: int) -> None:
+    """The publisher's batches, and packed XADDs on a bare connection."""
+    entries = [_entry(decode(datagram)) for datagram in datagrams(count)]
+    size = 1000
+    batches = [
+        Batch("mining:receiver:bench", str(at), entries[at : at + size], size, [])
+        for at in range(0, count, size)
+    ]
+
+    async def ours() -> float:
+        publisher = Publisher(servers.valkey.url, 10)
+        begun = time.perf_counter()
+        for batch in batches:
+            await publisher.publish(batch)
+        seconds = time.perf_counter() - begun
+        await publisher.close()
+        return count / seconds
+
+    servers.client()
+    rate = asyncio.run(ours())
+    servers.client()
+    packed = [
+        b"".join(
+            hiredis.pack_command(cast(Any, (b"XADD", b"mining:share_submitted", b"*", *item[2:])))
+            for item in entries[at : at + size]
+        )
+        for at in range(0, count, size)
+    ]
+    bare = _blast(servers, packed, size)
+    servers.client()
+    report.add(
+        PART,
+        "XADD (Publisher, atomic batches of 1,000)",
+        rate,
+        "events/s",
+        limit=bare,
+        limit_is="ready-packed XADDs, pipelined on a bare connection",
+    )
+
+
+def _blast(servers: Servers, packed: list[bytes], size: int) -> float:
+    with socket.create_connection(("127.0.0.1", servers.valkey.port)) as connection:
+        reader = hiredis.Reader()
+
+        def answers(wanted: int) -> None:
+            while wanted:
+                reader.feed(connection.recv(65_536))
+                while reader.gets() is not False:
+                    wanted -= 1
+
+        connection.sendall(
+            hiredis.pack_command(cast(Any, (b"AUTH", servers.valkey.password.encode())))
+        )
+        answers(1)
+        begun = time.perf_counter()
+        for piece in packed:
+            connection.sendall(piece)
+            answers(size)
+        return len(packed) * size / (time.perf_counter() - begun)
+
+
+def receiver(report: Report, servers: Servers, count: int) -> None:
+    """The whole receiver process, from the socket into Redis, with no writer beside it."""
+    folder = servers.new_folder()
+    client = servers.client()
+    with stage("receiver", folder, redis_url=servers.valkey.url):
+        load = Load(folder / "events.sock", "flood", count)
+        begun = time.monotonic()
+        load.go()
+        while client.xlen(stream_of("share_submitted")) < count:
+            time.sleep(0.01)
+        rate = count / (time.monotonic() - begun)
+        load.result()
+    report.add(
+        PART,
+        "receiver (socket → Redis)",
+        rate,
+        "events/s",
+        limit=report.value("XADD (Publisher, atomic batches of 1,000)"),
+        limit_is="XADD alone",
+    )
+
+
+def fill_redis(servers: Servers, count: int, *, workers: int = 1000, first: int = 1) -> None:
+    """Puts shares into the streams, as a receiver does."""
+
+    async def go() -> None:
+        publisher = Publisher(servers.valkey.url, 30)
+        batch: list[list[bytes]] = []
+        name = 0
+        for datagram in datagrams(count, workers=workers, first=first, seed=first):
+            batch.append(_entry(decode(datagram)))
+            if len(batch) == 1000:
+                name += 1
+                await publisher.publish(
+                    Batch(f"mining:receiver:fill-{first}", str(name), batch, 1000, [])
+                )
+                batch = []
+        await publisher.publish(
+            Batch(f"mining:receiver:fill-{first}", "last", batch, len(batch), [])
+        )
+        await publisher.close()
+
+    asyncio.run(go())
+
+
+def copy(report: Report, servers: Servers, count: int) -> None:
+    """COPY of ready rows, and the server's own INSERT … SELECT of the same rows."""
+    servers.client()
+    fill_redis(servers, count)
+    url = servers.database()
+
+    async def go() -> float:
+        client = redis_async.Redis.from_url(servers.valkey.url)
+        streams = Streams(client, 0)
+        connection = await asyncpg.connect(url)
+        await prepare(connection)
+        await connection.execute("select ensure_partitions(current_date - 1, current_date + 1)")
+        entries: list[StreamEntry] = []
+        while len(entries) < count:
+            entries += await streams.read(10_000, 0)
+        await client.aclose()
+        rows = [item for item in map(parse, entries) if isinstance(item, Row)]
+        records = [
+            (
+                row.time, row.data.share_diff, row.data.difficulty, row.seq, 1, 1, 1, True, False,
+                row.source, b"1234", b"12345678", bytes.fromhex(row.data.hash), row.data.job_id,
+                row.data.ip, None,
+            )
+            for row in rows
+        ]  # fmt: skip
+        assert pack_inet(rows[0].data.ip)  # as warm as in the writer
+        begun = time.perf_counter()
+        for at in range(0, count, 5000):
+            await connection.copy_records_to_table(
+                "shares", records=records[at : at + 5000], columns=SHARE_COLUMNS
+            )
+        seconds = time.perf_counter() - begun
+        await connection.close()
+        return count / seconds
+
+    rate = asyncio.run(go())
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("create temp table ready as select * from shares")
+        connection.execute("truncate shares")
+        begun = time.perf_counter()
+        connection.execute("insert into shares select * from ready")
+        bare = count / (time.perf_counter() - begun)
+    servers.client()
+    report.add(
+        PART,
+        "COPY (16 columns, 5,000 rows a transaction)",
+        rate,
+        "rows/s",
+        limit=bare,
+        limit_is="the server's INSERT … SELECT of the same rows",
+    )
+
+
+def writer(report: Report, servers: Servers, count: int) -> None:
+    """The whole writer process, emptying a full Redis."""
+    servers.client()
+    fill_redis(servers, count)
+    url = servers.database()
+    folder = servers.new_folder()
+    begun = time.monotonic()
+    with stage("writer", folder, redis_url=servers.valkey.url, database_url=url):
+        begun = time.monotonic()
+        wait_for_rows(url, count)
+        rate = count / (time.monotonic() - begun)
+    servers.client()
+    report.add(
+        PART,
+        "writer (Redis → committed rows)",
+        rate,
+        "events/s",
+        limit=report.value("COPY (16 columns, 5,000 rows a transaction)"),
+        limit_is="COPY alone",
+    )
+
+
+def rollup(report: Report, servers: Servers, rows: int) -> None:
+    """The hourly rollup, and the bare aggregate."""
+    url = servers.database()
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("select ensure_partitions(current_date - 1, current_date + 1)")
+        connection.execute(
+            "insert into shares (time, share_diff, difficulty, user_id, worker_id, is_valid, "
+            "share_hash) select date_trunc('hour', now()) - random() * interval '1 hour', "
+            "512 / (1 - random()), 512, i %% 250, i %% 1000, true, sha256(i::text::bytea) "
+            "from generate_series(1, %s) i",
+            [rows],
+        )
+        connection.execute("vacuum analyze shares")
+        begun = time.perf_counter()
+        connection.execute(
+            "select user_id, worker_id, count(*), sum(difficulty), max(share_diff) from shares "
+            "where time >= date_trunc('hour', now()) - interval '1 hour' group by 1, 2"
+        ).fetchall()
+        bare = rows / (time.perf_counter() - begun)
+        begun = time.perf_counter()
+        connection.execute(
+            "select rebuild_shares_hourly(date_trunc('hour', now()) - interval '1 hour', "
+            "date_trunc('hour', now()))"
+        )
+        rate = rows / (time.perf_counter() - begun)
+    report.add(
+        "batch",
+        "hourly rollup",
+        rate,
+        "rows/s",
+        limit=bare,
+        limit_is="the bare aggregate",
+        note=f"{rows:,} shares of one hour, 1,000 workers",
+    )
+
+
+def store_cost(servers: Servers, url: str, first: int, count: int, workers: int) -> float:
+    """CPU-µs of this process per event to commit shares of so many workers, and wall-clock."""
+    servers.client()
+    fill_redis(servers, count, workers=workers, first=first)
+
+    async def go() -> float:
+        connection = await asyncpg.connect(url)
+        await prepare(connection)
+        client = redis_async.Redis.from_url(servers.valkey.url)
+        store = Store(connection, f"bench-{first}", timedelta(days=90), plain=True)
+        streams = Streams(client, 0)
+        await store.open(STREAMS)
+        begun = time.perf_counter()
+        done = 0
+        while done < count:
+            entries = await streams.read(5000, 0)
+            await store.commit(entries)
+            done += len(entries)
+        seconds = time.perf_counter() - begun
+        await client.aclose()
+        await connection.close()
+        return 1e6 * seconds / count
+
+    return asyncio.run(go())

@@ -1,0 +1,170 @@
+"""Datagrams for a benchmark, and the process that sends them.
+
+``python -m bench.load`` is started by :class:`Load` alone: it says ``ready``, waits
+for a line, sends, and says what became of it as JSON.
+"""
+
+import json
+import random
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+GOLDEN: Final = Path(__file__).resolve().parent.parent / "tests" / "events" / "share_submitted.json"
+_RESERVED: Final = ("timestamp", "instance", "seq", "user", "worker", "share_diff", "hash")
+
+
+def datagrams(
+    count: int, *, workers: int = 1000, instance: str = "bench/1", first: int = 1, seed: int = 1
+) -> Iterator[bytes]:
+    """Shares of as many workers, four to a user, numbered from ``first``."""
+    draw = random.Random(seed)  # noqa: S311  load, no secret
+    value: dict[str, Any] = json.loads(GOLDEN.read_bytes())
+    for name in _RESERVED:
+        (value if name in value else value["data"])[name] = f"@{name}"
+    text = json.dumps(value, separators=(",", ":")).replace("%", "%%")
+    for name in _RESERVED:
+        kind = "s" if name in ("instance", "user", "worker", "hash") else "d"
+        text = text.replace(f'"@{name}"', f'"%({name})s"' if kind == "s" else f"%({name})s")
+    for seq in range(first, first + count):
+        worker = draw.randrange(workers)
+        yield (
+            text
+            % {
+                "timestamp": time.time_ns() // 1000,
+                "instance": instance,
+                "seq": seq,
+                "user": f"bcrt1qbench{worker // 4:028d}",
+                "worker": f"rig-{worker}",
+                "share_diff": 512 / (1 - draw.random()),
+                "hash": f"{draw.getrandbits(224):064x}",
+            }
+        ).encode()
+
+
+class Load:
+    """A sender in a process of its own.
+
+    Args:
+        path: the event socket.
+        mode: ``flood`` waits for room; ``paced`` and ``bursts`` never wait, and count
+            what found none.
+        count: events, of each burst size at most.
+        rate: events a second, when paced.
+    """
+
+    def __init__(self, path: Path, mode: str, count: int, rate: int = 0, **options: Any) -> None:
+        words = {"path": str(path), "mode": mode, "count": count, "rate": rate, **options}
+        self._process = subprocess.Popen(  # noqa: S603  our own module
+            [sys.executable, "-m", "bench.load", json.dumps(words)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=GOLDEN.parent.parent.parent,
+        )
+        assert self._process.stdout is not None
+        if self._process.stdout.readline() != "ready\n":
+            raise RuntimeError("the sender did not start")
+
+    def go(self) -> None:
+        """Begins to send."""
+        assert self._process.stdin is not None
+        self._process.stdin.write("go\n")
+        self._process.stdin.flush()
+
+    def result(self) -> dict[str, float]:
+        """Waits for the end: sent, refused, seconds; largest burst."""
+        out, _ = self._process.communicate(timeout=900)
+        return dict(json.loads(out))
+
+
+def _connect(path: str, *, wait: bool) -> socket.socket:
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    made.connect(path)
+    made.settimeout(60 if wait else 0)
+    return made
+
+
+def _flood(path: str, made: list[bytes]) -> dict[str, float]:
+    target = _connect(path, wait=True)
+    begun = time.monotonic()
+    for datagram in made:
+        target.send(datagram)
+    return {"sent": len(made), "refused": 0, "seconds": time.monotonic() - begun}
+
+
+def _paced(path: str, source: Iterator[bytes], rate: int) -> dict[str, float]:
+    target = _connect(path, wait=False)
+    sent = refused = 0
+    longest = 0
+    begun = time.monotonic()
+    while True:
+        due = int(rate * (time.monotonic() - begun)) - sent - refused
+        longest = max(longest, due)
+        for _ in range(due):
+            datagram = next(source, None)
+            if datagram is None:
+                seconds = time.monotonic() - begun
+                return {
+                    "sent": sent, "refused": refused, "seconds": seconds, "longest_catch_up": longest
+                }  # fmt: skip
+            try:
+                target.send(datagram)
+            except BlockingIOError:
+                refused += 1
+            else:
+                sent += 1
+        time.sleep(0.00005)
+
+
+def _bursts(path: str, made: list[bytes]) -> dict[str, float]:
+    """Doubles the burst until one of three finds no room, then halves the step."""
+    target = _connect(path, wait=False)
+    best, size, step, sent = 0, 8, 8, 0
+    while step >= max(1, size // 10) and size <= len(made):
+        whole = True
+        for _ in range(3):
+            time.sleep(0.2)
+            for datagram in made[:size]:
+                try:
+                    target.send(datagram)
+                except BlockingIOError:
+                    whole = False
+                    break
+                sent += 1
+            if not whole:
+                break
+        if whole:
+            best = size
+            step = size if step == size else max(1, step // 2)
+        elif step == size:
+            step = (size - best) // 2
+        else:
+            step //= 2
+        size = best + max(1, step)
+    return {"sent": sent, "refused": 0, "seconds": 0, "largest": best}
+
+
+def main() -> None:
+    """Does what the one argument says."""
+    options = json.loads(sys.argv[1])
+    path, mode, count, rate = (options.pop(name) for name in ("path", "mode", "count", "rate"))
+    source = datagrams(count, **options)
+    made = [] if mode == "paced" else list(source)
+    print("ready", flush=True)
+    sys.stdin.readline()
+    if mode == "flood":
+        result = _flood(path, made)
+    elif mode == "paced":
+        result = _paced(path, source, rate)
+    else:
+        result = _bursts(path, made)
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,199 @@
+"""Servers and stages for one benchmark, with what they cost."""
+
+import contextlib
+import os
+import secrets
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+import psycopg
+import redis
+
+from tbg.embedded import EmbeddedPostgres, EmbeddedValkey, free_port, new_password
+from tbg.migrate import migrate
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+START_SECONDS: Final = 60.0
+_READY: Final = {"receiver": "listening", "writer": "committing"}
+# What a small dedicated server would have; commit times are wanted for latencies.
+_POSTGRES: Final = {
+    "shared_buffers": "512MB",
+    "max_wal_size": "4GB",
+    "track_commit_timestamp": "on",
+    "log_min_messages": "fatal",
+}
+
+
+@dataclass
+class Servers:
+    """PostgreSQL and Valkey, started for one run.
+
+    Attributes:
+        folder: a temporary one, for everything.
+        redis_socket_url: Valkey by Unix socket, for a stage without a network.
+    """
+
+    folder: Path
+    postgres: EmbeddedPostgres
+    valkey: EmbeddedValkey
+    redis_socket_url: str
+
+    def database(self) -> str:
+        """A fresh database with the schema; returns its URL."""
+        name = f"bench_{secrets.token_hex(4)}"
+        self.postgres.ensure_database(name, "postgres")
+        url = self.postgres.url_of(name, "postgres", self.postgres.password)
+        migrate(url)
+        return url
+
+    def client(self) -> "redis.Redis":
+        """A client of a Valkey that was just emptied."""
+        client = redis.Redis.from_url(self.valkey.url)
+        client.flushall()
+        return client
+
+    def new_folder(self) -> Path:
+        """A folder of its own, with a short path, for sockets."""
+        made = self.folder / secrets.token_hex(3)
+        made.mkdir()
+        return made
+
+
+@contextlib.contextmanager
+def servers() -> Iterator[Servers]:
+    """Both servers, ended and removed afterwards."""
+    with tempfile.TemporaryDirectory(prefix="tbg-bench-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        password = new_password()
+        socket = folder / "valkey" / "v.sock"
+        valkey = EmbeddedValkey(
+            folder / "valkey",
+            free_port(),
+            password,
+            {"unixsocket": str(socket), "unixsocketperm": "777"},
+        )
+        postgres = EmbeddedPostgres(folder / "postgres", free_port(), new_password(), _POSTGRES)
+        try:
+            valkey.start()
+            postgres.start()
+            yield Servers(folder, postgres, valkey, f"unix://:{password}@{socket}?db=0")
+        finally:
+            postgres.stop()
+            valkey.stop()
+
+
+class Stage:
+    """One stage of the daemon as a process.
+
+    Args:
+        namespace: words before the command, to run it elsewhere.
+    """
+
+    def __init__(
+        self, name: str, folder: Path, namespace: list[str] | None = None, **settings: Any
+    ) -> None:
+        self.name = name
+        self.log = folder / f"{name}.log"
+        environment = {
+            "SOCKET_PATH": str(folder / "events.sock"),
+            "SPOOL_DIR": str(folder / "spool"),
+            "RECEIVER_METRICS_PORT": "0",
+            "WRITER_METRICS_PORT": "0",
+            **{key.upper(): str(value) for key, value in settings.items()},
+        }
+        with self.log.open("w") as output:
+            self._process = subprocess.Popen(  # noqa: S603  our own daemon
+                [*(namespace or []), sys.executable, "-m", "ingest", name],
+                env={**os.environ, **environment},
+                cwd=ROOT,
+                stdout=output,
+                stderr=output,
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while _READY[name] not in self.log.read_text():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"{name} did not start:\n{self.log.read_text()}")
+            time.sleep(0.02)
+        self.process = psutil.Process(self._process.pid)
+
+    def stop(self) -> None:
+        """Ends it in an orderly way."""
+        self._process.terminate()
+        self._process.wait(60)
+
+
+@contextlib.contextmanager
+def stage(name: str, folder: Path, **settings: Any) -> Iterator[Stage]:
+    """A running stage."""
+    made = Stage(name, folder, **settings)
+    try:
+        yield made
+    finally:
+        made.stop()
+
+
+def cpu_seconds(process: psutil.Process) -> float:
+    """CPU time of a process and of its children, those that ended included."""
+    total = 0.0
+    for one in [process, *process.children(recursive=True)]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = one.cpu_times()
+            total += times.user + times.system
+    ended = process.cpu_times()
+    return float(total + ended.children_user + ended.children_system)
+
+
+class Meter:
+    """CPU time that each process takes between beginning and end."""
+
+    def __init__(self, servers: Servers, stages: list[Stage]) -> None:
+        assert servers.valkey.process is not None
+        assert servers.postgres.process is not None
+        self._processes = {made.name: made.process for made in stages}
+        self._processes["Redis"] = psutil.Process(servers.valkey.process.pid)
+        self._processes["PostgreSQL"] = psutil.Process(servers.postgres.process.pid)
+        self._before = {name: cpu_seconds(process) for name, process in self._processes.items()}
+
+    def seconds(self) -> dict[str, float]:
+        """CPU seconds by process, so far."""
+        return {
+            name: cpu_seconds(process) - self._before[name]
+            for name, process in self._processes.items()
+        }
+
+
+def wait_for_rows(url: str, rows: int, within: float = 300.0) -> None:
+    """Returns as soon as so many shares are committed.
+
+    Asks the sequence state of the engines, which commits with the rows: counting
+    the rows would cost the server more than writing them.
+    """
+    deadline = time.monotonic() + within
+    with psycopg.connect(url, autocommit=True) as connection:
+        while True:
+            found = connection.execute(
+                "select coalesce(sum(events), 0) from engine_instances"
+            ).fetchone()
+            if found is not None and found[0] >= rows:
+                return
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{rows} rows are not there after {within:.0f} s: {found}")
+            time.sleep(0.01)
+
+
+def in_namespace() -> list[str] | None:
+    """Words that run a command in a network namespace of its own, None where it cannot be."""
+    words = ["unshare", "-n"] if os.geteuid() == 0 else ["unshare", "-rn"]
+    try:
+        done = subprocess.run([*words, "true"], capture_output=True, check=False)  # noqa: S603
+    except FileNotFoundError:
+        return None
+    return words if done.returncode == 0 else None

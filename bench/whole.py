@@ -1,0 +1,256 @@
+"""The whole way, from a sender's socket to the committed row."""
+
+import contextlib
+import statistics
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final, cast
+
+import psycopg
+
+from bench.alone import store_cost
+from bench.figures import Report
+from bench.load import Load
+from bench.stack import Meter, Servers, Stage, in_namespace, stage, wait_for_rows
+from ingest.names import stream_of
+
+SHARES: Final = stream_of("share_submitted")
+MIB: Final = 2**20
+QUEUE_LENGTHS: Final = (10, 512, 4096)
+
+
+@contextlib.contextmanager
+def daemon(servers: Servers, url: str, folder: Path, **settings: Any) -> Iterator[list[Stage]]:
+    """Both stages; ``settings`` are theirs."""
+    settings = {"redis_url": servers.valkey.url, **settings}
+    with (
+        stage("receiver", folder, **settings) as receiver,
+        stage("writer", folder, database_url=url, **settings) as writer,
+    ):
+        yield [receiver, writer]
+
+
+def end_to_end(report: Report, servers: Servers, count: int) -> None:
+    """As fast as the socket takes them, until all are committed; and what it costs."""
+    servers.client()
+    url = servers.database()
+    folder = servers.new_folder()
+    with daemon(servers, url, folder) as stages:
+        load = Load(folder / "events.sock", "flood", count)
+        meter = Meter(servers, stages)
+        begun = time.monotonic()
+        load.go()
+        wait_for_rows(url, count)
+        seconds = time.monotonic() - begun
+        cost = meter.seconds()
+        load.result()
+        memory = {made.name: made.process.memory_info().rss / MIB for made in stages}
+    stages_alone = [
+        report.value("receiver (socket → Redis)"),
+        report.value("writer (Redis → committed rows)"),
+    ]
+    slowest = min((value for value in stages_alone if value is not None), default=None)
+    report.add(
+        "end to end",
+        "socket → committed row",
+        count / seconds,
+        "events/s",
+        limit=slowest,
+        limit_is="the slowest stage alone",
+        goal="≥ 30,000, ≥ 80 %",
+    )
+    for name, spent in cost.items():
+        report.add("CPU, flooded", name, 1e6 * spent / count, "s per million events")
+    for name, used in memory.items():
+        report.add("memory, flooded", name, used, "MiB", goal="< 150")
+
+
+def paced(report: Report, servers: Servers, rate: int, seconds: int) -> None:
+    """Latencies and CPU at an even pace."""
+    client = servers.client()
+    url = servers.database()
+    folder = servers.new_folder()
+    count = rate * seconds
+    with daemon(servers, url, folder, stream_keep=count + 100_000) as stages:
+        load = Load(folder / "events.sock", "paced", count, rate)
+        meter = Meter(servers, stages)
+        load.go()
+        result = load.result()
+        wait_for_rows(url, int(result["sent"]))
+        cost = meter.seconds()
+        memory = {made.name: made.process.memory_info().rss / MIB for made in stages}
+    part = f"{rate:,}/s paced"
+    # An entry's id is the millisecond in which Redis took it, rounded down: half a
+    # millisecond is added.
+    entries = cast(list[tuple[bytes, dict[bytes, bytes]]], client.xrange(SHARES))
+    to_redis = [
+        int(entry_id.partition(b"-")[0]) + 0.5 - int(fields[b"timestamp"]) / 1000
+        for entry_id, fields in entries
+    ]
+    with psycopg.connect(url) as connection:
+        to_row = [
+            float(row[0])
+            for row in connection.execute(
+                "select extract(epoch from pg_xact_commit_timestamp(xmin) - time) * 1000 from shares"
+            )
+        ]
+    _latency(report, part, "to Redis", to_redis, "p99 < 10 ms" if rate == 10_000 else "")
+    _latency(report, part, "to the committed row", to_row, "p99 < 1,500 ms")
+    both = cost["receiver"] + cost["writer"]
+    report.add(
+        part,
+        "CPU of receiver and writer together",
+        both / result["seconds"],
+        "cores",
+        goal="< 0.5" if rate == 10_000 else "",
+        note=", ".join(f"{name} {spent / result['seconds']:.2f}" for name, spent in cost.items()),
+    )
+    for name, used in memory.items():
+        report.add(part, f"memory of the {name}", used, "MiB", goal="< 150")
+
+
+def _latency(report: Report, part: str, what: str, found: list[float], goal: str) -> None:
+    cuts = statistics.quantiles(found, n=100)
+    report.add(
+        part,
+        f"share latency {what}, p99",
+        cuts[98],
+        "ms",
+        goal=goal,
+        note=f"median {cuts[49]:.3g}, longest {max(found):.3g}",
+    )
+
+
+def queue_lengths(report: Report, servers: Servers, seconds: int, largest: int) -> None:
+    """Losses of a sender that never waits, by the kernel's queue of the socket."""
+    namespace = in_namespace()
+    if namespace is None:
+        report.left_out.append(
+            "queue lengths: the kernel's limit can be set only as root, or where users may "
+            "make namespaces"
+        )
+        return
+    for length in QUEUE_LENGTHS:
+        servers.client()
+        url = servers.database()
+        folder = servers.new_folder()
+        # A network namespace of its own has its own limit; Redis is reached by socket.
+        with (
+            stage(
+                "receiver",
+                folder,
+                namespace=namespace,
+                redis_url=servers.redis_socket_url,
+                queue_length=length,
+            ) as receiver,
+            stage("writer", folder, redis_url=servers.valkey.url, database_url=url),
+        ):
+            if f"max_dgram_qlen={length}" not in receiver.log.read_text():
+                report.left_out.append(f"queue length {length}: it could not be set")
+                continue
+            load = Load(folder / "events.sock", "paced", 10_000 * seconds, 10_000)
+            load.go()
+            result = load.result()
+            report.add(
+                "never-waiting sender",
+                f"10,000/s for {seconds} s, queue length {length}: lost",
+                100 * result["refused"] / (10_000 * seconds),
+                "%",
+                goal="< 0.1 %" if length == QUEUE_LENGTHS[0] else "0",
+                note=f"{result['refused']:,.0f} events; the sender woke late and sent up to "
+                f"{result['longest_catch_up']:.0f} at once",
+            )
+            if length != 512:
+                load = Load(folder / "events.sock", "bursts", largest)
+                load.go()
+                report.add(
+                    "never-waiting sender",
+                    f"largest burst without a loss, queue length {length}",
+                    load.result()["largest"],
+                    "events",
+                    note=f"tried up to {largest:,}",
+                )
+
+
+def three_engines(report: Report, servers: Servers, count: int) -> None:
+    """A receiver for each of three engines, one Redis, one writer."""
+    servers.client()
+    url = servers.database()
+    folders = [servers.new_folder() for _ in range(3)]
+    with contextlib.ExitStack() as stack:
+        for folder in folders:
+            stack.enter_context(stage("receiver", folder, redis_url=servers.valkey.url))
+        stack.enter_context(
+            stage("writer", folders[0], redis_url=servers.valkey.url, database_url=url)
+        )
+        loads = [
+            Load(folder / "events.sock", "flood", count // 3, instance=f"engine-{index}/1")
+            for index, folder in enumerate(folders)
+        ]
+        begun = time.monotonic()
+        for load in loads:
+            load.go()
+        wait_for_rows(url, count // 3 * 3)
+        rate = count // 3 * 3 / (time.monotonic() - begun)
+        for load in loads:
+            load.result()
+    with psycopg.connect(url) as connection:
+        lost = connection.execute(
+            "select coalesce(sum(missing), 0) + 0.0 from ledger_hours"
+        ).fetchone()
+    assert lost is not None
+    report.add(
+        "end to end",
+        "three engines, three receivers, one writer",
+        rate,
+        "events/s",
+        limit=report.value("socket → committed row"),
+        limit_is="one engine",
+        note=f"{lost[0]:.0f} events missing in the ledger",
+    )
+
+
+def scale(
+    report: Report, servers: Servers, count: int, workers: list[int], rows: list[int]
+) -> None:
+    """The writer's cost of an event, by number of workers and by length of the table."""
+    first = 1
+    basis = None
+    for many in workers:
+        url = servers.database()
+        # Once, so that every worker is known; then what an event costs from there on.
+        for chunk in range(0, max(count, 2 * many), 100_000):
+            size = min(100_000, max(count, 2 * many) - chunk)
+            made = store_cost(servers, url, first, size, many)
+            first += size
+        cost = store_cost(servers, url, first, count, many)
+        first += count
+        basis = basis or cost
+        report.add(
+            "cost with scale", f"{many:,} workers", cost, "µs/event", limit=basis,
+            limit_is=f"with {workers[0]:,} workers", note=f"while they were new {made:.0f}",
+        )  # fmt: skip
+    url = servers.database()
+    have = 0
+    basis = None
+    for want in rows:
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("select ensure_partitions(current_date - 1, current_date + 1)")
+            connection.execute(
+                "insert into shares (time, share_diff, difficulty, seq, user_id, worker_id, "
+                "is_valid, share_hash, nonce, nonce2, job_id, ip_address) "
+                "select now() - i * interval '1 microsecond', 512, 512, i, i %% 250, i %% 1000, "
+                "true, sha256(i::text::bytea), '1234', '12345678', 'job', '192.0.2.1' "
+                "from generate_series(%s::bigint, %s::bigint) i",
+                [have + 1, want],
+            )
+            connection.execute("checkpoint")
+        have = want
+        cost = store_cost(servers, url, first, count, 1000)
+        first += count
+        basis = basis or cost
+        report.add(
+            "cost with scale", f"into a partition of {want:,} rows", cost, "µs/event",
+            limit=basis, limit_is=f"into one of {rows[0]:,}",
+        )  # fmt: skip
