@@ -63,11 +63,8 @@ def online(connection: Connection, worker_id: int, silence: timedelta, hashrate:
     )
 
 
-@pytest.mark.parametrize("definition", CHECKS, ids=lambda item: item.check_key.name)
-def test_every_check_passes_on_an_empty_database(
-    check: Check, definition: dg.AssetChecksDefinition
-) -> None:
-    assert check(definition).passed
+def test_every_check_passes_on_an_empty_database(check: Check) -> None:
+    assert [item.check_key.name for item in CHECKS if not check(item).passed] == []
 
 
 def test_the_quality_job_runs_every_quick_check_on_real_data(
@@ -238,22 +235,23 @@ def test_many_dead_letters_are_found(check: Check, connection: Connection) -> No
         "update shares_hourly set best_share_diff = 1",
         "delete from shares_hourly where worker_id = 1",
         "insert into shares_hourly select bucket, 99, 99, 1, 1, 0, 1, 1, bucket, bucket "
-        "from shares_hourly limit 1",
+        "from shares_hourly where worker_id = 1",
     ],
 )
-@pytest.mark.parametrize("age", [timedelta(hours=3), timedelta(days=9)])
 def test_an_hour_that_differs_from_its_raw_shares_is_found(
-    check: Check, connection: Connection, history: History, damage: str, age: timedelta
+    check: Check, connection: Connection, history: History, damage: str
 ) -> None:
-    hour = this_hour() - age
-    history.shares(["a.1", "b.1"], hour, hour + timedelta(hours=1), 100)
-    connection.execute("select rebuild_shares_hourly(%s, %s)", [hour, hour + timedelta(hours=1)])
+    # One of the last day, and one of the sample.
+    for hour in (this_hour() - timedelta(hours=3), this_hour() - timedelta(days=9)):
+        history.shares(["a.1", "b.1"], hour, hour + timedelta(hours=1), 100)
+        span = [hour, hour + timedelta(hours=1)]
+        connection.execute("select rebuild_shares_hourly(%s, %s)", span)
     whole = Thresholds(sampled_hours=10_000)
     assert check(rollups.hours_equal_raw_shares, thresholds=whole).passed
     connection.execute(damage)
     result = check(rollups.hours_equal_raw_shares, thresholds=whole)
     assert not result.passed
-    assert result.metadata["hours_wrong"].value == 1
+    assert result.metadata["hours_wrong"].value == 2
 
 
 @pytest.mark.plain_postgresql

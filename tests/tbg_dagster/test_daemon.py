@@ -6,14 +6,13 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from bench.checksum import checksum
 from bench.dagster_instance import dagster
 from tbg.embedded import free_port
 from tests.tbg_dagster.conftest import Connection, History, last_monday
 
 
 @pytest.mark.timeout(420)
-def test_a_backfill_launched_through_graphql_is_run_by_the_daemon_and_repeats_identically(
+def test_a_backfill_launched_through_graphql_is_run_by_the_daemon(
     connection: Connection,
     history: History,
     database_url: str,
@@ -35,13 +34,11 @@ def test_a_backfill_launched_through_graphql_is_run_by_the_daemon_and_repeats_id
         with running.daemon():
             backfill = running.launch_backfill(["shares_hourly"], hours)
             running.wait_for_backfill(backfill, 300)
-            rows, first = checksum(database_url, "shares_hourly")
-            assert rows == 72
-
-            # 24 hours, one run: the policy makes ranges of them.
+            # One range per run: the policy makes a week of hours one of them.
             with psycopg.connect(empty_database_url) as storage:
                 runs = storage.execute("select count(*) from runs where status = 'SUCCESS'")
                 assert runs.fetchone() == (1,)
-            backfill = running.launch_backfill(["shares_hourly"], hours[:2])
-            running.wait_for_backfill(backfill, 300)
-            assert checksum(database_url, "shares_hourly") == (rows, first)
+    counted = connection.execute(
+        "select count(*) as rows, sum(shares)::integer as shares from shares_hourly"
+    ).fetchone()
+    assert counted == {"rows": 72, "shares": 5000}
