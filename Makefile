@@ -13,9 +13,10 @@ ARGS ?=
 # Tests wait for processes more than they compute: two at a time, each with servers of
 # its own.
 WORKERS ?= 2
+FAULTS ?= 3000
 
 .DEFAULT_GOAL := help
-.PHONY: help install up down test test-python test-ckpool test-newest check format smoke docs lock clean
+.PHONY: help install up down secrets test test-python test-ckpool test-newest test-compose test-faults bench check format smoke docs lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -47,6 +48,18 @@ test-ckpool: $(INSTALLED) ## Run the ckpool fork's C tests alone
 test-newest: ## Run the daemon's and the pool's tests on the newest Python of this machine
 	@newest=$$(scripts/newest-python) && echo "newest Python: $$($$newest --version)" && \
 	$(MAKE) --no-print-directory VENV=$(VENV)-newest PYTHON=$$newest ARGS="tests/ingest tests/devnet/bitcoin tests/devnet/pool $(ARGS)" test-python
+
+test-faults: $(INSTALLED) ## Inject thousands of faults; takes hours (FAULTS=... says how many)
+	$(BIN)/pytest tests/faults --faults $(FAULTS) $(ARGS)
+
+test-compose: $(INSTALLED) ## Run the docker compose stack, crash every container, check that nothing is lost
+	$(BIN)/python -m tests.compose.prove $(ARGS)
+
+bench: $(INSTALLED) ## Measure every stage beside its limit
+	$(BIN)/python -m bench $(ARGS)
+
+secrets: $(INSTALLED) ## Write .env for docker compose, with random passwords
+	$(BIN)/tbg init $(ARGS)
 
 check: $(INSTALLED) ## Check style, format and types
 	$(BIN)/ruff check .

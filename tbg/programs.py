@@ -233,7 +233,10 @@ class StackPlan:
     def _batch(self, environ: Mapping[str, str], *, own_database: bool) -> list[Program]:
         storage = environ.get("DAGSTER_PG_URL") or None
         if own_database:
-            storage = self._postgres.url_of(DAGSTER_ROLE, DAGSTER_ROLE, self.secrets.dagster)
+            url = self._postgres.url_of(DAGSTER_ROLE, DAGSTER_ROLE, self.secrets.dagster)
+            # The driver must be said: SQLAlchemy 2.1 would take another one, with which
+            # dagster-postgres cannot notify.
+            storage = url.replace("postgresql://", "postgresql+psycopg2://", 1)
         elif storage is None:
             raise click.ClickException(
                 "DATABASE_URL names a database elsewhere, and Dagster needs one of its own: "
