@@ -1,18 +1,18 @@
 """Options of the fault suite, and its summary."""
 
 import secrets
+from collections.abc import Callable
+from dataclasses import asdict
 
 import pytest
 
-from tests.faults import summary
-from tests.faults.kinds import KINDS
+from tests.faults.stack import Account
+from tests.faults.summary import Summary, render
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("faults")
-    group.addoption(
-        "--faults", type=int, help="how many faults to inject (default: each kind once)"
-    )
+    group.addoption("--faults", type=int, help="how many faults to inject (default: 12)")
     group.addoption("--first-fault", type=int, help="number of the first one, to repeat a failure")
     group.addoption("--fault-seed", help="seed of a run to repeat")
     group.addoption("--flood-events", type=int, help="events sent while the database is away")
@@ -29,7 +29,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def fault_numbers(pytestconfig: pytest.Config) -> range:
     """Numbers of the faults to inject."""
     first: int = pytestconfig.getoption("--first-fault", None) or 0
-    count: int = pytestconfig.getoption("--faults", None) or len(KINDS)
+    count: int = pytestconfig.getoption("--faults", None) or SHORT
     return range(first, first + count)
 
 
@@ -46,8 +46,46 @@ def flood_events(pytestconfig: pytest.Config) -> int:
     return count
 
 
+# A part of the kinds, drawn anew each time: each takes seconds.
+SHORT = 12
+
+Tell = Callable[[str, Account, float], None]
+
+
+@pytest.fixture
+def tell(request: pytest.FixtureRequest) -> Tell:
+    """Tells the summary of a fault: its kind, what became of the events, seconds to recover.
+
+    With the test's report, because tests may run in processes of their own.
+    """
+
+    def one(kind: str, sums: Account, recovery: float) -> None:
+        request.node.user_properties.append(("fault", (kind, asdict(sums), recovery)))
+
+    return one
+
+
+@pytest.fixture
+def note(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Puts a line below the summary."""
+
+    def one(text: str) -> None:
+        request.node.user_properties.append(("fault note", text))
+
+    return one
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    text = summary.render()
-    if text:
+    told = Summary()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if getattr(report, "when", None) != "call":
+                continue
+            for name, value in report.user_properties:
+                if name == "fault":
+                    told.fault(*value)
+                elif name == "fault note":
+                    told.notes.append(value)
+    if told.lines:
         terminalreporter.write_sep("=", "fault suite")
-        terminalreporter.write_line(text)
+        terminalreporter.write_line(render(told))

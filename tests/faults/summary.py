@@ -37,14 +37,20 @@ class Line:
         self.recoveries.append(recovery)
 
 
-LINES: dict[str, Line] = defaultdict(Line)
-NOTES: list[str] = []
+class Summary:
+    """What every test of a run told."""
+
+    def __init__(self) -> None:
+        self.lines: dict[str, Line] = defaultdict(Line)
+        self.notes: list[str] = []
+
+    def fault(self, kind: str, sums: dict[str, int], recovery: float) -> None:
+        """Takes one fault in."""
+        self.lines[kind].add(Account(**sums), recovery)
 
 
-def render() -> str:
-    """The table as text, '' when no fault was injected."""
-    if not LINES:
-        return ""
+def render(summary: Summary) -> str:
+    """The table as text."""
     table = Table(title="faults injected, and what became of the events")
     table.add_column("fault")
     for name in (
@@ -53,7 +59,7 @@ def render() -> str:
     ):  # fmt: skip
         table.add_column(name, justify="right")
     total = Line()
-    for name, line in LINES.items():
+    for name, line in sorted(summary.lines.items()):
         _row(table, name, line)
         for part in ("faults", "events", "committed", "dead_lettered", "recognised", "doubled",
                      "dropped", "unexplained"):  # fmt: skip
@@ -63,7 +69,7 @@ def render() -> str:
     _row(table, "all", total)
     text = StringIO()
     Console(file=text, width=150).print(table)
-    return text.getvalue() + "\n".join(NOTES)
+    return text.getvalue() + "\n".join(summary.notes)
 
 
 def _row(table: Table, name: str, line: Line) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tbg.embedded import EmbeddedPostgres, EmbeddedValkey
-from tests.faults import summary
+from tests.faults.conftest import Tell
 from tests.faults.kinds import KILLS_RECEIVER, KINDS
 from tests.faults.stack import BATCH, QUEUE_LENGTH, RATE, REDIS_TIMEOUT, Stack, running
 
@@ -21,17 +21,19 @@ async def test_no_kind_of_fault_loses_or_doubles_an_event_uncounted(
     postgres_server: Callable[..., EmbeddedPostgres],
     fault_numbers: range,
     fault_seed: str,
+    tell: Tell,
+    note: Callable[[str], None],
 ) -> None:
-    summary.NOTES.append(
+    note(
         f"seed {fault_seed}: repeat with pytest tests/faults --fault-seed {fault_seed} "
         f"--first-fault {fault_numbers.start} --faults {len(fault_numbers)}"
     )
     async with running(tmp_path, valkey_server, postgres_server) as stack:
         for number in fault_numbers:
-            await one_fault(stack, number, fault_seed)
+            await one_fault(stack, number, fault_seed, tell)
 
 
-async def one_fault(stack: Stack, number: int, seed: str) -> None:
+async def one_fault(stack: Stack, number: int, seed: str, tell: Tell) -> None:
     """Injects a fault at a random moment under load, and checks what is left."""
     draw = random.Random(f"{seed}:{number}")
     # Every kind in turn, each turn in an order of its own.
@@ -52,7 +54,7 @@ async def one_fault(stack: Stack, number: int, seed: str) -> None:
     finally:
         await asyncio.to_thread(engine.stop)
         engine.close()
-    summary.LINES[kind].add(sums, recovery)
+    tell(kind, sums, recovery)
     kills = KILLS_RECEIVER.get(kind, 0)
     # What a receiver held in memory: its last batch, and what came while it waited
     # for Redis; and the kernel's queue of its socket.

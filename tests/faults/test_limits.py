@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from tbg.embedded import EmbeddedPostgres, EmbeddedValkey, free_port, new_password
-from tests.faults import summary
+from tests.faults.conftest import Tell
 from tests.faults.stack import running
 from tests.ingest.harness import Stage
 
@@ -28,6 +28,8 @@ async def test_a_flood_without_a_database_takes_no_memory_and_is_accounted_for(
     valkey_server: Callable[..., EmbeddedValkey],
     postgres_server: Callable[..., EmbeddedPostgres],
     flood_events: int,
+    tell: Tell,
+    note: Callable[[str], None],
 ) -> None:
     """Redis fills, then the spool, then events are dropped; then the database is back."""
     async with running(
@@ -67,8 +69,8 @@ async def test_a_flood_without_a_database_takes_no_memory_and_is_accounted_for(
     # The same at the end as after a third: nothing grows with what is sent.
     for name, rss in highest.items():
         assert rss < settled[name] + 32 * MIB, (name, settled, highest)
-    summary.LINES["flood: Redis and spool full"].add(sums, recovery)
-    summary.NOTES.append(
+    tell("flood: Redis and spool full", sums, recovery)
+    note(
         f"flood of {engine.sent:,} events at {rate:,.0f}/s without a database: resident memory "
         + ", ".join(
             f"{name} {rss / MIB:.0f} MiB (after a third {settled[name] / MIB:.0f})"
@@ -116,6 +118,7 @@ async def test_a_full_disk_under_the_spool_drops_and_counts_and_recovers(
     small_disk: Path,
     valkey_server: Callable[..., EmbeddedValkey],
     postgres_server: Callable[..., EmbeddedPostgres],
+    tell: Tell,
 ) -> None:
     async with running(
         tmp_path, valkey_server, postgres_server, SPOOL_DIR=str(small_disk / "spool")
@@ -135,7 +138,7 @@ async def test_a_full_disk_under_the_spool_drops_and_counts_and_recovers(
         assert stack.receiver.process.returncode is None
     assert sums.dropped > 0
     assert sums.unexplained == 0
-    summary.LINES["disk full under the spool"].add(sums, recovery)
+    tell("disk full under the spool", sums, recovery)
 
 
 async def said(stage: Stage, words: str) -> None:
@@ -162,6 +165,7 @@ async def test_a_full_disk_under_the_database_waits_and_recovers(
     tmp_path: Path,
     valkey_server: Callable[..., EmbeddedValkey],
     small_postgres: tuple[EmbeddedPostgres, Path],
+    tell: Tell,
 ) -> None:
     postgres, disk = small_postgres
     async with running(tmp_path, valkey_server, lambda **_: postgres) as stack:
@@ -183,4 +187,4 @@ async def test_a_full_disk_under_the_database_waits_and_recovers(
         await stack.drained(engine)
         sums = await stack.account(engine)
     assert sums.missing == 0
-    summary.LINES["disk full under the database"].add(sums, recovery)
+    tell("disk full under the database", sums, recovery)
