@@ -85,7 +85,10 @@ begin
         from pg_inherits
         join pg_class child on child.oid = inhrelid
         where inhparent in ('shares'::regclass, 'mining_events'::regclass)
-          and to_date(right(child.relname, 8), 'YYYYMMDD') < keep_from
+          -- As text: a date would be read from every name of the catalog, as the
+          -- planner likes.
+          and child.relname ~ '_p[0-9]{8}$'
+          and right(child.relname, 8) < to_char(keep_from, 'YYYYMMDD')
         order by child.relname
     loop
         execute format('drop table %I', name);

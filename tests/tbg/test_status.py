@@ -15,8 +15,6 @@ from tbg.flow import Flow, difficulty
 from tbg.migrate import migrate
 from tbg.snapshot import take
 
-NOW_MS = int(datetime.now(UTC).timestamp() * 1000)
-
 
 def add_share(url: str, age: timedelta, seq: int, *, valid: bool = True, diff: float = 5) -> None:
     with psycopg.connect(url) as connection:
@@ -50,24 +48,25 @@ def test_shares_are_counted_by_minute_hour_and_verdict(
 
 
 def test_lag_is_what_lies_past_the_committed_offset(database_url: str, redis_url: str) -> None:
+    now_ms = int(datetime.now(UTC).timestamp() * 1000)
     with (
         redis_sync.Redis.from_url(redis_url) as client,
         psycopg.connect(database_url, autocommit=True) as database,
     ):
         for age in (30_000, 20_000, 10_000):
-            fields = {"timestamp": (NOW_MS - age) * 1000, "data": "{}"}
-            client.xadd("mining:block_found", fields, id=f"{NOW_MS - age}-0")
+            fields = {"timestamp": (now_ms - age) * 1000, "data": "{}"}
+            client.xadd("mining:block_found", fields, id=f"{now_ms - age}-0")
         database.execute(
             "insert into stream_offsets (consumer, stream, last_id) values "
             "('writer', 'mining:block_found', %s)",
-            [f"{NOW_MS - 30_000}-0"],
+            [f"{now_ms - 30_000}-0"],
         )
         found = take(database, client).events["block_found"]
     assert found.in_stream == 3
     assert found.lag.entries == 2
     assert 20 <= found.lag.seconds < 120
     assert found.last is not None
-    assert abs(found.last.timestamp() * 1000 - (NOW_MS - 10_000)) < 1
+    assert abs(found.last.timestamp() * 1000 - (now_ms - 10_000)) < 1
 
 
 def test_dead_letters_gaps_and_duplicates_are_told(
