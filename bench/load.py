@@ -126,31 +126,29 @@ def _paced(path: str, source: Iterator[bytes], rate: int) -> dict[str, float]:
 
 
 def _bursts(path: str, made: list[bytes]) -> dict[str, float]:
-    """Doubles the burst until one of three finds no room, then halves the step."""
+    """Doubles the burst until one of three finds no room, then halves in."""
     target = _connect(path, wait=False)
-    best, size, step, sent = 0, 8, 8, 0
-    while step >= max(1, size // 10) and size <= len(made):
-        whole = True
+
+    def fits(size: int) -> bool:
         for _ in range(3):
             time.sleep(0.2)
-            for datagram in made[:size]:
-                try:
+            try:
+                for datagram in made[:size]:
                     target.send(datagram)
-                except BlockingIOError:
-                    whole = False
-                    break
-                sent += 1
-            if not whole:
-                break
-        if whole:
-            best = size
-            step = size if step == size else max(1, step // 2)
-        elif step == size:
-            step = (size - best) // 2
+            except BlockingIOError:
+                return False
+        return True
+
+    fitting, size = 0, 8
+    while size <= len(made) and fits(size):
+        fitting, size = size, 2 * size
+    while size - fitting > max(1, fitting // 10):
+        middle = (fitting + size) // 2
+        if middle <= len(made) and fits(middle):
+            fitting = middle
         else:
-            step //= 2
-        size = best + max(1, step)
-    return {"sent": sent, "refused": 0, "seconds": 0, "largest": best}
+            size = middle
+    return {"largest": fitting}
 
 
 def main() -> None:
