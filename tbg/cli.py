@@ -33,10 +33,6 @@ COMMANDS: Final[dict[str, Subcommand]] = {
 }
 
 DEVNET_COMMANDS: Final[dict[str, Subcommand]] = {
-    "up": Subcommand("tbg.up", "command", "Start everything, and show what flows until Ctrl-C."),
-    "down": Subcommand("tbg.down", "command", "Stop the stack; its data stays."),
-    "status": Subcommand("tbg.status", "command", "Show what runs, flows, waits and was lost."),
-    "env": Subcommand("tbg.env", "command", "Print where the stack is reached, for a shell."),
     "node": Subcommand("devnet.node.cli", "node", "Run a regtest node.", "devnet"),
     "pool": Subcommand("devnet.pool.cli", "pool", "Run a Stratum V1 solo pool.", "devnet"),
     "miner": Subcommand("devnet.miner.cli", "miner", "Run a CPU miner.", "devnet"),
