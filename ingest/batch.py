@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from ingest.decode import Refused, decode_data
-from ingest.ledger import ReportLine, parse_report
+from ingest.ledger import Report, parse_report
 from ingest.names import DEAD_LETTER_STREAM, LEDGER_STREAM
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -59,12 +59,6 @@ class DeadLetter(msgspec.Struct, gc=False):
     micros: int
 
 
-class Report(msgspec.Struct, gc=False):
-    """What a receiver says for the ledger."""
-
-    lines: list[ReportLine]
-
-
 Item = Row | DeadLetter | Report
 
 
@@ -104,7 +98,7 @@ def parse(entry: StreamEntry) -> Item:
         )
     if entry.stream == LEDGER_STREAM:
         try:
-            return Report(parse_report(fields.get(b"report", b"")))
+            return parse_report(fields.get(b"report", b""))
         except ValueError as error:
             return refuse(entry, "bad_report", str(error))
     try:

@@ -12,18 +12,26 @@ from typing import Final
 
 import msgspec
 
+from ingest.events import INT64_MAX
+
 HOUR: Final = 3_600_000_000  # microseconds
 
 Key = tuple[str, int]  # instance, start of the hour in microseconds
 
 
-class ReportLine(msgspec.Struct, array_like=True, gc=False):
-    """What a receiver did with events of one instance and hour, since its last report."""
+Spans = list[tuple[int, int]]  # half-open ranges of sequence numbers
 
-    instance: str
-    hour: int  # microseconds
-    received: int
-    dropped: dict[str, int]  # "stage/reason" → events
+
+class Report(msgspec.Struct, frozen=True):
+    """What a receiver did since its last report.
+
+    Attributes:
+        received: instance, hour in microseconds, and events read from the socket.
+        dropped: instance, "stage/reason", and the numbers that were lost.
+    """
+
+    received: list[tuple[str, int, int]]
+    dropped: list[tuple[str, str, Spans]]
 
 
 class Tally:
@@ -31,7 +39,7 @@ class Tally:
 
     def __init__(self) -> None:
         self._received: Counter[Key] = Counter()
-        self._dropped: dict[Key, Counter[str]] = {}
+        self._dropped: dict[tuple[str, str], set[int]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._received or self._dropped)
@@ -40,38 +48,53 @@ class Tally:
         """One event was read from the socket."""
         self._received[instance, timestamp - timestamp % HOUR] += 1
 
-    def dropped(self, keys: Counter[Key], stage: str, reason: str) -> None:
-        """Events are lost."""
-        for key, count in keys.items():
-            self._dropped.setdefault(key, Counter())[f"{stage}/{reason}"] += count
+    def dropped(self, instance: str, seq: int, stage: str, reason: str) -> None:
+        """One event is lost."""
+        self._dropped.setdefault((instance, f"{stage}/{reason}"), set()).add(seq)
 
     def take(self) -> bytes:
         """Everything counted since the last call, as the JSON of a report."""
-        lines = [
-            ReportLine(*key, self._received[key], dict(self._dropped.get(key, {})))
-            for key in sorted(self._received.keys() | self._dropped.keys())
-        ]
+        report = Report(
+            [(*key, count) for key, count in sorted(self._received.items())],
+            [(*key, spans(numbers)) for key, numbers in sorted(self._dropped.items())],
+        )
         self._received.clear()
         self._dropped.clear()
-        return msgspec.json.encode(lines)
+        return msgspec.json.encode(report)
 
-    def give_back(self, report: bytes) -> None:
+    def give_back(self, raw: bytes) -> None:
         """A report that could not be handed on counts again."""
-        for line in parse_report(report):
-            key = (line.instance, line.hour)
-            if line.received:
-                self._received[key] += line.received
-            if line.dropped:
-                self._dropped.setdefault(key, Counter()).update(line.dropped)
+        report = parse_report(raw)
+        for instance, hour, count in report.received:
+            self._received[instance, hour] += count
+        for instance, cause, lost in report.dropped:
+            numbers = self._dropped.setdefault((instance, cause), set())
+            for start, end in lost:
+                numbers.update(range(start, end))
 
 
-def parse_report(raw: bytes) -> list[ReportLine]:
+def spans(numbers: set[int]) -> Spans:
+    """The same numbers as half-open ranges, in order."""
+    found: Spans = []
+    for number in sorted(numbers):
+        if found and found[-1][1] == number:
+            found[-1] = (found[-1][0], number + 1)
+        else:
+            found.append((number, number + 1))
+    return found
+
+
+def parse_report(raw: bytes) -> Report:
     """Reads a report.
 
     Raises:
         ValueError: it is none.
     """
-    return msgspec.json.decode(raw, type=list[ReportLine])
+    report = msgspec.json.decode(raw, type=Report)
+    for _, _, lost in report.dropped:
+        if any(not 0 < start < end <= INT64_MAX for start, end in lost):
+            raise ValueError("a range of numbers is empty or out of bounds")
+    return report
 
 
 class Line(msgspec.Struct, gc=False):
@@ -90,7 +113,7 @@ class Sums:
     def __init__(self) -> None:
         self.lines: dict[Key, Line] = {}
         self.received: Counter[Key] = Counter()
-        self.dropped: Counter[tuple[str, int, str]] = Counter()
+        self.dropped: list[tuple[str, str, Spans]] = []
 
     def line(self, instance: str, micros: int, seq: int) -> Line:
         """The line of an event, stretched to hold its number."""
@@ -104,13 +127,11 @@ class Sums:
             line.first_seq = seq
         return line
 
-    def report(self, lines: list[ReportLine]) -> None:
+    def report(self, report: Report) -> None:
         """Adds what a receiver says."""
-        for line in lines:
-            if line.received:
-                self.received[line.instance, line.hour] += line.received
-            for cause, count in line.dropped.items():
-                self.dropped[line.instance, line.hour, cause] += count
+        for instance, hour, count in report.received:
+            self.received[instance, hour] += count
+        self.dropped += report.dropped
 
     def instances(self) -> set[str]:
         """Every instance that the ledger's rows name."""

@@ -21,7 +21,7 @@ from ingest import metrics
 from ingest.datagram import EventSocket
 from ingest.decode import Decoded, Refused, decode, identify
 from ingest.events import EVENTS
-from ingest.ledger import HOUR, Key, Tally
+from ingest.ledger import Tally
 from ingest.names import DEAD_LETTER_STREAM, LEDGER_STREAM, stream_of
 from ingest.publisher import STREAM_INDEX, Batch, Entry, Publisher, entry
 from ingest.sequence import Arrival, Seen
@@ -37,11 +37,11 @@ SWITCH_INTERVAL: Final = 0.0002
 MAX_INSTANCES: Final = 1000  # instances whose gaps are watched; the writer watches all
 
 _INDEX: Final = {event: STREAM_INDEX[stream_of(event)] for event in EVENTS}
-# Where a packed entry says which event it is, when it happened, and so on.
+# Where a packed entry says which event it is, whose, and so on.
 EVENT_AT: Final = 3
-TIMESTAMP_AT: Final = 5
 INSTANCE_AT: Final = 9
 DEAD_INSTANCE_AT: Final = 11
+SEQ_AFTER: Final = 2  # the number stands behind the instance
 REPORT_AT: Final = 3
 _EVENT_NAMES: Final = frozenset(event.encode() for event in EVENTS)
 _LEDGER_INDEX: Final = STREAM_INDEX[LEDGER_STREAM]
@@ -256,16 +256,15 @@ class Receiver:
             self._spooled.set()
 
     def _count_drops(self, batch: Batch) -> None:
-        keys: Counter[Key] = Counter()
         for item in batch.entries:
             if item[0] == _LEDGER_INDEX:
                 self._tally.give_back(item[REPORT_AT])
                 continue
-            key = _ledger_key(item)
-            if key is not None:
-                keys[key] += 1
+            instance_at = INSTANCE_AT if item[EVENT_AT] in _EVENT_NAMES else DEAD_INSTANCE_AT
+            instance, seq = item[instance_at], item[instance_at + SEQ_AFTER]
+            if instance and seq:
+                self._tally.dropped(instance.decode(), int(seq), "spool", "full")
         metrics.DROPPED.labels("spool", "full").inc(batch.events)
-        self._tally.dropped(keys, "spool", "full")
 
     async def _publish(self, batch: Batch) -> None:
         started = time.perf_counter()
@@ -344,13 +343,3 @@ def _entry(event: Decoded) -> Entry:
         b"data",
         event.raw_data,
     ]
-
-
-def _ledger_key(item: Entry) -> Key | None:
-    """The ledger's key of a packed event, None for one without an instance."""
-    if item[EVENT_AT] not in _EVENT_NAMES:
-        # A dead letter: its time is that of its arrival.
-        instance, timestamp = item[DEAD_INSTANCE_AT], time.time_ns() // 1000
-    else:
-        instance, timestamp = item[INSTANCE_AT], int(item[TIMESTAMP_AT])
-    return (instance.decode(), timestamp - timestamp % HOUR) if instance else None

@@ -19,7 +19,6 @@ from ingest import metrics
 from ingest.batch import (
     DeadLetter,
     Item,
-    Report,
     Row,
     StreamEntry,
     from_micros,
@@ -27,7 +26,7 @@ from ingest.batch import (
     refuse,
 )
 from ingest.instances import Instances
-from ingest.ledger import Sums
+from ingest.ledger import Report, Sums
 from ingest.miners import Miners, Worker
 from ingest.streams import START
 from ingest.updates import WORKER_COLUMNS, Updates
@@ -171,7 +170,7 @@ class Store:
         sums = Sums()
         for item in items:
             if isinstance(item, Report):
-                sums.report(item.lines)
+                sums.report(item)
         sources = dict.fromkeys(sums.instances(), "hosted")
         for event in events:
             if event.instance is not None:
@@ -473,16 +472,15 @@ class Store:
                 [line.duplicates if line else 0 for line in lines],
             )
         if sums.dropped:
-            drops = sorted(sums.dropped.items())
-            await self._db.execute(
-                "insert into ledger_drops as l (instance_id, hour, cause, events) "
-                "select * from unnest($1::integer[], $2::timestamptz[], $3::text[], $4::bigint[]) "
-                "on conflict (instance_id, hour, cause) do update "
-                "set events = l.events + excluded.events",
-                [number(instance) for (instance, _, _), _ in drops],
-                [from_micros(hour) for (_, hour, _), _ in drops],
-                [cause for (_, _, cause), _ in drops],
-                [count for _, count in drops],
+            # Ranges are united: a drop that is reported twice is one.
+            await self._db.executemany(
+                "insert into ledger_drops as l (instance_id, cause, numbers) values ($1, $2, $3) "
+                "on conflict (instance_id, cause) do update "
+                "set numbers = l.numbers + excluded.numbers",
+                [
+                    (number(instance), cause, [asyncpg.Range(*span) for span in lost])
+                    for instance, cause, lost in sums.dropped
+                ],
             )
 
     async def _insert_letters(self, letters: list[DeadLetter]) -> None:

@@ -66,13 +66,14 @@ with (fillfactor = 70);
 
 create index ledger_hour on ledger (hour);
 
--- Losses that were counted where they happened; cause is "stage/reason".
+-- Losses that were counted where they happened: the numbers of the events that were
+-- dropped; cause is "stage/reason". One of them that came again after all is in
+-- engine_instances.seq_missing no more, and so no loss.
 create table ledger_drops (
     instance_id integer not null references engine_instances,
-    hour        timestamptz not null,
     cause       text not null,
-    events      bigint not null,
-    primary key (instance_id, hour, cause)
+    numbers     int8multirange not null,
+    primary key (instance_id, cause)
 );
 
 create table blocks (

@@ -53,22 +53,42 @@ holes as (
     select
         s.instance_id,
         s.hour,
-        sum(upper(hole) - lower(hole))::bigint as missing
+        i.seq_missing * int8multirange(int8range(s.seq_before + 1, s.seq_upto + 1)) as numbers
     from spans s
     join engine_instances i on i.id = s.instance_id
-    cross join lateral unnest(
-        i.seq_missing * int8multirange(int8range(s.seq_before + 1, s.seq_upto + 1))
-    ) as hole
+    where not isempty(i.seq_missing)
+),
+missing as (
+    select instance_id, hour, sum(upper(hole) - lower(hole))::bigint as events
+    from holes, unnest(numbers) as hole
+    group by 1, 2
+),
+causes as (
+    select h.instance_id, h.hour, d.cause, sum(upper(lost) - lower(lost))::bigint as events
+    from holes h
+    join ledger_drops d on d.instance_id = h.instance_id
+    cross join lateral unnest(h.numbers * d.numbers) as lost
+    group by 1, 2, 3
+),
+explained as (
+    -- A number may have been dropped twice, for two causes: it is missing once.
+    select h.instance_id, h.hour, sum(upper(lost) - lower(lost))::bigint as events
+    from holes h
+    join (
+        select instance_id, range_agg(numbers) as numbers from ledger_drops group by 1
+    ) d on d.instance_id = h.instance_id
+    cross join lateral unnest(h.numbers * d.numbers) as lost
     group by 1, 2
 ),
 drops as (
     select
         instance_id,
         hour,
-        sum(events)::bigint as dropped,
-        jsonb_object_agg(cause, events) as dropped_by_cause
-    from ledger_drops
-    group by 1, 2
+        e.events as dropped,
+        jsonb_object_agg(c.cause, c.events) as dropped_by_cause
+    from explained e
+    join causes c using (instance_id, hour)
+    group by 1, 2, 3
 )
 select
     i.instance,
@@ -83,9 +103,9 @@ select
     s.duplicates,
     coalesce(d.dropped, 0) as dropped,
     coalesce(d.dropped_by_cause, '{}') as dropped_by_cause,
-    coalesce(h.missing, 0) as missing,
-    coalesce(h.missing, 0) - coalesce(d.dropped, 0) as unexplained
+    coalesce(m.events, 0) as missing,
+    coalesce(m.events, 0) - coalesce(d.dropped, 0) as unexplained
 from spans s
 join engine_instances i on i.id = s.instance_id
-left join holes h using (instance_id, hour)
+left join missing m using (instance_id, hour)
 left join drops d using (instance_id, hour);

@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import asyncpg
 import redis.asyncio as redis_async
 
-from ingest.ledger import HOUR, Tally, parse_report
+from ingest.ledger import HOUR, Report, Tally, parse_report
 from tbg.embedded import EmbeddedValkey, free_port
 from tests.ingest.harness import packed, sending, stage
 from tests.ingest.test_receiver import metric
@@ -145,6 +144,29 @@ async def test_what_a_full_spool_drops_is_missing_and_explained(
     await balance(db)
 
 
+async def test_only_what_is_still_missing_counts_as_dropped(db: asyncpg.Connection) -> None:
+    # 5, 6 and 7 never came; 5 and 6 were dropped, and so was 20, which was sent again.
+    await db.execute(
+        "insert into engine_instances (instance, seq_max, seq_missing) "
+        "values ('e/1', 30, '{[5,8)}')"
+    )
+    await db.execute(
+        "insert into ledger (instance_id, hour, first_seq, last_seq, committed) "
+        "select id, '2026-11-22 07:00+00', 1, 30, 27 from engine_instances"
+    )
+    for cause, numbers in (("spool/full", "{[5,7),[20,21)}"), ("spool/other", "{[6,7)}")):
+        await db.execute(
+            "insert into ledger_drops select id, $1, $2::text::int8multirange from engine_instances",
+            cause,
+            numbers,
+        )
+    row = await db.fetchrow("select missing, dropped, unexplained from ledger_hours")
+    assert row is not None
+    assert tuple(row) == (3, 2, 1)
+    causes = await db.fetchval("select dropped_by_cause from ledger_hours")
+    assert json.loads(causes) == {"spool/full": 2, "spool/other": 1}
+
+
 async def test_a_report_that_is_none_is_a_dead_letter(
     tmp_path: Path,
     redis_url: str,
@@ -165,10 +187,13 @@ async def test_a_report_that_is_none_is_a_dead_letter(
 def test_a_report_that_was_given_back_counts_again() -> None:
     tally = Tally()
     tally.received("e/1", HOUR + 5)
-    tally.dropped(Counter({("e/1", HOUR): 3}), "spool", "full")
+    for seq in (7, 9, 8, 12, 8):
+        tally.dropped("e/1", seq, "spool", "full")
     report = tally.take()
     assert not tally
     tally.give_back(report)
     tally.received("e/1", HOUR + 6)
-    (line,) = parse_report(tally.take())
-    assert (line.hour, line.received, line.dropped) == (HOUR, 2, {"spool/full": 3})
+    tally.dropped("e/1", 10, "spool", "full")
+    assert parse_report(tally.take()) == Report(
+        [("e/1", HOUR, 2)], [("e/1", "spool/full", [(7, 11), (12, 13)])]
+    )

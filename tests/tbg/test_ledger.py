@@ -41,9 +41,8 @@ def fill(database_url: str, missing: str, dropped: int) -> None:
         )
         if dropped:
             database.execute(
-                "insert into ledger_drops select id, '2026-11-22 07:00+00', 'spool/full', %s "
-                "from engine_instances",
-                [dropped],
+                "insert into ledger_drops select id, 'spool/full', seq_missing "
+                "from engine_instances"
             )
 
 

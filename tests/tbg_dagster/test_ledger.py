@@ -30,9 +30,9 @@ def booked(
     )
     if dropped:
         connection.execute(
-            "insert into ledger_drops select id, %s, 'spool/full', %s from engine_instances "
-            "where instance = %s",
-            [HOUR, dropped, instance],
+            "insert into ledger_drops select id, 'spool/full', seq_missing "
+            "from engine_instances where instance = %s",
+            [instance],
         )
 
 
