@@ -193,7 +193,7 @@ def in_namespace() -> list[str] | None:
     """Words that run a command in a network namespace of its own, None where it cannot be."""
     words = ["unshare", "-n"] if os.geteuid() == 0 else ["unshare", "-rn"]
     try:
-        done = subprocess.run([*words, "true"], capture_output=True, check=False)  # noqa: S603
+        done = subprocess.run([*words, "true"], capture_output=True, check=False)  # noqa: S603  our own words
     except FileNotFoundError:
         return None
     return words if done.returncode == 0 else None

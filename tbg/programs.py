@@ -272,7 +272,7 @@ class StackPlan:
             {"Authorization": f"Basic {token}", "Content-Type": "application/json"},
         )
         try:
-            with urllib.request.urlopen(request, timeout=PROBE_SECONDS) as answer:  # noqa: S310
+            with urllib.request.urlopen(request, timeout=PROBE_SECONDS) as answer:  # noqa: S310  our own node
                 height: int = json.load(answer)["result"]
                 return height
         except (OSError, ValueError, KeyError):

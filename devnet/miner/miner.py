@@ -156,7 +156,7 @@ class Miner:
             if time.monotonic() - began > 60:
                 pause = _FIRST_PAUSE
             # Spread, so that many miners do not come back in the same moment.
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads reconnects, no secret
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     async def _converse(self, client: StratumClient) -> None:

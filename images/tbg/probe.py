@@ -41,7 +41,7 @@ def node(url: str) -> None:
     token = base64.b64encode(f"tbg:{os.environ['TBG_RPC_PASSWORD']}".encode()).decode()
     headers = {"Authorization": f"Basic {token}", "Content-Type": "application/json"}
     request = urllib.request.Request(url, body, headers)  # noqa: S310  the compose file's
-    with urllib.request.urlopen(request, timeout=SECONDS) as answer:  # noqa: S310
+    with urllib.request.urlopen(request, timeout=SECONDS) as answer:  # noqa: S310  as above
         if not isinstance(json.load(answer)["result"], int):
             raise Unhealthy("getblockcount has no number as its result")
 

@@ -417,7 +417,7 @@ class Proof:
         url = f"http://127.0.0.1:{self.settings['DAGSTER_PORT']}{path}"
         request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+            with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310  the stack's own port
                 return str(answer.read().decode())
         except OSError as error:
             raise ProofError(f"{url}: {error}") from error

@@ -163,7 +163,7 @@ def test_probe_http_is_healthy_on_200_alone(server: HTTPServer) -> None:
 def test_probe_node_wants_an_answer_to_its_password(server: HTTPServer) -> None:
     url = f"http://127.0.0.1:{server.server_port}/"
     assert probe("node", url, TBG_RPC_PASSWORD="secret").returncode == 0  # noqa: S106  made up
-    assert probe("node", url, TBG_RPC_PASSWORD="wrong").returncode == 1  # noqa: S106
+    assert probe("node", url, TBG_RPC_PASSWORD="wrong").returncode == 1  # noqa: S106  wrong on purpose
     server.shutdown()
     server.server_close()
 

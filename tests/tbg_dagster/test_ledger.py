@@ -64,7 +64,7 @@ def test_an_hour_is_closed_and_closing_it_again_brings_what_came_late(
     connection.execute("update ledger set committed = 100, received = 100")
     run("close_ledger", KEY)
     run("close_ledger", KEY)
-    assert tuple(connection.execute(closed).fetchone().values()) == (100, 100, 100, 0, 0)  # type: ignore[union-attr]
+    assert tuple(connection.execute(closed).fetchone().values()) == (100, 100, 100, 0, 0)  # type: ignore[union-attr]  # as above
     assert connection.execute("select count(*) as n from share_ledger").fetchone() == {"n": 1}
 
 

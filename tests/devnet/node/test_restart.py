@@ -283,7 +283,7 @@ async def test_the_cookie_is_ours_alone_and_gone_with_a_password_of_the_users(
         str(secret),
         TBG_RPC_PASSWORD="from the environment",  # noqa: S106 - a test's password
     )
-    by_environment = start(tmp_path / "three", TBG_RPC_PASSWORD="from the environment")  # noqa: S106
+    by_environment = start(tmp_path / "three", TBG_RPC_PASSWORD="from the environment")  # noqa: S106 - as above
 
     for process, user, password in (
         (by_file, "pool", "from a file"),
