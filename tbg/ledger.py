@@ -8,23 +8,23 @@ from typing import Any, Final, LiteralString
 import click
 import psycopg
 from psycopg.rows import dict_row
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from tbg.program import without_password
 from tbg.state import State, find_urls, state_option
 
-COUNTS: Final = (
-    "emitted",
-    "received",
-    "published",
-    "committed",
-    "dead_lettered",
-    "duplicates",
-    "dropped",
-    "missing",
-    "unexplained",
-)
+# What the table shows, under names short enough for 80 columns.
+COUNTS: Final = {
+    "emitted": "emitted",
+    "received": "received",
+    "committed": "stored",
+    "dead_lettered": "refused",
+    "duplicates": "resent",
+    "dropped": "dropped",
+    "unexplained": "lost",
+}
 _QUERY: Final[LiteralString] = """
 select instance, hour, emitted, received, published, committed, dead_lettered, duplicates,
     dropped, dropped_by_cause, missing, unexplained
@@ -93,18 +93,20 @@ def _show(rows: list[dict[str, Any]]) -> None:
     if not rows:
         console.print("the ledger has no such hour")
         return
-    table = Table("hour (UTC)", "instance", *(name.replace("_", " ") for name in COUNTS))
-    for column in table.columns[2:]:
-        column.justify = "right"
-    for row in rows:
-        style = "red" if row["unexplained"] else None
-        table.add_row(
-            row["hour"].astimezone(UTC).strftime("%Y-%m-%d %H:%M"),
-            row["instance"],
-            *(f"{row[name]:,}" for name in COUNTS),
-            style=style,
-        )
-    console.print(table)
+    for instance in dict.fromkeys(row["instance"] for row in rows):
+        console.print(instance, markup=False)
+        table = Table("hour (UTC)", *COUNTS.values(), box=box.SIMPLE_HEAD, collapse_padding=True)
+        table.columns[0].no_wrap = True
+        for column in table.columns[1:]:
+            column.justify = "right"
+        for row in rows:
+            if row["instance"] == instance:
+                table.add_row(
+                    row["hour"].astimezone(UTC).strftime("%m-%d %H:%M"),
+                    *(f"{row[name]:,}" for name in COUNTS),
+                    style="red" if row["unexplained"] else None,
+                )
+        console.print(table)
     for row in rows:
         for cause, events in sorted(row["dropped_by_cause"].items()):
             console.print(f"{row['instance']}: {events:,} dropped, {cause}", markup=False)

@@ -20,7 +20,7 @@ def ledger(tmp_path: Path, database_url: str, redis_url: str) -> Ledger:
         return CliRunner().invoke(
             main,
             ["ledger", "--state", str(tmp_path), *arguments],
-            env={"DATABASE_URL": database_url, "REDIS_URL": redis_url, "COLUMNS": "200"},
+            env={"DATABASE_URL": database_url, "REDIS_URL": redis_url, "COLUMNS": "80"},
         )
 
     return run
@@ -54,6 +54,9 @@ def test_an_unexplained_loss_is_shown_and_makes_the_exit_code_3(
     assert result.exit_code == 3
     assert "3 events are missing without explanation" in result.output
     assert "pool/1" in result.output
+    assert ["11-22", "07:00", "100", "97", "97", "0", "0", "0", "3"] in [
+        line.split() for line in result.output.splitlines()
+    ]
 
 
 def test_a_loss_that_was_counted_where_it_happened_is_explained(
