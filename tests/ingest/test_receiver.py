@@ -245,9 +245,9 @@ async def test_a_repeated_batch_adds_nothing_twice(redis_url: str) -> None:
     await client.script_flush()  # a Redis that started anew forgets scripts
     await publisher.publish(Batch("mark", "2", batch.values, 3, []))
     assert await client.xlen(SHARES) == 6
-    for _, fields in await client.xrange(SHARES):
-        assert fields == {name.encode(): name.encode() for name in FIELDS[SHARES]}
-    assert [fields for _, fields in await client.xrange(LEDGER_STREAM)] == [{b"report": b"{}"}] * 2
+    named = {name.encode(): name.encode() for name in FIELDS[SHARES]}
+    assert await entries(client, SHARES) == [named] * 6
+    assert await entries(client, LEDGER_STREAM) == [{b"report": b"{}"}] * 2
     await publisher.close()
     await client.aclose()
 
