@@ -7,6 +7,7 @@ from, and events are recognised by instance and seq.
 import ipaddress
 from binascii import unhexlify
 from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final
@@ -61,6 +62,7 @@ class Committed(msgspec.Struct):
 
     offsets: dict[str, tuple[str, int]]
     week_bests: list[tuple[date, str, float]]  # week, user, best difficulty
+    entries: int = 0  # that were this writer's
 
 
 @lru_cache(maxsize=65_536)
@@ -87,6 +89,8 @@ class Store:
         consumer: name that offsets are kept under.
         retention: shares and events older than this are refused.
         plain: whether partitions are ours to make (plain PostgreSQL).
+        takes: tells which entries are this writer's where several share the work;
+            offsets move over the others. None where it is alone.
 
     Attributes:
         offsets: last committed id by stream.
@@ -99,11 +103,16 @@ class Store:
         retention: timedelta,
         *,
         plain: bool,
+        takes: Callable[[StreamEntry], bool] | None = None,
     ) -> None:
         self._db = connection
         self._consumer = consumer
         self._retention = retention
         self._plain = plain
+        self._takes = takes
+        # Last id and number of the entries that came since the last commit and are
+        # another writer's, by stream.
+        self._passed: dict[str, tuple[str, int]] = {}
         self._days: set[date] = set()
         self._miners = Miners()
         self._instances = Instances()
@@ -128,19 +137,11 @@ class Store:
             self._blocks[row["block_hash"]] = None
         return {row["stream"]: (row["last_id"], row["entries"]) for row in rows}
 
-    async def rewind(self, stream: str) -> None:
-        """Starts a stream over, because Redis lost what the offset points to."""
-        await self._db.execute(
-            "update stream_offsets set last_id = $3, entries = 0 "
-            "where consumer = $1 and stream = $2",
-            self._consumer,
-            stream,
-            START,
-        )
-        self.offsets[stream] = START
-
     async def commit(self, entries: list[StreamEntry]) -> list[Committed]:
         """Commits entries; what the database refuses becomes a dead letter.
+
+        Where all of them are another writer's, nothing is committed, and their
+        offsets move with the next commit or :meth:`settle`.
 
         Raises:
             OffsetsMovedError: another writer took over.
@@ -148,7 +149,11 @@ class Store:
                 database is away or fails; nothing of the batch is committed
                 unless it was halved, and then the offsets tell how far.
         """
-        items = [parse(entry) for entry in entries]
+        own = entries if self._takes is None else [e for e in entries if self._takes(e)]
+        if not own:
+            self._passed = self._offsets(entries)
+            return []
+        items = [parse(entry) for entry in own]
         try:
             return [await self._commit(entries, items)]
         except REFUSALS as error:
@@ -164,6 +169,33 @@ class Store:
         except BaseException:
             self._instances.drop()
             raise
+
+    async def settle(self) -> dict[str, tuple[str, int]]:
+        """Moves the offsets over entries that were another writer's.
+
+        Returns:
+            Last id and number of these entries, by stream.
+
+        Raises:
+            OffsetsMovedError: another writer took over.
+        """
+        passed, self._passed = self._passed, {}
+        if passed:
+            async with self._db.transaction():
+                await self._move_offsets(passed)
+            self.offsets.update((stream, last) for stream, (last, _) in passed.items())
+        return passed
+
+    def _offsets(self, entries: list[StreamEntry]) -> dict[str, tuple[str, int]]:
+        """Last id and number of entries by stream, those passed over before included."""
+        offsets = dict(self._passed)
+        counts = Counter(entry.stream for entry in entries)
+        for entry in entries:
+            offsets[entry.stream] = entry.id.decode(), counts[entry.stream]
+        for stream, (_, count) in self._passed.items():
+            if stream in counts:
+                offsets[stream] = offsets[stream][0], counts[stream] + count
+        return offsets
 
     async def _commit(self, entries: list[StreamEntry], items: list[Item]) -> Committed:
         events = [item for item in items if not isinstance(item, Report)]
@@ -195,16 +227,15 @@ class Store:
         updates = Updates(rows, now)
         users = await self._miners.users(self._db, updates.user_names())
         workers = await self._miners.workers(self._db, updates.worker_names(), users)
-        offsets: dict[str, tuple[str, int]] = {}
-        counts = Counter(entry.stream for entry in entries)
-        for entry in entries:
-            offsets[entry.stream] = entry.id.decode(), counts[entry.stream]
+        offsets = self._offsets(entries)
         async with self._db.transaction():
             await self._move_offsets(offsets)
             found = await self._insert_blocks(rows, users, workers)
             weekly = await self._copy_shares(rows, users, workers)
             await self._copy_events(rows)
             await self._mark_block_shares(found, users)
+            if self._takes is not None:
+                await self._lock_users(users)
             await self._update_miners(updates, users, workers)
             bests = await self._upsert_weekly(weekly, users)
             await self._insert_network_blocks(rows)
@@ -213,11 +244,12 @@ class Store:
             await self._instances.save(self._db)
             await self._add_to_ledger(sums)
         self._instances.keep()
+        self._passed.clear()
         self.offsets.update((stream, last) for stream, (last, _) in offsets.items())
         for row in found:
             self._remember_block(row.data.hash.lower())
         self._count(rows, letters, resent)
-        return Committed(offsets, bests)
+        return Committed(offsets, bests, len(items))
 
     def _count(
         self,
@@ -365,6 +397,15 @@ class Store:
                 row.time + timedelta(hours=1),
             )
 
+    async def _lock_users(self, users: dict[str, int]) -> None:
+        # Writers may have the same miners. An update locks rows in the order that its
+        # plan finds them; in one order, none waits for one that waits for it. Rows of
+        # workers and weeks are written only by who holds their user.
+        await self._db.execute(
+            "select from users where id = any($1) order by id for no key update",
+            sorted(users.values()),
+        )
+
     async def _update_miners(
         self, updates: Updates, users: dict[str, int], workers: dict[Worker, int]
     ) -> None:
@@ -419,7 +460,11 @@ class Store:
         ]
 
     async def _insert_network_blocks(self, rows: list[Row]) -> None:
-        tips = [row for row in rows if row.event == "new_block_network"]
+        # In one order, because the engines of all writers see the same blocks.
+        tips = sorted(
+            (row for row in rows if row.event == "new_block_network"),
+            key=lambda row: row.data.hash.lower(),
+        )
         if tips:
             await self._db.executemany(
                 "insert into network_blocks (hash, height, network_difficulty, prev_hash, "

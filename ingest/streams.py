@@ -45,6 +45,7 @@ class Streams:
         self._commits: dict[str, deque[tuple[str, int]]] = {name: deque() for name in STREAMS}
         self._added: dict[str, int] = dict.fromkeys(STREAMS, 0)
         self._kept: dict[str, int] = dict.fromkeys(STREAMS, 0)
+        self._floor: dict[str, str] | None = None
 
     def seek(self, offsets: dict[str, str], entries: dict[str, int]) -> None:
         """Goes on after these ids, so many entries after each stream's beginning."""
@@ -127,15 +128,43 @@ class Streams:
         """
         for stream, (last_id, count) in committed.items():
             commits = self._commits[stream]
-            commits.append((last_id, count))
             self._kept[stream] += count
-            upto = None
-            while len(commits) > 1 and self._kept[stream] - commits[0][1] >= self._keep:
-                upto, gone = commits.popleft()
-                self._kept[stream] -= gone
-            if upto is not None:
-                # MINID keeps the id itself; "~" lets Redis drop whole nodes only.
-                await self._client.xtrim(stream, minid=upto, approximate=True)
+            if commits and commits[-1][1] + count <= self._keep // 64:
+                # Small commits count as one: what is remembered stays bounded.
+                count += commits.pop()[1]
+            commits.append((last_id, count))
+            await self._trim(stream)
+
+    async def _trim(self, stream: str) -> None:
+        commits = self._commits[stream]
+        upto = None
+        while (
+            len(commits) > 1
+            and self._kept[stream] - commits[0][1] >= self._keep
+            and id_key(commits[0][0]) <= id_key(self._bounded(stream, commits[0][0]))
+        ):
+            upto, gone = commits.popleft()
+            self._kept[stream] -= gone
+        if upto is not None:
+            # MINID keeps the id itself; "~" lets Redis drop whole nodes only.
+            await self._client.xtrim(stream, minid=upto, approximate=True)
+
+    def _bounded(self, stream: str, last_id: str) -> str:
+        """An id, or what other writers have committed, whichever is lower."""
+        if self._floor is None:
+            return last_id
+        return min(last_id, self._floor.get(stream, START), key=id_key)
+
+    async def hold(self, floor: dict[str, str]) -> None:
+        """Trims nothing past these ids from now on: other writers still need it.
+
+        Args:
+            floor: what every writer has committed, by stream; what may go and was
+                held back is trimmed now.
+        """
+        self._floor = floor
+        for stream in self._commits:
+            await self._trim(stream)
 
     async def relieve(self, committed: dict[str, str]) -> None:
         """Trims everything committed while Redis is nearly full.
@@ -150,7 +179,8 @@ class Streams:
         if not most or memory["used_memory"] < NEARLY_FULL * most:
             return
         log.warning("redis is nearly full: trimming what is committed", maxmemory=most)
-        for stream, last_id in committed.items():
+        for stream, own in committed.items():
+            last_id = self._bounded(stream, own)
             if last_id != START:
                 await self._client.xtrim(stream, minid=last_id, approximate=False)
             self._commits[stream].clear()

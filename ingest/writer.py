@@ -20,13 +20,15 @@ from ingest import metrics
 from ingest.batch import StreamEntry
 from ingest.leaderboard import Leaderboard
 from ingest.names import STREAMS
+from ingest.peers import OtherCountError, Peers
 from ingest.settings import WriterSettings
 from ingest.store import OffsetsMovedError, Store, prepare
-from ingest.streams import START, Streams, id_key
+from ingest.streams import START, Streams
 
 REPORT_SECONDS: Final = 60.0
 LAG_SECONDS: Final = 5.0
 RELIEF_SECONDS: Final = 1.0
+SETTLE_SECONDS: Final = 1.0
 DRAIN_SECONDS: Final = 6.0  # SIGTERM to exit takes at most ten
 COMMAND_SECONDS: Final = 60.0
 
@@ -61,6 +63,7 @@ class Writer:
 
     def __init__(self, settings: WriterSettings) -> None:
         self._settings = settings
+        self._consumer = settings.shard.consumer(settings.consumer)
         self._stopping = asyncio.Event()
         self._trouble = "starting"
         self._committed = 0
@@ -84,7 +87,7 @@ class Writer:
             before = self._committed
             try:
                 await self._session()
-            except (*_AWAY, NotMigratedError) as error:
+            except (*_AWAY, NotMigratedError, OtherCountError) as error:
                 if self._committed > before:
                     failures = 0
                 failures += 1
@@ -115,34 +118,39 @@ class Writer:
             settings.database_url,
             timeout=10,
             command_timeout=COMMAND_SECONDS,
-            server_settings={"application_name": f"tbg writer {settings.consumer}"},
+            server_settings={"application_name": f"tbg writer {self._consumer}"},
         )
         client = redis.Redis.from_url(settings.redis_url, socket_timeout=10, retry=None)
         try:
             await self._take_over(connection)
+            peers = Peers(connection, settings.consumer, settings.shard)
+            await peers.join()
             await prepare(connection)
             plain = not await connection.fetchval(
                 "select exists (select from pg_extension where extname = 'timescaledb')"
             )
             store = Store(
                 connection,
-                settings.consumer,
+                self._consumer,
                 timedelta(days=settings.retention_days),
                 plain=plain,
+                takes=None if peers.alone else peers.takes,
             )
             streams = Streams(client, settings.stream_keep)
             leaderboard = Leaderboard(client, timedelta(days=settings.leaderboard_days))
             offsets = await store.open(STREAMS)
-            offsets |= await self._check_offsets(store, streams, offsets)
+            offsets |= await self._check_offsets(store, streams, peers, offsets)
             streams.seek(
                 {stream: last_id for stream, (last_id, _) in offsets.items()},
                 {stream: entries for stream, (_, entries) in offsets.items()},
             )
+            if settings.shard.count > 1:
+                await streams.hold(await peers.floor())
             await streams.relieve(store.offsets)
             await leaderboard.reconcile(connection)
-            log.info("committing", consumer=settings.consumer, plain_postgresql=plain)
+            log.info("committing", consumer=self._consumer, plain_postgresql=plain)
             self._trouble = ""
-            await self._work(connection, store, streams, leaderboard)
+            await self._work(connection, store, streams, peers, leaderboard)
         finally:
             await client.aclose()
             try:
@@ -155,10 +163,10 @@ class Writer:
             raise NotMigratedError("the database has no schema yet: run `tbg migrate`")
         waiting = False
         while not await connection.fetchval(
-            "select pg_try_advisory_lock(hashtext('tbg writer ' || $1))", self._settings.consumer
+            "select pg_try_advisory_lock(hashtext('tbg writer ' || $1))", self._consumer
         ):
             if not waiting:
-                log.warning("another writer is at work: waiting", consumer=self._settings.consumer)
+                log.warning("another writer is at work: waiting", consumer=self._consumer)
                 self._trouble = "another writer is at work"
                 waiting = True
             if self._stopping.is_set():
@@ -166,20 +174,24 @@ class Writer:
             await asyncio.sleep(0.5)
 
     async def _check_offsets(
-        self, store: Store, streams: Streams, offsets: dict[str, tuple[str, int]]
+        self,
+        store: Store,
+        streams: Streams,
+        peers: Peers,
+        offsets: dict[str, tuple[str, int]],
     ) -> dict[str, tuple[str, int]]:
         """Starts over the streams that Redis lost; what comes again is recognised."""
+        newest = {stream: last_id for stream, (last_id, _) in (await streams.last_ids()).items()}
         rewound = {}
-        for stream, (last_id, _) in (await streams.last_ids()).items():
-            if id_key(offsets[stream][0]) > id_key(last_id):
-                log.error(
-                    "redis lost a stream: reading it from its beginning",
-                    stream=stream,
-                    committed=offsets[stream][0],
-                    newest=last_id,
-                )
-                await store.rewind(stream)
-                rewound[stream] = START, 0
+        for stream in await peers.rewind(newest):
+            log.error(
+                "redis lost a stream: reading it from its beginning",
+                stream=stream,
+                committed=offsets[stream][0],
+                newest=newest[stream],
+            )
+            store.offsets[stream] = START
+            rewound[stream] = START, 0
         return rewound
 
     async def _work(
@@ -187,10 +199,12 @@ class Writer:
         connection: asyncpg.Connection,
         store: Store,
         streams: Streams,
+        peers: Peers,
         leaderboard: Leaderboard,
     ) -> None:
         settings = self._settings
-        next_lag = next_report = next_relief = 0.0
+        shared = not peers.alone
+        next_lag = next_report = next_relief = next_settle = 0.0
         reported, since = self._committed, time.monotonic()
         drain_until: float | None = None
         while True:
@@ -201,15 +215,25 @@ class Writer:
             now = time.monotonic()
             if entries:
                 started = time.perf_counter()
+                committed = 0
                 for done in await store.commit(entries):
                     await streams.trim(done.offsets)
                     await leaderboard.raise_bests(done.week_bests)
-                metrics.COMMIT_SECONDS.observe(time.perf_counter() - started)
-                metrics.COMMIT_EVENTS.observe(len(entries))
-                self._committed += len(entries)
+                    committed += done.entries
+                if committed:
+                    metrics.COMMIT_SECONDS.observe(time.perf_counter() - started)
+                    metrics.COMMIT_EVENTS.observe(committed)
+                self._committed += committed
                 if self._debug:
-                    _log_entries(entries)
-            if drain_until and (not entries or now > drain_until):
+                    _log_entries([entry for entry in entries if peers.takes(entry)])
+            ended = drain_until is not None and (not entries or now > drain_until)
+            if shared and (ended or now >= next_settle):
+                next_settle = now + SETTLE_SECONDS
+                await streams.trim(await store.settle())
+                floor = await peers.floor()
+                if settings.shard.count > 1:
+                    await streams.hold(floor)
+            if ended:
                 return
             if now >= next_relief:
                 next_relief = now + RELIEF_SECONDS

@@ -4,7 +4,6 @@ Nothing here writes, and no query is longer than an hour of shares: it may be as
 every few seconds.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -15,10 +14,10 @@ from psycopg.rows import TupleRow
 
 from ingest.events import EVENTS
 from ingest.names import STREAMS, stream_of
+from ingest.streams import id_key
 
 # Entries that a lag is counted up to; past it, it is "at least".
 MOST_COUNTED: Final = 10_000
-CONSUMER: Final = "writer"
 
 Connection = psycopg.Connection[TupleRow]
 
@@ -60,12 +59,10 @@ class Snapshot:
 
 
 def stream_lags(database: Connection, client: "redis.Redis") -> dict[str, Lag]:
-    """Returns what each stream holds past the offset that the writer has committed."""
-    offsets: Mapping[str, str] = dict(
-        database.execute(
-            "select stream, last_id from stream_offsets where consumer = %s", [CONSUMER]
-        ).fetchall()
-    )
+    """Returns what each stream holds past the offset that the slowest writer has committed."""
+    offsets: dict[str, str] = {}
+    for stream, last_id in database.execute("select stream, last_id from stream_offsets"):
+        offsets[stream] = min(offsets.get(stream, last_id), last_id, key=id_key)
     pipeline = client.pipeline(transaction=False)
     pipeline.time()
     for stream in STREAMS:

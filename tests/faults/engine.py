@@ -22,10 +22,11 @@ class Engine:
 
     Args:
         path: the event socket.
-        name: instance, and address of the engine's only user.
+        name: instance, and address of the engine's only user where none is named.
         rate: events a second; 0 for as fast as the socket takes them.
         seed: of what it sends.
         resends: whether it sends some events twice.
+        users: addresses of its users, who take turns.
 
     Attributes:
         sent: the highest number that the socket took.
@@ -34,9 +35,19 @@ class Engine:
         clock: microseconds that its clock is wrong by.
     """
 
-    def __init__(self, path: Path, name: str, rate: int, seed: str, *, resends: bool) -> None:
+    def __init__(
+        self,
+        path: Path,
+        name: str,
+        rate: int,
+        seed: str,
+        *,
+        resends: bool,
+        users: tuple[str, ...] = (),
+    ) -> None:
         self._path = str(path)
         self.name = name
+        self._users = users or (name,)
         self._rate = rate
         self._random = random.Random(seed)
         self._resends = 0.02 if resends else 0.0
@@ -53,25 +64,27 @@ class Engine:
     def _template(self, event: str) -> str:
         value = json.loads((GOLDEN / f"{event}.json").read_bytes())
         value |= {"instance": self.name, "seq": "@seq", "timestamp": "@time"}
-        value["data"]["user"] = self.name
+        value["data"]["user"] = "@user"
         for field in ("difficulty", "valid", "reject_reason"):
             if field in value["data"]:
                 value["data"][field] = f"@{field}"
         text = json.dumps(value).replace("{", "{{").replace("}", "}}")
         for field in ("seq", "time", "difficulty", "valid", "reject_reason"):
             text = text.replace(f'"@{field}"', f"{{{field}}}")
-        return text
+        return text.replace("@user", "{user}")
 
     def _make(self, seq: int) -> bytes:
         draw = self._random.random()
         stamp = time.time_ns() // 1000 + self.clock
+        user = self._users[seq % len(self._users)]
         if draw < 0.1:
-            text = self._other.format(seq=seq, time=stamp)
+            text = self._other.format(seq=seq, time=stamp, user=user)
         else:
             valid = draw > 0.15
             text = self._share.format(
                 seq=seq,
                 time=stamp,
+                user=user,
                 difficulty=0 if draw > 0.99 else 512.0,
                 valid="true" if valid else "false",
                 reject_reason="null" if valid else '"Stale"',
