@@ -218,7 +218,7 @@ def copy(report: Report, servers: Servers, count: int) -> None:
         rows = [item for item in map(parse, entries) if isinstance(item, Row)]
         records = [
             (
-                row.time, row.data.share_diff, row.data.difficulty, row.seq, 1, 1, 1, True, False,
+                row.micros, row.data.share_diff, row.data.difficulty, row.seq, 1, 1, 1, True, False,
                 row.source, b"1234", b"12345678", bytes.fromhex(row.data.hash), row.data.job_id,
                 row.data.ip, None,
             )

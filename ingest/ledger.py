@@ -8,7 +8,8 @@ dropped is an unexplained loss.
 """
 
 from collections import Counter
-from typing import Final
+from collections.abc import Iterable
+from typing import Final, Literal, Protocol
 
 import msgspec
 
@@ -17,6 +18,15 @@ from ingest.events import INT64_MAX
 HOUR: Final = 3_600_000_000  # microseconds
 
 Key = tuple[str, int]  # instance, start of the hour in microseconds
+Count = Literal["committed", "dead_lettered", "duplicates"]
+
+
+class Numbered(Protocol):
+    """What an engine may have numbered."""
+
+    instance: str | None
+    seq: int | None
+    micros: int
 
 
 Spans = list[tuple[int, int]]  # half-open ranges of sequence numbers
@@ -129,17 +139,31 @@ class Sums:
         self.received: Counter[Key] = Counter()
         self.dropped: list[tuple[str, str, Spans]] = []
 
-    def line(self, instance: str, micros: int, seq: int) -> Line:
-        """The line of an event, stretched to hold its number."""
-        key = (instance, micros - micros % HOUR)
-        line = self.lines.get(key)
+    def add(self, counter: Count, items: Iterable[Numbered]) -> None:
+        """Counts events in the hours of their times, stretched to hold their numbers."""
+        instance, hour = "", 0
+        numbers: list[int] = []
+        for item in items:
+            if item.instance is None or item.seq is None:
+                continue
+            # Nearly every event goes on in the hour of the last one.
+            if item.instance != instance or not 0 <= item.micros - hour < HOUR:
+                self._count(counter, instance, hour, numbers)
+                instance, hour = item.instance, item.micros - item.micros % HOUR
+                numbers = []
+            numbers.append(item.seq)
+        self._count(counter, instance, hour, numbers)
+
+    def _count(self, counter: Count, instance: str, hour: int, numbers: list[int]) -> None:
+        if not numbers:
+            return
+        first, last = min(numbers), max(numbers)
+        line = self.lines.get((instance, hour))
         if line is None:
-            line = self.lines[key] = Line(seq, seq)
-        elif seq > line.last_seq:
-            line.last_seq = seq
-        elif seq < line.first_seq:
-            line.first_seq = seq
-        return line
+            line = self.lines[instance, hour] = Line(first, last)
+        line.first_seq = min(line.first_seq, first)
+        line.last_seq = max(line.last_seq, last)
+        setattr(line, counter, getattr(line, counter) + len(numbers))
 
     def report(self, report: Report) -> None:
         """Adds what a receiver says."""

@@ -15,6 +15,7 @@ from tbg_dagster.queries import query
 from tbg_dagster.resources import Database, Thresholds
 
 HOURS_IN_PICTURE = timedelta(hours=72)
+COUNTS_OF_HOUR = ("emitted", "committed", "dead_lettered", "dropped", "unexplained")
 # Events of one engine travel in several streams: a gap must outlast this to be one.
 SETTLE_SECONDS = 3.0
 
@@ -67,20 +68,16 @@ def share_ledger(
         ).fetchall()
     by_key = {hour_key(row["hour"]): row for row in hours}
     for key in context.partition_keys:
-        row = by_key.get(key)
+        row = by_key.get(key, {})
         context.add_asset_metadata(
             {
-                "dagster/partition_row_count": row["instances"] if row else 0,
-                "emitted": row["emitted"] if row else 0,
-                "committed": row["committed"] if row else 0,
-                "dead_lettered": row["dead_lettered"] if row else 0,
-                "dropped": row["dropped"] if row else 0,
-                "unexplained": row["unexplained"] if row else 0,
+                "dagster/partition_row_count": row.get("instances", 0),
+                **{name: row.get(name, 0) for name in COUNTS_OF_HOUR},
             },
             partition_key=key,
         )
     drawn = [row for row in hours if row["hour"] >= drawn_from]
-    # In one entry, because the UI shows a wide one in a dialog and cuts off a narrow one.
+    # In one entry: the UI opens a long one in a dialog, and cuts a short one off at the right.
     parts = [
         over_time(drawn, drawn_from, end).value or "",
         *(["**Lost and dropped**", losses(lost)] if lost else []),
