@@ -99,7 +99,7 @@ class Receiver:
         async with asyncio.TaskGroup() as group:
             drain = group.create_task(self._drain_spool())
             report = group.create_task(self._report())
-            await self._pump()
+            await self._pump(group)
             drain.cancel()
             report.cancel()
         if not self._spool.empty:
@@ -114,11 +114,16 @@ class Receiver:
         self._stopping.set()
         self._arrived.set()
 
-    async def _pump(self) -> None:
+    async def _pump(self, group: asyncio.TaskGroup) -> None:
         stopped = False
+        # While Redis takes one batch, the next is decoded. Never more than one is on its
+        # way, so that they come in order.
+        handing: asyncio.Task[None] | None = None
         while True:
             if not self._socket.queue:
                 if stopped:
+                    if handing is not None:
+                        await handing  # may give back what it should have reported
                     if self._tally:
                         await self._hand_on(self._pack([]))
                     return
@@ -137,7 +142,10 @@ class Receiver:
             metrics.QUEUE_EVENTS.set(len(self._socket.queue))
             datagrams = self._socket.take(self._settings.publish_batch)
             if datagrams or self._tally:
-                await self._hand_on(self._pack(datagrams))
+                batch = self._pack(datagrams)
+                if handing is not None:
+                    await handing
+                handing = group.create_task(self._hand_on(batch))
 
     async def _wait_for_events(self) -> None:
         # Silence does not hold back what was counted and not yet reported.

@@ -162,11 +162,23 @@ class Store:
             self._blocks[unhexlify(row["block_hash"])] = None
         return {row["stream"]: (row["last_id"], row["entries"]) for row in rows}
 
-    async def commit(self, entries: list[StreamEntry]) -> list[Committed]:
+    def parse(self, entries: list[StreamEntry]) -> list[Item]:
+        """What those of the entries say that are this writer's."""
+        if self._takes is None:
+            return [parse(entry) for entry in entries]
+        return [parse(entry) for entry in entries if self._takes(entry)]
+
+    async def commit(
+        self, entries: list[StreamEntry], items: list[Item] | None = None
+    ) -> list[Committed]:
         """Commits entries; what the database refuses becomes a dead letter.
 
         Where all of them are another writer's, nothing is committed, and their
         offsets move with the next commit or :meth:`settle`.
+
+        Args:
+            entries: in the order of each stream.
+            items: what :meth:`parse` made of them, where that was done before.
 
         Raises:
             OffsetsMovedError: another writer took over.
@@ -174,11 +186,11 @@ class Store:
                 database is away or fails; nothing of the batch is committed
                 unless it was halved, and then the offsets tell how far.
         """
-        own = entries if self._takes is None else [e for e in entries if self._takes(e)]
-        if not own:
+        if items is None:
+            items = self.parse(entries)
+        if not items:
             self._passed = self._offsets(entries)
             return []
-        items = [parse(entry) for entry in own]
         try:
             return [await self._commit(entries, items)]
         except REFUSALS as error:

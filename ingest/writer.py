@@ -6,7 +6,9 @@ the connections, and the work begins anew from the stored offsets.
 """
 
 import asyncio
+import contextlib
 import time
+from collections.abc import AsyncGenerator
 from datetime import timedelta
 from typing import Final
 
@@ -17,7 +19,7 @@ from redis.backoff import ExponentialBackoff
 from redis.exceptions import RedisError
 
 from ingest import metrics
-from ingest.batch import StreamEntry
+from ingest.batch import Item, StreamEntry
 from ingest.leaderboard import Leaderboard
 from ingest.names import STREAMS
 from ingest.peers import OtherCountError, Peers
@@ -153,7 +155,8 @@ class Writer:
             await leaderboard.reconcile(connection)
             log.info("committing", consumer=self._consumer, plain_postgresql=plain)
             self._trouble = ""
-            await self._work(connection, store, streams, peers, leaderboard)
+            async with contextlib.aclosing(self._batches(store, streams)) as batches:
+                await self._work(connection, store, streams, peers, leaderboard, batches)
         finally:
             await client.aclose()
             try:
@@ -204,22 +207,21 @@ class Writer:
         streams: Streams,
         peers: Peers,
         leaderboard: Leaderboard,
+        batches: AsyncGenerator[tuple[list[StreamEntry], list[Item]], None],
     ) -> None:
         settings = self._settings
         shared = not peers.alone
         next_lag = next_report = next_relief = next_settle = 0.0
         reported, since = self._committed, time.monotonic()
         drain_until: float | None = None
-        while True:
-            if self._stopping.is_set() and drain_until is None:
-                drain_until = time.monotonic() + DRAIN_SECONDS
-            linger = 0.0 if drain_until else settings.flush_seconds
-            entries = await streams.read(settings.batch_size, linger)
+        async for entries, items in batches:
             now = time.monotonic()
+            if self._stopping.is_set() and drain_until is None:
+                drain_until = now + DRAIN_SECONDS
             if entries:
                 started = time.perf_counter()
                 committed = 0
-                for done in await store.commit(entries):
+                for done in await store.commit(entries, items):
                     await streams.trim(done.offsets)
                     await leaderboard.raise_bests(done.week_bests)
                     committed += done.entries
@@ -257,6 +259,27 @@ class Writer:
                     )
                 reported, since = self._committed, now
                 next_report = now + REPORT_SECONDS
+
+    async def _batches(
+        self, store: Store, streams: Streams
+    ) -> AsyncGenerator[tuple[list[StreamEntry], list[Item]], None]:
+        """Batches and what they say, read while the database works on the one before."""
+        settings = self._settings
+
+        async def read() -> tuple[list[StreamEntry], list[Item]]:
+            linger = 0.0 if self._stopping.is_set() else settings.flush_seconds
+            entries = await streams.read(settings.batch_size, linger)
+            return entries, store.parse(entries)
+
+        ahead = asyncio.create_task(read())
+        try:
+            while True:
+                batch = await ahead
+                ahead = asyncio.create_task(read())
+                yield batch
+        finally:
+            ahead.cancel()
+            await asyncio.gather(ahead, return_exceptions=True)
 
 
 def _log_entries(entries: list[StreamEntry]) -> None:
