@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from datetime import timedelta
+from itertools import chain, islice
 from typing import Any, Final, cast
 
 import asyncpg
@@ -20,12 +21,13 @@ from ingest.batch import Row, StreamEntry, parse
 from ingest.datagram import EventSocket
 from ingest.decode import decode
 from ingest.names import STREAMS, stream_of
-from ingest.publisher import Batch, Publisher
-from ingest.receiver import _entry
+from ingest.publisher import FIELDS, Batch, Publisher
+from ingest.receiver import event_values
 from ingest.store import SHARE_COLUMNS, Store, pack_inet, prepare
 from ingest.streams import Streams
 
 PART: Final = "alone"
+SHARES: Final = stream_of("share_submitted")
 
 
 def receive(report: Report, servers: Servers, count: int) -> None:
@@ -89,12 +91,19 @@ def decoding(report: Report, count: int) -> None:
 
 def publish(report: Report, servers: Servers, count: int) -> None:
     """The publisher's batches, and packed XADDs on a bare connection."""
-    entries = [_entry(decode(datagram)) for datagram in datagrams(count)]
+    entries = [event_values(decode(datagram)) for datagram in datagrams(count)]
     size = 1000
     batches = [
-        Batch("mining:receiver:bench", str(at), entries[at : at + size], size, [])
+        Batch(
+            "mining:receiver:bench",
+            str(at),
+            {SHARES: list(chain(*entries[at : at + size]))},
+            len(entries[at : at + size]),
+            [],
+        )
         for at in range(0, count, size)
     ]
+    names = [name.encode() for name in FIELDS[SHARES]]
 
     async def ours() -> float:
         publisher = Publisher(servers.valkey.url, 10)
@@ -110,8 +119,10 @@ def publish(report: Report, servers: Servers, count: int) -> None:
     servers.client()
     packed = [
         b"".join(
-            hiredis.pack_command(cast(Any, (b"XADD", b"mining:share_submitted", b"*", *item[2:])))
-            for item in entries[at : at + size]
+            hiredis.pack_command(
+                cast(Any, (b"XADD", SHARES, b"*", *chain(*zip(names, values, strict=True))))
+            )
+            for values in entries[at : at + size]
         )
         for at in range(0, count, size)
     ]
@@ -156,7 +167,7 @@ def receiver(report: Report, servers: Servers, count: int) -> None:
         load = Load(folder / "events.sock", "flood", count)
         begun = time.monotonic()
         load.go()
-        while client.xlen(stream_of("share_submitted")) < count:
+        while client.xlen(SHARES) < count:
             time.sleep(0.01)
         rate = count / (time.monotonic() - begun)
         load.result()
@@ -175,19 +186,14 @@ def fill_redis(servers: Servers, count: int, *, workers: int = 1000, first: int 
 
     async def go() -> None:
         publisher = Publisher(servers.valkey.url, 30)
-        batch: list[list[bytes]] = []
+        source = datagrams(count, workers=workers, first=first, seed=first)
         name = 0
-        for datagram in datagrams(count, workers=workers, first=first, seed=first):
-            batch.append(_entry(decode(datagram)))
-            if len(batch) == 1000:
-                name += 1
-                await publisher.publish(
-                    Batch(f"mining:receiver:fill-{first}", str(name), batch, 1000, [])
-                )
-                batch = []
-        await publisher.publish(
-            Batch(f"mining:receiver:fill-{first}", "last", batch, len(batch), [])
-        )
+        while part := list(islice(source, 1000)):
+            name += 1
+            values = list(chain.from_iterable(event_values(decode(one)) for one in part))
+            await publisher.publish(
+                Batch(f"mining:receiver:fill-{first}", str(name), {SHARES: values}, len(part), [])
+            )
         await publisher.close()
 
     asyncio.run(go())
@@ -212,7 +218,7 @@ def copy(report: Report, servers: Servers, count: int) -> None:
         rows = [item for item in map(parse, entries) if isinstance(item, Row)]
         records = [
             (
-                row.time, row.data.share_diff, row.data.difficulty, row.seq, 1, 1, 1, True, False,
+                row.micros, row.data.share_diff, row.data.difficulty, row.seq, 1, 1, 1, True, False,
                 row.source, b"1234", b"12345678", bytes.fromhex(row.data.hash), row.data.job_id,
                 row.data.ip, None,
             )

@@ -6,6 +6,7 @@ loses what does not fit. So one thread does nothing but read, and the limit is
 raised first where this process may.
 """
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -13,6 +14,7 @@ import shutil
 import socket
 import stat
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +26,9 @@ from ingest.events import MAX_DATAGRAM
 
 QUEUE_LENGTH_FILE: Final = Path("/proc/sys/net/unix/max_dgram_qlen")
 LOW_QUEUE_LENGTH: Final = 512
+# Seconds between two looks at a long queue. An engine with the kernel's default send
+# buffer has room for 167 shares, more than come in this time.
+NAP: Final = 0.001
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("ingest.socket")
 
@@ -81,6 +86,8 @@ class EventSocket:
         self.queue: deque[bytes] = deque()
         self.queue_length = raise_queue_length(queue_length)
         self._limit = limit
+        roomy = self.queue_length is not None and self.queue_length >= LOW_QUEUE_LENGTH
+        self._nap = NAP if roomy else 0.0
         self._room = threading.Event()
         self._stopping = False
         self._waiting = False
@@ -145,21 +152,38 @@ class EventSocket:
 
     def _read(self) -> None:
         receive = self._socket.recv
-        append = self.queue.append
         queue = self.queue
         while True:
             datagram = receive(MAX_DATAGRAM + 1)
             if self._stopping and not datagram:
                 return
-            append(datagram)
+            queue.append(datagram)
             if self._waiting:
                 self._waiting = False
                 assert self._wake is not None
                 self._wake()
+            if self._nap:
+                # Waking up for every datagram would cost more than reading it: what
+                # comes meanwhile waits in the kernel, which has room for it.
+                time.sleep(self._nap)
+                if self._drain():
+                    return
             if len(queue) >= self._limit:
                 self._room.clear()
                 while len(queue) >= self._limit and not self._stopping:
                     self._room.wait(0.1)
+
+    def _drain(self) -> bool:
+        """Takes what the kernel holds; says whether the last datagram was :meth:`stop`'s."""
+        receive = self._socket.recv
+        queue = self.queue
+        with contextlib.suppress(BlockingIOError):
+            while len(queue) < self._limit or self._stopping:
+                datagram = receive(MAX_DATAGRAM + 1, socket.MSG_DONTWAIT)
+                if self._stopping and not datagram:
+                    return True
+                queue.append(datagram)
+        return False
 
     def wait(self) -> bool:
         """Asks for a wake-up at the next datagram.
@@ -193,12 +217,8 @@ class EventSocket:
         if self._thread.is_alive():
             self._peer.send(b"")  # wakes the reading thread
             self._thread.join()
-        self._socket.setblocking(False)
-        while True:
-            try:
-                self.queue.append(self._socket.recv(MAX_DATAGRAM + 1))
-            except BlockingIOError:
-                break
+        while self._drain():
+            pass  # somebody else's empty datagram
         self._peer.close()
         self._socket.close()
         os.close(self._lock)

@@ -1,5 +1,7 @@
 """Engine instances and which of their events are stored."""
 
+from collections import defaultdict
+
 import asyncpg
 import msgspec
 
@@ -51,21 +53,35 @@ class Instances:
         Returns:
             (new, resent), each in the order that they came.
         """
-        resent: set[int] = set()
-        arrivals: dict[str, list[tuple[int, int]]] = {}  # instance → (number, index)
-        for index, item in enumerate(items):
+        arrivals: defaultdict[str, list[int]] = defaultdict(list)
+        for item in items:
             if item.instance is not None and item.seq is not None:
-                arrivals.setdefault(item.instance, []).append((item.seq, index))
-        for name, numbered in arrivals.items():
+                arrivals[item.instance].append(item.seq)
+        # Numbers that do not just go on, and where they stand.
+        odd: dict[str, list[tuple[int, int]]] = {}
+        for name, numbers in arrivals.items():
+            seen = self._known[name].seen
+            numbers.sort()
+            if numbers == list(range(seen.highest + 1, seen.highest + 1 + len(numbers))):
+                seen = seen.copy()
+                seen.highest = numbers[-1]
+                self._try(name, seen, len(numbers), 0)
+            else:
+                odd[name] = []
+        if not odd:
+            return items, []
+        for index, item in enumerate(items):
+            if item.instance in odd and item.seq is not None:
+                odd[item.instance].append((item.seq, index))
+        resent: set[int] = set()
+        for name, numbered in odd.items():
             # Streams are read one after the other: in the order of the numbers most
             # of what looks like a hole is none.
             numbered.sort()
-            seen, before = self._known[name].seen.copy(), len(resent)
-            for seq, index in numbered:
-                if seen.add(seq) is Arrival.DUPLICATE:
-                    resent.add(index)
-            duplicates = len(resent) - before
-            self._try(name, seen, len(numbered) - duplicates, duplicates)
+            seen = self._known[name].seen.copy()
+            duplicates = {index for seq, index in numbered if seen.add(seq) is Arrival.DUPLICATE}
+            resent |= duplicates
+            self._try(name, seen, len(numbered) - len(duplicates), len(duplicates))
         if not resent:
             return items, []
         new = [item for index, item in enumerate(items) if index not in resent]

@@ -8,7 +8,8 @@ dropped is an unexplained loss.
 """
 
 from collections import Counter
-from typing import Final
+from collections.abc import Iterable
+from typing import Final, Literal, Protocol
 
 import msgspec
 
@@ -17,6 +18,15 @@ from ingest.events import INT64_MAX
 HOUR: Final = 3_600_000_000  # microseconds
 
 Key = tuple[str, int]  # instance, start of the hour in microseconds
+Count = Literal["committed", "dead_lettered", "duplicates"]
+
+
+class Numbered(Protocol):
+    """What an engine may have numbered."""
+
+    instance: str | None
+    seq: int | None
+    micros: int
 
 
 Spans = list[tuple[int, int]]  # half-open ranges of sequence numbers
@@ -40,13 +50,26 @@ class Tally:
     def __init__(self) -> None:
         self._received: Counter[Key] = Counter()
         self._dropped: dict[tuple[str, str], set[int]] = {}
+        # A run of events of one instance and hour, not yet among the others: nearly
+        # every event goes on where the last one was.
+        self._run = 0
+        self._instance = ""
+        self._hour = 0
 
     def __bool__(self) -> bool:
-        return bool(self._received or self._dropped)
+        return bool(self._run or self._received or self._dropped)
 
     def received(self, instance: str, timestamp: int) -> None:
         """One event was read from the socket."""
-        self._received[instance, timestamp - timestamp % HOUR] += 1
+        if instance != self._instance or not 0 <= timestamp - self._hour < HOUR:
+            self._end_run()
+            self._instance, self._hour = instance, timestamp - timestamp % HOUR
+        self._run += 1
+
+    def _end_run(self) -> None:
+        if self._run:
+            self._received[self._instance, self._hour] += self._run
+            self._run = 0
 
     def dropped(self, instance: str, seq: int, stage: str, reason: str) -> None:
         """One event is lost."""
@@ -54,6 +77,7 @@ class Tally:
 
     def take(self) -> bytes:
         """Everything counted since the last call, as the JSON of a report."""
+        self._end_run()
         report = Report(
             [(*key, count) for key, count in sorted(self._received.items())],
             [(*key, spans(numbers)) for key, numbers in sorted(self._dropped.items())],
@@ -115,17 +139,31 @@ class Sums:
         self.received: Counter[Key] = Counter()
         self.dropped: list[tuple[str, str, Spans]] = []
 
-    def line(self, instance: str, micros: int, seq: int) -> Line:
-        """The line of an event, stretched to hold its number."""
-        key = (instance, micros - micros % HOUR)
-        line = self.lines.get(key)
+    def add(self, counter: Count, items: Iterable[Numbered]) -> None:
+        """Counts events in the hours of their times, stretched to hold their numbers."""
+        instance, hour = "", 0
+        numbers: list[int] = []
+        for item in items:
+            if item.instance is None or item.seq is None:
+                continue
+            # Nearly every event goes on in the hour of the last one.
+            if item.instance != instance or not 0 <= item.micros - hour < HOUR:
+                self._count(counter, instance, hour, numbers)
+                instance, hour = item.instance, item.micros - item.micros % HOUR
+                numbers = []
+            numbers.append(item.seq)
+        self._count(counter, instance, hour, numbers)
+
+    def _count(self, counter: Count, instance: str, hour: int, numbers: list[int]) -> None:
+        if not numbers:
+            return
+        first, last = min(numbers), max(numbers)
+        line = self.lines.get((instance, hour))
         if line is None:
-            line = self.lines[key] = Line(seq, seq)
-        elif seq > line.last_seq:
-            line.last_seq = seq
-        elif seq < line.first_seq:
-            line.first_seq = seq
-        return line
+            line = self.lines[instance, hour] = Line(first, last)
+        line.first_seq = min(line.first_seq, first)
+        line.last_seq = max(line.last_seq, last)
+        setattr(line, counter, getattr(line, counter) + len(numbers))
 
     def report(self, report: Report) -> None:
         """Adds what a receiver says."""

@@ -10,7 +10,7 @@ import contextlib
 import os
 import sys
 import time
-from collections import Counter
+from collections import defaultdict
 from typing import Final
 
 import structlog
@@ -23,7 +23,7 @@ from ingest.decode import Decoded, Refused, decode, identify
 from ingest.events import EVENTS
 from ingest.ledger import Tally
 from ingest.names import DEAD_LETTER_STREAM, LEDGER_STREAM, stream_of
-from ingest.publisher import STREAM_INDEX, Batch, Entry, Publisher, entry
+from ingest.publisher import FIELDS, Batch, Publisher
 from ingest.sequence import Arrival, Seen
 from ingest.settings import ReceiverSettings
 from ingest.spool import Spool, SpoolFullError
@@ -36,15 +36,7 @@ REPORT_EVERY: Final = 1.0  # seconds between two reports for the ledger
 SWITCH_INTERVAL: Final = 0.0002
 MAX_INSTANCES: Final = 1000  # instances whose gaps are watched; the writer watches all
 
-_INDEX: Final = {event: STREAM_INDEX[stream_of(event)] for event in EVENTS}
-# Where a packed entry says which event it is, whose, and so on.
-EVENT_AT: Final = 3
-INSTANCE_AT: Final = 9
-DEAD_INSTANCE_AT: Final = 11
-SEQ_AFTER: Final = 2  # the number stands behind the instance
-REPORT_AT: Final = 3
-_EVENT_NAMES: Final = frozenset(event.encode() for event in EVENTS)
-_LEDGER_INDEX: Final = STREAM_INDEX[LEDGER_STREAM]
+_STREAMS: Final = {event: stream_of(event) for event in EVENTS}
 _AWAY: Final = (RedisError, OSError, TimeoutError)
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("ingest.receiver")
@@ -140,8 +132,8 @@ class Receiver:
                     continue
                 if self._socket.wait():
                     await self._wait_for_events()
-                if not stopped:
-                    await asyncio.sleep(LINGER)
+            if not stopped and len(self._socket.queue) < self._settings.publish_batch:
+                await asyncio.sleep(LINGER)
             metrics.QUEUE_EVENTS.set(len(self._socket.queue))
             datagrams = self._socket.take(self._settings.publish_batch)
             if datagrams or self._tally:
@@ -154,14 +146,14 @@ class Receiver:
                 await self._arrived.wait()
 
     def _pack(self, datagrams: list[bytes]) -> Batch:
-        entries: list[Entry] = []
+        values: defaultdict[str, list[bytes]] = defaultdict(list)
         blocks: list[bytes] = []
         metrics.RECEIVED.inc(len(datagrams))
         for datagram in datagrams:
             try:
                 event = decode(datagram)
             except Refused as refused:
-                entries.append(self._dead_letter(datagram, refused))
+                values[DEAD_LETTER_STREAM] += self._dead_letter(datagram, refused)
                 continue
             if event.instance is not None and event.seq is not None:
                 self._watch(event.instance, event.seq)
@@ -174,17 +166,17 @@ class Receiver:
                     seq=event.seq,
                     data=event.raw_data.decode(),
                 )
-            entries.append(_entry(event))
+            values[_STREAMS[event.event]] += event_values(event)
             if event.event == "block_found":
                 blocks.append(event.raw_data)
         now = time.monotonic()
         if self._tally and (now >= self._next_report or not datagrams):
             self._next_report = now + REPORT_EVERY
-            entries.append(entry(LEDGER_STREAM, {"report": self._tally.take()}))
+            values[LEDGER_STREAM].append(self._tally.take())
         self._batches += 1
-        return Batch(self._mark, str(self._batches), entries, len(datagrams), blocks)
+        return Batch(self._mark, str(self._batches), dict(values), len(datagrams), blocks)
 
-    def _dead_letter(self, datagram: bytes, refused: Refused) -> Entry:
+    def _dead_letter(self, datagram: bytes, refused: Refused) -> tuple[bytes, ...]:
         metrics.DEAD_LETTERED.labels("receiver", refused.reason).inc()
         instance, seq = identify(datagram)
         if instance is not None and seq is not None:
@@ -198,17 +190,14 @@ class Receiver:
             seq=seq,
             bytes=len(datagram),
         )
-        return entry(
-            DEAD_LETTER_STREAM,
-            {
-                "event": b"dead_letter",
-                "stage": b"receiver",
-                "reason": refused.reason.encode(),
-                "detail": refused.detail[:1000].encode(errors="backslashreplace"),
-                "instance": (instance or "").encode(),
-                "seq": str(seq or "").encode(),
-                "raw": datagram,
-            },
+        return (
+            b"dead_letter",
+            b"receiver",
+            refused.reason.encode(),
+            refused.detail[:1000].encode(errors="backslashreplace"),
+            (instance or "").encode(),
+            str(seq or "").encode(),
+            datagram,
         )
 
     def _watch(self, instance: str, seq: int) -> None:
@@ -256,14 +245,17 @@ class Receiver:
             self._spooled.set()
 
     def _count_drops(self, batch: Batch) -> None:
-        for item in batch.entries:
-            if item[0] == _LEDGER_INDEX:
-                self._tally.give_back(item[REPORT_AT])
+        for stream, values in batch.values.items():
+            if stream == LEDGER_STREAM:
+                for report in values:
+                    self._tally.give_back(report)
                 continue
-            instance_at = INSTANCE_AT if item[EVENT_AT] in _EVENT_NAMES else DEAD_INSTANCE_AT
-            instance, seq = item[instance_at], item[instance_at + SEQ_AFTER]
-            if instance and seq:
-                self._tally.dropped(instance.decode(), int(seq), "spool", "full")
+            fields = FIELDS[stream]
+            instances = values[fields.index("instance") :: len(fields)]
+            numbers = values[fields.index("seq") :: len(fields)]
+            for instance, seq in zip(instances, numbers, strict=True):
+                if instance and seq:
+                    self._tally.dropped(instance.decode(), int(seq), "spool", "full")
         metrics.DROPPED.labels("spool", "full").inc(batch.events)
 
     async def _publish(self, batch: Batch) -> None:
@@ -272,9 +264,10 @@ class Receiver:
         metrics.PUBLISH_SECONDS.observe(time.perf_counter() - started)
         metrics.PUBLISH_EVENTS.observe(batch.events)
         self._published += batch.events
-        for event, count in Counter(item[EVENT_AT] for item in batch.entries).items():
-            if event in _EVENT_NAMES:
-                metrics.PUBLISHED.labels(event.decode()).inc(count)
+        for event, stream in _STREAMS.items():
+            if stream in batch.values:
+                count = len(batch.values[stream]) // len(FIELDS[stream])
+                metrics.PUBLISHED.labels(event).inc(count)
         if self._redis_away:
             self._redis_away = False
             log.info("redis is back", spooled_bytes=self._spool.bytes)
@@ -324,22 +317,13 @@ class Receiver:
             )
 
 
-def _entry(event: Decoded) -> Entry:
-    # By hand, not through entry(): this runs for every share.
-    name = event.event.encode()
-    return [
-        _INDEX[event.event],
-        b"12",
-        b"event",
-        name,
-        b"timestamp",
+def event_values(event: Decoded) -> tuple[bytes, ...]:
+    """What the stream entry of an event holds, in the order of ``FIELDS``."""
+    return (
+        event.event.encode(),
         str(event.timestamp).encode(),
-        b"source",
         event.source.encode(),
-        b"instance",
         b"" if event.instance is None else event.instance.encode(),
-        b"seq",
         b"" if event.seq is None else str(event.seq).encode(),
-        b"data",
         event.raw_data,
-    ]
+    )

@@ -5,6 +5,7 @@ from, and events are recognised by instance and seq.
 """
 
 import ipaddress
+import time
 from binascii import unhexlify
 from collections import Counter
 from collections.abc import Callable
@@ -16,7 +17,7 @@ import asyncpg
 import msgspec
 import structlog
 
-from ingest import metrics
+from ingest import metrics, presence
 from ingest.batch import (
     DeadLetter,
     Item,
@@ -28,9 +29,10 @@ from ingest.batch import (
 )
 from ingest.instances import Instances
 from ingest.ledger import Report, Sums
-from ingest.miners import Miners, Worker
+from ingest.miners import Miners
+from ingest.presence import Presence
 from ingest.streams import START
-from ingest.updates import WORKER_COLUMNS, Updates
+from ingest.updates import Updates
 from ingest.weekly import Weekly
 
 # Faults of the data: the batch is halved until the row that the database refuses
@@ -41,13 +43,18 @@ REFUSALS: Final = (
     asyncpg.ProgramLimitExceededError,
     asyncpg.UntranslatableCharacterError,
 )
-LATE_AFTER: Final = timedelta(minutes=2)  # the hourly rollup runs two minutes past the hour
+# Microseconds: the hourly rollup runs two minutes past the hour.
+LATE_AFTER: Final = 120_000_000
+_HOUR: Final = 3_600_000_000
+_DAY: Final = 24 * _HOUR
 RECENT_BLOCKS: Final = 10_000
 SHARE_COLUMNS: Final = (
     "time", "share_diff", "difficulty", "seq", "user_id", "worker_id", "instance_id",
     "is_valid", "is_block", "source", "nonce", "nonce2", "share_hash", "job_id",
     "ip_address", "reject_reason",
 )  # fmt: skip
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_POSTGRES_EPOCH: Final = 946_684_800_000_000  # 2000-01-01, in microseconds since 1970
 EVENT_COLUMNS: Final = ("time", "seq", "instance_id", "event", "source", "payload")
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("ingest.store")
@@ -61,7 +68,7 @@ class Committed(msgspec.Struct):
     """What one transaction did."""
 
     offsets: dict[str, tuple[str, int]]
-    week_bests: list[tuple[date, str, float]]  # week, user, best difficulty
+    week_bests: list[tuple[date, str, float]]  # week, user, best difficulty: raised ones
     entries: int = 0  # that were this writer's
 
 
@@ -73,11 +80,26 @@ def pack_inet(text: str) -> bytes:
     return bytes((family, address.max_prefixlen, 0, len(address.packed))) + address.packed
 
 
+def pack_time(moment: int | datetime) -> tuple[int]:
+    """A time, or microseconds since the epoch, as PostgreSQL counts: from the year 2000."""
+    if isinstance(moment, datetime):
+        moment = (moment - _EPOCH) // timedelta(microseconds=1)
+    return (moment - _POSTGRES_EPOCH,)
+
+
 async def prepare(connection: asyncpg.Connection) -> None:
-    """Sets the connection's codecs."""
-    # asyncpg's own inet codec parses the text of every share anew.
+    """Sets the connection's codecs; it takes times in microseconds, too."""
+    # asyncpg's own codecs parse the address of every share anew, and shift every time
+    # to UTC.
     await connection.set_type_codec(
         "inet", schema="pg_catalog", encoder=pack_inet, decoder=bytes, format="binary"
+    )
+    await connection.set_type_codec(
+        "timestamptz",
+        schema="pg_catalog",
+        encoder=pack_time,
+        decoder=lambda counted: from_micros(counted[0] + _POSTGRES_EPOCH),
+        format="tuple",
     )
 
 
@@ -89,6 +111,7 @@ class Store:
         consumer: name that offsets are kept under.
         retention: shares and events older than this are refused.
         plain: whether partitions are ours to make (plain PostgreSQL).
+        known: what is known of miners; outlives the connection.
         takes: tells which entries are this writer's where several share the work;
             offsets move over the others. None where it is alone.
 
@@ -103,20 +126,22 @@ class Store:
         retention: timedelta,
         *,
         plain: bool,
+        known: Presence | None = None,
         takes: Callable[[StreamEntry], bool] | None = None,
     ) -> None:
         self._db = connection
         self._consumer = consumer
         self._retention = retention
         self._plain = plain
+        self._presence = known or Presence()
         self._takes = takes
         # Last id and number of the entries that came since the last commit and are
         # another writer's, by stream.
         self._passed: dict[str, tuple[str, int]] = {}
-        self._days: set[date] = set()
+        self._days: set[int] = set()  # since the epoch
         self._miners = Miners()
         self._instances = Instances()
-        self._blocks: dict[str, None] = {}
+        self._blocks: dict[bytes, None] = {}
         self.offsets: dict[str, str] = {}
 
     async def open(self, streams: tuple[str, ...]) -> dict[str, tuple[str, int]]:
@@ -134,7 +159,7 @@ class Store:
         for row in await self._db.fetch(
             "select block_hash from blocks order by found_at desc limit $1", RECENT_BLOCKS
         ):
-            self._blocks[row["block_hash"]] = None
+            self._blocks[unhexlify(row["block_hash"])] = None
         return {row["stream"]: (row["last_id"], row["entries"]) for row in rows}
 
     async def commit(self, entries: list[StreamEntry]) -> list[Committed]:
@@ -211,45 +236,63 @@ class Store:
         new, resent = self._instances.sift(events)
         rows: list[Row] = []
         letters: list[DeadLetter] = []
-        now = datetime.now(UTC)
+        now = time.time_ns() // 1000
+        oldest = now - self._retention // timedelta(microseconds=1)
         for item in new:
             if isinstance(item, DeadLetter):
                 letters.append(item)
-            elif item.time < now - self._retention:
+            elif item.micros < oldest:
                 letters.append(
                     refuse(item.entry, "past_retention", f"{item.time.isoformat()} is too old")
                 )
             else:
                 rows.append(item)
-        _count_events(sums, rows, letters, resent)
+        sums.add("committed", rows)
+        sums.add("dead_lettered", letters)
+        sums.add("duplicates", resent)
         if self._plain:
             await self._ensure_days(rows)
-        updates = Updates(rows, now)
-        users = await self._miners.users(self._db, updates.user_names())
-        workers = await self._miners.workers(self._db, updates.worker_names(), users)
+        await self._miners.resolve(self._db, rows)
+        plan = self._presence.plan(Updates(rows, now), time.monotonic())
         offsets = self._offsets(entries)
         async with self._db.transaction():
             await self._move_offsets(offsets)
-            found = await self._insert_blocks(rows, users, workers)
-            weekly = await self._copy_shares(rows, users, workers)
+            found = await self._insert_blocks(rows)
+            weekly = await self._copy_shares(rows)
             await self._copy_events(rows)
-            await self._mark_block_shares(found, users)
+            await self._mark_block_shares(found)
             if self._takes is not None:
-                await self._lock_users(users)
-            await self._update_miners(updates, users, workers)
-            bests = await self._upsert_weekly(weekly, users)
+                await presence.lock(self._db, plan, {row.user_id for row in rows})
+            await presence.write(self._db, plan)
+            bests = await self._upsert_weekly(weekly)
             await self._insert_network_blocks(rows)
             await self._note_late_hours(rows, now)
             await self._insert_letters(letters)
             await self._instances.save(self._db)
             await self._add_to_ledger(sums)
         self._instances.keep()
+        self._presence.keep(plan, time.monotonic())
         self._passed.clear()
         self.offsets.update((stream, last) for stream, (last, _) in offsets.items())
         for row in found:
-            self._remember_block(row.data.hash.lower())
+            self._remember_block(unhexlify(row.data.hash))
         self._count(rows, letters, resent)
         return Committed(offsets, bests, len(items))
+
+    async def tell(self, *, everything: bool = False) -> None:
+        """Writes when miners were last seen, where that waits and is due.
+
+        Args:
+            everything: also what is not due yet.
+        """
+        now = time.monotonic()
+        if everything or self._presence.due(now):
+            plan = self._presence.plan(Updates([], 0), now, everything=everything)
+            async with self._db.transaction():
+                if self._takes is not None:
+                    await presence.lock(self._db, plan, set())
+                await presence.write(self._db, plan)
+            self._presence.keep(plan, now)
 
     def _count(
         self,
@@ -263,20 +306,20 @@ class Store:
             if letter.stage == "writer":
                 metrics.DEAD_LETTERED.labels("writer", letter.reason).inc()
         metrics.DUPLICATES.inc(len(resent))
-        times = [row.time for row in rows if row.event == "share_submitted"]
+        times = [row.micros for row in rows if row.event == "share_submitted"]
         if times:
-            metrics.SHARE_LATENCY.observe(
-                max(0.0, (datetime.now(UTC) - min(times)).total_seconds())
-            )
+            metrics.SHARE_LATENCY.observe(max(0.0, time.time() - min(times) / 1e6))
 
-    def _remember_block(self, block_hash: str) -> None:
+    def _remember_block(self, block_hash: bytes) -> None:
         self._blocks[block_hash] = None
         if len(self._blocks) > RECENT_BLOCKS:
             del self._blocks[next(iter(self._blocks))]
 
     async def _ensure_days(self, rows: list[Row]) -> None:
-        for day in sorted({row.time.date() for row in rows} - self._days):
-            await self._db.execute("select ensure_partitions($1, $1)", day)
+        for day in sorted({row.micros // _DAY for row in rows} - self._days):
+            await self._db.execute(
+                "select ensure_partitions($1, $1)", from_micros(day * _DAY).date()
+            )
             self._days.add(day)
 
     async def _move_offsets(self, offsets: dict[str, tuple[str, int]]) -> None:
@@ -298,9 +341,7 @@ class Store:
                 f"another writer commits as {self._consumer!r}: stop it, or set CONSUMER"
             )
 
-    async def _insert_blocks(
-        self, rows: list[Row], users: dict[str, int], workers: dict[Worker, int]
-    ) -> list[Row]:
+    async def _insert_blocks(self, rows: list[Row]) -> list[Row]:
         found = [row for row in rows if row.event == "block_found"]
         if found:
             # A winning share that is sent again fires again: the hash is the block.
@@ -314,8 +355,8 @@ class Store:
                         row.data.height,
                         row.data.hash.lower(),
                         row.data.prev_hash.lower() if row.data.prev_hash else None,
-                        users[row.data.user],
-                        workers[row.data.user, row.data.worker],
+                        row.user_id,
+                        row.worker_id,
                         row.data.reward_sats,
                         row.data.fees_sats,
                         row.data.difficulty,
@@ -329,11 +370,9 @@ class Store:
             )
         return found
 
-    async def _copy_shares(
-        self, rows: list[Row], users: dict[str, int], workers: dict[Worker, int]
-    ) -> Weekly:
+    async def _copy_shares(self, rows: list[Row]) -> Weekly:
         solved = self._blocks | {
-            row.data.hash.lower(): None for row in rows if row.event == "block_found"
+            unhexlify(row.data.hash): None for row in rows if row.event == "block_found"
         }
         weekly = Weekly()
         records: list[tuple[Any, ...]] = []
@@ -342,20 +381,18 @@ class Store:
             if row.event != "share_submitted":
                 continue
             data = row.data
-            user_id = users[data.user]
-            worker_id = workers[data.user, data.worker]
             share_hash = unhexlify(data.hash) if data.hash else None
             records.append(
                 (
-                    row.time,
+                    row.micros,
                     data.share_diff,
                     data.difficulty,
                     row.seq,
-                    user_id,
-                    worker_id,
+                    row.user_id,
+                    row.worker_id,
                     number(row.instance),
                     data.valid,
-                    data.hash is not None and data.hash.lower() in solved,
+                    share_hash in solved,
                     row.source,
                     unhexlify(data.nonce) if data.nonce else None,
                     unhexlify(data.nonce2) if data.nonce2 else None,
@@ -366,9 +403,7 @@ class Store:
                 )
             )
             if data.valid:
-                weekly.add(
-                    user_id, worker_id, row.time, data.difficulty, data.share_diff, share_hash
-                )
+                weekly.add(row, share_hash)
         if records:
             await self._db.copy_records_to_table("shares", records=records, columns=SHARE_COLUMNS)
         return weekly
@@ -376,7 +411,14 @@ class Store:
     async def _copy_events(self, rows: list[Row]) -> None:
         number = self._instances.number
         records = [
-            (row.time, row.seq, number(row.instance), row.event, row.source, row.raw_data.decode())
+            (
+                row.micros,
+                row.seq,
+                number(row.instance),
+                row.event,
+                row.source,
+                row.raw_data.decode(),
+            )
             for row in rows
             if row.event != "share_submitted"
         ]
@@ -385,79 +427,40 @@ class Store:
                 "mining_events", records=records, columns=EVENT_COLUMNS
             )
 
-    async def _mark_block_shares(self, found: list[Row], users: dict[str, int]) -> None:
+    async def _mark_block_shares(self, found: list[Row]) -> None:
         # The share may be in an earlier batch; its time is the block's, nearly.
         for row in found:
             await self._db.execute(
                 "update shares set is_block = true where user_id = $1 and share_hash = $2 "
                 "and time between $3 and $4 and not is_block",
-                users[row.data.user],
+                row.user_id,
                 unhexlify(row.data.hash),
-                row.time - timedelta(hours=1),
-                row.time + timedelta(hours=1),
+                row.micros - _HOUR,
+                row.micros + _HOUR,
             )
 
-    async def _lock_users(self, users: dict[str, int]) -> None:
-        # Writers may have the same miners. An update locks rows in the order that its
-        # plan finds them; in one order, none waits for one that waits for it. Rows of
-        # workers and weeks are written only by who holds their user.
-        await self._db.execute(
-            "select from users where id = any($1) order by id for no key update",
-            sorted(users.values()),
-        )
-
-    async def _update_miners(
-        self, updates: Updates, users: dict[str, int], workers: dict[Worker, int]
-    ) -> None:
-        last_seen = sorted((users[name], time) for name, time in updates.last_seen.items())
-        if last_seen:
-            await self._db.execute(
-                "update users u set last_seen = greatest(u.last_seen, g.seen) "
-                "from unnest($1::integer[], $2::timestamptz[]) as g(id, seen) where u.id = g.id",
-                [user for user, _ in last_seen],
-                [time for _, time in last_seen],
+    async def _upsert_weekly(self, weekly: Weekly) -> list[tuple[date, str, float]]:
+        bests: list[tuple[date, str, float]] = []
+        for week, sums in sorted(weekly.weeks.items()):
+            items = sorted(sums.items())
+            written = await self._db.fetch(
+                _UPSERT_WEEKLY,
+                week,
+                [user for user, _ in items],
+                [sum_.best for _, sum_ in items],
+                [sum_.micros for _, sum_ in items],
+                [sum_.worker_id for _, sum_ in items],
+                [sum_.share_hash for _, sum_ in items],
+                [sum_.shares for _, sum_ in items],
+                [sum_.work for _, sum_ in items],
             )
-        changed = sorted(
-            ((workers[name], change) for name, change in updates.workers.items()),
-            key=lambda item: item[0],
-        )
-        if changed:
-            columns = [[getattr(change, name) for _, change in changed] for name in WORKER_COLUMNS]
-            await self._db.execute(_UPDATE_WORKERS, [number for number, _ in changed], *columns)
-        totals = sorted((users[name], rates) for name, rates in updates.unnamed_rates.items())
-        if totals:
-            # worker '' is the user's total, and the name of a worker that has none:
-            # it never makes a worker.
-            await self._db.execute(
-                "update workers w set hashrate_1m = g.a, hashrate_5m = g.b, hashrate_1h = g.c, "
-                "hashrate_24h = g.d from unnest($1::integer[], $2::float8[], $3::float8[], "
-                "$4::float8[], $5::float8[]) as g(id, a, b, c, d) "
-                "where w.user_id = g.id and w.worker_name = ''",
-                [user for user, _ in totals],
-                *([rates[index] for _, rates in totals] for index in range(4)),
-            )
-
-    async def _upsert_weekly(
-        self, weekly: Weekly, users: dict[str, int]
-    ) -> list[tuple[date, str, float]]:
-        if not weekly.sums:
-            return []
-        items = sorted(weekly.sums.items())
-        written = await self._db.fetch(
-            _UPSERT_WEEKLY,
-            [user for (user, _), _ in items],
-            [week for (_, week), _ in items],
-            [sum_.best for _, sum_ in items],
-            [sum_.time for _, sum_ in items],
-            [sum_.worker_id for _, sum_ in items],
-            [sum_.share_hash for _, sum_ in items],
-            [sum_.shares for _, sum_ in items],
-            [sum_.work for _, sum_ in items],
-        )
-        names = {number: name for name, number in users.items()}
-        return [
-            (row["week_start"], names[row["user_id"]], row["best_difficulty"]) for row in written
-        ]
+            # Who had a better one before has it in the leaderboard, too.
+            bests += [
+                (week, sum_.user, sum_.best)
+                for row in written
+                if (sum_ := sums[row["user_id"]]).best == row["best_difficulty"]
+            ]
+        return bests
 
     async def _insert_network_blocks(self, rows: list[Row]) -> None:
         # In one order, because the engines of all writers see the same blocks.
@@ -482,12 +485,13 @@ class Store:
                 ],
             )
 
-    async def _note_late_hours(self, rows: list[Row], now: datetime) -> None:
-        closed = (now - LATE_AFTER).replace(minute=0, second=0, microsecond=0)
+    async def _note_late_hours(self, rows: list[Row], now: int) -> None:
+        closed = now - LATE_AFTER
+        closed -= closed % _HOUR
         late = Counter(
-            row.time.replace(minute=0, second=0, microsecond=0)
+            row.micros - row.micros % _HOUR
             for row in rows
-            if row.event == "share_submitted" and row.time < closed
+            if row.micros < closed and row.event == "share_submitted"
         )
         if late:
             hours = sorted(late)
@@ -540,20 +544,6 @@ class Store:
             )
 
 
-def _count_events(
-    sums: Sums, rows: list[Row], letters: list[DeadLetter], resent: list[Row | DeadLetter]
-) -> None:
-    for row in rows:
-        if row.instance is not None and row.seq is not None:
-            sums.line(row.instance, row.micros, row.seq).committed += 1
-    for letter in letters:
-        if letter.instance is not None and letter.seq is not None:
-            sums.line(letter.instance, letter.micros, letter.seq).dead_lettered += 1
-    for item in resent:
-        if item.instance is not None and item.seq is not None:
-            sums.line(item.instance, item.micros, item.seq).duplicates += 1
-
-
 _UPSERT_LEDGER: Final = """
 insert into ledger as l (
     instance_id, hour, received, first_seq, last_seq, committed, dead_lettered, duplicates
@@ -571,29 +561,6 @@ on conflict (instance_id, hour) do update set
     duplicates = l.duplicates + excluded.duplicates
 """
 
-_UPDATE_WORKERS: Final = """
-update workers w set
-    last_share = greatest(w.last_share, g.last_share),
-    user_agent = coalesce(g.user_agent, w.user_agent),
-    -- What an old event says of the present is old.
-    current_diff = case when g.at >= coalesce(w.last_share, '-infinity')
-        then coalesce(g.current_diff, w.current_diff) else w.current_diff end,
-    is_online = case when g.at >= coalesce(w.last_share, '-infinity')
-        then coalesce(g.is_online, w.is_online) else w.is_online end,
-    hashrate_1m = coalesce(g.hashrate_1m, w.hashrate_1m),
-    hashrate_5m = coalesce(g.hashrate_5m, w.hashrate_5m),
-    hashrate_1h = coalesce(g.hashrate_1h, w.hashrate_1h),
-    hashrate_24h = coalesce(g.hashrate_24h, w.hashrate_24h)
-from unnest(
-    $1::integer[], $2::timestamptz[], $3::timestamptz[], $4::float8[], $5::boolean[], $6::text[],
-    $7::float8[], $8::float8[], $9::float8[], $10::float8[]
-) as g(
-    id, at, last_share, current_diff, is_online, user_agent,
-    hashrate_1m, hashrate_5m, hashrate_1h, hashrate_24h
-)
-where w.id = g.id
-"""
-
 # A finalised week belongs to the batch side: late_share_hours tells it to compute
 # the week again.
 _UPSERT_WEEKLY: Final = """
@@ -601,21 +568,27 @@ insert into weekly_best_diff as w (
     user_id, week_start, best_difficulty, best_share_time, best_worker_id, best_share_hash,
     total_shares, total_work
 )
-select * from unnest(
-    $1::integer[], $2::date[], $3::float8[], $4::timestamptz[], $5::integer[], $6::bytea[],
-    $7::bigint[], $8::float8[]
-)
+select g.user_id, $1::date, best, at, worker, hash, shares, work from unnest(
+    $2::integer[], $3::float8[], $4::timestamptz[], $5::integer[], $6::bytea[], $7::bigint[],
+    $8::float8[]
+) as g(user_id, best, at, worker, hash, shares, work)
 on conflict (user_id, week_start) do update set
     total_shares = w.total_shares + excluded.total_shares,
     total_work = w.total_work + excluded.total_work,
-    (best_difficulty, best_share_time, best_worker_id, best_share_hash) = (
-        select b.* from (values
-            (w.best_difficulty, w.best_share_time, w.best_worker_id, w.best_share_hash),
-            (excluded.best_difficulty, excluded.best_share_time, excluded.best_worker_id,
-             excluded.best_share_hash)
-        ) as b(difficulty, at, worker, hash)
-        order by b.difficulty desc, b.at limit 1
-    )
+    -- The higher one, of equal ones the earlier one.
+    best_difficulty = greatest(w.best_difficulty, excluded.best_difficulty),
+    best_share_time = case
+        when (excluded.best_difficulty, w.best_share_time)
+            > (w.best_difficulty, excluded.best_share_time)
+        then excluded.best_share_time else w.best_share_time end,
+    best_worker_id = case
+        when (excluded.best_difficulty, w.best_share_time)
+            > (w.best_difficulty, excluded.best_share_time)
+        then excluded.best_worker_id else w.best_worker_id end,
+    best_share_hash = case
+        when (excluded.best_difficulty, w.best_share_time)
+            > (w.best_difficulty, excluded.best_share_time)
+        then excluded.best_share_hash else w.best_share_hash end
 where w.finalized_at is null
-returning w.user_id, w.week_start, w.best_difficulty
+returning w.user_id, w.best_difficulty
 """

@@ -1,94 +1,102 @@
 """What a batch says of its users and workers: pure."""
 
-from datetime import datetime, timedelta
 from operator import attrgetter
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from ingest.batch import Row
-from ingest.miners import Worker
 
-# An event older than this tells nothing about who is online now.
-ONLINE_WITHIN: Final = timedelta(minutes=10)
+# Microseconds. An event older than this tells nothing about who is online now.
+ONLINE_WITHIN: Final = 600_000_000
 
-Online = bool | None
+Rates = tuple[float, float, float, float]  # H/s over 1 m, 5 m, 1 h and 24 h
+_BY_TIME: Final = attrgetter("micros")
 
 
-class WorkerUpdate(msgspec.Struct, gc=False):
-    """What is new of one worker; None leaves a column as it is."""
+class WorkerUpdate(msgspec.Struct, frozen=True, gc=False):
+    """What is new of one worker; None leaves a column as it is.
 
-    at: datetime
-    last_share: datetime | None = None
+    Attributes:
+        micros: time of the event that it is of, or of the last of several.
+    """
+
+    micros: int
+    last_share: int | None = None
     current_diff: float | None = None
-    is_online: Online = None
+    is_online: bool | None = None
     user_agent: str | None = None
-    hashrate_1m: float | None = None
-    hashrate_5m: float | None = None
-    hashrate_1h: float | None = None
-    hashrate_24h: float | None = None
+    rates: Rates | None = None
 
+    def followed_by(self, later: "WorkerUpdate") -> "WorkerUpdate":
+        """Both in one; where both say something, what comes last counts."""
+        if later.micros < self.micros:
+            return later.followed_by(self)
+        return WorkerUpdate(
+            later.micros,
+            self.last_share if later.last_share is None else later.last_share,
+            self.current_diff if later.current_diff is None else later.current_diff,
+            self.is_online if later.is_online is None else later.is_online,
+            self.user_agent if later.user_agent is None else later.user_agent,
+            self.rates if later.rates is None else later.rates,
+        )
 
-WORKER_COLUMNS: Final = WorkerUpdate.__struct_fields__
+    def state(self) -> int:
+        """A fingerprint of everything but times and hashrates."""
+        return hash((self.current_diff, self.is_online, self.user_agent))
 
 
 class Updates:
-    """Sums a batch up, by user and by worker.
+    """Sums a batch up, by numbers of users and workers.
 
     Attributes:
-        last_seen: by user.
-        workers: by user and worker.
-        unnamed_rates: a user's total hashrates over 1 m, 5 m, 1 h and 24 h.
+        users: when they were last seen, in microseconds.
+        workers: what is new of them.
+        totals: users' total hashrates.
     """
 
-    def __init__(self, rows: list[Row], now: datetime) -> None:
-        self.last_seen: dict[str, datetime] = {}
-        self.workers: dict[Worker, WorkerUpdate] = {}
-        self.unnamed_rates: dict[str, tuple[float, float, float, float]] = {}
-        self._first: dict[Worker, tuple[datetime, str]] = {}
-        self._fresh = now - ONLINE_WITHIN
-        for row in sorted(rows, key=attrgetter("micros")):
-            if row.event != "new_block_network":
-                self._add(row)
+    def __init__(self, rows: list[Row], now: int) -> None:
+        """``now`` in microseconds."""
+        self.users: dict[int, int] = {}
+        self.workers: dict[int, WorkerUpdate] = {}
+        self.totals: dict[int, Rates] = {}
+        # Of the many shares of a worker the last one says it all.
+        shares: dict[int | None, Row] = {}
+        others: list[Row] = []
+        for row in rows:
+            if row.event == "share_submitted":
+                last = shares.get(row.worker_id)
+                if last is None or row.micros >= last.micros:
+                    shares[row.worker_id] = row
+            elif row.event != "new_block_network":
+                others.append(row)
+        fresh = now - ONLINE_WITHIN
+        for row in sorted((*shares.values(), *others), key=_BY_TIME):
+            self.users[row.user_id] = row.micros
+            if row.worker_id is None:
+                self.totals[row.user_id] = _rates(row.data)
+                continue
+            update = _update(row, fresh)
+            before = self.workers.get(row.worker_id)
+            self.workers[row.worker_id] = update if before is None else before.followed_by(update)
 
-    def _add(self, row: Row) -> None:
-        data = row.data
-        self.last_seen[data.user] = row.time
-        name = (data.user, data.worker)
-        if row.event == "hashrate_update" and not data.worker:
-            self.unnamed_rates[data.user] = (
-                data.hashrate_1m, data.hashrate_5m, data.hashrate_1h, data.hashrate_24h,
-            )  # fmt: skip
-            return
-        update = self.workers.get(name)
-        if update is None:
-            update = self.workers[name] = WorkerUpdate(row.time)
-            self._first[name] = row.time, row.source
-        update.at = row.time
-        match row.event:
-            case "share_submitted":
-                update.last_share = row.time
-                update.current_diff = data.difficulty
-                update.is_online = row.time > self._fresh or None
-                update.user_agent = data.user_agent or update.user_agent
-            case "diff_updated":
-                update.current_diff = data.new_diff
-            case "miner_connected":
-                update.current_diff = data.initial_diff
-                update.is_online = row.time > self._fresh or None
-                update.user_agent = data.user_agent or update.user_agent
-            case "miner_disconnected":
-                update.is_online = False
-            case "hashrate_update":
-                update.hashrate_1m = data.hashrate_1m
-                update.hashrate_5m = data.hashrate_5m
-                update.hashrate_1h = data.hashrate_1h
-                update.hashrate_24h = data.hashrate_24h
 
-    def user_names(self) -> dict[str, datetime]:
-        """Every user of the batch, with a time that it was seen at."""
-        return self.last_seen
+def _update(row: Row, fresh: int) -> WorkerUpdate:
+    data, micros = row.data, row.micros
+    online = True if micros > fresh else None
+    match row.event:
+        case "share_submitted":
+            return WorkerUpdate(micros, micros, data.difficulty, online, data.user_agent)
+        case "diff_updated":
+            return WorkerUpdate(micros, current_diff=data.new_diff)
+        case "miner_connected":
+            return WorkerUpdate(micros, None, data.initial_diff, online, data.user_agent)
+        case "miner_disconnected":
+            return WorkerUpdate(micros, is_online=False)
+        case "hashrate_update":
+            return WorkerUpdate(micros, rates=_rates(data))
+    return WorkerUpdate(micros)
 
-    def worker_names(self) -> dict[Worker, tuple[datetime, str]]:
-        """Every worker of the batch, with its first time and source."""
-        return self._first
+
+def _rates(data: Any) -> Rates:
+    return data.hashrate_1m, data.hashrate_5m, data.hashrate_1h, data.hashrate_24h

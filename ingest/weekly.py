@@ -4,49 +4,60 @@ from datetime import date, datetime
 
 import msgspec
 
+from ingest.batch import Row, from_micros
 from ingest.names import week_start
+
+_DAY = 86_400_000_000  # microseconds
 
 
 class WeekSum(msgspec.Struct, gc=False):
     """One user's valid shares of one week, out of one batch."""
 
+    user: str
     best: float
-    time: datetime
-    worker_id: int
+    micros: int
+    worker_id: int | None
     share_hash: bytes | None
     shares: int
     work: float
+
+    @property
+    def time(self) -> datetime:
+        """When the best share was found, aware."""
+        return from_micros(self.micros)
 
 
 class Weekly:
     """Sums valid shares by user and ISO week (UTC)."""
 
     def __init__(self) -> None:
-        self.sums: dict[tuple[int, date], WeekSum] = {}
+        self.weeks: dict[date, dict[int, WeekSum]] = {}
         # Shares of a batch lie in one week or two: the last day's answer is kept.
-        self._day: date | None = None
-        self._week = date.min
+        self._day = -1
+        self._sums: dict[int, WeekSum] = {}
 
-    def add(
-        self,
-        user_id: int,
-        worker_id: int,
-        time: datetime,
-        difficulty: float,
-        share_diff: float,
-        share_hash: bytes | None,
-    ) -> None:
+    def add(self, row: Row, share_hash: bytes | None) -> None:
         """Adds a valid share; of equal bests the earlier one stays."""
-        day = time.date()
+        day = row.micros // _DAY
         if day != self._day:
-            self._day, self._week = day, week_start(time)
-        key = (user_id, self._week)
-        found = self.sums.get(key)
+            self._day = day
+            self._sums = self.weeks.setdefault(week_start(row.time), {})
+        data = row.data
+        found = self._sums.get(row.user_id)
         if found is None:
-            self.sums[key] = WeekSum(share_diff, time, worker_id, share_hash, 1, difficulty)
+            self._sums[row.user_id] = WeekSum(
+                data.user,
+                data.share_diff,
+                row.micros,
+                row.worker_id,
+                share_hash,
+                1,
+                data.difficulty,
+            )
             return
         found.shares += 1
-        found.work += difficulty
-        if share_diff > found.best or (share_diff == found.best and time < found.time):
-            found.best, found.time = share_diff, time
-            found.worker_id, found.share_hash = worker_id, share_hash
+        found.work += data.difficulty
+        best = data.share_diff
+        if best > found.best or (best == found.best and row.micros < found.micros):
+            found.best, found.micros = best, row.micros
+            found.worker_id, found.share_hash = row.worker_id, share_hash

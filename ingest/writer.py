@@ -21,6 +21,7 @@ from ingest.batch import StreamEntry
 from ingest.leaderboard import Leaderboard
 from ingest.names import STREAMS
 from ingest.peers import OtherCountError, Peers
+from ingest.presence import Presence
 from ingest.settings import WriterSettings
 from ingest.store import OffsetsMovedError, Store, prepare
 from ingest.streams import START, Streams
@@ -67,6 +68,7 @@ class Writer:
         self._stopping = asyncio.Event()
         self._trouble = "starting"
         self._committed = 0
+        self._presence = Presence()
         self._debug = settings.log_level == "DEBUG"
         self._metrics = metrics.MetricsServer(
             settings.metrics_host, settings.writer_metrics_port, self._ready
@@ -134,6 +136,7 @@ class Writer:
                 self._consumer,
                 timedelta(days=settings.retention_days),
                 plain=plain,
+                known=self._presence,
                 takes=None if peers.alone else peers.takes,
             )
             streams = Streams(client, settings.stream_keep)
@@ -233,6 +236,7 @@ class Writer:
                 floor = await peers.floor()
                 if settings.shard.count > 1:
                     await streams.hold(floor)
+            await store.tell(everything=ended)
             if ended:
                 return
             if now >= next_relief:

@@ -41,11 +41,15 @@ class Series:
 
 
 # In the order in which one needs the other.
-SERIES: Final = (
+ROLLUPS: Final = (
     Series("hourly_rollup", ("shares_hourly",), HOURLY, HOUR),
     Series("daily_rollup", ("shares_daily", "worker_stats_daily"), DAILY, DAY),
     Series("weekly_reset", ("weekly_best_diff", "weekly_leaderboard"), WEEKLY, WEEK),
 )
+LEDGER: Final = Series("close_ledger", ("share_ledger",), HOURLY, HOUR)
+# None of a chain waits for another chain.
+CHAINS: Final = (ROLLUPS, (LEDGER,))
+SERIES: Final = tuple(series for chain in CHAINS for series in chain)
 
 
 def begin(connection: Connection, window: timedelta, now: datetime) -> datetime | None:

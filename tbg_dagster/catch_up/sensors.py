@@ -7,14 +7,15 @@ from typing import Final
 import dagster as dg
 from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
 
-from tbg_dagster.catch_up.missing import SERIES, Series, begin, missing, neighbours
+from tbg_dagster.catch_up.missing import CHAINS, ROLLUPS, Series, begin, missing, neighbours
+from tbg_dagster.ledger.automation import CLOSE_LEDGER
 from tbg_dagster.partitions import FIRST_MOMENT
 from tbg_dagster.queries import query
 from tbg_dagster.resources import Database, Thresholds
 from tbg_dagster.shares.automation import DAILY_ROLLUP, HOURLY_ROLLUP
 from tbg_dagster.weekly.automation import WEEKLY_RESET
 
-JOBS: Final = [HOURLY_ROLLUP, DAILY_ROLLUP, WEEKLY_RESET]
+ROLLUP_JOBS: Final = [HOURLY_ROLLUP, DAILY_ROLLUP, WEEKLY_RESET]
 IN_PROGRESS: Final = [
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.QUEUED,
@@ -63,7 +64,7 @@ def busy(instance: dg.DagsterInstance, series: Series) -> bool:
 
 
 @dg.sensor(
-    jobs=JOBS,
+    jobs=[*ROLLUP_JOBS, CLOSE_LEDGER],
     minimum_interval_seconds=300,
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
@@ -73,24 +74,33 @@ def missing_partitions_sensor(
     """Makes up partitions that were missed: the daemon was down, or a run failed.
 
     Looks back over the refresh window, as far as there are raw shares: hours first,
-    then the days that need them, then the weeks.
+    then the days that need them, then the weeks; and the ledger's hours, which need none
+    of these.
     """
     now = datetime.now(UTC)
     with database.connect() as connection:
         since = begin(connection, thresholds.refresh_window, now)
     if since is None:
         return dg.SkipReason("no miner was seen yet")
-    for series in SERIES:
-        starts = missing(context.instance, series, since, now)
-        if starts:
-            if busy(context.instance, series):
-                return dg.SkipReason(f"{series.job} is under way")
-            return dg.SensorResult(requests(series, starts, "missing", now))
+    made: list[dg.RunRequest] = []
+    waiting: list[str] = []
+    for chain in CHAINS:
+        for series in chain:
+            if starts := missing(context.instance, series, since, now):
+                if busy(context.instance, series):
+                    waiting.append(series.job)
+                else:
+                    made += requests(series, starts, "missing", now)
+                break  # what comes after needs these
+    if made:
+        return dg.SensorResult(made)
+    if waiting:
+        return dg.SkipReason(f"under way: {', '.join(waiting)}")
     return dg.SkipReason("every closed hour, day and week is there")
 
 
 @dg.sensor(
-    jobs=JOBS,
+    jobs=ROLLUP_JOBS,
     minimum_interval_seconds=30,
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
@@ -108,7 +118,7 @@ def late_shares_sensor(
             query(__package__, "late_hours.sql"), [max(now - thresholds.late_window, FIRST_MOMENT)]
         ).fetchall()
     made: list[dg.RunRequest] = []
-    for series, flag in zip(SERIES, ("hourly", "daily", "weekly"), strict=True):
+    for series, flag in zip(ROLLUPS, ("hourly", "daily", "weekly"), strict=True):
         starts = sorted({series.start_of(row["hour"]) for row in rows if row[flag]})
         closed = [start for start in starts if start + series.step <= now]
         # A week can be computed anew only when every hour in it has been.

@@ -6,13 +6,16 @@ from datetime import timedelta
 import dagster as dg
 
 from tbg_dagster.columns import columns
-from tbg_dagster.ledger.pictures import as_table, over_time
+from tbg_dagster.ledger.pictures import counted, over_time
+from tbg_dagster.ledger.pictures import verdict as said
+from tbg_dagster.ledger.tables import engines, losses
 from tbg_dagster.partitions import HOUR, HOURLY, hour_key, window
 from tbg_dagster.quality.verdict import verdict
 from tbg_dagster.queries import query
 from tbg_dagster.resources import Database, Thresholds
 
 HOURS_IN_PICTURE = timedelta(hours=72)
+COUNTS_OF_HOUR = ("emitted", "committed", "dead_lettered", "dropped", "unexplained")
 # Events of one engine travel in several streams: a gap must outlast this to be one.
 SETTLE_SECONDS = 3.0
 
@@ -45,47 +48,51 @@ def share_ledger(
 ) -> dg.MaterializeResult[None]:
     """What became of every event, by engine boot and hour, when the hour was closed.
 
-    The daemon keeps the books in the transactions of the rows; this closes them.
-    Closing an hour again brings what came late.
+    The daemon keeps the books in the transactions of the rows; this closes them. What
+    came late for an hour that was closed before is brought there, too: a gap that was
+    filled is no loss for ever.
     """
     started = time.monotonic()
     start, end = window(context)
+    drawn_from = end - HOURS_IN_PICTURE
     with database.connect() as connection:
         connection.execute(query(__package__, "close.sql"), {"start": start, "end": end})
-        rows = connection.execute(
-            query(__package__, "hours.sql"), {"start": start, "end": end}
+        hours = connection.execute(
+            query(__package__, "hours.sql"), {"start": min(start, drawn_from), "end": end}
         ).fetchall()
-        drawn = connection.execute(
-            query(__package__, "hours.sql"), {"start": end - HOURS_IN_PICTURE, "end": end}
+        lines = connection.execute(
+            query(__package__, "engines.sql"), {"hour": end - HOUR}
         ).fetchall()
-        last = connection.execute(
-            "select i.instance, l.* from share_ledger l join engine_instances i "
-            "on i.id = l.instance_id where l.hour = %s order by l.emitted desc limit 20",
-            [end - HOUR],
+        lost = connection.execute(
+            query(__package__, "losses.sql"), {"start": drawn_from, "end": end}
         ).fetchall()
-    by_key = {hour_key(row["hour"]): row for row in rows}
+    by_key = {hour_key(row["hour"]): row for row in hours}
     for key in context.partition_keys:
-        row = by_key.get(key)
+        row = by_key.get(key, {})
         context.add_asset_metadata(
             {
-                "dagster/partition_row_count": row["instances"] if row else 0,
-                "emitted": row["emitted"] if row else 0,
-                "committed": row["committed"] if row else 0,
-                "dropped": row["dropped"] if row else 0,
-                "unexplained": row["unexplained"] if row else 0,
+                "dagster/partition_row_count": row.get("instances", 0),
+                **{name: row.get(name, 0) for name in COUNTS_OF_HOUR},
             },
             partition_key=key,
         )
+    drawn = [row for row in hours if row["hour"] >= drawn_from]
+    # In one entry: the UI opens a long one in a dialog, and cuts a short one off at the right.
+    parts = [
+        over_time(drawn, drawn_from, end).value or "",
+        *(["**Lost and dropped**", losses(lost)] if lost else []),
+        *([f"**The hour from {end - HOUR:%d %b %H:%M} UTC**", engines(lines)] if lines else []),
+    ]
     context.add_asset_metadata(
         {
-            "picture": over_time(drawn, f"What became of the events, to {end:%d %b %H:%M}"),
-            "ledger": as_table(last),
+            f"last_{HOURS_IN_PICTURE // HOUR}_hours": said(drawn),
+            "ledger": dg.MetadataValue.md("\n\n".join(parts)),
         },
         partition_key=context.partition_keys[-1],
     )
     return dg.MaterializeResult(
         metadata={
-            "rows_of_run": sum(row["instances"] for row in rows),
+            "rows_of_run": sum(row["instances"] for row in hours if row["hour"] >= start),
             "seconds": round(time.monotonic() - started, 3),
         }
     )
@@ -108,7 +115,7 @@ def no_unexplained_loss(database: Database, thresholds: Thresholds) -> dg.AssetC
     events = sum(row["unexplained"] for row in lost)
     return verdict(
         not lost,
-        f"{events} events lost without explanation"
+        f"{counted(events, 'event')} lost without explanation"
         + "".join(
             f"; {row['instance']} at {row['hour']:%F %H:%M}: {row['unexplained']}"
             for row in lost[:5]
@@ -127,7 +134,9 @@ def books_balance(database: Database) -> dg.AssetCheckResult:
         wrong = connection.execute(query(__package__, "unbalanced.sql")).fetchall()
     return verdict(
         not wrong,
-        f"the books of {len(wrong)} engine boots do not balance"
+        "the books of every engine boot balance"
+        if not wrong
+        else f"the books of {counted(len(wrong), 'engine boot')} do not balance"
         + "".join(
             f"; {row['instance']}: emitted {row['emitted']}, accounted for {row['accounted']}"
             for row in wrong[:5]

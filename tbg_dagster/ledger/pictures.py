@@ -1,81 +1,134 @@
-"""The ledger over time, and as a table."""
+"""The ledger over time: what became of the events, and every loss where it lies."""
 
 from collections.abc import Sequence
-from typing import Any
+from datetime import datetime
+from math import log10
+from typing import Any, Final
 
 import dagster as dg
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from tbg_dagster.partitions import HOUR
-from tbg_dagster.picture import (
-    GREEN,
-    GREY,
-    INK,
-    ORANGE,
-    RED,
-    as_metadata,
-    canvas,
-    nothing,
-    si,
-    time_axis,
-)
+from tbg_dagster.picture import GREEN, GREY, INK, ORANGE, RED, as_metadata, si, time_axis
 
 Rows = Sequence[dict[str, Any]]
-SHOWN = (
-    "instance",
-    "emitted",
-    "received",
-    "committed",
-    "dead_lettered",
-    "duplicates",
-    "dropped",
-    "missing",
-    "unexplained",
+
+# Columns of the ledger under the names of `tbg ledger`, and their colours.
+STORED: Final = ("committed", "stored", GREEN)
+LANES: Final = (
+    ("dead_lettered", "refused", GREY),
+    ("dropped", "dropped", ORANGE),
+    ("unexplained", "lost", RED),
 )
+# Inches: as wide as the UI's dialog, with three lanes below the volume.
+SIZE: Final = (9.0, 4.1)
+CELL: Final = "#eceef1"
+BAND: Final = "#f9dede"
+WIDTH: Final = HOUR.total_seconds() / 86_400 * 0.85  # days, of a bar
+# So that a single hour is a bar and no wall.
+FEWEST_HOURS: Final = 12
+# How high one event reaches in its lane, where the largest count reaches 1.
+LOWEST: Final = 0.5
 
 
-def over_time(rows: Rows, title: str) -> dg.MarkdownMetadataValue:
-    """What became of the events of each hour; a loss stands out as a red mark."""
-    figure, axes = canvas(title)
+def over_time(rows: Rows, start: datetime, end: datetime) -> dg.MarkdownMetadataValue:
+    """What became of the events of each hour, and below it what was not stored.
+
+    The volume is to scale. The lanes below are not, so that one lost event among
+    millions is as plain to see as a million: every hour with events is a pale cell,
+    and a mark in it grows with the logarithm of the count.
+
+    Args:
+        rows: the closed hours in [``start``, ``end``), oldest first.
+    """
+    span = f"from {start:%d %b %H:%M} to {end:%d %b %H:%M} UTC"
     if not rows:
-        nothing(axes, "no engine sent numbered events in this time")
-        return as_metadata(figure, title)
-    times = [row["hour"] + HOUR / 2 for row in rows]
-    width = HOUR.total_seconds() / 86_400 * 0.85
+        return dg.MetadataValue.md(f"No engine sent a numbered event {span}.")
+    figure = Figure(figsize=SIZE, layout="constrained", facecolor="white")
+    volume, *lanes = figure.subplots(1 + len(LANES), sharex=True, height_ratios=[6, 1, 1, 1])
+    begin = max(start, min(rows[0]["hour"], end - FEWEST_HOURS * HOUR))
+    volume.set_xlim(begin, end)
+    middles = [row["hour"] + HOUR / 2 for row in rows]
+    _volume(volume, middles, rows)
+    _beside(volume, 0.1, f"{begin:%d %b %H:%M}\nto {end:%d %b %H:%M}\nUTC", GREY)
+    most = max(row[name] for row in rows for name, _, _ in LANES)
+    for axes, (name, label, colour) in zip(lanes, LANES, strict=True):
+        counts = [row[name] for row in rows]
+        axes.bar(middles, [1] * len(rows), WIDTH, color=CELL)
+        axes.bar(middles, [_height(count, most) for count in counts], WIDTH, color=colour)
+        _label_lane(axes, label, counts, colour)
+    time_axis(lanes[-1])
+    lanes[-1].xaxis.get_offset_text().set_visible(False)  # the date is beside the volume
+    return as_metadata(figure, f"The share ledger {span}")
+
+
+def verdict(rows: Rows) -> str:
+    """What the hours come to, in a line."""
+    lost = [row["unexplained"] for row in rows if row["unexplained"]]
+    if not lost:
+        return "no unexplained loss"
+    return (
+        f"{counted(sum(lost), 'event')} lost without explanation, in {counted(len(lost), 'hour')}"
+    )
+
+
+def _volume(axes: Axes, middles: Sequence[Any], rows: Rows) -> None:
+    """Bars to scale, the verdict above them, and a band behind every hour with a loss."""
+    lost = [row["hour"] for row in rows if row["unexplained"]]
+    axes.set_title(
+        verdict(rows).capitalize(),
+        loc="left",
+        fontsize=12,
+        fontweight="bold",
+        color=RED if lost else GREEN,
+    )
+    for hour in lost:
+        axes.axvspan(hour, hour + HOUR, color=BAND, linewidth=0, zorder=0)
     bottom = [0] * len(rows)
-    for name, colour in (
-        ("committed", GREEN),
-        ("dead_lettered", GREY),
-        ("dropped", ORANGE),
-        ("unexplained", RED),
-    ):
+    for name, _, colour in (STORED, *LANES):
         values = [row[name] for row in rows]
-        axes.bar(times, values, width, bottom=bottom, color=colour, label=name.replace("_", " "))
+        axes.bar(middles, values, WIDTH, bottom=bottom, color=colour)
         bottom = [low + value for low, value in zip(bottom, values, strict=True)]
-    lost = [(time, row) for time, row in zip(times, rows, strict=True) if row["unexplained"]]
-    for time, row in lost:
-        # A few events among millions would be too thin to see.
-        axes.annotate(
-            f"{row['unexplained']:,} lost",
-            (time, row["emitted"]),
-            ha="center",
-            va="bottom",
-            fontsize=8,
-            color=RED,
-        )
-    axes.set_ylabel("events", color=INK)
+    axes.set_ylim(0, max(bottom) * 1.06 or 1)
     axes.yaxis.set_major_formatter(lambda value, _: si(value))
-    axes.margins(y=0.25)
-    axes.legend(loc="upper left", ncols=4, frameon=False, fontsize=9)
-    time_axis(axes)
-    return as_metadata(figure, title)
+    axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.set_ylabel("events an hour", color=INK)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(GREY)
+    axes.tick_params(colors=INK, labelsize=9)
+    axes.tick_params(axis="x", length=0)
+    axes.grid(axis="y", color=CELL, linewidth=0.8)
+    axes.set_axisbelow(True)
+    _beside(axes, 0.95, f"{sum(row['emitted'] for row in rows):,} emitted", INK)
+    name, label, colour = STORED
+    _beside(axes, 0.84, f"{sum(row[name] for row in rows):,} {label}", colour)
 
 
-def as_table(rows: Rows) -> dg.MarkdownMetadataValue:
-    """One line per engine boot."""
-    lines = ["| " + " | ".join(name.replace("_", " ") for name in SHOWN) + " |"]
-    lines.append("| --- |" + " ---: |" * (len(SHOWN) - 1))
-    for row in rows:
-        name = str(row["instance"]).replace("|", "\\|").replace("`", "'")
-        cells = [f"`{name}`", *(f"{row[column]:,}" for column in SHOWN[1:])]
-        lines.append("| " + " | ".join(cells) + " |")
-    return dg.MetadataValue.md("\n".join(lines))
+def _label_lane(axes: Axes, label: str, counts: Sequence[int], colour: str) -> None:
+    """What a lane shows to its left, and what it comes to on its right."""
+    hours = sum(count > 0 for count in counts)
+    axes.set_ylim(0, 1)
+    axes.set_yticks([0.5], [label])
+    axes.tick_params(axis="both", colors=INK, labelsize=9, length=0)
+    axes.spines[:].set_visible(False)
+    ink = colour if hours else GREY
+    axes.get_yticklabels()[0].set(color=ink, fontweight="bold" if hours else "normal")
+    _beside(axes, 0.5, f"{sum(counts):,} in {counted(hours, 'hour')}" if hours else "none", ink)
+
+
+def _height(count: int, most: int) -> float:
+    if count <= 0:
+        return 0
+    return LOWEST + (1 - LOWEST) * (log10(count) / log10(most) if most > 1 else 0)
+
+
+def _beside(axes: Axes, height: float, text: str, colour: str) -> None:
+    """Writes to the right of the axes."""
+    axes.text(1.01, height, text, transform=axes.transAxes, va="center", fontsize=9, color=colour)
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: ``1 event``, ``1,300 events``."""
+    return f"1 {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -89,6 +89,7 @@ class Stack:
         self.database = database
         self.receiver = receiver
         self.writer = writer
+        self.markers = 0
 
     def engine(self, name: str, seed: str, rate: int = RATE, *, resends: bool = True) -> Engine:
         """An engine, not yet started."""
@@ -161,6 +162,7 @@ class Stack:
         last = await asyncio.to_thread(engine.send)
         engine.close()
         await self.settled(engine, last)
+        await self.reported()
         # What was sent twice, or has no row, may be on another stream, and behind.
         client = self.client()
         async with contextlib.aclosing(client):
@@ -183,6 +185,28 @@ class Stack:
                     await asyncio.sleep(0.05)
             finally:
                 await connection.close(timeout=5)
+
+    async def reported(self, within: float = 60.0) -> None:
+        """Waits until the ledger holds what the receiver counted so far.
+
+        Reports come once a second: the first that names an engine of its own, which
+        begins only now, holds everything counted before.
+        """
+        self.markers += 1
+        name = f"marker-{self.markers}"
+        marker = self.engine(name, name, resends=False)
+        deadline = time.monotonic() + within
+        connection = await asyncpg.connect(self.postgres.url)
+        try:
+            while not await connection.fetchval(
+                "select coalesce(sum(received), 0) from ledger_hours where instance = $1", name
+            ):
+                assert time.monotonic() < deadline, self.receiver.log.read_text()[-1500:]
+                await asyncio.to_thread(marker.send)
+                await asyncio.sleep(0.25)
+        finally:
+            marker.close()
+            await connection.close(timeout=5)
 
     async def account(self, engine: Engine) -> Account:
         """Checks what must hold of one drained engine, and returns its sums.

@@ -17,7 +17,7 @@ MAX = 10_000
 
 
 def batch(number: int, size: int = 10) -> Batch:
-    return Batch("mark", str(number), [[b"2", b"2", b"data", b"x" * size]], 1, [])
+    return Batch("mark", str(number), {"mining:ledger": [b"x" * size]}, 1, [])
 
 
 def test_batches_come_back_in_order_after_a_restart(tmp_path: Path) -> None:

@@ -7,11 +7,11 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from tbg_dagster.catch_up.missing import SERIES, neighbours
+from tbg_dagster.catch_up.missing import ROLLUPS, neighbours
 from tbg_dagster.catch_up.sensors import late_shares_sensor, missing_partitions_sensor
 from tests.tbg_dagster.conftest import Connection, History, Run, last_monday
 
-HOURS, DAYS, WEEKS = SERIES
+HOURS, DAYS, WEEKS = ROLLUPS
 Evaluate = Callable[[dg.SensorDefinition], list[dg.RunRequest]]
 
 
@@ -74,11 +74,12 @@ def test_a_daemon_that_was_down_over_midnight_makes_up_hours_then_days_then_the_
         for request in requests:
             order.append(asked(request))
             run(*asked(request))
-    jobs = [job for job, _, _ in order]
+    rollups = [step for step in order if step[0] != "close_ledger"]
+    jobs = [job for job, _, _ in rollups]
     expected = ["hourly_rollup", "daily_rollup", "weekly_reset"]
     assert list(dict.fromkeys(jobs)) == expected
-    assert order[0][1] == f"{monday - timedelta(hours=5):%Y-%m-%d-%H:%M}"
-    assert order[-1][1] == f"{monday - timedelta(days=7):%Y-%m-%d}"
+    assert rollups[0][1] == f"{monday - timedelta(hours=5):%Y-%m-%d-%H:%M}"
+    assert rollups[-1][1] == f"{monday - timedelta(days=7):%Y-%m-%d}"
     assert client.xlen("mining:weekly_reset") == 1
     assert evaluate(missing_partitions_sensor) == []
 
@@ -87,15 +88,61 @@ def test_nothing_is_made_up_before_a_miner_was_seen(evaluate: Evaluate) -> None:
     assert evaluate(missing_partitions_sensor) == []
 
 
-def test_nothing_is_asked_for_twice_while_a_run_is_under_way(
-    history: History, evaluate: Evaluate, instance: dg.DagsterInstance
+def test_missed_hours_of_the_ledger_are_closed_once_and_only_they(
+    connection: Connection,
+    history: History,
+    run: Run,
+    evaluate: Evaluate,
+    instance: dg.DagsterInstance,
 ) -> None:
+    hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    hours = [hour - timedelta(hours=age) for age in range(7, 1, -1)]
+    keys = [f"{hour:%Y-%m-%d-%H:%M}" for hour in hours]
+    history.share("a.1", hours[0])
+    connection.execute("update workers set first_seen = %s", [hours[0]])
+    connection.execute("insert into engine_instances (instance, seq_max) values ('pool/1', 60)")
+    for number, hour in enumerate(hours):
+        connection.execute(
+            "insert into ledger (instance_id, hour, received, first_seq, last_seq, committed) "
+            "select id, %s, 10, %s, %s, 10 from engine_instances",
+            [hour, number * 10 + 1, number * 10 + 10],
+        )
+    run("close_ledger", keys[2])  # by its schedule, before and after the daemon was down
+
+    made = []
+    for _ in range(2):
+        for request in evaluate(missing_partitions_sensor):
+            if request.job_name == "close_ledger":
+                made.append(asked(request))
+                run(*asked(request))
+    assert made[0] == ("close_ledger", keys[0], keys[1])
+    assert made[1][:2] == ("close_ledger", keys[3])
+    assert len(made) == 2
+    assert set(keys) <= instance.get_materialized_partitions(dg.AssetKey("share_ledger"))
+    closed = connection.execute("select hour, emitted from share_ledger order by hour").fetchall()
+    assert closed == [{"hour": hour, "emitted": 10} for hour in hours]
+
+
+@pytest.mark.parametrize(
+    ("under_way", "asked_for"),
+    [("hourly_rollup", {"close_ledger"}), ("close_ledger", {"hourly_rollup"})],
+)
+def test_what_is_under_way_is_not_asked_for_twice_and_holds_up_nothing_else(
+    history: History,
+    evaluate: Evaluate,
+    instance: dg.DagsterInstance,
+    under_way: str,
+    asked_for: set[str],
+) -> None:
+    def jobs() -> set[str | None]:
+        return {request.job_name for request in evaluate(missing_partitions_sensor)}
+
     history.share("a.1", datetime.now(UTC) - timedelta(hours=5))
-    assert evaluate(missing_partitions_sensor) != []
+    assert jobs() == {"hourly_rollup", "close_ledger"}
     instance.create_run_for_job(
-        dg.job(name="hourly_rollup")(lambda: None), status=dg.DagsterRunStatus.STARTED
+        dg.job(name=under_way)(lambda: None), status=dg.DagsterRunStatus.STARTED
     )
-    assert evaluate(missing_partitions_sensor) == []
+    assert jobs() == asked_for
 
 
 def test_late_shares_touch_exactly_their_hours_days_and_weeks_in_this_order(

@@ -1,12 +1,21 @@
-"""The ledger's hours are closed, and a loss that nobody counted is found."""
+"""The ledger's hours are closed, and a loss that nobody counted is found and seen."""
 
+import base64
+import io
+import itertools
+import re
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import dagster as dg
+import numpy as np
 import pytest
+from PIL import Image, ImageColor
 
-from tbg_dagster.ledger import assets
+from tbg_dagster.ledger import assets, tables
+from tbg_dagster.ledger.pictures import over_time
 from tbg_dagster.partitions import hour_key
+from tbg_dagster.picture import GREEN, RED
 from tbg_dagster.resources import Database, Thresholds
 from tests.tbg_dagster.conftest import Connection, Run, metadata_of
 
@@ -15,9 +24,14 @@ KEY = hour_key(HOUR)
 
 
 def booked(
-    connection: Connection, instance: str, missing: str, dropped: int, committed: int
+    connection: Connection,
+    instance: str,
+    missing: str,
+    dropped: int,
+    committed: int,
+    hour: datetime = HOUR,
 ) -> None:
-    """An engine that sent 100 events in the hour that closed last."""
+    """An engine that sent 100 events in an hour, or in the one that closed last."""
     connection.execute(
         "insert into engine_instances (instance, seq_max, seq_missing) "
         "values (%s, 100, %s::int8multirange)",
@@ -26,7 +40,7 @@ def booked(
     connection.execute(
         "insert into ledger (instance_id, hour, received, first_seq, last_seq, committed) "
         "select id, %s, %s, 1, 100, %s from engine_instances where instance = %s",
-        [HOUR, committed + dropped, committed, instance],
+        [hour, committed + dropped, committed, instance],
     )
     if dropped:
         connection.execute(
@@ -68,9 +82,29 @@ def test_an_hour_is_closed_and_closing_it_again_brings_what_came_late(
     assert connection.execute("select count(*) as n from share_ledger").fetchone() == {"n": 1}
 
 
+def test_what_came_after_its_hour_was_closed_is_brought_by_the_next_hour(
+    connection: Connection, run: Run
+) -> None:
+    booked(connection, "pool/1", "{[4,6)}", 0, 98, HOUR - timedelta(hours=1))
+    run("close_ledger", hour_key(HOUR - timedelta(hours=1)))
+    # A spool that drained: the gap is filled, and of pool/2 nothing was heard before.
+    connection.execute("update engine_instances set seq_missing = '{}'")
+    connection.execute("update ledger set committed = 100, received = 100")
+    booked(connection, "pool/2", "{}", 0, 100, HOUR - timedelta(hours=1))
+    booked(connection, "pool/3", "{}", 0, 100, HOUR + timedelta(hours=1))
+    found = metadata_of(run("close_ledger", KEY), "share_ledger")
+    assert found["last_72_hours"] == "no unexplained loss"
+    closed = connection.execute(
+        "select hour, committed, unexplained from share_ledger order by instance_id"
+    ).fetchall()
+    before = {"hour": HOUR - timedelta(hours=1), "committed": 100, "unexplained": 0}
+    assert closed == [before, before]  # and of the hour that runs, nothing
+
+
 def test_an_hour_without_events_is_closed_as_empty(run: Run) -> None:
     found = metadata_of(run("close_ledger", KEY), "share_ledger")
     assert found["dagster/partition_row_count"] == 0
+    assert found["ledger"].startswith("No engine sent a numbered event from ")
 
 
 def test_a_loss_that_nobody_counted_fails_the_check(
@@ -94,3 +128,103 @@ def test_books_that_do_not_balance_fail_the_check(
     result = judged(assets.books_balance, database)
     assert not result.passed
     assert "bad/1: emitted 100, accounted for 98" in str(result.description)
+
+
+# --- The picture and the tables --------------------------------------------------------
+
+
+def drawn(hours: int, engines: int = 1, lost: dict[int, int] | None = None) -> "np.ndarray":
+    """The picture of so many hours of 10,000,000 events, as pixels; ``lost`` by hours ago."""
+    rows = [
+        {
+            "hour": HOUR - timedelta(hours=age),
+            "instances": engines,
+            "emitted": 10_000_000,
+            "committed": 10_000_000 - (lost or {}).get(age, 0),
+            "dead_lettered": 0,
+            "dropped": 0,
+            "unexplained": (lost or {}).get(age, 0),
+        }
+        for age in reversed(range(hours))
+    ]
+    end = HOUR + timedelta(hours=1)
+    return pixels(str(over_time(rows, end - timedelta(hours=72), end).value))
+
+
+def pixels(markdown: str) -> "np.ndarray":
+    """The picture in a Markdown text, height x width x RGB."""
+    found = re.search(r"data:image/png;base64,([A-Za-z0-9+/=]+)\)", markdown)
+    assert found is not None
+    with Image.open(io.BytesIO(base64.b64decode(found[1]))) as image:
+        return np.asarray(image.convert("RGB"), dtype=int)
+
+
+def marks(picture: "np.ndarray", colour: str) -> list[int]:
+    """Columns in which the colour fills squares of six pixels: bars, and no letters."""
+    near = np.abs(picture - ImageColor.getrgb(colour)).max(axis=2) < 40
+    squares = np.lib.stride_tricks.sliding_window_view(near, (6, 6)).all(axis=(2, 3))
+    return sorted(int(column) for column in set(np.nonzero(squares)[1]))
+
+
+@pytest.mark.parametrize("hours", [1, 6, 72])
+def test_one_lost_event_among_ten_million_is_seen_where_it_lies(hours: int) -> None:
+    assert marks(drawn(hours), RED) == []
+    seen = marks(drawn(hours, lost={0: 1}), RED)
+    assert seen
+    if hours > 1:
+        earlier = marks(drawn(hours, lost={hours - 1: 1}), RED)
+        assert max(earlier) < min(seen)
+
+
+def test_every_loss_of_72_hours_has_a_mark_of_its_own() -> None:
+    seen = marks(drawn(72, lost={age: 1 + age for age in range(0, 72, 2)}), RED)
+    runs = 1 + sum(after - before > 1 for before, after in itertools.pairwise(seen))
+    assert runs == 36
+
+
+def test_a_single_hour_is_a_bar_and_no_wall() -> None:
+    picture = drawn(1)
+    assert 0 < len(marks(picture, GREEN)) < picture.shape[1] / 8
+
+
+def line(instance: str, **changes: Any) -> dict[str, Any]:
+    counts = dict.fromkeys(tables.COUNTS, 0)
+    return {"hour": HOUR, "instance": instance, "dropped_by_cause": {}, **counts, **changes}
+
+
+def test_the_entry_shows_the_picture_the_losses_with_their_causes_and_each_engine(
+    connection: Connection, run: Run
+) -> None:
+    booked(connection, "quiet/1", "{}", 0, 100)
+    booked(connection, "full/1", "{[4,6)}", 2, 98)
+    booked(connection, "lost/1", "{[4,7)}", 0, 97)
+    found = metadata_of(run("close_ledger", KEY), "share_ledger")
+    assert found["last_72_hours"] == "3 events lost without explanation, in 1 hour"
+    text = str(found["ledger"])
+    assert marks(pixels(text), RED)
+    rows = [row for row in text.splitlines() if row.startswith("|") and "---" not in row]
+    at = f"{HOUR:%d %b %H:%M}"
+    assert rows == [
+        "| hour (UTC) | instance | lost | dropped | why |",
+        f"| {at} | `lost/1` | **3** | 0 |  |",
+        f"| {at} | `full/1` | 0 | 2 | `spool/full` 2 |",
+        "| instance | lost | dropped | emitted | received | stored | refused | resent |",
+        "| `lost/1` | **3** | 0 | 100 | 97 | 97 | 0 | 0 |",
+        "| `full/1` | 0 | 2 | 100 | 100 | 98 | 0 | 0 |",
+        "| `quiet/1` | 0 | 0 | 100 | 100 | 100 | 0 | 0 |",
+        "| all 3 engine boots | **3** | 2 | 300 | 297 | 295 | 0 | 0 |",
+    ]
+
+
+def test_a_table_is_cut_where_it_is_long_and_its_sum_is_not() -> None:
+    many = [line(f"pool/{number}", emitted=10, unexplained=1) for number in range(50)]
+    rows = tables.engines(many).splitlines()
+    assert len(rows) == 2 + tables.MOST_LINES + 1
+    assert rows[-1].startswith("| all 50 engine boots | **50** | 0 | 500 |")
+    assert tables.losses(many).splitlines()[-1] == "| … | 30 lines more |  |  |  |"
+
+
+def test_a_name_that_an_engine_chose_stays_in_its_cell() -> None:
+    hostile = "a|b`\n![x](http://127.0.0.1/x.png)\\|<b>"
+    (row,) = tables.engines([line(hostile)]).splitlines()[2:]
+    assert row.startswith("| `a?b??![x](http://127.0.0.1/x.png)??<b>` | 0 |")
