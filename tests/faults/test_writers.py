@@ -267,8 +267,11 @@ async def test_a_redis_that_lost_a_stream_is_read_anew_for_a_writer_that_is_not_
                 for shard in (first, second):
                     sender.send(packed("share_submitted", instance=instance_of(shard), seq=seq))
 
-    async def stored() -> int:
-        return int(await db.fetchval("select count(*) from shares"))
+    async def until(stored: int) -> None:
+        async def check() -> bool:
+            return bool(await db.fetchval("select count(*) from shares") == stored)
+
+        await eventually(check)
 
     async with (
         stage("receiver", tmp_path, redis_url),
@@ -280,7 +283,7 @@ async def test_a_redis_that_lost_a_stream_is_read_anew_for_a_writer_that_is_not_
         ) as two,
     ):
         send(1)
-        await at_the_end(db, redis, consumers)
+        await until(2)
         await one.kill()
         await two.kill()
         # As after a clock that ran ahead: the new stream's ids are lower.
@@ -291,10 +294,7 @@ async def test_a_redis_that_lost_a_stream_is_read_anew_for_a_writer_that_is_not_
         await eventually(lambda: redis.xlen(SHARES))
         await one.start()
 
-        async def half() -> bool:
-            return await stored() == shares + 1  # and the other's first
-
-        await eventually(half)
+        await until(shares + 1)  # and the other's first
         await two.start()
         await at_the_end(db, redis, consumers)
-    assert await stored() == 2 * shares
+    assert await db.fetchval("select count(*) from shares") == 2 * shares
