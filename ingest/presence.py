@@ -107,8 +107,9 @@ async def lock(connection: asyncpg.Connection, plan: Plan, users: set[int]) -> N
     weeks are written only by who holds their user.
     """
     await connection.execute(
-        "select from users where id = any($1) "
-        "or id in (select user_id from workers where id = any($2)) "
+        # One array, because an OR would make it read every user there is.
+        "select from users where id = any(array("
+        "select unnest($1::integer[]) union select user_id from workers where id = any($2))) "
         "order by id for no key update",
         sorted(users | plan.users.keys() | plan.totals.keys()),
         sorted(plan.workers),

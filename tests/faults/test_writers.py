@@ -243,3 +243,58 @@ async def test_writers_of_another_count_are_refused_until_those_at_work_are_stop
         finally:
             start.cancel()
             await late.kill()
+
+
+async def test_a_redis_that_lost_a_stream_is_read_anew_for_a_writer_that_is_not_there(
+    tmp_path: Path,
+    redis_url: str,
+    database_url: str,
+    redis: Redis,
+    db: Db,
+    eventually: Callable[..., Awaitable[Any]],
+) -> None:
+    first, second = shards(2)
+    consumers = {shard.consumer("writer") for shard in (first, second)}
+    shares = 500
+    folders = [tmp_path / "1", tmp_path / "2"]
+    for folder in folders:
+        folder.mkdir()
+    quick = {"STREAM_KEEP": "0", "BATCH_SIZE": "50", "FLUSH_SECONDS": "0.01"}
+
+    def send(*numbers: int) -> None:
+        with sending(tmp_path / "events.sock") as sender:
+            for seq in numbers:
+                for shard in (first, second):
+                    sender.send(packed("share_submitted", instance=instance_of(shard), seq=seq))
+
+    async def until(stored: int) -> None:
+        async def check() -> bool:
+            return bool(await db.fetchval("select count(*) from shares") == stored)
+
+        await eventually(check)
+
+    async with (
+        stage("receiver", tmp_path, redis_url),
+        stage(
+            "writer", folders[0], redis_url, database_url, WRITER_SHARD=str(first), **quick
+        ) as one,
+        stage(
+            "writer", folders[1], redis_url, database_url, WRITER_SHARD=str(second), **quick
+        ) as two,
+    ):
+        send(1)
+        await until(2)
+        await one.kill()
+        await two.kill()
+        # As after a clock that ran ahead: the new stream's ids are lower.
+        future = f"{time.time_ns() // 1_000_000 + 10_000_000}-0"
+        await db.execute("update stream_offsets set last_id = $1 where stream = $2", future, SHARES)
+        await redis.flushdb()
+        send(*range(1, shares + 1))
+        await eventually(lambda: redis.xlen(SHARES))
+        await one.start()
+
+        await until(shares + 1)  # and the other's first
+        await two.start()
+        await at_the_end(db, redis, consumers)
+    assert await db.fetchval("select count(*) from shares") == 2 * shares
