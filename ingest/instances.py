@@ -10,10 +10,14 @@ from ingest.sequence import Arrival, Seen
 
 
 class Instance(msgspec.Struct):
-    """One engine boot: its number and what was seen of it."""
+    """One engine boot: its number and what was seen of it.
+
+    ``sourced`` says whether its source is known: reports and dead letters do not tell.
+    """
 
     id: int
     seen: Seen
+    sourced: bool
 
 
 class Instances:
@@ -27,23 +31,35 @@ class Instances:
         self._known: dict[str, Instance] = {}
         self._trial: dict[str, tuple[Instance, int, int, str]] = {}
 
-    async def load(self, connection: asyncpg.Connection, sources: dict[str, str]) -> None:
-        """Makes sure that these instances are known; ``sources`` says whence each is."""
+    async def load(self, connection: asyncpg.Connection, sources: dict[str, str | None]) -> None:
+        """Makes sure that these instances are known.
+
+        Args:
+            connection: outside a transaction, so that what is remembered is there.
+            sources: whence each is, None where nothing tells.
+        """
         for name, source in sources.items():
-            if name in self._known:
+            known = self._known.get(name)
+            if known is not None and (known.sourced or source is None):
                 continue
             await connection.execute(
-                "insert into engine_instances (instance, source) values ($1, $2) "
-                "on conflict (instance) do nothing",
+                "insert into engine_instances as i (instance, source) "
+                "values ($1, coalesce($2, 'hosted')) "
+                "on conflict (instance) do update set source = $2 "
+                "where $2 is not null and i.source <> $2",
                 name,
                 source,
             )
+            if known is not None:
+                known.sourced = True
+                continue
             row = await connection.fetchrow(
                 "select id, seq_max, seq_missing from engine_instances where instance = $1", name
             )
             assert row is not None
             missing = [(span.lower, span.upper) for span in row["seq_missing"]]
-            self._known[name] = Instance(row["id"], Seen(row["seq_max"], missing))
+            seen = Seen(row["seq_max"], missing)
+            self._known[name] = Instance(row["id"], seen, source is not None)
 
     def sift(
         self, items: list[Row | DeadLetter]
@@ -88,7 +104,8 @@ class Instances:
         return new, [items[index] for index in sorted(resent)]
 
     def _try(self, name: str, seen: Seen, events: int, duplicates: int) -> None:
-        self._trial[name] = Instance(self._known[name].id, seen), events, duplicates, name
+        known = self._known[name]
+        self._trial[name] = Instance(known.id, seen, known.sourced), events, duplicates, name
 
     async def save(self, connection: asyncpg.Connection) -> None:
         """Writes what the batch changed, in its transaction."""

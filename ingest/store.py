@@ -240,10 +240,11 @@ class Store:
         for item in items:
             if isinstance(item, Report):
                 sums.report(item)
-        sources = dict.fromkeys(sums.instances(), "hosted")
+        sources: dict[str, str | None] = dict.fromkeys(sums.instances())
         for event in events:
             if event.instance is not None:
-                sources[event.instance] = event.source if isinstance(event, Row) else "hosted"
+                known = sources.get(event.instance)
+                sources[event.instance] = event.source if isinstance(event, Row) else known
         await self._instances.load(self._db, sources)
         new, resent = self._instances.sift(events)
         rows: list[Row] = []

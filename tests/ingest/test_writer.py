@@ -13,7 +13,14 @@ import asyncpg
 import redis.asyncio as redis_async
 
 from ingest.decode import decode
-from ingest.names import DEAD_LETTER_STREAM, STREAMS, leaderboard_key, stream_of, week_start
+from ingest.names import (
+    DEAD_LETTER_STREAM,
+    LEDGER_STREAM,
+    STREAMS,
+    leaderboard_key,
+    stream_of,
+    week_start,
+)
 from tests.ingest.harness import entries, packed, stage
 
 Eventually = Callable[..., Awaitable[Any]]
@@ -296,6 +303,72 @@ async def test_an_old_event_says_nothing_of_the_present(
         await publish(redis, "miner_disconnected")
         await caught_up(db, redis)
         assert not await db.fetchval("select is_online from workers")
+
+
+async def test_the_time_of_a_share_may_wait_and_what_is_news_does_not(
+    tmp_path: Path, redis_url: str, database_url: str, redis: Redis, db: Db
+) -> None:
+    now = time.time_ns() // 1000
+    state = "select last_share, current_diff, user_agent from workers"
+    async with stage("writer", tmp_path, redis_url, database_url) as writer:
+        await publish(redis, "share_submitted", timestamp=now - 3, user_agent="a")
+        await caught_up(db, redis)
+        before = await db.fetchrow(state)
+        assert before is not None
+        await publish(redis, "share_submitted", timestamp=now - 2, user_agent="a")
+        await caught_up(db, redis)
+        assert await db.fetchrow(state) == before
+        assert await db.fetchval("select total_shares from weekly_best_diff") == 2
+        await publish(redis, "share_submitted", timestamp=now - 1, user_agent="b")
+        await caught_up(db, redis)
+        after = await db.fetchrow(state)
+        assert after is not None
+        assert after["last_share"] == datetime.fromtimestamp(0, UTC) + timedelta(
+            microseconds=now - 1
+        )
+        assert after["user_agent"] == "b"
+        await publish(redis, "share_submitted", timestamp=now, user_agent="b")
+        await caught_up(db, redis)
+        assert await writer.stop() == 0  # what waits is written at the end
+    latest = await db.fetchrow("select w.last_share, u.last_seen from workers w, users u")
+    assert latest is not None
+    assert (
+        latest["last_share"]
+        == latest["last_seen"]
+        == after["last_share"] + timedelta(microseconds=1)
+    )
+
+
+async def test_an_event_tells_whence_its_instance_is_when_a_report_did_not(
+    tmp_path: Path, redis_url: str, database_url: str, redis: Redis, db: Db
+) -> None:
+    report = b'{"received": [["sim/1", 0, 1], ["sim/2", 0, 1]], "dropped": []}'
+    async with stage("writer", tmp_path, redis_url, database_url):
+        await redis.xadd(LEDGER_STREAM, {"report": report})
+        await caught_up(db, redis)
+        await publish(redis, "share_submitted", instance="sim/1", seq=1, source="simulated")
+        await caught_up(db, redis)
+    rows = await db.fetch("select instance, source from engine_instances order by 1")
+    assert [tuple(row) for row in rows] == [("sim/1", "simulated"), ("sim/2", "hosted")]
+
+
+async def test_an_entry_is_read_in_any_order_of_its_fields(
+    tmp_path: Path, redis_url: str, database_url: str, redis: Redis, db: Db
+) -> None:
+    decoded = decode(packed("share_submitted", instance="x/1", seq=7))
+    fields: Any = {
+        "data": decoded.raw_data,
+        "more": "of another program",
+        "seq": 7,
+        "instance": "x/1",
+        "source": "hosted",
+        "timestamp": decoded.timestamp,
+        "event": "share_submitted",
+    }
+    async with stage("writer", tmp_path, redis_url, database_url):
+        await redis.xadd(SHARES, fields)
+        await caught_up(db, redis)
+    assert await db.fetchval("select seq from shares") == 7
 
 
 async def test_streams_are_trimmed_to_what_is_kept_and_never_past_the_commit(
