@@ -1,0 +1,72 @@
+"""The ledger's lines as tables in Markdown."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+Rows = Sequence[dict[str, Any]]
+
+# Columns of the ledger under the names of `tbg ledger`; what must be 0 comes first,
+# where the narrowest window shows it.
+COUNTS: Final = {
+    "unexplained": "lost",
+    "dropped": "dropped",
+    "emitted": "emitted",
+    "received": "received",
+    "committed": "stored",
+    "dead_lettered": "refused",
+    "duplicates": "resent",
+}
+MOST_LINES: Final = 20
+
+
+def engines(rows: Rows) -> str:
+    """One line per engine boot of an hour, and their sum."""
+    lines = [_line("instance", *COUNTS.values()), _line("---", *["---:"] * len(COUNTS))]
+    for row in rows[:MOST_LINES]:
+        lines.append(_line(code(row["instance"]), *(_number(row, name) for name in COUNTS)))
+    if len(rows) > 1:
+        total = {name: sum(row[name] for row in rows) for name in COUNTS}
+        lines.append(
+            _line(f"all {len(rows)} engine boots", *(_number(total, name) for name in COUNTS))
+        )
+    return "\n".join(lines)
+
+
+def losses(rows: Rows) -> str:
+    """One line per engine boot and hour that lost or dropped events, and why."""
+    lines = [
+        _line("hour (UTC)", "instance", "lost", "dropped", "why"),
+        "| --- | --- | ---: | ---: | --- |",
+    ]
+    for row in rows[:MOST_LINES]:
+        causes = sorted(row["dropped_by_cause"].items())
+        lines.append(
+            _line(
+                f"{row['hour']:%d %b %H:%M}",
+                code(row["instance"]),
+                _number(row, "unexplained"),
+                _number(row, "dropped"),
+                ", ".join(f"{code(cause)} {events:,}" for cause, events in causes),
+            )
+        )
+    if len(rows) > MOST_LINES:
+        lines.append(_line("…", f"{len(rows) - MOST_LINES:,} lines more", "", "", ""))
+    return "\n".join(lines)
+
+
+def code(text: str) -> str:
+    """Text that an engine chose, as code in a cell of a table, where it can change nothing."""
+    plain = "".join(
+        character if character.isprintable() and character not in "`|\\" else "?"
+        for character in text
+    )
+    return f"`{plain}`"
+
+
+def _number(row: dict[str, Any], name: str) -> str:
+    count = f"{row[name]:,}"
+    return f"**{count}**" if name == "unexplained" and row[name] else count
+
+
+def _line(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
