@@ -1,7 +1,7 @@
 """Two sensors: one for what was never computed, one for shares that came late."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import dagster as dg
@@ -27,6 +27,9 @@ MOST_PER_RUN: Final = 168
 MOST_RUNS: Final = 8
 # A request that failed is repeated after this many seconds.
 RETRY_SECONDS: Final = 900
+# Without a tick for longer, the daemon was away. Shorter than the time from a schedule's
+# tick to GRACE, so that what a shorter absence cost a schedule is not due yet.
+AWAY: Final = timedelta(minutes=15)
 
 
 def requests(
@@ -63,6 +66,13 @@ def busy(instance: dg.DagsterInstance, series: Series) -> bool:
     )
 
 
+def back(context: dg.SensorEvaluationContext, now: datetime) -> bool:
+    """Whether this is the first tick after the daemon was away, or the first at all."""
+    last = context.cursor
+    context.update_cursor(now.isoformat())
+    return last is None or now - datetime.fromisoformat(last) > AWAY
+
+
 @dg.sensor(
     jobs=[*ROLLUP_JOBS, CLOSE_LEDGER],
     minimum_interval_seconds=300,
@@ -75,9 +85,12 @@ def missing_partitions_sensor(
 
     Looks back over the refresh window, as far as there are raw shares: hours first,
     then the days that need them, then the weeks; and the ledger's hours, which need none
-    of these.
+    of these. What is under way is not asked for again.
     """
     now = datetime.now(UTC)
+    if back(context, now):
+        # It repeats each schedule's last tick itself, at this very moment.
+        return dg.SkipReason("the daemon has just come back: its schedules go first")
     with database.connect() as connection:
         since = begin(connection, thresholds.refresh_window, now)
     if since is None:

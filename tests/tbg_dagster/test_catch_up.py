@@ -12,19 +12,27 @@ from tbg_dagster.catch_up.sensors import late_shares_sensor, missing_partitions_
 from tests.tbg_dagster.conftest import Connection, History, Run, last_monday
 
 HOURS, DAYS, WEEKS = ROLLUPS
-Evaluate = Callable[[dg.SensorDefinition], list[dg.RunRequest]]
+Evaluate = Callable[..., list[dg.RunRequest]]
 
 
 @pytest.fixture
 def evaluate(instance: dg.DagsterInstance, resources: dict[str, Any]) -> Evaluate:
-    """``evaluate(sensor)`` is one tick; returns the runs that it asks for."""
+    """``evaluate(sensor)`` is one tick; returns the runs that it asks for.
 
-    def tick(sensor: dg.SensorDefinition) -> list[dg.RunRequest]:
+    The daemon has been up for a while, unless ``last`` says when the last tick was.
+    """
+    cursors: dict[str, str | None] = {}
+
+    def tick(
+        sensor: dg.SensorDefinition, last: str | None = datetime.now(UTC).isoformat()
+    ) -> list[dg.RunRequest]:
         context = dg.build_sensor_context(
             instance=instance,
+            cursor=cursors.get(sensor.name, last),
             resources={name: resources[name] for name in ("database", "thresholds")},
         )
         result = sensor(context)
+        cursors[sensor.name] = context.cursor
         if isinstance(result, dg.SkipReason):
             return []
         assert isinstance(result, dg.SensorResult)
@@ -121,6 +129,16 @@ def test_missed_hours_of_the_ledger_are_closed_once_and_only_they(
     assert set(keys) <= instance.get_materialized_partitions(dg.AssetKey("share_ledger"))
     closed = connection.execute("select hour, emitted from share_ledger order by hour").fetchall()
     assert closed == [{"hour": hour, "emitted": 10} for hour in hours]
+
+
+@pytest.mark.parametrize("away", [None, timedelta(hours=3)])
+def test_a_daemon_that_comes_back_lets_its_schedules_go_first(
+    history: History, evaluate: Evaluate, away: timedelta | None
+) -> None:
+    history.share("a.1", datetime.now(UTC) - timedelta(hours=5))
+    last = (datetime.now(UTC) - away).isoformat() if away else None
+    assert evaluate(missing_partitions_sensor, last) == []
+    assert evaluate(missing_partitions_sensor) != []
 
 
 @pytest.mark.parametrize(
