@@ -29,6 +29,9 @@ from ingest.settings import ReceiverSettings
 from ingest.spool import Spool, SpoolFullError
 
 LINGER: Final = 0.002  # seconds: events that come together go together
+# Events decoded before the loop may send what is on its way: a socket's buffer holds a
+# part of a batch only, and Redis waits for the rest.
+SLICE: Final = 100
 REPORT_SECONDS: Final = 60.0
 REPORT_EVERY: Final = 1.0  # seconds between two reports for the ledger
 # The reading thread must get the interpreter back before ten datagrams (the
@@ -125,7 +128,7 @@ class Receiver:
                     if handing is not None:
                         await handing  # may give back what it should have reported
                     if self._tally:
-                        await self._hand_on(self._pack([]))
+                        await self._hand_on(await self._pack([]))
                     return
                 if self._stopping.is_set():
                     # Blocks for the moment that it takes to empty the kernel's queue.
@@ -142,7 +145,7 @@ class Receiver:
             metrics.QUEUE_EVENTS.set(len(self._socket.queue))
             datagrams = self._socket.take(self._settings.publish_batch)
             if datagrams or self._tally:
-                batch = self._pack(datagrams)
+                batch = await self._pack(datagrams)
                 if handing is not None:
                     await handing
                 handing = group.create_task(self._hand_on(batch))
@@ -153,36 +156,42 @@ class Receiver:
             async with asyncio.timeout(REPORT_EVERY if self._tally else None):
                 await self._arrived.wait()
 
-    def _pack(self, datagrams: list[bytes]) -> Batch:
+    async def _pack(self, datagrams: list[bytes]) -> Batch:
         values: defaultdict[str, list[bytes]] = defaultdict(list)
         blocks: list[bytes] = []
         metrics.RECEIVED.inc(len(datagrams))
-        for datagram in datagrams:
-            try:
-                event = decode(datagram)
-            except Refused as refused:
-                values[DEAD_LETTER_STREAM] += self._dead_letter(datagram, refused)
-                continue
-            if event.instance is not None and event.seq is not None:
-                self._watch(event.instance, event.seq)
-                self._tally.received(event.instance, event.timestamp)
-            if self._debug:
-                log.debug(
-                    "event",
-                    kind=event.event,
-                    instance=event.instance,
-                    seq=event.seq,
-                    data=event.raw_data.decode(),
-                )
-            values[_STREAMS[event.event]] += event_values(event)
-            if event.event == "block_found":
-                blocks.append(event.raw_data)
+        for at in range(0, len(datagrams), SLICE):
+            if at:
+                await asyncio.sleep(0)
+            for datagram in datagrams[at : at + SLICE]:
+                try:
+                    event = decode(datagram)
+                except Refused as refused:
+                    values[DEAD_LETTER_STREAM] += self._dead_letter(datagram, refused)
+                    continue
+                self._note(event)
+                values[_STREAMS[event.event]] += event_values(event)
+                if event.event == "block_found":
+                    blocks.append(event.raw_data)
         now = time.monotonic()
         if self._tally and (now >= self._next_report or not datagrams):
             self._next_report = now + REPORT_EVERY
             values[LEDGER_STREAM].append(self._tally.take())
         self._batches += 1
         return Batch(self._mark, str(self._batches), dict(values), len(datagrams), blocks)
+
+    def _note(self, event: Decoded) -> None:
+        if event.instance is not None and event.seq is not None:
+            self._watch(event.instance, event.seq)
+            self._tally.received(event.instance, event.timestamp)
+        if self._debug:
+            log.debug(
+                "event",
+                kind=event.event,
+                instance=event.instance,
+                seq=event.seq,
+                data=event.raw_data.decode(),
+            )
 
     def _dead_letter(self, datagram: bytes, refused: Refused) -> tuple[bytes, ...]:
         metrics.DEAD_LETTERED.labels("receiver", refused.reason).inc()

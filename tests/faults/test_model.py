@@ -220,7 +220,7 @@ class Machine(RuleBasedStateMachine):
     async def _hand_on_now(self) -> bool:
         """The receiver's own way, one batch; says whether it was dropped."""
         before = drops()
-        await self.receiver._hand_on(self.receiver._pack(self._datagrams))
+        await self.receiver._hand_on(await self.receiver._pack(self._datagrams))
         return drops() > before
 
     async def _drain_spool(self) -> None:
