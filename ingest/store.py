@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any, Final
 
 import asyncpg
@@ -53,6 +54,7 @@ SHARE_COLUMNS: Final = (
     "is_valid", "is_block", "source", "nonce", "nonce2", "share_hash", "job_id",
     "ip_address", "reject_reason",
 )  # fmt: skip
+_STREAM: Final = attrgetter("stream")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _POSTGRES_EPOCH: Final = 946_684_800_000_000  # 2000-01-01, in microseconds since 1970
 EVENT_COLUMNS: Final = ("time", "seq", "instance_id", "event", "source", "payload")
@@ -226,9 +228,9 @@ class Store:
     def _offsets(self, entries: list[StreamEntry]) -> dict[str, tuple[str, int]]:
         """Last id and number of entries by stream, those passed over before included."""
         offsets = dict(self._passed)
-        counts = Counter(entry.stream for entry in entries)
-        for entry in entries:
-            offsets[entry.stream] = entry.id.decode(), counts[entry.stream]
+        counts = Counter(map(_STREAM, entries))
+        for stream, last in {entry.stream: entry for entry in entries}.items():
+            offsets[stream] = last.id.decode(), counts[stream]
         for stream, (_, count) in self._passed.items():
             if stream in counts:
                 offsets[stream] = offsets[stream][0], counts[stream] + count

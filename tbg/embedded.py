@@ -321,6 +321,9 @@ class EmbeddedValkey(_Server):
             "save": '""',
             "appendonly": "yes",
             "appendfsync": "everysec",
+            # Streams move through the file: at the default of 64 MB it would be written
+            # anew after every hundred thousand shares.
+            "auto-aof-rewrite-min-size": "256mb",
             # A full memory must refuse writes, which the receiver spools to disk:
             # evicting a key would drop a whole stream.
             "maxmemory-policy": "noeviction",
