@@ -158,20 +158,24 @@ class EventSocket:
             if self._stopping and not datagram:
                 return
             queue.append(datagram)
-            if self._waiting:
-                self._waiting = False
-                assert self._wake is not None
-                self._wake()
+            self._tell()
             if self._nap:
                 # Waking up for every datagram would cost more than reading it: what
                 # comes meanwhile waits in the kernel, which has room for it.
                 time.sleep(self._nap)
                 if self._drain():
                     return
+                self._tell()  # the first may have been taken in the meantime
             if len(queue) >= self._limit:
                 self._room.clear()
                 while len(queue) >= self._limit and not self._stopping:
                     self._room.wait(0.1)
+
+    def _tell(self) -> None:
+        if self._waiting and self.queue:
+            self._waiting = False
+            assert self._wake is not None
+            self._wake()
 
     def _drain(self) -> bool:
         """Takes what the kernel holds; says whether the last datagram was :meth:`stop`'s."""

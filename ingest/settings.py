@@ -151,7 +151,7 @@ class WriterSettings(StageSettings):
         default=5000, ge=1, le=100_000, description="most entries in one transaction"
     )
     flush_seconds: float = Field(
-        default=0.5, gt=0, le=1.0, description="longest wait for a batch to fill"
+        default=0.3, gt=0, le=1.0, description="longest wait for a batch to fill"
     )
     stream_keep: int = Field(
         default=100_000,

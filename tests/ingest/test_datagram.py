@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import random
 import socket
 import stat
 from pathlib import Path
@@ -28,6 +29,12 @@ async def emptied(sock: EventSocket, count: int) -> list[bytes]:
         taken += sock.take(count)
         await asyncio.sleep(0.001)
     return taken
+
+
+@pytest.fixture(autouse=True, params=["long queue", "short queue"])
+def queue(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways of reading, whatever the kernel's limit is here."""
+    monkeypatch.setattr(datagram, "LOW_QUEUE_LENGTH", 0 if request.param == "long queue" else 2**31)
 
 
 def test_only_owner_and_group_may_write(tmp_path: Path) -> None:
@@ -78,6 +85,30 @@ async def test_everything_that_was_sent_before_the_end_is_there(tmp_path: Path) 
     with pytest.raises((ConnectionRefusedError, FileNotFoundError)):
         sender.send(b"too late")
     sender.close()
+
+
+async def test_whoever_waits_is_told_of_every_datagram(tmp_path: Path) -> None:
+    sock = bound(tmp_path / "events.sock")
+    arrived = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    sock.start(lambda: loop.call_soon_threadsafe(arrived.set))
+    draw = random.Random(1)
+    with client(sock.path) as sender:
+        for _ in range(300):
+            # The second may come while the reading thread looks elsewhere.
+            pauses = iter([0.0, draw.uniform(0, 2 * datagram.NAP)])
+            taken = 0
+            while taken < 2:
+                for pause in pauses:
+                    await asyncio.sleep(pause)
+                    sender.send(b"x")
+                    break
+                arrived.clear()
+                if sock.wait():
+                    async with asyncio.timeout(20):
+                        await arrived.wait()
+                taken += len(sock.take(10))
+    sock.stop()
 
 
 async def test_an_empty_datagram_does_not_stop_the_reading(tmp_path: Path) -> None:
