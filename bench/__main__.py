@@ -9,7 +9,7 @@ from typing import Final
 import click
 from rich.console import Console
 
-from bench import alone, competitors, whole
+from bench import alone, backfill, competitors, whole
 from bench.figures import Report
 from bench.stack import Servers, servers
 
@@ -38,6 +38,7 @@ def steps(quick: bool) -> dict[str, Step]:
             r, s, seconds, 20_000 if quick else 100_000
         ),
         "scale": lambda r, s: whole.scale(r, s, 20_000 if quick else 100_000, workers, rows),
+        "backfill": lambda r, _: backfill.measure(r, weeks=0 if quick else 1),
         "rsyslog": lambda r, s: competitors.compare(r, s, many, 15 if quick else 60),
     }
 

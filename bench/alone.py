@@ -181,28 +181,24 @@ def receiver(report: Report, servers: Servers, count: int) -> None:
     )
 
 
-def fill_redis(servers: Servers, count: int, *, workers: int = 1000, first: int = 1) -> None:
+async def fill(servers: Servers, count: int, *, workers: int = 1000, first: int = 1) -> None:
     """Puts shares into the streams, as a receiver does."""
-
-    async def go() -> None:
-        publisher = Publisher(servers.valkey.url, 30)
-        source = datagrams(count, workers=workers, first=first, seed=first)
-        name = 0
-        while part := list(islice(source, 1000)):
-            name += 1
-            values = list(chain.from_iterable(event_values(decode(one)) for one in part))
-            await publisher.publish(
-                Batch(f"mining:receiver:fill-{first}", str(name), {SHARES: values}, len(part), [])
-            )
-        await publisher.close()
-
-    asyncio.run(go())
+    publisher = Publisher(servers.valkey.url, 30)
+    source = datagrams(count, workers=workers, first=first, seed=first)
+    name = 0
+    while part := list(islice(source, 1000)):
+        name += 1
+        values = list(chain.from_iterable(event_values(decode(one)) for one in part))
+        await publisher.publish(
+            Batch(f"mining:receiver:fill-{first}", str(name), {SHARES: values}, len(part), [])
+        )
+    await publisher.close()
 
 
 def copy(report: Report, servers: Servers, count: int) -> None:
     """COPY of ready rows, and the server's own INSERT … SELECT of the same rows."""
     servers.client()
-    fill_redis(servers, count)
+    asyncio.run(fill(servers, count))
     url = servers.database()
 
     async def go() -> float:
@@ -255,7 +251,7 @@ def copy(report: Report, servers: Servers, count: int) -> None:
 def writer(report: Report, servers: Servers, count: int) -> None:
     """The whole writer process, emptying a full Redis."""
     servers.client()
-    fill_redis(servers, count)
+    asyncio.run(fill(servers, count))
     url = servers.database()
     folder = servers.new_folder()
     begun = time.monotonic()
@@ -310,27 +306,50 @@ def rollup(report: Report, servers: Servers, rows: int) -> None:
     )
 
 
-def store_cost(servers: Servers, url: str, first: int, count: int, workers: int) -> float:
-    """CPU-µs of this process per event to commit shares of so many workers, and wall-clock."""
-    servers.client()
-    fill_redis(servers, count, workers=workers, first=first)
+def store_cost(
+    servers: Servers, url: str, first: int, new: int, count: int, workers: int
+) -> tuple[float, float]:
+    """Wall-clock µs per event to commit shares of so many workers.
 
-    async def go() -> float:
+    Args:
+        servers: Redis is emptied.
+        url: of the database.
+        first: number of the first event.
+        new: events until the workers count as known.
+        count: events that are measured after these.
+        workers: that they are of.
+
+    Returns:
+        While they were new, and after that.
+    """
+    servers.client()
+
+    async def go() -> tuple[float, float]:
         connection = await asyncpg.connect(url)
         await prepare(connection)
         client = redis_async.Redis.from_url(servers.valkey.url)
         store = Store(connection, f"bench-{first}", timedelta(days=90), plain=True)
         streams = Streams(client, 0)
         await store.open(STREAMS)
-        begun = time.perf_counter()
-        done = 0
-        while done < count:
-            entries = await streams.read(5000, 0)
-            await store.commit(entries)
-            done += len(entries)
-        seconds = time.perf_counter() - begun
+
+        async def commit(start: int, events: int) -> float:
+            seconds = 0.0
+            for at in range(0, events, 100_000):  # so much at once has room in Redis
+                part = min(100_000, events - at)
+                await fill(servers, part, workers=workers, first=start + at)
+                begun = time.perf_counter()
+                done = 0
+                while done < part:
+                    entries = await streams.read(5000, 0)
+                    await store.commit(entries)
+                    done += len(entries)
+                seconds += time.perf_counter() - begun
+                await client.xtrim(SHARES, maxlen=0)
+            return 1e6 * seconds / events
+
+        costs = await commit(first, new), await commit(first + new, count)
         await client.aclose()
         await connection.close()
-        return 1e6 * seconds / count
+        return costs
 
     return asyncio.run(go())

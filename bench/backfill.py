@@ -8,6 +8,8 @@ waits for the daemon to run them, and does it all again: every table must be the
 import contextlib
 import json
 import os
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -23,6 +25,7 @@ from rich.table import Table
 
 from bench.checksum import TABLES, checksum
 from bench.dagster_instance import Dagster, dagster
+from bench.figures import Report
 from bench.history import write
 from ingest.names import WEEKLY_RESET_STREAM
 from tbg.embedded import EmbeddedPostgres, EmbeddedValkey, free_port, new_password
@@ -40,9 +43,12 @@ STEPS: Final = (
 @click.option("--shares", default=2_000_000, show_default=True, help="In all of them.")
 @click.option("--workers", default=200, show_default=True, help="Four to a user.")
 @click.option("--limit", default=1800.0, show_default=True, help="Seconds for each backfill.")
+@click.option("--once", is_flag=True, help="Not a second time for the same result.")
 @click.option("--hold", is_flag=True, help="Leave the UI up afterwards, until Ctrl-C.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
-def main(weeks: int, shares: int, workers: int, limit: float, hold: bool, as_json: bool) -> None:
+def main(
+    weeks: int, shares: int, workers: int, limit: float, once: bool, hold: bool, as_json: bool
+) -> None:
     """Backfill weeks of history through Dagster's GraphQL and daemon, twice.
 
     \b
@@ -72,13 +78,24 @@ def main(weeks: int, shares: int, workers: int, limit: float, hold: bool, as_jso
             running.stop_automation()
             with running.daemon():
                 rounds = [
-                    _round(running, database_url, start, end, limit, console) for _ in range(2)
+                    _round(running, database_url, start, end, limit, console)
+                    for _ in range(1 if once else 2)
                 ]
+                sql_seconds = _sql_seconds(database_url, start, end)
                 with redis.Redis.from_url(redis_url) as client:
                     messages = client.xlen(WEEKLY_RESET_STREAM)
-                same = rounds[0]["tables"] == rounds[1]["tables"] and messages == weeks
+                same = rounds[0]["tables"] == rounds[-1]["tables"] and messages == weeks
                 if as_json:
-                    click.echo(json.dumps({"rounds": rounds, "same": same, "messages": messages}))
+                    click.echo(
+                        json.dumps(
+                            {
+                                "rounds": rounds,
+                                "same": same,
+                                "messages": messages,
+                                "sql_seconds": sql_seconds,
+                            }
+                        )
+                    )
                 else:
                     _print(rounds, messages)
                 if hold:
@@ -88,6 +105,44 @@ def main(weeks: int, shares: int, workers: int, limit: float, hold: bool, as_jso
                             time.sleep(1)
     if not same:
         raise click.ClickException("the second round gave something else than the first")
+
+
+def measure(report: Report, weeks: int) -> None:
+    """Adds the speed of a backfill to a report; no weeks leave it out."""
+    if not weeks:
+        report.left_out.append("backfill: about three minutes, only without --quick")
+        return
+    # In a process of its own, because Dagster and its settings are of a process.
+    done = subprocess.run(  # noqa: S603  our own module
+        [sys.executable, "-m", "bench.backfill", "--weeks", str(weeks), "--shares", "250000",
+         "--once", "--json"],
+        stdout=subprocess.PIPE, text=True, check=True,
+    )  # fmt: skip
+    found = json.loads(done.stdout)
+    for name, figures in found["rounds"][0]["steps"].items():
+        report.add(
+            "batch",
+            f"backfill of {name}",
+            figures["partitions"] / figures["seconds"],
+            "partitions/s",
+            limit=figures["partitions"] / found["sql_seconds"] if name == "hours" else None,
+            limit_is="the same hours' SQL alone" if name == "hours" else "",
+            note=f"{figures['partitions']} partitions in {figures['seconds']:.0f} s; Dagster "
+            "looks for work every 30 s",
+        )
+
+
+def _sql_seconds(database_url: str, start: datetime, end: datetime) -> float:
+    """What the hours cost the database alone."""
+    begun = time.monotonic()
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        moment = start
+        while moment < end:
+            connection.execute(
+                "select rebuild_shares_hourly(%s, %s)", [moment, moment + timedelta(hours=1)]
+            )
+            moment += timedelta(hours=1)
+    return time.monotonic() - begun
 
 
 def _round(
@@ -121,7 +176,7 @@ def _print(rounds: list[dict[str, Any]], messages: int) -> None:
     console = Console()
     steps = Table("backfill", "partitions", "first, s", "again, s", "partitions/s")
     for name, figures in rounds[0]["steps"].items():
-        again = rounds[1]["steps"][name]["seconds"]
+        again = rounds[-1]["steps"][name]["seconds"]
         steps.add_row(
             name,
             f"{figures['partitions']:,}",
@@ -132,7 +187,7 @@ def _print(rounds: list[dict[str, Any]], messages: int) -> None:
     console.print(steps)
     tables = Table("table", "rows", "checksum", "again")
     for table, (rows, md5) in rounds[0]["tables"].items():
-        same = rounds[1]["tables"][table] == (rows, md5)
+        same = rounds[-1]["tables"][table] == (rows, md5)
         tables.add_row(table, f"{rows:,}", md5[:16], "the same" if same else "DIFFERENT")
     console.print(tables)
     console.print(f"{messages} messages in {WEEKLY_RESET_STREAM}")

@@ -94,11 +94,11 @@ class Stage:
     """One stage of the daemon as a process.
 
     Args:
-        namespace: words before the command, to run it elsewhere.
+        words: put before the command, to run it elsewhere or otherwise.
     """
 
     def __init__(
-        self, name: str, folder: Path, namespace: list[str] | None = None, **settings: Any
+        self, name: str, folder: Path, words: list[str] | None = None, **settings: Any
     ) -> None:
         self.name = name
         self.log = folder / f"{name}.log"
@@ -111,7 +111,7 @@ class Stage:
         }
         with self.log.open("w") as output:
             self._process = subprocess.Popen(  # noqa: S603  our own daemon
-                [*(namespace or []), sys.executable, "-m", "ingest", name],
+                [*(words or []), sys.executable, "-m", "ingest", name],
                 env={**os.environ, **environment},
                 cwd=ROOT,
                 stdout=output,
@@ -192,8 +192,13 @@ def wait_for_rows(url: str, rows: int, within: float = 300.0) -> None:
 def in_namespace() -> list[str] | None:
     """Words that run a command in a network namespace of its own, None where it cannot be."""
     words = ["unshare", "-n"] if os.geteuid() == 0 else ["unshare", "-rn"]
+    return words if runs(words) else None
+
+
+def runs(words: list[str]) -> bool:
+    """Whether a command can be put behind these words here."""
     try:
         done = subprocess.run([*words, "true"], capture_output=True, check=False)  # noqa: S603  our own words
     except FileNotFoundError:
-        return None
-    return words if done.returncode == 0 else None
+        return False
+    return done.returncode == 0

@@ -4,6 +4,7 @@ import contextlib
 import statistics
 import time
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -12,8 +13,9 @@ import psycopg
 from bench.alone import store_cost
 from bench.figures import Report
 from bench.load import Load
-from bench.stack import Meter, Servers, Stage, in_namespace, stage, wait_for_rows
+from bench.stack import Meter, Servers, Stage, in_namespace, runs, stage, wait_for_rows
 from ingest.names import stream_of
+from ingest.shard import Shard, shards
 
 SHARES: Final = stream_of("share_submitted")
 MIB: Final = 2**20
@@ -132,61 +134,92 @@ def queue_lengths(report: Report, servers: Servers, seconds: int, largest: int) 
         )
         return
     for length in QUEUE_LENGTHS:
-        servers.client()
-        url = servers.database()
-        folder = servers.new_folder()
-        # A network namespace of its own has its own limit; Redis is reached by socket.
-        with (
-            stage(
-                "receiver",
-                folder,
-                namespace=namespace,
-                redis_url=servers.redis_socket_url,
-                queue_length=length,
-            ) as receiver,
-            stage("writer", folder, redis_url=servers.valkey.url, database_url=url),
-        ):
-            if f"max_dgram_qlen={length}" not in receiver.log.read_text():
-                report.left_out.append(f"queue length {length}: it could not be set")
-                continue
-            load = Load(folder / "events.sock", "paced", 10_000 * seconds, 10_000)
+        _queue_length(report, servers, seconds, largest, length, namespace, "")
+    # Who may not raise the limit may let the receiver wake up before anything else.
+    realtime = [*namespace, "chrt", "--fifo", "1"]
+    if not runs(realtime):
+        report.left_out.append("a receiver at real-time priority: this user may not start one")
+        return
+    length = QUEUE_LENGTHS[0]
+    _queue_length(report, servers, seconds, 0, length, realtime, ", receiver under chrt --fifo 1")
+
+
+def _queue_length(
+    report: Report,
+    servers: Servers,
+    seconds: int,
+    largest: int,
+    length: int,
+    words: list[str],
+    how: str,
+) -> None:
+    servers.client()
+    url = servers.database()
+    folder = servers.new_folder()
+    # A network namespace of its own has its own limit; Redis is reached by socket.
+    with (
+        stage(
+            "receiver",
+            folder,
+            words=words,
+            redis_url=servers.redis_socket_url,
+            queue_length=length,
+        ) as receiver,
+        stage("writer", folder, redis_url=servers.valkey.url, database_url=url),
+    ):
+        if f"max_dgram_qlen={length}" not in receiver.log.read_text():
+            report.left_out.append(f"queue length {length}: it could not be set")
+            return
+        load = Load(folder / "events.sock", "paced", 10_000 * seconds, 10_000, punctual=True)
+        load.go()
+        result = load.result()
+        report.add(
+            "never-waiting sender",
+            f"10,000/s for {seconds} s, queue length {length}{how}: lost",
+            100 * result["refused"] / (10_000 * seconds),
+            "%",
+            goal="< 0.1 %" if length == QUEUE_LENGTHS[0] else "0",
+            note=f"{result['refused']:,.0f} events; the sender woke late and sent up to "
+            f"{result['longest_catch_up']:.0f} at once",
+        )
+        if length != 512 and largest:
+            load = Load(folder / "events.sock", "bursts", largest)
             load.go()
-            result = load.result()
             report.add(
                 "never-waiting sender",
-                f"10,000/s for {seconds} s, queue length {length}: lost",
-                100 * result["refused"] / (10_000 * seconds),
-                "%",
-                goal="< 0.1 %" if length == QUEUE_LENGTHS[0] else "0",
-                note=f"{result['refused']:,.0f} events; the sender woke late and sent up to "
-                f"{result['longest_catch_up']:.0f} at once",
+                f"largest burst without a loss, queue length {length}",
+                load.result()["largest"],
+                "events",
+                note=f"tried up to {largest:,}",
             )
-            if length != 512:
-                load = Load(folder / "events.sock", "bursts", largest)
-                load.go()
-                report.add(
-                    "never-waiting sender",
-                    f"largest burst without a loss, queue length {length}",
-                    load.result()["largest"],
-                    "events",
-                    note=f"tried up to {largest:,}",
-                )
 
 
 def three_engines(report: Report, servers: Servers, count: int) -> None:
-    """A receiver for each of three engines, one Redis, one writer."""
+    """A receiver for each of three engines, one Redis; one writer, and three."""
+    for writers in (1, 3):
+        _engines(report, servers, count, writers)
+
+
+def _engines(report: Report, servers: Servers, count: int, writers: int) -> None:
     servers.client()
     url = servers.database()
     folders = [servers.new_folder() for _ in range(3)]
     with contextlib.ExitStack() as stack:
         for folder in folders:
             stack.enter_context(stage("receiver", folder, redis_url=servers.valkey.url))
-        stack.enter_context(
-            stage("writer", folders[0], redis_url=servers.valkey.url, database_url=url)
-        )
+        for number in range(1, writers + 1):
+            stack.enter_context(
+                stage(
+                    "writer",
+                    folders[number - 1],
+                    redis_url=servers.valkey.url,
+                    database_url=url,
+                    writer_shard=f"{number}/{writers}",
+                )
+            )
         loads = [
-            Load(folder / "events.sock", "flood", count // 3, instance=f"engine-{index}/1")
-            for index, folder in enumerate(folders)
+            Load(folder / "events.sock", "flood", count // 3, instance=f"{_engine_of(shard)}/1")
+            for folder, shard in zip(folders, shards(3), strict=True)
         ]
         begun = time.monotonic()
         for load in loads:
@@ -202,13 +235,18 @@ def three_engines(report: Report, servers: Servers, count: int) -> None:
     assert lost is not None
     report.add(
         "end to end",
-        "three engines, three receivers, one writer",
+        f"three engines, three receivers, {'one writer' if writers == 1 else 'three writers'}",
         rate,
         "events/s",
         limit=report.value("socket → committed row"),
         limit_is="one engine",
         note=f"{lost[0]:.0f} events missing in the ledger",
     )
+
+
+def _engine_of(shard: Shard) -> str:
+    """The name of an engine that is this writer's."""
+    return next(name for name in map("engine-{}".format, count()) if shard.owns(name.encode()))
 
 
 def scale(
@@ -218,18 +256,13 @@ def scale(
     first = 1
     basis = None
     for many in workers:
-        url = servers.database()
-        # Once, so that every worker is known; then what an event costs from there on.
-        for chunk in range(0, max(count, 2 * many), 100_000):
-            size = min(100_000, max(count, 2 * many) - chunk)
-            made = store_cost(servers, url, first, size, many)
-            first += size
-        cost = store_cost(servers, url, first, count, many)
-        first += count
+        warm = max(2 * many, 2000)
+        new, cost = store_cost(servers, servers.database(), first, warm, count, many)
+        first += warm + count
         basis = basis or cost
         report.add(
             "cost with scale", f"{many:,} workers", cost, "µs/event", limit=basis,
-            limit_is=f"with {workers[0]:,} workers", note=f"while they were new {made:.0f}",
+            limit_is=f"with {workers[0]:,} workers", note=f"while they were new {new:.0f}",
         )  # fmt: skip
     url = servers.database()
     have = 0
@@ -247,8 +280,8 @@ def scale(
             )
             connection.execute("checkpoint")
         have = want
-        cost = store_cost(servers, url, first, count, 1000)
-        first += count
+        _, cost = store_cost(servers, url, first, 2000, count, 1000)
+        first += 2000 + count
         basis = basis or cost
         report.add(
             "cost with scale", f"into a partition of {want:,} rows", cost, "µs/event",
