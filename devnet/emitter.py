@@ -3,7 +3,9 @@
 :meth:`Emitter.emit` numbers the event, puts it into a bounded queue and returns; a task of the
 same event loop sends. While the receiver's queue is full (ten datagrams by default on Linux) or
 nobody listens, events wait; when the queue is full too they are dropped, counted by reason, and
-their sequence numbers stay used, so that the receiver sees the gap.
+their sequence numbers stay used, so that the receiver sees the gap. What was sent last is sent
+again, with its numbers, to a receiver that takes over: the old one may have died with it in its
+hands, and what arrives twice is recognised.
 """
 
 import asyncio
@@ -30,6 +32,7 @@ DROP_REASONS: Final = (
     "shutdown",  # still queued when the engine had to go
 )
 QUEUE_SIZE: Final = 65_536  # events; about 40 MB of shares at worst
+KEPT: Final = 512  # events sent again to a receiver that takes over from one that died
 
 _BURST: Final = 64  # datagrams between two looks at the event loop
 _RETRY_ROOM: Final = 0.05  # seconds; safety net where no wake-up comes for a full peer
@@ -76,11 +79,14 @@ class Emitter:
         self.seq = 0
         """Events so far, dropped ones included."""
         self.sent = 0
+        self.resent = 0
         self.dropped: Counter[str] = Counter()
         """Events that never reached the socket, by one of ``DROP_REASONS``."""
         self.connected = False
         self._queue_size = queue_size
         self._queue: deque[bytes] = deque()
+        self._kept: deque[bytes] = deque(maxlen=KEPT)
+        self._again: deque[bytes] = deque()
         self._encode = msgspec.json.Encoder().encode
         self._socket: socket.socket | None = None
         self._task: asyncio.Task[None] | None = None
@@ -195,26 +201,33 @@ class Emitter:
         """Sends until the burst is over, the queue is empty or the receiver has no room."""
         assert self._socket is not None
         for _ in range(_BURST):
-            if not self._queue:
+            waiting = self._again or self._queue
+            if not waiting:
                 break
             try:
-                self._socket.send(self._queue[0])
+                self._socket.send(waiting[0])
             except OSError as error:
                 if error.errno in _FULL:
                     await self._wait_writable(error.errno)
                     break
                 if error.errno == errno.EMSGSIZE:
                     # Some systems limit a datagram to less than the contract does.
-                    self._queue.popleft()
-                    self._drop("too_large")
+                    waiting.popleft()
+                    if waiting is self._queue:
+                        self._drop("too_large")
                     continue
                 # The receiver is gone, perhaps restarting: the event waits for the next one.
                 self._log.warning("receiver lost", path=self.path, error=error.strerror)
                 self._disconnect()
+                self._again = deque(self._kept)
                 await asyncio.sleep(_RECONNECT_FIRST)
                 break
-            self._queue.popleft()
-            self.sent += 1
+            if waiting is self._queue:
+                self._kept.append(waiting.popleft())
+                self.sent += 1
+            else:
+                waiting.popleft()
+                self.resent += 1
         if len(self._queue) <= self._queue_size // 2:
             self._room.set()
         if not self._queue:

@@ -28,7 +28,7 @@ from ingest.sequence import Arrival, Seen
 from ingest.settings import ReceiverSettings
 from ingest.spool import Spool, SpoolFullError
 
-LINGER: Final = 0.003  # seconds: events that come together go together
+LINGER: Final = 0.002  # seconds: events that come together go together
 # Events decoded before the loop may send what is on its way: a socket's buffer holds a
 # part of a batch only, and Redis waits for the rest.
 SLICE: Final = 100

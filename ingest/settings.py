@@ -104,7 +104,7 @@ class ReceiverSettings(StageSettings):
         default=1000, ge=1, le=100_000, description="most events in one round trip to Redis"
     )
     memory_events: int = Field(
-        default=200_000,
+        default=100_000,
         ge=1000,
         description="events held in memory between socket and Redis; past it, reading pauses",
     )

@@ -122,7 +122,13 @@ class Writer:
             settings.database_url,
             timeout=10,
             command_timeout=COMMAND_SECONDS,
-            server_settings={"application_name": f"tbg writer {self._consumer}"},
+            server_settings={
+                "application_name": f"tbg writer {self._consumer}",
+                # A writer whose machine is gone must not keep its lock for hours.
+                "tcp_keepalives_idle": "10",
+                "tcp_keepalives_interval": "5",
+                "tcp_keepalives_count": "3",
+            },
         )
         client = redis.Redis.from_url(settings.redis_url, socket_timeout=10, retry=None)
         try:

@@ -15,10 +15,8 @@
 
 #include <errno.h>
 #include <fenv.h>
-#include <linux/sockios.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <syslog.h>
 #include <time.h>
@@ -104,9 +102,8 @@ static void hang_up(struct tbg_sender *sender)
 	close(sender->fd);
 	sender->fd = -1;
 	rest(RETRY_US_MIN);
-	/* Everything that may have been on its way goes again. */
+	/* Everything that may have been on its way or in its memory goes again. */
 	sender->next = tail;
-	sender->idle_at = tail;
 }
 
 static bool dial(struct tbg_sender *sender)
@@ -155,17 +152,11 @@ static bool connected(struct tbg_sender *sender)
 	return true;
 }
 
-/* Passes the record at `next`, sent or not, and gives back what has certainly
- * arrived. */
+/* Passes the record at `next`, and gives back what is older than the kept ones. */
 static void pass(struct tbg_sender *sender)
 {
-	uint64_t arrived = sender->next >= TBG_KEPT ? sender->next - TBG_KEPT : 0;
-
-	/* A successful send proves that the receiver was still there, so what it
-	 * had been seen to have read, it had. */
-	if (sender->idle_at > arrived)
-		arrived = sender->idle_at;
-	tbg_ring_give_back(sender->ring, arrived);
+	if (sender->next >= TBG_KEPT)
+		tbg_ring_give_back(sender->ring, sender->next - TBG_KEPT);
 	sender->next++;
 }
 
@@ -232,14 +223,9 @@ static void deliver(struct tbg_sender *sender, struct tbg_record *record)
 	sent(sender);
 }
 
-/* Nothing to send. Remembers whether everything sent has been read. */
+/* Nothing to send. */
 static void idle(struct tbg_sender *sender, int64_t *pause)
 {
-	int waiting = 1;
-
-	if (sender->fd >= 0 && sender->idle_at != sender->next &&
-	    !ioctl(sender->fd, SIOCOUTQ, &waiting) && !waiting)
-		sender->idle_at = sender->next;
 	chores(sender);
 	rest(*pause);
 	*pause = *pause * 2 > IDLE_US_MAX ? IDLE_US_MAX : *pause * 2;

@@ -33,10 +33,11 @@
 #include "tbg_ring.h"
 #include "tbg_settings.h"
 
-/* Records kept until they certainly arrived. The send buffer is pinned at
- * 212,992 bytes (as the kernel counts), and a datagram costs at least 768 of
- * them (a 256-byte sk_buff and the smallest block of data): at most 277 can be
- * on their way. */
+/* Records kept after they were sent, for a receiver that takes over from one that
+ * died. The send buffer is pinned at 212,992 bytes (as the kernel counts), and a
+ * datagram costs at least 768 of them (a 256-byte sk_buff and the smallest block of
+ * data): at most 277 can be on their way. The rest is for what the dead one had read
+ * and not yet handed on, a few milliseconds of events. */
 #define TBG_KEPT 512
 
 struct tbg_sender {
@@ -57,7 +58,6 @@ struct tbg_sender {
 	uint64_t next;		/* position to send */
 	uint64_t furthest;	/* first position never sent */
 	uint64_t dropped;	/* losses that `seq` already counts */
-	uint64_t idle_at;	/* all before it had been read, if the receiver still lives */
 	bool told_gone;
 	int64_t next_chores, next_save;
 	uint64_t told_lost, told_untracked;

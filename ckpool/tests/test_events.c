@@ -260,6 +260,30 @@ static void rates(void)
 	      "a difficulty change");
 }
 
+/* A receiver that has read everything dies before it has handed it on. */
+static void death(const char *path)
+{
+	struct tbg_counts counts;
+	long long seq, last = 0;
+	bool in_row = true;
+
+	tbg_events_counts(&counts);
+	close(fd);
+	unlink(path);
+	fd = receiver_open(path);
+	tbg_diff_updated(&(struct tbg_diff){ .user = USER, .workername = USER, .client_id = 7,
+					     .old_diff = 1, .new_diff = 77, .reason = "vardiff" });
+	while (strstr(next(), "{\"event\"")) {
+		seq = number_after(text, "\"seq\":");
+		in_row = in_row && seq == last + 1;
+		last = seq;
+		if (strstr(text, "\"new_diff\":77.0"))
+			break;
+	}
+	check(in_row && last == (long long)counts.emitted + 1,
+	      "a new receiver gets again what the old one had read (up to %lld)", last);
+}
+
 static void impossible(void)
 {
 	static const double numbers[] = { NAN, -NAN, INFINITY, -INFINITY, 5e-324, -0.0, -1, 1e308 };
@@ -326,6 +350,7 @@ int main(void)
 	bests();
 	blocks();
 	rates();
+	death(path);
 	tbg_new_block_network(&(struct tbg_tip){ .hash = HASH, .height = 1, .network_diff = 1 });
 	impossible();
 	tbg_events_stop(5000);

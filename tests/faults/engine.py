@@ -5,6 +5,7 @@ import random
 import socket
 import threading
 import time
+from collections import deque
 from pathlib import Path
 
 from tests.ingest.harness import GOLDEN
@@ -18,7 +19,8 @@ class Engine:
     """One boot of an engine, sending from a thread of its own.
 
     Nine events in ten are shares; some of these are rejected ones. One in a hundred
-    breaks the contract, and one in fifty may be sent twice.
+    breaks the contract, and one in fifty may be sent twice. As the ckpool fork does, it
+    sends its last 512 events again to a receiver that takes over from one that died.
 
     Args:
         path: the event socket.
@@ -56,6 +58,8 @@ class Engine:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._share = self._template("share_submitted")
         self._other = self._template("diff_updated")
+        self._kept: deque[bytes] = deque(maxlen=512)
+        self._again: deque[bytes] = deque()
         self.sent = 0
         self.broken = 0
         self.resent = 0
@@ -135,6 +139,10 @@ class Engine:
                     self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
                     self._socket.settimeout(0.5)
                     self._socket.connect(self._path)
+                    self._again = deque(self._kept)
+                while self._again:
+                    self._socket.send(self._again[0])
+                    self._again.popleft()
                 self._socket.send(datagram)
             except TimeoutError:
                 pass  # the receiver does not read
@@ -144,6 +152,7 @@ class Engine:
                 self._socket = None
                 time.sleep(0.01)
             else:
+                self._kept.append(datagram)
                 return True
             if self._stopping.is_set():
                 return False
