@@ -18,13 +18,15 @@ from bench.figures import Report
 from bench.load import Load, datagrams
 from bench.stack import Servers, stage, wait_for_rows
 from ingest.batch import Row, StreamEntry, parse
+from ingest.codecs import pack_inet, prepare
 from ingest.datagram import EventSocket
 from ingest.decode import decode
 from ingest.names import STREAMS, stream_of
 from ingest.publisher import FIELDS, Batch, Publisher
 from ingest.receiver import event_values
-from ingest.store import SHARE_COLUMNS, Store, pack_inet, prepare
+from ingest.store import Store
 from ingest.streams import Streams
+from ingest.tables import SHARE_COLUMNS
 
 PART: Final = "alone"
 SHARES: Final = stream_of("share_submitted")

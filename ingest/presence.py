@@ -120,7 +120,7 @@ async def write(connection: asyncpg.Connection, plan: Plan) -> None:
     """Writes what a plan says, in the caller's transaction.
 
     Args:
-        connection: prepared with :func:`ingest.store.prepare`, so that it takes times
+        connection: prepared with :func:`ingest.codecs.prepare`, so that it takes times
             in microseconds.
         plan: of this batch.
     """

@@ -4,21 +4,19 @@ Safe to repeat: offsets only move from the very value that the batch was read
 from, and events are recognised by instance and seq.
 """
 
-import ipaddress
 import time
 from binascii import unhexlify
 from collections import Counter
 from collections.abc import Callable
-from datetime import UTC, date, datetime, timedelta
-from functools import lru_cache
+from datetime import date, timedelta
 from operator import attrgetter
-from typing import Any, Final
+from typing import Final
 
 import asyncpg
 import msgspec
 import structlog
 
-from ingest import metrics, presence
+from ingest import metrics, presence, tables
 from ingest.batch import (
     DeadLetter,
     Item,
@@ -34,7 +32,6 @@ from ingest.miners import Miners
 from ingest.presence import Presence
 from ingest.streams import START
 from ingest.updates import Updates
-from ingest.weekly import Weekly
 
 # Faults of the data: the batch is halved until the row that the database refuses
 # stands alone.
@@ -44,20 +41,9 @@ REFUSALS: Final = (
     asyncpg.ProgramLimitExceededError,
     asyncpg.UntranslatableCharacterError,
 )
-# Microseconds: the hourly rollup runs two minutes past the hour.
-LATE_AFTER: Final = 120_000_000
-_HOUR: Final = 3_600_000_000
-_DAY: Final = 24 * _HOUR
+_DAY: Final = 86_400_000_000  # microseconds
 RECENT_BLOCKS: Final = 10_000
-SHARE_COLUMNS: Final = (
-    "time", "share_diff", "difficulty", "seq", "user_id", "worker_id", "instance_id",
-    "is_valid", "is_block", "source", "nonce", "nonce2", "share_hash", "job_id",
-    "ip_address", "reject_reason",
-)  # fmt: skip
 _STREAM: Final = attrgetter("stream")
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_POSTGRES_EPOCH: Final = 946_684_800_000_000  # 2000-01-01, in microseconds since 1970
-EVENT_COLUMNS: Final = ("time", "seq", "instance_id", "event", "source", "payload")
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("ingest.store")
 
@@ -74,42 +60,11 @@ class Committed(msgspec.Struct):
     entries: int = 0  # that were this writer's
 
 
-@lru_cache(maxsize=65_536)
-def pack_inet(text: str) -> bytes:
-    """An IP address in PostgreSQL's binary form of inet (src/backend network.c)."""
-    address = ipaddress.ip_address(text)
-    family = 2 if address.version == 4 else 3
-    return bytes((family, address.max_prefixlen, 0, len(address.packed))) + address.packed
-
-
-def pack_time(moment: int | datetime) -> tuple[int]:
-    """A time, or microseconds since the epoch, as PostgreSQL counts: from the year 2000."""
-    if isinstance(moment, datetime):
-        moment = (moment - _EPOCH) // timedelta(microseconds=1)
-    return (moment - _POSTGRES_EPOCH,)
-
-
-async def prepare(connection: asyncpg.Connection) -> None:
-    """Sets the connection's codecs; it takes times in microseconds, too."""
-    # asyncpg's own codecs parse the address of every share anew, and shift every time
-    # to UTC.
-    await connection.set_type_codec(
-        "inet", schema="pg_catalog", encoder=pack_inet, decoder=bytes, format="binary"
-    )
-    await connection.set_type_codec(
-        "timestamptz",
-        schema="pg_catalog",
-        encoder=pack_time,
-        decoder=lambda counted: from_micros(counted[0] + _POSTGRES_EPOCH),
-        format="tuple",
-    )
-
-
 class Store:
     """A database that takes batches.
 
     Args:
-        connection: made by the writer, prepared with :func:`prepare`.
+        connection: made by the writer, prepared with :func:`ingest.codecs.prepare`.
         consumer: name that offsets are kept under.
         retention: shares and events older than this are refused.
         plain: whether partitions are ours to make (plain PostgreSQL).
@@ -270,21 +225,22 @@ class Store:
         await self._miners.resolve(self._db, rows)
         plan = self._presence.plan(Updates(rows, now), time.monotonic())
         offsets = self._offsets(entries)
+        number = self._instances.number
         async with self._db.transaction():
             await self._move_offsets(offsets)
-            found = await self._insert_blocks(rows)
-            weekly = await self._copy_shares(rows)
-            await self._copy_events(rows)
-            await self._mark_block_shares(found)
+            found = await tables.insert_blocks(self._db, rows)
+            weekly = await tables.copy_shares(self._db, rows, number, self._blocks)
+            await tables.copy_events(self._db, rows, number)
+            await tables.mark_block_shares(self._db, found)
             if self._takes is not None:
                 await presence.lock(self._db, plan, {row.user_id for row in rows})
             await presence.write(self._db, plan)
-            bests = await self._upsert_weekly(weekly)
-            await self._insert_network_blocks(rows)
-            await self._note_late_hours(rows, now)
-            await self._insert_letters(letters)
+            bests = await tables.upsert_weekly(self._db, weekly)
+            await tables.insert_network_blocks(self._db, rows)
+            await tables.note_late_hours(self._db, rows, now)
+            await tables.insert_letters(self._db, letters)
             await self._instances.save(self._db)
-            await self._add_to_ledger(sums)
+            await tables.add_to_ledger(self._db, sums, number)
         self._instances.keep()
         self._presence.keep(plan, time.monotonic())
         self._passed.clear()
@@ -355,255 +311,3 @@ class Store:
             raise OffsetsMovedError(
                 f"another writer commits as {self._consumer!r}: stop it, or set CONSUMER"
             )
-
-    async def _insert_blocks(self, rows: list[Row]) -> list[Row]:
-        found = [row for row in rows if row.event == "block_found"]
-        if found:
-            # A winning share that is sent again fires again: the hash is the block.
-            await self._db.executemany(
-                "insert into blocks (block_height, block_hash, prev_hash, user_id, worker_id, "
-                "reward_sats, fees_sats, difficulty, network_difficulty, coinbase_sig, found_at, "
-                "source) values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12) "
-                "on conflict (block_hash) do nothing",
-                [
-                    (
-                        row.data.height,
-                        row.data.hash.lower(),
-                        row.data.prev_hash.lower() if row.data.prev_hash else None,
-                        row.user_id,
-                        row.worker_id,
-                        row.data.reward_sats,
-                        row.data.fees_sats,
-                        row.data.difficulty,
-                        row.data.network_difficulty,
-                        row.data.coinbase_sig,
-                        row.time,
-                        row.source,
-                    )
-                    for row in found
-                ],
-            )
-        return found
-
-    async def _copy_shares(self, rows: list[Row]) -> Weekly:
-        solved = self._blocks | {
-            unhexlify(row.data.hash): None for row in rows if row.event == "block_found"
-        }
-        weekly = Weekly()
-        records: list[tuple[Any, ...]] = []
-        number = self._instances.number
-        for row in rows:
-            if row.event != "share_submitted":
-                continue
-            data = row.data
-            share_hash = unhexlify(data.hash) if data.hash else None
-            records.append(
-                (
-                    row.micros,
-                    data.share_diff,
-                    data.difficulty,
-                    row.seq,
-                    row.user_id,
-                    row.worker_id,
-                    number(row.instance),
-                    data.valid,
-                    share_hash in solved,
-                    row.source,
-                    unhexlify(data.nonce) if data.nonce else None,
-                    unhexlify(data.nonce2) if data.nonce2 else None,
-                    share_hash,
-                    data.job_id,
-                    data.ip,
-                    data.reject_reason,
-                )
-            )
-            if data.valid:
-                weekly.add(row, share_hash)
-        if records:
-            await self._db.copy_records_to_table("shares", records=records, columns=SHARE_COLUMNS)
-        return weekly
-
-    async def _copy_events(self, rows: list[Row]) -> None:
-        number = self._instances.number
-        records = [
-            (
-                row.micros,
-                row.seq,
-                number(row.instance),
-                row.event,
-                row.source,
-                row.raw_data.decode(),
-            )
-            for row in rows
-            if row.event != "share_submitted"
-        ]
-        if records:
-            await self._db.copy_records_to_table(
-                "mining_events", records=records, columns=EVENT_COLUMNS
-            )
-
-    async def _mark_block_shares(self, found: list[Row]) -> None:
-        # The share may be in an earlier batch; its time is the block's, nearly.
-        for row in found:
-            await self._db.execute(
-                "update shares set is_block = true where user_id = $1 and share_hash = $2 "
-                "and time between $3 and $4 and not is_block",
-                row.user_id,
-                unhexlify(row.data.hash),
-                row.micros - _HOUR,
-                row.micros + _HOUR,
-            )
-
-    async def _upsert_weekly(self, weekly: Weekly) -> list[tuple[date, str, float]]:
-        bests: list[tuple[date, str, float]] = []
-        for week, sums in sorted(weekly.weeks.items()):
-            items = sorted(sums.items())
-            written = await self._db.fetch(
-                _UPSERT_WEEKLY,
-                week,
-                [user for user, _ in items],
-                [sum_.best for _, sum_ in items],
-                [sum_.micros for _, sum_ in items],
-                [sum_.worker_id for _, sum_ in items],
-                [sum_.share_hash for _, sum_ in items],
-                [sum_.shares for _, sum_ in items],
-                [sum_.work for _, sum_ in items],
-            )
-            # Who had a better one before has it in the leaderboard, too.
-            bests += [
-                (week, sum_.user, sum_.best)
-                for row in written
-                if (sum_ := sums[row["user_id"]]).best == row["best_difficulty"]
-            ]
-        return bests
-
-    async def _insert_network_blocks(self, rows: list[Row]) -> None:
-        # In one order, because the engines of all writers see the same blocks.
-        tips = sorted(
-            (row for row in rows if row.event == "new_block_network"),
-            key=lambda row: row.data.hash.lower(),
-        )
-        if tips:
-            await self._db.executemany(
-                "insert into network_blocks (hash, height, network_difficulty, prev_hash, "
-                "seen_at, source) values ($1, $2, $3, $4, $5, $6) on conflict (hash) do nothing",
-                [
-                    (
-                        row.data.hash.lower(),
-                        row.data.height,
-                        row.data.network_difficulty,
-                        row.data.prev_hash.lower() if row.data.prev_hash else None,
-                        row.time,
-                        row.source,
-                    )
-                    for row in tips
-                ],
-            )
-
-    async def _note_late_hours(self, rows: list[Row], now: int) -> None:
-        closed = now - LATE_AFTER
-        closed -= closed % _HOUR
-        late = Counter(
-            row.micros - row.micros % _HOUR
-            for row in rows
-            if row.micros < closed and row.event == "share_submitted"
-        )
-        if late:
-            hours = sorted(late)
-            await self._db.execute(
-                "insert into late_share_hours as l (hour, shares) "
-                "select * from unnest($1::timestamptz[], $2::bigint[]) "
-                "on conflict (hour) do update set shares = l.shares + excluded.shares, "
-                "last_recorded_at = now()",
-                hours,
-                [late[hour] for hour in hours],
-            )
-
-    async def _add_to_ledger(self, sums: Sums) -> None:
-        number = self._instances.number
-        keys = sorted(sums.lines.keys() | sums.received.keys())
-        if keys:
-            lines = [sums.lines.get(key) for key in keys]
-            await self._db.execute(
-                _UPSERT_LEDGER,
-                [number(instance) for instance, _ in keys],
-                [from_micros(hour) for _, hour in keys],
-                [sums.received[key] for key in keys],
-                [line.first_seq if line else None for line in lines],
-                [line.last_seq if line else None for line in lines],
-                [line.committed if line else 0 for line in lines],
-                [line.dead_lettered if line else 0 for line in lines],
-                [line.duplicates if line else 0 for line in lines],
-            )
-        if sums.dropped:
-            # Ranges are united: a drop that is reported twice is one.
-            await self._db.executemany(
-                "insert into ledger_drops as l (instance_id, cause, numbers) values ($1, $2, $3) "
-                "on conflict (instance_id, cause) do update "
-                "set numbers = l.numbers + excluded.numbers",
-                [
-                    (number(instance), cause, [asyncpg.Range(*span) for span in lost])
-                    for instance, cause, lost in sums.dropped
-                ],
-            )
-
-    async def _insert_letters(self, letters: list[DeadLetter]) -> None:
-        if letters:
-            await self._db.executemany(
-                "insert into dead_letters (stage, reason, detail, raw, instance, seq) "
-                "values ($1, $2, $3, $4, $5, $6)",
-                [
-                    (item.stage, item.reason, item.detail, item.raw, item.instance, item.seq)
-                    for item in letters
-                ],
-            )
-
-
-_UPSERT_LEDGER: Final = """
-insert into ledger as l (
-    instance_id, hour, received, first_seq, last_seq, committed, dead_lettered, duplicates
-)
-select * from unnest(
-    $1::integer[], $2::timestamptz[], $3::bigint[], $4::bigint[], $5::bigint[],
-    $6::bigint[], $7::bigint[], $8::bigint[]
-)
-on conflict (instance_id, hour) do update set
-    received = l.received + excluded.received,
-    first_seq = least(l.first_seq, excluded.first_seq),
-    last_seq = greatest(l.last_seq, excluded.last_seq),
-    committed = l.committed + excluded.committed,
-    dead_lettered = l.dead_lettered + excluded.dead_lettered,
-    duplicates = l.duplicates + excluded.duplicates
-"""
-
-# A finalised week belongs to the batch side: late_share_hours tells it to compute
-# the week again.
-_UPSERT_WEEKLY: Final = """
-insert into weekly_best_diff as w (
-    user_id, week_start, best_difficulty, best_share_time, best_worker_id, best_share_hash,
-    total_shares, total_work
-)
-select g.user_id, $1::date, best, at, worker, hash, shares, work from unnest(
-    $2::integer[], $3::float8[], $4::timestamptz[], $5::integer[], $6::bytea[], $7::bigint[],
-    $8::float8[]
-) as g(user_id, best, at, worker, hash, shares, work)
-on conflict (user_id, week_start) do update set
-    total_shares = w.total_shares + excluded.total_shares,
-    total_work = w.total_work + excluded.total_work,
-    -- The higher one, of equal ones the earlier one.
-    best_difficulty = greatest(w.best_difficulty, excluded.best_difficulty),
-    best_share_time = case
-        when (excluded.best_difficulty, w.best_share_time)
-            > (w.best_difficulty, excluded.best_share_time)
-        then excluded.best_share_time else w.best_share_time end,
-    best_worker_id = case
-        when (excluded.best_difficulty, w.best_share_time)
-            > (w.best_difficulty, excluded.best_share_time)
-        then excluded.best_worker_id else w.best_worker_id end,
-    best_share_hash = case
-        when (excluded.best_difficulty, w.best_share_time)
-            > (w.best_difficulty, excluded.best_share_time)
-        then excluded.best_share_hash else w.best_share_hash end
-where w.finalized_at is null
-returning w.user_id, w.best_difficulty
-"""

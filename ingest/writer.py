@@ -20,12 +20,13 @@ from redis.exceptions import RedisError
 
 from ingest import metrics
 from ingest.batch import Item, StreamEntry
+from ingest.codecs import prepare
 from ingest.leaderboard import Leaderboard
 from ingest.names import STREAMS
 from ingest.peers import OtherCountError, Peers
 from ingest.presence import Presence
 from ingest.settings import WriterSettings
-from ingest.store import OffsetsMovedError, Store, prepare
+from ingest.store import OffsetsMovedError, Store
 from ingest.streams import START, Streams
 
 REPORT_SECONDS: Final = 60.0

@@ -17,12 +17,13 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
+from ingest.codecs import prepare
 from ingest.decode import decode
 from ingest.ledger import HOUR, Tally
 from ingest.names import LEDGER_STREAM, STREAMS, stream_of
 from ingest.peers import OtherCountError, Peers
 from ingest.shard import Shard, shards
-from ingest.store import Store, prepare
+from ingest.store import Store
 from ingest.streams import Streams
 from tests.faults.test_model import TABLES
 from tests.ingest.harness import packed

@@ -30,10 +30,11 @@ from hypothesis.stateful import (
 from prometheus_client import REGISTRY
 from redis.exceptions import RedisError
 
+from ingest.codecs import prepare
 from ingest.names import STREAMS
 from ingest.receiver import Receiver
 from ingest.settings import ReceiverSettings
-from ingest.store import Store, prepare
+from ingest.store import Store
 from ingest.streams import Streams
 from tests.faults.proxy import Proxy
 from tests.ingest.harness import packed

@@ -9,11 +9,12 @@ import asyncpg
 import pytest
 
 from ingest.batch import StreamEntry
+from ingest.codecs import prepare
 from ingest.decode import decode
 from ingest.names import STREAMS, stream_of
 from ingest.peers import Peers
 from ingest.shard import Shard, names_a_shard, parse_shard, shard_of, shards
-from ingest.store import Store, prepare
+from ingest.store import Store
 from tests.ingest.harness import packed
 
 USERS = 120

@@ -1,0 +1,301 @@
+"""Writes what a batch holds into the tables, in the caller's transaction.
+
+Every connection is one that :func:`ingest.codecs.prepare` prepared. Rows that several
+writers may write are written in one order, so that none waits for one that waits for it.
+"""
+
+from binascii import unhexlify
+from collections import Counter
+from collections.abc import Callable, Collection
+from datetime import date
+from typing import Any, Final
+
+import asyncpg
+
+from ingest.batch import DeadLetter, Row, from_micros
+from ingest.ledger import Sums
+from ingest.weekly import Weekly
+
+# Microseconds: the hourly rollup runs two minutes past the hour.
+LATE_AFTER: Final = 120_000_000
+_HOUR: Final = 3_600_000_000
+SHARE_COLUMNS: Final = (
+    "time", "share_diff", "difficulty", "seq", "user_id", "worker_id", "instance_id",
+    "is_valid", "is_block", "source", "nonce", "nonce2", "share_hash", "job_id",
+    "ip_address", "reject_reason",
+)  # fmt: skip
+EVENT_COLUMNS: Final = ("time", "seq", "instance_id", "event", "source", "payload")
+
+Number = Callable[[str | None], int | None]  # the database's number of an instance
+
+
+async def insert_blocks(db: asyncpg.Connection, rows: list[Row]) -> list[Row]:
+    """Inserts the blocks that were found, and returns their events."""
+    found = [row for row in rows if row.event == "block_found"]
+    if found:
+        # A winning share that is sent again fires again: the hash is the block.
+        await db.executemany(
+            "insert into blocks (block_height, block_hash, prev_hash, user_id, worker_id, "
+            "reward_sats, fees_sats, difficulty, network_difficulty, coinbase_sig, found_at, "
+            "source) values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12) "
+            "on conflict (block_hash) do nothing",
+            [
+                (
+                    row.data.height,
+                    row.data.hash.lower(),
+                    row.data.prev_hash.lower() if row.data.prev_hash else None,
+                    row.user_id,
+                    row.worker_id,
+                    row.data.reward_sats,
+                    row.data.fees_sats,
+                    row.data.difficulty,
+                    row.data.network_difficulty,
+                    row.data.coinbase_sig,
+                    row.time,
+                    row.source,
+                )
+                for row in found
+            ],
+        )
+    return found
+
+
+async def copy_shares(
+    db: asyncpg.Connection, rows: list[Row], number: Number, blocks: Collection[bytes]
+) -> Weekly:
+    """Copies the shares, and returns what they add to the week.
+
+    Args:
+        db: the connection.
+        rows: of any event; ``user_id`` and ``worker_id`` are set.
+        number: finds the database's number of an instance.
+        blocks: hashes of blocks that were found before.
+    """
+    solved = {unhexlify(row.data.hash) for row in rows if row.event == "block_found"}
+    weekly = Weekly()
+    records: list[tuple[Any, ...]] = []
+    for row in rows:
+        if row.event != "share_submitted":
+            continue
+        data = row.data
+        share_hash = unhexlify(data.hash) if data.hash else None
+        records.append(
+            (
+                row.micros,
+                data.share_diff,
+                data.difficulty,
+                row.seq,
+                row.user_id,
+                row.worker_id,
+                number(row.instance),
+                data.valid,
+                share_hash in solved or share_hash in blocks,
+                row.source,
+                unhexlify(data.nonce) if data.nonce else None,
+                unhexlify(data.nonce2) if data.nonce2 else None,
+                share_hash,
+                data.job_id,
+                data.ip,
+                data.reject_reason,
+            )
+        )
+        if data.valid:
+            weekly.add(row, share_hash)
+    if records:
+        await db.copy_records_to_table("shares", records=records, columns=SHARE_COLUMNS)
+    return weekly
+
+
+async def copy_events(db: asyncpg.Connection, rows: list[Row], number: Number) -> None:
+    """Copies every event that is no share."""
+    records = [
+        (
+            row.micros,
+            row.seq,
+            number(row.instance),
+            row.event,
+            row.source,
+            row.raw_data.decode(),
+        )
+        for row in rows
+        if row.event != "share_submitted"
+    ]
+    if records:
+        await db.copy_records_to_table("mining_events", records=records, columns=EVENT_COLUMNS)
+
+
+async def mark_block_shares(db: asyncpg.Connection, found: list[Row]) -> None:
+    """Marks the shares that solved these blocks and were stored before."""
+    # The share may be in an earlier batch; its time is the block's, nearly.
+    for row in found:
+        await db.execute(
+            "update shares set is_block = true where user_id = $1 and share_hash = $2 "
+            "and time between $3 and $4 and not is_block",
+            row.user_id,
+            unhexlify(row.data.hash),
+            row.micros - _HOUR,
+            row.micros + _HOUR,
+        )
+
+
+async def upsert_weekly(db: asyncpg.Connection, weekly: Weekly) -> list[tuple[date, str, float]]:
+    """Adds to the week, and returns whose best was raised: week, user, difficulty."""
+    bests: list[tuple[date, str, float]] = []
+    for week, sums in sorted(weekly.weeks.items()):
+        items = sorted(sums.items())
+        written = await db.fetch(
+            _UPSERT_WEEKLY,
+            week,
+            [user for user, _ in items],
+            [sum_.best for _, sum_ in items],
+            [sum_.micros for _, sum_ in items],
+            [sum_.worker_id for _, sum_ in items],
+            [sum_.share_hash for _, sum_ in items],
+            [sum_.shares for _, sum_ in items],
+            [sum_.work for _, sum_ in items],
+        )
+        # Who had a better one before has it in the leaderboard, too.
+        bests += [
+            (week, sum_.user, sum_.best)
+            for row in written
+            if (sum_ := sums[row["user_id"]]).best == row["best_difficulty"]
+        ]
+    return bests
+
+
+async def insert_network_blocks(db: asyncpg.Connection, rows: list[Row]) -> None:
+    """Inserts the network's tips; one that another engine saw first stays."""
+    # In one order, because the engines of all writers see the same blocks.
+    tips = sorted(
+        (row for row in rows if row.event == "new_block_network"),
+        key=lambda row: row.data.hash.lower(),
+    )
+    if tips:
+        await db.executemany(
+            "insert into network_blocks (hash, height, network_difficulty, prev_hash, "
+            "seen_at, source) values ($1, $2, $3, $4, $5, $6) on conflict (hash) do nothing",
+            [
+                (
+                    row.data.hash.lower(),
+                    row.data.height,
+                    row.data.network_difficulty,
+                    row.data.prev_hash.lower() if row.data.prev_hash else None,
+                    row.time,
+                    row.source,
+                )
+                for row in tips
+            ],
+        )
+
+
+async def note_late_hours(db: asyncpg.Connection, rows: list[Row], now: int) -> None:
+    """Notes the closed hours that shares came for; ``now`` in microseconds."""
+    closed = now - LATE_AFTER
+    closed -= closed % _HOUR
+    late = Counter(
+        row.micros - row.micros % _HOUR
+        for row in rows
+        if row.micros < closed and row.event == "share_submitted"
+    )
+    if late:
+        hours = sorted(late)
+        await db.execute(
+            "insert into late_share_hours as l (hour, shares) "
+            "select * from unnest($1::timestamptz[], $2::bigint[]) "
+            "on conflict (hour) do update set shares = l.shares + excluded.shares, "
+            "last_recorded_at = now()",
+            hours,
+            [late[hour] for hour in hours],
+        )
+
+
+async def add_to_ledger(db: asyncpg.Connection, sums: Sums, number: Number) -> None:
+    """Adds a batch's sums to the ledger, and the numbers that were dropped."""
+    keys = sorted(sums.lines.keys() | sums.received.keys())
+    if keys:
+        lines = [sums.lines.get(key) for key in keys]
+        await db.execute(
+            _UPSERT_LEDGER,
+            [number(instance) for instance, _ in keys],
+            [from_micros(hour) for _, hour in keys],
+            [sums.received[key] for key in keys],
+            [line.first_seq if line else None for line in lines],
+            [line.last_seq if line else None for line in lines],
+            [line.committed if line else 0 for line in lines],
+            [line.dead_lettered if line else 0 for line in lines],
+            [line.duplicates if line else 0 for line in lines],
+        )
+    if sums.dropped:
+        # Ranges are united: a drop that is reported twice is one.
+        await db.executemany(
+            "insert into ledger_drops as l (instance_id, cause, numbers) values ($1, $2, $3) "
+            "on conflict (instance_id, cause) do update "
+            "set numbers = l.numbers + excluded.numbers",
+            [
+                (number(instance), cause, [asyncpg.Range(*span) for span in lost])
+                for instance, cause, lost in sums.dropped
+            ],
+        )
+
+
+async def insert_letters(db: asyncpg.Connection, letters: list[DeadLetter]) -> None:
+    """Inserts dead letters."""
+    if letters:
+        await db.executemany(
+            "insert into dead_letters (stage, reason, detail, raw, instance, seq) "
+            "values ($1, $2, $3, $4, $5, $6)",
+            [
+                (item.stage, item.reason, item.detail, item.raw, item.instance, item.seq)
+                for item in letters
+            ],
+        )
+
+
+_UPSERT_LEDGER: Final = """
+insert into ledger as l (
+    instance_id, hour, received, first_seq, last_seq, committed, dead_lettered, duplicates
+)
+select * from unnest(
+    $1::integer[], $2::timestamptz[], $3::bigint[], $4::bigint[], $5::bigint[],
+    $6::bigint[], $7::bigint[], $8::bigint[]
+)
+on conflict (instance_id, hour) do update set
+    received = l.received + excluded.received,
+    first_seq = least(l.first_seq, excluded.first_seq),
+    last_seq = greatest(l.last_seq, excluded.last_seq),
+    committed = l.committed + excluded.committed,
+    dead_lettered = l.dead_lettered + excluded.dead_lettered,
+    duplicates = l.duplicates + excluded.duplicates
+"""
+
+# A finalised week belongs to the batch side: late_share_hours tells it to compute
+# the week again.
+_UPSERT_WEEKLY: Final = """
+insert into weekly_best_diff as w (
+    user_id, week_start, best_difficulty, best_share_time, best_worker_id, best_share_hash,
+    total_shares, total_work
+)
+select g.user_id, $1::date, best, at, worker, hash, shares, work from unnest(
+    $2::integer[], $3::float8[], $4::timestamptz[], $5::integer[], $6::bytea[], $7::bigint[],
+    $8::float8[]
+) as g(user_id, best, at, worker, hash, shares, work)
+on conflict (user_id, week_start) do update set
+    total_shares = w.total_shares + excluded.total_shares,
+    total_work = w.total_work + excluded.total_work,
+    -- The higher one, of equal ones the earlier one.
+    best_difficulty = greatest(w.best_difficulty, excluded.best_difficulty),
+    best_share_time = case
+        when (excluded.best_difficulty, w.best_share_time)
+            > (w.best_difficulty, excluded.best_share_time)
+        then excluded.best_share_time else w.best_share_time end,
+    best_worker_id = case
+        when (excluded.best_difficulty, w.best_share_time)
+            > (w.best_difficulty, excluded.best_share_time)
+        then excluded.best_worker_id else w.best_worker_id end,
+    best_share_hash = case
+        when (excluded.best_difficulty, w.best_share_time)
+            > (w.best_difficulty, excluded.best_share_time)
+        then excluded.best_share_hash else w.best_share_hash end
+where w.finalized_at is null
+returning w.user_id, w.best_difficulty
+"""
