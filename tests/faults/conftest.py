@@ -75,6 +75,19 @@ def note(request: pytest.FixtureRequest) -> Callable[[str], None]:
     return one
 
 
+@pytest.fixture
+def show(pytestconfig: pytest.Config) -> Callable[[str], None]:
+    """Prints a line at once where the run is a long one."""
+    capture = pytestconfig.pluginmanager.getplugin("capturemanager")
+
+    def one(text: str) -> None:
+        if pytestconfig.getoption("--faults", None) and capture is not None:
+            with capture.global_and_fixture_disabled():
+                print(text, flush=True)
+
+    return one
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     told = Summary()
     for reports in terminalreporter.stats.values():

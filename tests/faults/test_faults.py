@@ -23,6 +23,7 @@ async def test_no_kind_of_fault_loses_or_doubles_an_event_uncounted(
     fault_seed: str,
     tell: Tell,
     note: Callable[[str], None],
+    show: Callable[[str], None],
 ) -> None:
     note(
         f"seed {fault_seed}: repeat with pytest tests/faults --fault-seed {fault_seed} "
@@ -30,11 +31,16 @@ async def test_no_kind_of_fault_loses_or_doubles_an_event_uncounted(
     )
     async with running(tmp_path, valkey_server, postgres_server) as stack:
         for number in fault_numbers:
-            await one_fault(stack, number, fault_seed, tell)
+            kind, recovery = await one_fault(stack, number, fault_seed, tell)
+            show(f"fault {number}: {kind}, recovered in {recovery:.2f} s")
 
 
-async def one_fault(stack: Stack, number: int, seed: str, tell: Tell) -> None:
-    """Injects a fault at a random moment under load, and checks what is left."""
+async def one_fault(stack: Stack, number: int, seed: str, tell: Tell) -> tuple[str, float]:
+    """Injects a fault at a random moment under load, and checks what is left.
+
+    Returns:
+        Its kind, and the seconds that recovery took.
+    """
     draw = random.Random(f"{seed}:{number}")
     # Every kind in turn, each turn in an order of its own.
     kinds = list(KINDS)
@@ -61,3 +67,4 @@ async def one_fault(stack: Stack, number: int, seed: str, tell: Tell) -> None:
     held = BATCH + QUEUE_LENGTH + int(RATE * REDIS_TIMEOUT)
     assert sums.missing <= kills * held, f"{where}: {sums}"
     assert sums.dropped == 0, f"{where}: {sums}"
+    return kind, recovery
