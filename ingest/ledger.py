@@ -12,10 +12,12 @@ from collections.abc import Iterable
 from typing import Final, Literal, Protocol
 
 import msgspec
+import structlog
 
 from ingest.events import INT64_MAX
 
 HOUR: Final = 3_600_000_000  # microseconds
+MOST_KEPT: Final = 100_000  # lines, and ranges of numbers, that wait to be reported
 
 Key = tuple[str, int]  # instance, start of the hour in microseconds
 Count = Literal["committed", "dead_lettered", "duplicates"]
@@ -32,6 +34,9 @@ class Numbered(Protocol):
 Spans = list[tuple[int, int]]  # half-open ranges of sequence numbers
 
 
+log: structlog.stdlib.BoundLogger = structlog.get_logger("ingest.ledger")
+
+
 class Report(msgspec.Struct, frozen=True):
     """What a receiver did since its last report.
 
@@ -44,12 +49,52 @@ class Report(msgspec.Struct, frozen=True):
     dropped: list[tuple[str, str, Spans]]
 
 
+class Numbers:
+    """A set of sequence numbers, kept as ranges: drops come in long runs."""
+
+    def __init__(self) -> None:
+        self._spans: Spans = []
+
+    def __len__(self) -> int:
+        return len(self._spans)
+
+    def extends(self, start: int) -> bool:
+        """Whether a range from ``start`` would go on where the last one ended."""
+        return bool(self._spans) and self._spans[-1][0] <= start <= self._spans[-1][1]
+
+    def add(self, start: int, end: int) -> None:
+        """Adds the numbers from ``start`` up to but without ``end``."""
+        if self.extends(start):
+            first, last = self._spans[-1]
+            self._spans[-1] = first, max(last, end)
+        else:
+            self._spans.append((start, end))
+
+    def united(self) -> Spans:
+        """The ranges in order, none touching another."""
+        united: Spans = []
+        for start, end in sorted(self._spans):
+            if united and start <= united[-1][1]:
+                united[-1] = united[-1][0], max(united[-1][1], end)
+            else:
+                united.append((start, end))
+        self._spans = united
+        return united
+
+
 class Tally:
-    """A receiver's counts since its last report."""
+    """A receiver's counts since its last report.
+
+    While nothing can be reported it does not grow without end: past
+    :data:`MOST_KEPT` lines and ranges what is new is not remembered, and the ledger
+    calls it unexplained.
+    """
 
     def __init__(self) -> None:
         self._received: Counter[Key] = Counter()
-        self._dropped: dict[tuple[str, str], set[int]] = {}
+        self._dropped: dict[tuple[str, str], Numbers] = {}
+        self._ranges = 0
+        self._full = False
         # A run of events of one instance and hour, not yet among the others: nearly
         # every event goes on where the last one was.
         self._run = 0
@@ -68,44 +113,52 @@ class Tally:
 
     def _end_run(self) -> None:
         if self._run:
-            self._received[self._instance, self._hour] += self._run
+            self._add_received((self._instance, self._hour), self._run)
             self._run = 0
+
+    def _add_received(self, key: Key, count: int) -> None:
+        if len(self._received) < MOST_KEPT or key in self._received:
+            self._received[key] += count
 
     def dropped(self, instance: str, seq: int, stage: str, reason: str) -> None:
         """One event is lost."""
-        self._dropped.setdefault((instance, f"{stage}/{reason}"), set()).add(seq)
+        self._add_dropped((instance, f"{stage}/{reason}"), seq, seq + 1)
+
+    def _add_dropped(self, key: tuple[str, str], start: int, end: int) -> None:
+        numbers = self._dropped.get(key)
+        if numbers is None or not numbers.extends(start):
+            if self._ranges >= MOST_KEPT and not self._full:
+                self._ranges = sum(len(one.united()) for one in self._dropped.values())
+                # Uniting again and again for a few would take all the time there is.
+                self._full = self._ranges > MOST_KEPT // 2
+                if self._full:
+                    log.error("too many ranges of dropped events: the ledger will not know more")
+            if self._full:
+                return
+            self._ranges += 1
+            numbers = self._dropped.setdefault(key, Numbers())
+        numbers.add(start, end)
 
     def take(self) -> bytes:
         """Everything counted since the last call, as the JSON of a report."""
         self._end_run()
         report = Report(
             [(*key, count) for key, count in sorted(self._received.items())],
-            [(*key, spans(numbers)) for key, numbers in sorted(self._dropped.items())],
+            [(*key, numbers.united()) for key, numbers in sorted(self._dropped.items())],
         )
         self._received.clear()
         self._dropped.clear()
+        self._ranges, self._full = 0, False
         return msgspec.json.encode(report)
 
     def give_back(self, raw: bytes) -> None:
         """A report that could not be handed on counts again."""
         report = parse_report(raw)
         for instance, hour, count in report.received:
-            self._received[instance, hour] += count
+            self._add_received((instance, hour), count)
         for instance, cause, lost in report.dropped:
-            numbers = self._dropped.setdefault((instance, cause), set())
             for start, end in lost:
-                numbers.update(range(start, end))
-
-
-def spans(numbers: set[int]) -> Spans:
-    """The same numbers as half-open ranges, in order."""
-    found: Spans = []
-    for number in sorted(numbers):
-        if found and found[-1][1] == number:
-            found[-1] = (found[-1][0], number + 1)
-        else:
-            found.append((number, number + 1))
-    return found
+                self._add_dropped((instance, cause), start, end)
 
 
 def parse_report(raw: bytes) -> Report:

@@ -7,9 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import pytest
 import redis.asyncio as redis_async
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ingest.ledger import HOUR, Report, Tally, parse_report
+from ingest import ledger
+from ingest.ledger import HOUR, Numbers, Report, Tally, parse_report
 from tbg.embedded import EmbeddedValkey, free_port
 from tests.ingest.harness import packed, sending, stage
 from tests.ingest.test_receiver import metric
@@ -197,3 +201,44 @@ def test_a_report_that_was_given_back_counts_again() -> None:
     assert parse_report(tally.take()) == Report(
         [("e/1", HOUR, 2)], [("e/1", "spool/full", [(7, 11), (12, 13)])]
     )
+
+
+def test_what_waits_to_be_reported_does_not_grow_with_what_is_dropped() -> None:
+    tally = Tally()
+    for seq in range(1, 300_001):
+        tally.received("e/1", HOUR)
+        tally.dropped("e/1", seq, "spool", "full")
+        if seq % 1000 == 0:  # reports cannot be handed on either
+            tally.give_back(tally.take())
+    report = tally.take()
+    assert parse_report(report) == Report(
+        [("e/1", HOUR, 300_000)], [("e/1", "spool/full", [(1, 300_001)])]
+    )
+    assert len(report) < 100
+
+
+def test_numbers_and_names_without_end_are_remembered_up_to_a_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ledger, "MOST_KEPT", 10)
+    tally = Tally()
+    for number in range(100):
+        tally.received(f"e/{number}", HOUR)
+        tally.dropped("e/1", 2 * number + 1, "spool", "full")
+    report = parse_report(tally.take())
+    assert [count for *_, count in report.received] == [1] * 10
+    assert report.dropped == [("e/1", "spool/full", [(n, n + 1) for n in range(1, 20, 2)])]
+    tally.dropped("e/1", 500, "spool", "full")  # it was reported, and there is room again
+    assert parse_report(tally.take()).dropped == [("e/1", "spool/full", [(500, 501)])]
+
+
+@given(st.lists(st.tuples(st.integers(1, 60), st.integers(1, 8)), max_size=40))
+def test_ranges_hold_the_very_numbers_that_were_added(parts: list[tuple[int, int]]) -> None:
+    numbers = Numbers()
+    expected: set[int] = set()
+    for start, count in parts:
+        numbers.add(start, start + count)
+        expected.update(range(start, start + count))
+    united = numbers.united()
+    assert [n for start, end in united for n in range(start, end)] == sorted(expected)
+    assert len(numbers) == len(united)
