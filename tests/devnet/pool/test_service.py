@@ -118,6 +118,8 @@ async def test_a_pool_process_ends_in_order_on_sigterm(tmp_path: Path, rpc: RPCC
             async with client(port) as miner:
                 job = await miner.start()
                 await miner.ask("mining.submit", *miner.solve(job, EASY))
+                # Told by a task of its own, which would come after the goodbye.
+                await events.wait("new_block_network")
                 process.send_signal(signal.SIGTERM)
                 rest = await process.stderr.read()
         assert await asyncio.wait_for(process.wait(), PATIENCE) == 0
