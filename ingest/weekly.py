@@ -1,17 +1,20 @@
 """What a batch of shares adds to the week's best: pure."""
 
-from datetime import date, datetime
+from datetime import date
 
 import msgspec
 
-from ingest.batch import Row, from_micros
+from ingest.batch import Row
 from ingest.names import week_start
 
 _DAY = 86_400_000_000  # microseconds
 
 
 class WeekSum(msgspec.Struct, gc=False):
-    """One user's valid shares of one week, out of one batch."""
+    """One user's valid shares of one week, out of one batch.
+
+    ``micros`` is when the best of them was found, in microseconds since the epoch.
+    """
 
     user: str
     best: float
@@ -20,11 +23,6 @@ class WeekSum(msgspec.Struct, gc=False):
     share_hash: bytes | None
     shares: int
     work: float
-
-    @property
-    def time(self) -> datetime:
-        """When the best share was found, aware."""
-        return from_micros(self.micros)
 
 
 class Weekly:
