@@ -14,7 +14,7 @@ from typing import Final, Literal, Protocol
 import msgspec
 import structlog
 
-from ingest.events import INT64_MAX
+from ingest.events import SEQ_MAX
 
 HOUR: Final = 3_600_000_000  # microseconds
 MOST_KEPT: Final = 100_000  # lines, and ranges of numbers, that wait to be reported
@@ -169,7 +169,7 @@ def parse_report(raw: bytes) -> Report:
     """
     report = msgspec.json.decode(raw, type=Report)
     for _, _, lost in report.dropped:
-        if any(not 0 < start < end <= INT64_MAX for start, end in lost):
+        if any(not 0 < start < end <= SEQ_MAX + 1 for start, end in lost):
             raise ValueError("a range of numbers is empty or out of bounds")
     return report
 

@@ -203,7 +203,12 @@ class Store:
                 known = sources.get(event.instance)
                 sources[event.instance] = event.source if isinstance(event, Row) else known
         await self._instances.load(self._db, sources)
-        new, resent = self._instances.sift(events)
+        doubtful = self._instances.doubtful(events)
+        await self._miners.resolve(
+            self._db, [event for event in doubtful if isinstance(event, Row)]
+        )
+        stored = await tables.find_stored(self._db, doubtful, self._instances.number)
+        new, resent = self._instances.sift(events, stored)
         rows: list[Row] = []
         letters: list[DeadLetter] = []
         now = time.time_ns() // 1000

@@ -1,6 +1,7 @@
 """Reads the Redis streams from stored offsets, and trims what is committed."""
 
 import asyncio
+from bisect import bisect_right
 from collections import deque
 from typing import Any, Final, cast
 
@@ -28,7 +29,11 @@ def id_key(entry_id: str) -> tuple[int, int]:
 
 
 class Streams:
-    """The streams, read in the order of each.
+    """The streams, read in the order of their entry ids.
+
+    One engine numbers the events of all streams together. An entry is given only when
+    every other stream has been read up to its id, so that what is still a hole in the
+    numbers then is what never reached Redis, and not what has not been read yet.
 
     Args:
         client: answers must be bytes.
@@ -43,6 +48,10 @@ class Streams:
         for command in ("XREAD", "XINFO STREAM"):
             client.set_response_callback(command, cast(Any, _as_it_came))
         self._cursors: dict[str, str] = dict.fromkeys(STREAMS, START)
+        # Entries that were read and lie past what another stream has been read to.
+        self._ahead: dict[str, list[StreamEntry]] = {name: [] for name in STREAMS}
+        # Streams that may hold more than the last answer brought of them.
+        self._unread: set[str] = set()
         # (id of a commit's last entry, entries of it): what may be trimmed once
         # enough newer ones are committed.
         self._commits: dict[str, deque[tuple[str, int]]] = {name: deque() for name in STREAMS}
@@ -73,61 +82,79 @@ class Streams:
         """Waits up to a second for entries, then ``linger`` for more of them.
 
         Args:
-            most: about how many entries; a stream that is behind may fill it.
+            most: about how many entries; streams that are behind may bring more.
             linger: seconds that a batch may grow before it is given; 0 does
                 not wait at all.
 
         Returns:
-            Entries in the order of each stream, none when none came.
+            Entries in the order of each stream, none when none came. No entry that is
+            given later and was in Redis at the time of this call has a lower id.
         """
-        if not linger:
-            return await self._read_all(most)
-        count = min(most, AT_ONCE)
-        entries = await self._read_once(count, block=1000)
-        if count <= len(entries) < most:
-            entries += await self._read_all(most - len(entries))
-        if entries and len(entries) < most:
+        entries = await self._read_on(most, [], block=linger > 0)
+        if linger and entries and len(entries) < most:
             await asyncio.sleep(linger)
-            entries += await self._read_all(most - len(entries))
+            entries = await self._read_on(most, entries, block=False)
         return entries
 
-    async def _read_all(self, most: int) -> list[StreamEntry]:
-        entries: list[StreamEntry] = []
-        while len(entries) < most:
+    async def _read_on(
+        self, most: int, entries: list[StreamEntry], *, block: bool
+    ) -> list[StreamEntry]:
+        """Adds what there is to ``entries``, until they are ``most`` or nothing is left."""
+        while True:
             count = min(AT_ONCE, most - len(entries))
-            found = await self._read_once(count, block=None)
-            entries += found
-            if len(found) < count:
-                break
-        return entries
+            wait = block and not entries and not any(self._ahead.values())
+            entries += await self._read_once(count, block=1000 if wait else None)
+            if not self._unread or len(entries) >= most:
+                return entries
 
     async def _read_once(self, most: int, block: int | None) -> list[StreamEntry]:
+        """Reads up to ``most`` entries of each stream; gives what every stream is read up to."""
         args: list[str | int] = ["COUNT", most]
         if block is not None:
             args += ["BLOCK", block]
+        # A stream that is ahead with more behind it can wait. One that was read to its
+        # end cannot: what is added to it meanwhile may lie before what others bring.
+        asked = [name for name in STREAMS if name not in self._unread or not self._ahead[name]]
         answer = await self._client.execute_command(
-            "XREAD", *args, "STREAMS", *self._cursors, *self._cursors.values()
+            "XREAD", *args, "STREAMS", *asked, *(self._cursors[name] for name in asked)
         )
-        entries: list[StreamEntry] = []
+        self._unread.difference_update(asked)
         pairs = answer.items() if isinstance(answer, dict) else answer or ()
         for name, found in pairs:
+            if not found:
+                continue
             stream = name.decode()
-            entries += [StreamEntry(stream, item[0], item[1]) for item in found if item[1]]
-            if found:
-                self._cursors[stream] = found[-1][0].decode()
-                self._added[stream] += len(found)
+            self._ahead[stream] += [StreamEntry(stream, item[0], item[1]) for item in found]
+            self._cursors[stream] = found[-1][0].decode()
+            if len(found) >= most:
+                self._unread.add(stream)
+        return self._complete()
+
+    def _complete(self) -> list[StreamEntry]:
+        """Takes the entries up to the lowest id that an unfinished stream was read to."""
+        frontier = min((_entry_key(self._ahead[name][-1]) for name in self._unread), default=None)
+        entries: list[StreamEntry] = []
+        for stream, ahead in self._ahead.items():
+            upto = len(ahead)
+            if frontier is not None:
+                upto = bisect_right(ahead, frontier, key=_entry_key)
+            # An entry without fields was deleted meanwhile.
+            entries += [entry for entry in ahead[:upto] if entry.fields]
+            del ahead[:upto]
+            self._added[stream] += upto
         return entries
 
     async def lag(self) -> dict[str, tuple[int, float]]:
         """How far reading is behind: entries and seconds, by stream.
 
-        Counted from the positions read, because XINFO GROUPS may be wrong after
+        Counted from what :meth:`read` has given, because XINFO GROUPS may be wrong after
         a trim. The number of entries is exact once a stream was read to its end.
         """
         result = {}
         for stream, (last_id, added) in (await self.last_ids()).items():
-            cursor = self._cursors[stream]
-            if id_key(cursor) >= id_key(last_id):
+            ahead = self._ahead[stream]
+            cursor = ahead[0].id.decode() if ahead else self._cursors[stream]
+            if not ahead and id_key(cursor) >= id_key(last_id):
                 self._added[stream] = added
                 result[stream] = (0, 0.0)
             else:
@@ -203,6 +230,10 @@ class Streams:
                 await self._client.xtrim(stream, minid=last_id, approximate=False)
             self._commits[stream].clear()
             self._kept[stream] = 0
+
+
+def _entry_key(entry: StreamEntry) -> tuple[int, int]:
+    return id_key(entry.id.decode())
 
 
 def _as_it_came(answer: Any, **_: Any) -> Any:

@@ -29,6 +29,33 @@ EVENT_COLUMNS: Final = ("time", "seq", "instance_id", "event", "source", "payloa
 Number = Callable[[str | None], int | None]  # the database's number of an instance
 
 
+async def find_stored(
+    db: asyncpg.Connection, items: list[Row | DeadLetter], number: Number
+) -> set[tuple[str, int]]:
+    """Finds which events are in the database: their instances and numbers.
+
+    Args:
+        db: the connection.
+        items: numbered, and ``user_id`` is set in those about a miner.
+        number: finds the database's number of an instance.
+    """
+    if not items:
+        return set()
+    micros = [item.micros for item in items]
+    rows = await db.fetch(
+        _FIND_STORED,
+        [item.instance for item in items],
+        [number(item.instance) for item in items],
+        [item.seq for item in items],
+        micros,
+        [item.user_id if isinstance(item, Row) else None for item in items],
+        [item.event if isinstance(item, Row) else None for item in items],
+        min(micros),
+        max(micros),
+    )
+    return {(row["instance"], row["seq"]) for row in rows}
+
+
 async def insert_blocks(db: asyncpg.Connection, rows: list[Row]) -> list[Row]:
     """Inserts the blocks that were found, and returns their events."""
     found = [row for row in rows if row.event == "block_found"]
@@ -250,6 +277,25 @@ async def insert_letters(db: asyncpg.Connection, letters: list[DeadLetter]) -> N
             ],
         )
 
+
+# The bounds of time let the planner leave out the other days' partitions.
+_FIND_STORED: Final = """
+select g.instance, g.seq
+from unnest(
+    $1::text[], $2::integer[], $3::bigint[], $4::timestamptz[], $5::integer[], $6::text[]
+) as g(instance, instance_id, seq, time, user_id, event)
+where exists (
+    select from shares s
+    where s.user_id = g.user_id and s.time = g.time and s.seq = g.seq
+      and s.instance_id = g.instance_id and s.time between $7 and $8
+) or exists (
+    select from mining_events e
+    where e.event = g.event and e.time = g.time and e.seq = g.seq
+      and e.instance_id = g.instance_id and e.time between $7 and $8
+) or exists (
+    select from dead_letters d where d.instance = g.instance and d.seq = g.seq
+)
+"""
 
 _UPSERT_LEDGER: Final = """
 insert into ledger as l (
