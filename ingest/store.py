@@ -101,6 +101,18 @@ class Store:
         self._blocks: dict[bytes, None] = {}
         self.offsets: dict[str, str] = {}
 
+    async def confirm(self) -> None:
+        """Makes sure that the stored offsets are still the ones that this writer set.
+
+        Raises:
+            OffsetsMovedError: they were moved meanwhile, by an operator or another writer.
+        """
+        rows = await self._db.fetch(
+            "select stream, last_id from stream_offsets where consumer = $1", self._consumer
+        )
+        if {row["stream"]: row["last_id"] for row in rows} != self.offsets:
+            raise OffsetsMovedError("the offsets were moved: reading from where they are now")
+
     async def open(self, streams: tuple[str, ...]) -> dict[str, tuple[str, int]]:
         """Loads where to go on reading: last id and entries read, by stream."""
         await self._db.executemany(

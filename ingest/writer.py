@@ -253,6 +253,7 @@ class Writer:
                 await streams.relieve(store.offsets)
             if now >= next_lag:
                 next_lag = now + LAG_SECONDS
+                await store.confirm()
                 lag = await streams.lag()
                 if leaderboard.behind:
                     await leaderboard.reconcile(connection)
