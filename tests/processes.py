@@ -171,6 +171,14 @@ class Process:
         assert self.popen is not None
         self.popen.send_signal(number)
 
+    def freeze(self) -> None:
+        """Stops it until SIGCONT; what it is sent meanwhile waits."""
+        self.send(signal.SIGSTOP)
+        deadline = time.monotonic() + LIMIT
+        while psutil.Process(self.pid).status() != psutil.STATUS_STOPPED:
+            assert time.monotonic() < deadline, f"{self} does not stop"
+            time.sleep(_LOOK)
+
     def wait(self, seconds: float = LIMIT) -> int:
         """Waits for its end, and returns its exit code.
 
