@@ -113,7 +113,7 @@ class Receiver:
         log.info("stopped")
 
     def stop(self) -> None:
-        """Stops receiving; ``run`` ends when what was received is handed on."""
+        """Requests shutdown: ``run`` ends when what was received is handed on."""
         self._stopping.set()
         self._arrived.set()
 
@@ -123,6 +123,11 @@ class Receiver:
         # way, so that they come in order.
         handing: asyncio.Task[None] | None = None
         while True:
+            if self._stopping.is_set() and not stopped:
+                # Also while more comes than is handed on: that may never end. Blocks for
+                # the moment that it takes to empty the kernel's queue.
+                self._socket.stop()
+                stopped = True
             if not self._socket.queue:
                 if stopped:
                     if handing is not None:
@@ -130,11 +135,6 @@ class Receiver:
                     if self._tally:
                         await self._hand_on(await self._pack([]))
                     return
-                if self._stopping.is_set():
-                    # Blocks for the moment that it takes to empty the kernel's queue.
-                    self._socket.stop()
-                    stopped = True
-                    continue
                 self._arrived.clear()
                 if self._stopping.is_set():
                     continue

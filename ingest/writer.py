@@ -33,7 +33,10 @@ REPORT_SECONDS: Final = 60.0
 LAG_SECONDS: Final = 5.0
 RELIEF_SECONDS: Final = 1.0
 SETTLE_SECONDS: Final = 1.0
-DRAIN_SECONDS: Final = 6.0  # SIGTERM to exit takes at most ten
+# SIGTERM to exit takes at most ten seconds, those of a receiver before included: so long
+# what is in the streams is still committed, and so long anything at all may take.
+DRAIN_SECONDS: Final = 4.0
+STOP_SECONDS: Final = 5.0
 COMMAND_SECONDS: Final = 60.0
 
 _AWAY: Final = (
@@ -81,11 +84,27 @@ class Writer:
         return not self._trouble, self._trouble or "committing"
 
     def stop(self) -> None:
-        """Asks for the end: what is in the streams is still committed."""
+        """Requests shutdown: what is in the streams is still committed."""
         self._stopping.set()
 
     async def run(self) -> None:
         """Runs until :meth:`stop`; waits with growing pauses while a server is away."""
+        sessions = asyncio.create_task(self._sessions())
+        stopping = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait({sessions, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        _, late = await asyncio.wait({sessions}, timeout=STOP_SECONDS)
+        if late:  # a server that takes a question and does not answer
+            sessions.cancel()
+        try:
+            await sessions
+        except asyncio.CancelledError:
+            log.warning(
+                "stopped while a server did not answer; what it had not committed waits in Redis"
+            )
+        self._metrics.close()
+
+    async def _sessions(self) -> None:
         backoff = ExponentialBackoff(cap=5.0, base=0.1)
         failures = 0
         while True:
@@ -103,18 +122,14 @@ class Writer:
                     error=self._trouble,
                     retry_seconds=round(pause, 1),
                 )
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._stopping.wait(), pause)
                 if self._stopping.is_set():
                     log.warning("stopped; what was not committed waits in Redis")
-                    break
-                try:
-                    await asyncio.wait_for(self._stopping.wait(), pause)
-                except TimeoutError:
-                    continue
-                break
+                    return
             else:
                 log.info("stopped")
-                break
-        self._metrics.close()
+                return
 
     async def _session(self) -> None:
         """One life of the connections."""

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import asyncpg
 import pytest
 import redis.asyncio as redis_async
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
@@ -293,10 +293,7 @@ def test_however_often_the_count_changes_each_event_is_stored_once(
         settings=settings(
             max_examples=max(25, faults // 10),
             stateful_step_count=40,
-            deadline=None,
             # To make an example smaller takes minutes: each begins with an empty world.
             phases=[Phase.explicit, Phase.reuse, Phase.generate],
-            suppress_health_check=list(HealthCheck),
-            print_blob=True,
         ),
     )

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import asyncpg
 import pytest
 import redis.asyncio as redis_async
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -435,9 +435,6 @@ def test_whatever_happens_the_database_holds_what_the_model_says(
             settings=settings(
                 max_examples=max(25, faults // 10),
                 stateful_step_count=30,
-                deadline=None,
-                suppress_health_check=list(HealthCheck),
-                print_blob=True,
             ),
         )
     finally:

@@ -116,13 +116,13 @@ async def test_writers_with_the_same_miners_never_wait_for_each_other_in_a_circl
         finally:
             await connection.close()
 
-    async with asyncio.TaskGroup() as group:
-        for shard in shards(3):
-            group.create_task(write(shard))
-    deadlocks = await db.fetchval(
-        "select deadlocks from pg_stat_database where datname = current_database()"
-    )
-    assert deadlocks == 0, seed
+    try:
+        async with asyncio.TaskGroup() as group:
+            for shard in shards(3):
+                group.create_task(write(shard))
+    except* asyncpg.DeadlockDetectedError as deadlocks:
+        # The server ends one of those that wait in a circle: nobody tries again here.
+        pytest.fail(f"seed {seed}: {deadlocks.exceptions[0]}")
     stored = await db.fetchval(
         "select (select count(*) from shares) + (select count(*) from mining_events)"
     )
