@@ -24,8 +24,9 @@ import redis as redis_sync
 import redis.asyncio as redis_async
 from psycopg import sql
 
+from ingest.flavour import Flavour
 from tbg.embedded import EmbeddedError, EmbeddedPostgres, EmbeddedValkey, free_port, new_password
-from tbg.migrate import Flavour, detect_flavour, migrate
+from tbg.migrate import detect_flavour, migrate
 
 AnyServer = TypeVar("AnyServer", EmbeddedPostgres, EmbeddedValkey)
 
