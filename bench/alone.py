@@ -21,6 +21,7 @@ from ingest.batch import Row, StreamEntry, parse
 from ingest.codecs import pack_inet, prepare
 from ingest.datagram import EventSocket
 from ingest.decode import decode
+from ingest.flavour import fetch_flavour
 from ingest.names import STREAMS, stream_of
 from ingest.publisher import FIELDS, Batch, Publisher
 from ingest.receiver import event_values
@@ -330,7 +331,8 @@ def store_cost(
         connection = await asyncpg.connect(url)
         await prepare(connection)
         client = redis_async.Redis.from_url(servers.valkey.url)
-        store = Store(connection, f"bench-{first}", timedelta(days=90), plain=True)
+        plain = await fetch_flavour(connection) == "postgresql"
+        store = Store(connection, f"bench-{first}", timedelta(days=90), plain=plain)
         streams = Streams(client, 0)
         await store.open(STREAMS)
 

@@ -21,6 +21,7 @@ from redis.exceptions import RedisError
 from ingest import metrics
 from ingest.batch import Item, StreamEntry
 from ingest.codecs import prepare
+from ingest.flavour import fetch_flavour
 from ingest.leaderboard import Leaderboard
 from ingest.names import STREAMS
 from ingest.peers import OtherCountError, Peers
@@ -152,9 +153,7 @@ class Writer:
             peers = Peers(connection, settings.consumer, settings.shard)
             await peers.join()
             await prepare(connection)
-            plain = not await connection.fetchval(
-                "select exists (select from pg_extension where extname = 'timescaledb')"
-            )
+            plain = await fetch_flavour(connection) == "postgresql"
             store = Store(
                 connection,
                 self._consumer,

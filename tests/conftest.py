@@ -24,8 +24,9 @@ import redis.asyncio as redis_async
 from hypothesis import HealthCheck, settings
 from psycopg import sql
 
+from ingest.flavour import Flavour
 from tbg.embedded import EmbeddedError, EmbeddedPostgres, EmbeddedValkey, free_port, new_password
-from tbg.migrate import Flavour, detect_flavour, migrate
+from tbg.migrate import detect_flavour, migrate
 from tests.processes import until
 
 # For every property test. How long an example takes, or making it, says how busy the

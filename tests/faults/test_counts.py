@@ -19,6 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 
 from ingest.codecs import prepare
 from ingest.decode import decode
+from ingest.flavour import fetch_flavour
 from ingest.ledger import HOUR, Tally
 from ingest.names import LEDGER_STREAM, STREAMS, stream_of
 from ingest.peers import OtherCountError, Peers
@@ -128,7 +129,7 @@ class Machine(RuleBasedStateMachine):
                 writer.connection,
                 shard.consumer("model"),
                 timedelta(days=90),
-                plain=True,
+                plain=await fetch_flavour(writer.connection) == "postgresql",
                 takes=None if writer.peers.alone else writer.peers.takes,
             )
             # Nothing is kept for others: trimming too early would show.

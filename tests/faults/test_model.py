@@ -31,6 +31,7 @@ from prometheus_client import REGISTRY
 from redis.exceptions import RedisError
 
 from ingest.codecs import prepare
+from ingest.flavour import fetch_flavour
 from ingest.names import STREAMS
 from ingest.receiver import Receiver
 from ingest.settings import ReceiverSettings
@@ -320,7 +321,8 @@ class Machine(RuleBasedStateMachine):
             self.connection = await asyncpg.connect(self.database.url(self.database_url))
             await prepare(self.connection)
             self.writer_client = redis_async.Redis.from_url(self.redis_url)
-            store = Store(self.connection, "model", timedelta(days=90), plain=True)
+            plain = await fetch_flavour(self.connection) == "postgresql"
+            store = Store(self.connection, "model", timedelta(days=90), plain=plain)
             # Nothing is kept for others: trimming too early would show.
             streams = Streams(self.writer_client, 0)
             offsets = await store.open(STREAMS)

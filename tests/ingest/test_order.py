@@ -11,7 +11,7 @@ from typing import Any, cast
 import asyncpg
 import pytest
 import redis.asyncio as redis_async
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest import streams as streams_module
@@ -41,8 +41,6 @@ STEP = st.one_of(
 )
 
 
-# The server is emptied by every example itself.
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(STEP, max_size=40), at_once=st.integers(1, 7))
 def test_no_entry_is_given_before_one_of_a_lower_id_that_was_there(
     redis_url: str, loop: asyncio.AbstractEventLoop, steps: list[tuple[str, str, int]], at_once: int

@@ -11,6 +11,7 @@ import pytest
 from ingest.batch import StreamEntry
 from ingest.codecs import prepare
 from ingest.decode import decode
+from ingest.flavour import fetch_flavour
 from ingest.names import STREAMS, stream_of
 from ingest.peers import Peers
 from ingest.shard import Shard, names_a_shard, parse_shard, shard_of, shards
@@ -107,7 +108,7 @@ async def test_writers_with_the_same_miners_never_wait_for_each_other_in_a_circl
                 connection,
                 shard.consumer("writer"),
                 timedelta(days=90),
-                plain=True,
+                plain=await fetch_flavour(connection) == "postgresql",
                 takes=peers.takes,
             )
             await store.open(STREAMS)

@@ -7,9 +7,8 @@ import threading
 import psycopg
 import pytest
 
+from ingest.flavour import FLAVOURS, Flavour
 from tbg.migrate import (
-    FLAVOURS,
-    Flavour,
     Migrated,
     MigrateError,
     detect_flavour,
