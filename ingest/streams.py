@@ -1,7 +1,7 @@
 """Reads the Redis streams from stored offsets, and trims what is committed."""
 
 import asyncio
-from bisect import bisect_right
+from bisect import bisect_left
 from collections import deque
 from typing import Any, Final, cast
 
@@ -33,7 +33,9 @@ class Streams:
 
     One engine numbers the events of all streams together. An entry is given only when
     every other stream has been read up to its id, so that what is still a hole in the
-    numbers then is what never reached Redis, and not what has not been read yet.
+    numbers then is what never reached Redis, and not what has not been read yet. Ids
+    compare across streams by their milliseconds alone: the number behind counts the
+    entries of one stream.
 
     Args:
         client: answers must be bytes.
@@ -87,8 +89,8 @@ class Streams:
                 not wait at all.
 
         Returns:
-            Entries in the order of each stream, none when none came. No entry that is
-            given later and was in Redis at the time of this call has a lower id.
+            Entries in the order of each stream, none when none came. Whatever was in
+            Redis and is as old as the newest of them is among them, or was given before.
         """
         entries = await self._read_on(most, [], block=linger > 0)
         if linger and entries and len(entries) < most:
@@ -114,7 +116,10 @@ class Streams:
             args += ["BLOCK", block]
         # A stream that is ahead with more behind it can wait. One that was read to its
         # end cannot: what is added to it meanwhile may lie before what others bring.
-        asked = [name for name in STREAMS if name not in self._unread or not self._ahead[name]]
+        asked = [
+            name for name, ahead in self._ahead.items()
+            if name not in self._unread or not ahead or _millis(ahead[0]) == _millis(ahead[-1])
+        ]  # fmt: skip
         answer = await self._client.execute_command(
             "XREAD", *args, "STREAMS", *asked, *(self._cursors[name] for name in asked)
         )
@@ -131,13 +136,13 @@ class Streams:
         return self._complete()
 
     def _complete(self) -> list[StreamEntry]:
-        """Takes the entries up to the lowest id that an unfinished stream was read to."""
-        frontier = min((_entry_key(self._ahead[name][-1]) for name in self._unread), default=None)
+        """Takes the entries before the millisecond that every stream was read to."""
+        frontier = min((_millis(self._ahead[name][-1]) for name in self._unread), default=None)
         entries: list[StreamEntry] = []
         for stream, ahead in self._ahead.items():
             upto = len(ahead)
             if frontier is not None:
-                upto = bisect_right(ahead, frontier, key=_entry_key)
+                upto = bisect_left(ahead, frontier, key=_millis)
             # An entry without fields was deleted meanwhile.
             entries += [entry for entry in ahead[:upto] if entry.fields]
             del ahead[:upto]
@@ -232,8 +237,8 @@ class Streams:
             self._kept[stream] = 0
 
 
-def _entry_key(entry: StreamEntry) -> tuple[int, int]:
-    return id_key(entry.id.decode())
+def _millis(entry: StreamEntry) -> int:
+    return int(entry.id.partition(b"-")[0])
 
 
 def _as_it_came(answer: Any, **_: Any) -> Any:

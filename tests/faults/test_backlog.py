@@ -39,6 +39,8 @@ async def test_a_backlog_of_the_ordinary_mixture_is_stored_to_the_last_event(
             engine.start()
         while sum(engine.sent for engine in engines) < EVENTS:  # noqa: ASYNC110  threads count
             await asyncio.sleep(0.05)
+        for engine in engines:
+            await asyncio.to_thread(engine.stop)
         if how == "writer":
             await stack.writer.start()
         else:

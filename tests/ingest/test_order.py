@@ -20,7 +20,7 @@ from ingest.names import STREAMS, stream_of
 from ingest.sequence import Seen
 from ingest.shard import Shard
 from ingest.store import Store
-from ingest.streams import Streams, id_key
+from ingest.streams import Streams
 from tests import mixture
 from tests.ingest.harness import golden
 
@@ -41,22 +41,25 @@ STEP = st.one_of(
 )
 
 
-@given(steps=st.lists(STEP, max_size=40), at_once=st.integers(1, 7))
-def test_no_entry_is_given_before_one_of_a_lower_id_that_was_there(
-    redis_url: str, loop: asyncio.AbstractEventLoop, steps: list[tuple[str, str, int]], at_once: int
+@given(steps=st.lists(STEP, max_size=40), at_once=st.integers(1, 7), per_milli=st.integers(1, 20))
+def test_what_is_given_is_all_there_was_up_to_the_newest_of_it(
+    redis_url: str,
+    loop: asyncio.AbstractEventLoop,
+    steps: list[tuple[str, str, int]],
+    at_once: int,
+    per_milli: int,
 ) -> None:
     async def run() -> None:
         client = redis_async.Redis.from_url(redis_url)
         streams = Streams(client, 0)
-        added: list[tuple[int, int]] = []
-        given_: list[tuple[int, int]] = []
+        there: list[tuple[int, str, bytes]] = []  # millisecond, stream, id
+        got: list[tuple[int, str, bytes]] = []
 
         async def read(most: int) -> int:
-            found = [id_key(entry.id.decode()) for entry in await streams.read(most, 0)]
-            assert not found or not given_ or min(found) > max(given_)
-            given_.extend(found)
-            # Whatever was there up to the highest id is given.
-            assert sorted(given_) == [key for key in added if given_ and key <= max(given_)]
+            found = await streams.read(most, 0)
+            got.extend((int(e.id.partition(b"-")[0]), e.stream, e.id) for e in found)
+            newest = max((millis for millis, _, _ in got), default=0)
+            assert sorted(got) == sorted(entry for entry in there if entry[0] <= newest)
             return len(found)
 
         try:
@@ -67,13 +70,14 @@ def test_no_entry_is_given_before_one_of_a_lower_id_that_was_there(
                     await read(count)
                     continue
                 for _ in range(count):
+                    millis = 1000 + number // per_milli
                     number += 1
-                    key = (1000 + number // 3, number % 3)
-                    await client.xadd(stream, {"event": "x"}, id=f"{key[0]}-{key[1]}")
-                    added.append(key)
+                    # As Redis does: the number behind the dash counts within the stream.
+                    made = await client.xadd(stream, {"event": "x"}, id=f"{millis}-*")
+                    there.append((millis, stream, made))
             while await read(3):
                 pass
-            assert sorted(given_) == added
+            assert sorted(got) == sorted(there)
         finally:
             await client.aclose()
 

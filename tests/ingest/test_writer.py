@@ -435,13 +435,12 @@ async def test_an_idle_writer_notices_that_its_offsets_were_moved_and_reads_agai
     database_url: str,
     redis: Redis,
     db: Db,
-    eventually: Eventually,
 ) -> None:
     """What ``tbg ledger --audit --repair`` does."""
     async with stage("writer", tmp_path, redis_url, database_url):
         for seq in (1, 2, 3):
             await publish(redis, "share_submitted", instance="e/1", seq=seq)
-        await caught_up(db, redis)
+        await committed(db, redis)
         await db.execute("delete from shares where seq = 2")
         await db.execute("update engine_instances set seq_missing = '{[2,3)}'")
         await db.execute("update stream_offsets set last_id = '0-0' where stream = $1", SHARES)
@@ -449,7 +448,7 @@ async def test_an_idle_writer_notices_that_its_offsets_were_moved_and_reads_agai
         async def mended() -> bool:
             return bool(await db.fetchval("select count(*) = 3 from shares"))
 
-        await eventually(mended)
+        await until(mended)
     state = await db.fetchrow("select seq_missing, duplicates from engine_instances")
     assert state is not None
     assert (list(state["seq_missing"]), state["duplicates"]) == ([], 2)
