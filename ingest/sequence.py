@@ -63,6 +63,13 @@ class Seen:
         """A copy to try a batch on; the counters start at 0."""
         return Seen(self.highest, self.missing, self.floor)
 
+    def forget(self, most: int) -> None:
+        """Keeps the newest ``most`` holes; what lies before them is unknown from now on."""
+        gone = len(self._starts) - most
+        if gone > 0:
+            self.floor = self._ends[gone - 1]
+            del self._starts[:gone], self._ends[:gone]
+
     def add(self, seq: int) -> Arrival:
         """Notes one number and tells what it means."""
         highest = self.highest
@@ -74,9 +81,7 @@ class Seen:
             self._ends.append(seq)
             self.gap_events += seq - highest - 1
             self.highest = seq
-            if len(self._starts) > MAX_HOLES:
-                self.floor = self._ends[0]
-                del self._starts[0], self._ends[0]
+            self.forget(MAX_HOLES)
             return Arrival.NEW
         if seq < self.floor:
             return Arrival.UNKNOWN

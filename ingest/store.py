@@ -21,16 +21,15 @@ from ingest.batch import (
     DeadLetter,
     Item,
     Row,
-    StreamEntry,
     from_micros,
     parse,
     refuse,
 )
+from ingest.entry import START, Entry
 from ingest.instances import Instances
 from ingest.ledger import Report, Sums
 from ingest.miners import Miners
 from ingest.presence import Presence
-from ingest.streams import START
 from ingest.updates import Updates
 
 # Faults of the data: the batch is halved until the row that the database refuses
@@ -84,7 +83,7 @@ class Store:
         *,
         plain: bool,
         known: Presence | None = None,
-        takes: Callable[[StreamEntry], bool] | None = None,
+        takes: Callable[[Entry], bool] | None = None,
     ) -> None:
         self._db = connection
         self._consumer = consumer
@@ -131,14 +130,14 @@ class Store:
             self._blocks[unhexlify(row["block_hash"])] = None
         return {row["stream"]: (row["last_id"], row["entries"]) for row in rows}
 
-    def parse(self, entries: list[StreamEntry]) -> list[Item]:
+    def parse(self, entries: list[Entry]) -> list[Item]:
         """What those of the entries say that are this writer's."""
         if self._takes is None:
             return [parse(entry) for entry in entries]
         return [parse(entry) for entry in entries if self._takes(entry)]
 
     async def commit(
-        self, entries: list[StreamEntry], items: list[Item] | None = None
+        self, entries: list[Entry], items: list[Item] | None = None
     ) -> list[Committed]:
         """Commits entries; what the database refuses becomes a dead letter.
 
@@ -192,7 +191,7 @@ class Store:
             self.offsets.update((stream, last) for stream, (last, _) in passed.items())
         return passed
 
-    def _offsets(self, entries: list[StreamEntry]) -> dict[str, tuple[str, int]]:
+    def _offsets(self, entries: list[Entry]) -> dict[str, tuple[str, int]]:
         """Last id and number of entries by stream, those passed over before included."""
         offsets = dict(self._passed)
         counts = Counter(map(_STREAM, entries))
@@ -203,7 +202,7 @@ class Store:
                 offsets[stream] = offsets[stream][0], counts[stream] + count
         return offsets
 
-    async def _commit(self, entries: list[StreamEntry], items: list[Item]) -> Committed:
+    async def _commit(self, entries: list[Entry], items: list[Item]) -> Committed:
         events = [item for item in items if not isinstance(item, Report)]
         sums = Sums()
         for item in items:

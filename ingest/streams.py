@@ -3,6 +3,7 @@
 import asyncio
 from bisect import bisect_left
 from collections import deque
+from operator import attrgetter
 from typing import Any, Final, cast
 
 import redis.asyncio as redis
@@ -10,22 +11,16 @@ import structlog
 from redis.exceptions import ResponseError
 
 from ingest import metrics
-from ingest.batch import StreamEntry
+from ingest.entry import START, Entry, id_key
 from ingest.names import STREAMS
 
-START: Final = "0-0"
 # Entries in one answer: Redis does nothing else while it makes one, and 5,000 would keep
 # what a receiver adds waiting for eight milliseconds.
 AT_ONCE: Final = 1000
 NEARLY_FULL: Final = 0.9  # of maxmemory
+_MILLIS: Final = attrgetter("millis")
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("ingest.streams")
-
-
-def id_key(entry_id: str) -> tuple[int, int]:
-    """An entry id as numbers that compare as Redis does."""
-    millis, _, number = entry_id.partition("-")
-    return int(millis), int(number or 0)
 
 
 class Streams:
@@ -51,7 +46,7 @@ class Streams:
             client.set_response_callback(command, cast(Any, _as_it_came))
         self._cursors: dict[str, str] = dict.fromkeys(STREAMS, START)
         # Entries that were read and lie past what another stream has been read to.
-        self._ahead: dict[str, list[StreamEntry]] = {name: [] for name in STREAMS}
+        self._ahead: dict[str, list[Entry]] = {name: [] for name in STREAMS}
         # Streams that may hold more than the last answer brought of them.
         self._unread: set[str] = set()
         # (id of a commit's last entry, entries of it): what may be trimmed once
@@ -80,7 +75,7 @@ class Streams:
             result[stream] = (info[b"last-generated-id"].decode(), info[b"entries-added"])
         return result
 
-    async def read(self, most: int, linger: float) -> list[StreamEntry]:
+    async def read(self, most: int, linger: float) -> list[Entry]:
         """Waits up to a second for entries, then ``linger`` for more of them.
 
         Args:
@@ -98,9 +93,7 @@ class Streams:
             entries = await self._read_on(most, entries, block=False)
         return entries
 
-    async def _read_on(
-        self, most: int, entries: list[StreamEntry], *, block: bool
-    ) -> list[StreamEntry]:
+    async def _read_on(self, most: int, entries: list[Entry], *, block: bool) -> list[Entry]:
         """Adds what there is to ``entries``, until they are ``most`` or nothing is left."""
         while True:
             count = min(AT_ONCE, most - len(entries))
@@ -109,7 +102,7 @@ class Streams:
             if not self._unread or len(entries) >= most:
                 return entries
 
-    async def _read_once(self, most: int, block: int | None) -> list[StreamEntry]:
+    async def _read_once(self, most: int, block: int | None) -> list[Entry]:
         """Reads up to ``most`` entries of each stream; gives what every stream is read up to."""
         args: list[str | int] = ["COUNT", most]
         if block is not None:
@@ -118,7 +111,7 @@ class Streams:
         # end cannot: what is added to it meanwhile may lie before what others bring.
         asked = [
             name for name, ahead in self._ahead.items()
-            if name not in self._unread or not ahead or _millis(ahead[0]) == _millis(ahead[-1])
+            if name not in self._unread or not ahead or ahead[0].millis == ahead[-1].millis
         ]  # fmt: skip
         answer = await self._client.execute_command(
             "XREAD", *args, "STREAMS", *asked, *(self._cursors[name] for name in asked)
@@ -129,20 +122,20 @@ class Streams:
             if not found:
                 continue
             stream = name.decode()
-            self._ahead[stream] += [StreamEntry(stream, item[0], item[1]) for item in found]
+            self._ahead[stream] += [Entry(stream, item[0], item[1]) for item in found]
             self._cursors[stream] = found[-1][0].decode()
             if len(found) >= most:
                 self._unread.add(stream)
         return self._complete()
 
-    def _complete(self) -> list[StreamEntry]:
+    def _complete(self) -> list[Entry]:
         """Takes the entries before the millisecond that every stream was read to."""
-        frontier = min((_millis(self._ahead[name][-1]) for name in self._unread), default=None)
-        entries: list[StreamEntry] = []
+        frontier = min((self._ahead[name][-1].millis for name in self._unread), default=None)
+        entries: list[Entry] = []
         for stream, ahead in self._ahead.items():
             upto = len(ahead)
             if frontier is not None:
-                upto = bisect_left(ahead, frontier, key=_millis)
+                upto = bisect_left(ahead, frontier, key=_MILLIS)
             # An entry without fields was deleted meanwhile.
             entries += [entry for entry in ahead[:upto] if entry.fields]
             del ahead[:upto]
@@ -235,10 +228,6 @@ class Streams:
                 await self._client.xtrim(stream, minid=last_id, approximate=False)
             self._commits[stream].clear()
             self._kept[stream] = 0
-
-
-def _millis(entry: StreamEntry) -> int:
-    return int(entry.id.partition(b"-")[0])
 
 
 def _as_it_came(answer: Any, **_: Any) -> Any:

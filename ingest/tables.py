@@ -238,7 +238,7 @@ async def note_late_hours(db: asyncpg.Connection, rows: list[Row], now: int) -> 
 
 async def add_to_ledger(db: asyncpg.Connection, sums: Sums, number: Number) -> None:
     """Adds a batch's sums to the ledger, and the numbers that were dropped."""
-    keys = sorted(sums.lines.keys() | sums.received.keys())
+    keys = sorted(sums.lines.keys() | sums.received.keys() | sums.left_out.keys())
     if keys:
         lines = [sums.lines.get(key) for key in keys]
         await db.execute(
@@ -250,7 +250,15 @@ async def add_to_ledger(db: asyncpg.Connection, sums: Sums, number: Number) -> N
             [line.last_seq if line else None for line in lines],
             [line.committed if line else 0 for line in lines],
             [line.dead_lettered if line else 0 for line in lines],
-            [line.duplicates if line else 0 for line in lines],
+            [
+                (line.duplicates if line else 0) + sums.left_out[key]
+                for key, line in zip(keys, lines, strict=True)
+            ],
+        )
+    if sums.left_out:
+        await db.executemany(
+            "update engine_instances set duplicates = duplicates + $2 where id = $1",
+            [(number(instance), count) for (instance, _), count in sums.left_out.items()],
         )
     if sums.dropped:
         # Ranges are united: a drop that is reported twice is one.

@@ -19,8 +19,9 @@ from redis.backoff import ExponentialBackoff
 from redis.exceptions import RedisError
 
 from ingest import metrics
-from ingest.batch import Item, StreamEntry
+from ingest.batch import Item
 from ingest.codecs import prepare
+from ingest.entry import START, Entry, identity
 from ingest.flavour import fetch_flavour
 from ingest.leaderboard import Leaderboard
 from ingest.names import STREAMS
@@ -28,7 +29,7 @@ from ingest.peers import OtherCountError, Peers
 from ingest.presence import Presence
 from ingest.settings import WriterSettings
 from ingest.store import OffsetsMovedError, Store
-from ingest.streams import START, Streams
+from ingest.streams import Streams
 
 REPORT_SECONDS: Final = 60.0
 LAG_SECONDS: Final = 5.0
@@ -228,7 +229,7 @@ class Writer:
         streams: Streams,
         peers: Peers,
         leaderboard: Leaderboard,
-        batches: AsyncGenerator[tuple[list[StreamEntry], list[Item]], None],
+        batches: AsyncGenerator[tuple[list[Entry], list[Item]], None],
     ) -> None:
         settings = self._settings
         shared = not peers.alone
@@ -284,11 +285,11 @@ class Writer:
 
     async def _batches(
         self, store: Store, streams: Streams
-    ) -> AsyncGenerator[tuple[list[StreamEntry], list[Item]], None]:
+    ) -> AsyncGenerator[tuple[list[Entry], list[Item]], None]:
         """Batches and what they say, read while the database works on the one before."""
         settings = self._settings
 
-        async def read() -> tuple[list[StreamEntry], list[Item]]:
+        async def read() -> tuple[list[Entry], list[Item]]:
             linger = 0.0 if self._stopping.is_set() else settings.flush_seconds
             entries = await streams.read(settings.batch_size, linger)
             return entries, store.parse(entries)
@@ -304,13 +305,9 @@ class Writer:
             await asyncio.gather(ahead, return_exceptions=True)
 
 
-def _log_entries(entries: list[StreamEntry]) -> None:
+def _log_entries(entries: list[Entry]) -> None:
     for entry in entries:
-        fields = dict(zip(entry.fields[::2], entry.fields[1::2], strict=False))
+        instance, seq = identity(entry.named())
         log.debug(
-            "committed",
-            stream=entry.stream,
-            id=entry.id.decode(),
-            instance=fields.get(b"instance", b"").decode(errors="replace"),
-            seq=fields.get(b"seq", b"").decode(errors="replace"),
+            "committed", stream=entry.stream, id=entry.id.decode(), instance=instance, seq=seq
         )

@@ -13,8 +13,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from ingest.entry import START
 from ingest.names import EVENT_STREAMS
-from ingest.streams import START
 
 COLUMNS: Final = {
     "emitted": "emitted",

@@ -12,9 +12,9 @@ import psycopg
 import redis
 from psycopg.rows import TupleRow
 
+from ingest.entry import id_key
 from ingest.events import EVENTS
 from ingest.names import STREAMS, stream_of
-from ingest.streams import id_key
 
 # Entries that a lag is counted up to; past it, it is "at least".
 MOST_COUNTED: Final = 10_000

@@ -10,8 +10,8 @@ from typing import Any
 import asyncpg
 import redis.asyncio as redis_async
 
+from ingest.entry import START
 from ingest.names import STREAMS
-from ingest.streams import START
 from tests.processes import LIMIT, until
 
 

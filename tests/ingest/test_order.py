@@ -73,7 +73,7 @@ def test_what_is_given_is_all_there_was_up_to_the_newest_of_it(
                     millis = 1000 + number // per_milli
                     number += 1
                     # As Redis does: the number behind the dash counts within the stream.
-                    made = await client.xadd(stream, {"event": "x"}, id=f"{millis}-*")
+                    made: Any = await client.xadd(stream, {"event": "x"}, id=f"{millis}-*")
                     there.append((millis, stream, made))
             while await read(3):
                 pass

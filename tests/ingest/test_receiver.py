@@ -11,7 +11,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from ingest.events import MAX_DATAGRAM
-from ingest.names import DEAD_LETTER_STREAM, LEDGER_STREAM, stream_of
+from ingest.names import DEAD_LETTER_STREAM, stream_of
 from tbg.embedded import EmbeddedValkey
 from tests.ingest.harness import entries, packed, sending, stage
 from tests.processes import PYTHON, running
@@ -205,26 +205,6 @@ async def test_a_full_spool_drops_the_newest_and_counts_them(
 
             await eventually(goes_on)
             await client.aclose()
-
-
-async def test_a_repeated_batch_adds_nothing_twice(redis_url: str) -> None:
-    from ingest.publisher import FIELDS, Batch, Publisher
-
-    publisher = Publisher(redis_url, 5.0)
-    values = [name.encode() for name in FIELDS[SHARES]] * 3
-    batch = Batch("mark", "1", {SHARES: values, LEDGER_STREAM: [b"{}"]}, 3, [])
-    await publisher.publish(batch)
-    await publisher.publish(batch)
-    client = redis_async.Redis.from_url(redis_url)
-    assert await client.xlen(SHARES) == 3
-    await client.script_flush()  # a Redis that started anew forgets scripts
-    await publisher.publish(Batch("mark", "2", batch.values, 3, []))
-    assert await client.xlen(SHARES) == 6
-    named = {name.encode(): name.encode() for name in FIELDS[SHARES]}
-    assert await entries(client, SHARES) == [named] * 6
-    assert await entries(client, LEDGER_STREAM) == [{b"report": b"{}"}] * 2
-    await publisher.close()
-    await client.aclose()
 
 
 async def test_sigterm_hands_everything_on_and_exits_0(

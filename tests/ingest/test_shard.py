@@ -8,9 +8,9 @@ from datetime import timedelta
 import asyncpg
 import pytest
 
-from ingest.batch import StreamEntry
 from ingest.codecs import prepare
 from ingest.decode import decode
+from ingest.entry import Entry
 from ingest.flavour import fetch_flavour
 from ingest.names import STREAMS, stream_of
 from ingest.peers import Peers
@@ -65,7 +65,7 @@ def test_what_is_no_shard_is_refused_with_an_example(text: str) -> None:
         parse_shard(text)
 
 
-def batch(shard: Shard, number: int, draw: random.Random) -> list[StreamEntry]:
+def batch(shard: Shard, number: int, draw: random.Random) -> list[Entry]:
     """Events of all users in any order, and two tips that all engines see."""
     name = next(f"e{n}/1" for n in range(1000) if shard.owns(f"e{n}/1".encode()))
     events: list[tuple[str, dict[str, str | int]]] = []
@@ -88,7 +88,7 @@ def batch(shard: Shard, number: int, draw: random.Random) -> list[StreamEntry]:
             "data": event.raw_data.decode(),
         }
         flat = [part.encode() for pair in fields.items() for part in pair]
-        entries.append(StreamEntry(stream_of(kind), f"{index}-0".encode(), flat))
+        entries.append(Entry(stream_of(kind), f"{index}-0".encode(), flat))
     return entries
 
 
