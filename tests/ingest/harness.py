@@ -6,12 +6,21 @@ import signal
 import socket
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Self, cast
 
+import asyncpg
 import redis.asyncio as redis_async
 
+from ingest.entry import Entry
+from ingest.flavour import fetch_flavour
+from ingest.offsets import Offsets
+from ingest.store import Store
+from ingest.streams import Streams
+from ingest.trimming import Trimming
 from tbg.embedded import free_port
 from tests.clock import moment
 from tests.processes import PYTHON, Process, ProcessError
@@ -63,6 +72,32 @@ class Sender:
     def close(self) -> None:
         """Closes the socket."""
         self._socket.close()
+
+
+@dataclass
+class Parts:
+    """A writer's parts, without the writer."""
+
+    offsets: Offsets
+    store: Store
+    streams: Streams
+    trimming: Trimming
+
+
+async def parts_of(
+    connection: asyncpg.Connection,
+    client: redis_async.Redis,
+    consumer: str,
+    takes: Callable[[Entry], bool] | None = None,
+) -> Parts:
+    """Parts that go on from what is committed; they keep nothing for other readers."""
+    offsets = Offsets(connection, consumer)
+    plain = await fetch_flavour(connection) == "postgresql"
+    store = Store(connection, offsets, timedelta(days=90), plain=plain, takes=takes)
+    await store.open()
+    streams = Streams(client)
+    streams.seek(await offsets.load())
+    return Parts(offsets, store, streams, Trimming(client, 0))
 
 
 @contextlib.contextmanager
