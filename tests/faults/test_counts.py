@@ -233,7 +233,7 @@ class Machine(RuleBasedStateMachine):
             f"{engine}/1": count for engine, count in self.next.items()
         }
         # No row of another count is left, and every stream's offset counts its entries.
-        ends = await next(iter(self.writers.values())).streams.last_ids()
+        ends = await next(iter(self.writers.values())).parts.streams.last_ids()
         rows = await self.admin.fetch(
             "select consumer, stream, last_id, entries from stream_offsets"
         )
