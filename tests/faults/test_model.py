@@ -38,6 +38,7 @@ from ingest.store import Store
 from ingest.streams import Streams
 from tests.faults.proxy import Proxy
 from tests.ingest.harness import packed
+from tests.processes import LIMIT
 
 T = TypeVar("T")
 AWAY = (
@@ -71,7 +72,7 @@ class Machine(RuleBasedStateMachine):
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Runs a step to its end."""
-        return self.loop.run_until_complete(asyncio.wait_for(work, 60))
+        return self.loop.run_until_complete(asyncio.wait_for(work, LIMIT))
 
     @initialize()
     def begin(self) -> None:
