@@ -24,6 +24,7 @@ from ingest.peers import OtherCountError, Peers
 from ingest.shard import Shard, shards
 from tests.faults.test_model import TABLES
 from tests.ingest.harness import Parts, packed, parts_of
+from tests.processes import LIMIT
 
 T = TypeVar("T")
 ENGINES = tuple(f"engine-{letter}" for letter in "abcdef")
@@ -55,7 +56,7 @@ class Machine(RuleBasedStateMachine):
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Runs a step to its end."""
-        return self.loop.run_until_complete(asyncio.wait_for(work, 60))
+        return self.loop.run_until_complete(asyncio.wait_for(work, LIMIT))
 
     @initialize(count=COUNTS)
     def begin(self, count: int) -> None:

@@ -37,6 +37,7 @@ from ingest.publisher import Publisher
 from ingest.spool import Spool
 from tests.faults.proxy import Proxy
 from tests.ingest.harness import Parts, packed, parts_of
+from tests.processes import LIMIT
 
 T = TypeVar("T")
 AWAY = (
@@ -70,7 +71,7 @@ class Machine(RuleBasedStateMachine):
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Runs a step to its end."""
-        return self.loop.run_until_complete(asyncio.wait_for(work, 60))
+        return self.loop.run_until_complete(asyncio.wait_for(work, LIMIT))
 
     @initialize()
     def begin(self) -> None:

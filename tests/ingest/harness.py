@@ -27,6 +27,7 @@ from tests.processes import PYTHON, Process, ProcessError
 
 GOLDEN = Path(__file__).parent.parent / "events"
 READY = {"receiver": "listening", "writer": "committing"}
+OWN = "own"  # as a metrics port: a free one, which Stage.port then names
 _TRIES = 5  # to find a port that nobody takes before the stage does
 
 
@@ -114,7 +115,6 @@ class Stage:
     """One stage of the daemon as a process.
 
     Args:
-        metrics: whether it serves metrics, on a port of its own choice.
         ready: what its log says when it is started; another text for one that will not
             be ready.
     """
@@ -125,30 +125,29 @@ class Stage:
         environment: dict[str, str],
         log: Path,
         *,
-        metrics: bool = False,
         ready: str = "",
     ) -> None:
         self.name = name
         self.environment = environment
         self.log = log
         self.port = 0
-        self._metrics = metrics
+        self._variable = f"{name.upper()}_METRICS_PORT"
+        self._own_port = environment.get(self._variable) == OWN
         self._ready = ready or READY[name]
         self.process = Process([PYTHON, "-m", "ingest", name], log, environment)
 
     async def start(self) -> Self:
         """Starts it, perhaps again; it is ready when its log says so."""
         for attempt in range(_TRIES):
-            if self._metrics:
+            if self._own_port:
                 self.port = free_port()
-                variable = f"{self.name.upper()}_METRICS_PORT"
-                self.process.environment[variable] = str(self.port)
+                self.process.environment[self._variable] = str(self.port)
             self.process.start()
             try:
                 await self.process.saying(self._ready)
             except ProcessError:
                 taken = "address already in use" in self.process.output.lower()
-                if not (self._metrics and taken) or attempt == _TRIES - 1:
+                if not (self._own_port and taken) or attempt == _TRIES - 1:
                     raise
             else:
                 return self
@@ -206,13 +205,12 @@ async def stage(
     redis_url: str,
     database_url: str = "",
     *,
-    metrics: bool = False,
     ready: str = "",
     **settings: str,
 ) -> AsyncIterator[Stage]:
     """A started stage that is killed at the end if it still runs."""
     environment = stage_environment(folder, redis_url, database_url, **settings)
-    made = Stage(name, environment, folder / f"{name}.log", metrics=metrics, ready=ready)
+    made = Stage(name, environment, folder / f"{name}.log", ready=ready)
     try:
         yield await made.start()
     finally:
