@@ -19,6 +19,7 @@
 
 #include "tbg_best.h"
 #include "tbg_json.h"
+#include "tbg_name.h"
 #include "tbg_record.h"
 #include "tbg_ring.h"
 #include "tbg_sender.h"
@@ -203,7 +204,7 @@ void tbg_block_found(const struct tbg_block *block)
 {
 	struct tbg_cell *cell;
 
-	if (!is_on(TBG_BLOCK_FOUND) || (block->hash && !is_new_block(block->hash)))
+	if (!is_on(TBG_BLOCK_FOUND) || (block->hash_words && !is_new_block(block->hash_words)))
 		return;
 	cell = begin(TBG_BLOCK_FOUND);
 	if (!cell)
@@ -263,7 +264,7 @@ void tbg_hashrate_update(const struct tbg_hashrate *hashrate)
 {
 	struct tbg_cell *cell;
 
-	if (hashrate->workername && !*tbg_worker_of(hashrate->workername))
+	if (hashrate->workername && !tbg_name_split(hashrate->workername).worker_length)
 		return;
 	cell = begin(TBG_HASHRATE_UPDATE);
 	if (!cell)

@@ -25,8 +25,8 @@
  *  - Texts are copied before it returns. NULL is allowed for each and means
  *    "unknown", but an event without a user is refused. Texts may hold any
  *    bytes; too long ones are cut.
- *  - `workername` is the whole Stratum user name; the event carries what
- *    follows its first '.' or '_'. */
+ *  - `workername` is the whole Stratum user name; the event carries its worker
+ *    part (tbg_name.h). */
 
 #ifndef TBG_EVENTS_H
 #define TBG_EVENTS_H
@@ -80,8 +80,10 @@ struct tbg_share {
 	double network_diff;	/* <= 0 or beyond 1e19: unknown */
 };
 
-/* One share, accepted or not; also counts it in the session. Where a text that
- * must be hex is not, it is left out. */
+/* One share, accepted or not; also counts it in the session. Hex gets the
+ * leading zeros that it lacks; where it is no hex it is left out of a rejected
+ * share. An accepted one always has what the contract requires of it: a nonce
+ * that cannot be read is 0. */
 void tbg_share_submitted(struct tbg_session *session, const struct tbg_share *share);
 
 /* An accepted share, for the best difficulties: emits share_best_diff once for
@@ -92,9 +94,10 @@ void tbg_share_accepted(struct tbg_session *session, const char *user, const cha
 			double share_diff, const char *hash);
 
 struct tbg_block {
-	const char *user, *workername, *hash, *nonce, *coinbase_sig;
-	const char *prev_words;	/* previous block's hash as ckpool keeps it in
-				 * a workbase: its eight words in reverse order */
+	const char *user, *workername, *nonce, *coinbase_sig;
+	/* The hashes of the block and of the one before it as ckpool keeps them:
+	 * eight words in reverse order. */
+	const char *hash_words, *prev_words;
 	int64_t height;
 	int64_t reward;		/* the whole coinbase value, satoshis */
 	int64_t halving;	/* blocks between subsidy halvings; 0: unknown */

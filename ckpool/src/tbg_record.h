@@ -134,10 +134,6 @@ void tbg_record_diff(struct tbg_record *record, const struct tbg_diff *diff);
 void tbg_record_hashrate(struct tbg_record *record, const struct tbg_hashrate *hashrate);
 void tbg_record_tip(struct tbg_record *record, const struct tbg_tip *tip);
 
-/* The worker part of a Stratum user name: what follows the first '.' or '_',
- * where ckpool's generate_user() splits it; '' where there is none. */
-const char *tbg_worker_of(const char *workername);
-
 /* Writes the record as one JSON object into `buffer` (tbg_write.c). The sender
  * thread's work: it must run with floating-point traps off.
  *

@@ -152,7 +152,10 @@ static void write_share(struct tbg_json *json, const struct tbg_record *record)
 
 	write_miner(json, record);
 	write_positive(json, ",\"difficulty\":", record->number[SHARE_ASSIGNED]);
-	write_positive_or_null(json, ",\"share_diff\":", record->number[SHARE_ACHIEVED]);
+	/* One that was accepted achieved what was asked, whatever else is known. */
+	write_positive_or_null(json, ",\"share_diff\":",
+			       record->valid && !tbg_is_positive(record->number[SHARE_ACHIEVED]) ?
+			       record->number[SHARE_ASSIGNED] : record->number[SHARE_ACHIEVED]);
 	tbg_json_raw(json, record->valid ? ",\"valid\":true" : ",\"valid\":false");
 	write_text(json, record, ",\"reject_reason\":", TBG_REASON);
 	write_text(json, record, ",\"job_id\":", TBG_JOB_ID);

@@ -197,7 +197,7 @@ static void fill(struct tbg_record *record, enum tbg_kind kind, char *text[8])
 		break;
 	case TBG_BLOCK_FOUND:
 		tbg_record_block(record, &(struct tbg_block){
-			text[0], text[1], text[7], text[4], text[2], text[6], (int64_t)take(8),
+			text[0], text[1], text[4], text[2], text[7], text[6], (int64_t)take(8),
 			(int64_t)take(8), (int64_t)take(2), take_double(), take_double() });
 		break;
 	case TBG_MINER_CONNECTED:

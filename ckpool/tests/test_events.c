@@ -28,6 +28,8 @@
 #define TIP "0000000000a1b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a4b"
 #define HASH "00000000002d1f5e6b7a8c9d0e1f2a3b4c5d6e7f8091a2b3c4d5e6f708192a3b"
 
+#define HASH_WORDS "08192a3bc4d5e6f78091a2b34c5d6e7f0e1f2a3b6b7a8c9d002d1f5e00000000"
+
 static char text[TBG_DATAGRAM_MAX + 1];
 static int fd;
 static struct tbg_session session;
@@ -120,7 +122,7 @@ static void shares(void)
 
 	tbg_share_submitted(&session, &one);
 	next();
-	check(says("\"event\":\"share_submitted\"") && says("\"seq\":1,") &&
+	check(says("\"event\":\"share_submitted\"") && says("\"seq\":12,") &&
 	      says("\"instance\":\"eu1/") && says("\"source\":\"hosted\"") &&
 	      says("\"worker\":\"rig\"") && says("\"difficulty\":512.0,") &&
 	      says("\"share_diff\":4821.375,\"valid\":true,\"reject_reason\":null,") &&
@@ -146,6 +148,59 @@ static void shares(void)
 	check(says("\"worker\":\"\"") && says("\"reject_reason\":\"unknown\",\"job_id\":null") &&
 	      says("\"user_agent\":null"), "a malformed one has next to nothing");
 	check(session.accepted == 1 && session.rejected == 2, "the session counts them");
+}
+
+/* What firmware sends, and what no firmware should: an accepted share has what
+ * the contract requires, so that it ends in no dead-letter stream. */
+static void forms(void)
+{
+	static const struct {
+		const char *nonce, *nonce2, *ntime, *said;
+	} cases[] = {
+		{ "1ec4", "00000029", "6920fd41", "\"nonce\":\"00001ec4\",\"nonce2\":\"00000029\"" },
+		{ "1", "1", "1", "\"nonce\":\"00000001\",\"nonce2\":\"01\"" },
+		{ "abc", "123", "920fd41", "\"nonce\":\"00000abc\",\"nonce2\":\"0123\"" },
+		{ "7A1C03E2", "2a", "6920fd41", "\"nonce\":\"7A1C03E2\",\"nonce2\":\"2a\"" },
+		{ "123456789", "0a", "0006920fd41", "\"nonce\":\"0123456789\",\"nonce2\":\"0a\"" },
+		{ "0x1ec4", "2a;", "later", "\"nonce\":\"00000000\",\"nonce2\":\"2a\"" },
+		{ "", "", "", "\"nonce\":\"00000000\",\"nonce2\":\"00\"" },
+		{ NULL, NULL, NULL, "\"nonce\":\"00000000\",\"nonce2\":\"00\"" },
+		{ "12345678" "12345678" "1", "12345678" "12345678" "12345678" "12345678" "12345678"
+		  "12345678" "12345678" "12345678" "1", NULL,
+		  "\"nonce\":\"1234567812345678\",\"nonce2\":\"12345678" "12345678" "12345678"
+		  "12345678" "12345678" "12345678" "12345678" "12345678\"" },
+	};
+	struct tbg_share one;
+	size_t i;
+
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		one = share();
+		one.nonce = cases[i].nonce;
+		one.nonce2 = cases[i].nonce2;
+		one.ntime = cases[i].ntime;
+		tbg_share_submitted(&session, &one);
+		next();
+		check(says(cases[i].said), "an accepted share of nonce %s, nonce2 %s",
+		      cases[i].nonce ? cases[i].nonce : "NULL",
+		      cases[i].nonce2 ? cases[i].nonce2 : "NULL");
+	}
+	one = share();
+	one.nonce = "1ec4";
+	one.ntime = "920fd41";
+	one.job_id = NULL;
+	one.share_diff = -1;
+	tbg_share_submitted(&session, &one);
+	next();
+	check(says("\"ntime\":\"0920fd41\"") && says("\"job_id\":\"\"") &&
+	      says("\"difficulty\":512.0,\"share_diff\":512.0"),
+	      "nor is an accepted one without job or achieved difficulty");
+	one.valid = false;
+	one.nonce2 = "odd";
+	tbg_share_submitted(&session, &one);
+	next();
+	check(says("\"nonce\":\"00001ec4\",\"nonce2\":null") && says("\"job_id\":null") &&
+	      says("\"share_diff\":null"), "a rejected one leaves out what is unknown");
+	session.accepted = session.rejected = 0;
 }
 
 static void hostile(void)
@@ -214,7 +269,8 @@ static void bests(void)
 static void blocks(void)
 {
 	struct tbg_block block = {
-		.user = USER, .workername = USER ".rig", .hash = HASH, .nonce = "7a1c03e2",
+		.user = USER, .workername = USER ".rig", .hash_words = HASH_WORDS,
+		.nonce = "7a1c03e2",
 		.coinbase_sig = "/TheBitcoinGame/",
 		.prev_words = "18192a3bd5e6f7078091b2c34c5d6e7f0e1f2a3b6b7a8c9d002d1f5e00000000",
 		.height = 868001, .reward = 318750000, .halving = 210000,
@@ -223,11 +279,11 @@ static void blocks(void)
 
 	tbg_block_found(&block);
 	next();
-	check(says("block_found") && says("\"height\":868001") && says("\"fees_sats\":6250000") &&
+	check(says("block_found") && says("\"height\":868001") && says("\"hash\":\"" HASH "\"") && says("\"fees_sats\":6250000") &&
 	      says("\"prev_hash\":\"00000000002d1f5e6b7a8c9d0e1f2a3b4c5d6e7f8091b2c3d5e6f70718192a3b\"") &&
 	      says("\"coinbase_sig\":\"/TheBitcoinGame/\""), "a block, fees worked out");
 	tbg_block_found(&block);
-	block.hash = "11" "00000000002d1f5e6b7a8c9d0e1f2a3b4c5d6e7f8091a2b3c4d5e6f708192a";
+	block.hash_words = "11" "00000000002d1f5e6b7a8c9d0e1f2a3b4c5d6e7f8091a2b3c4d5e6f708192a";
 	block.height = 151;
 	block.halving = 150;
 	block.reward = 2500000000;
@@ -307,12 +363,12 @@ static void impossible(void)
 	one = share();
 	one.user = NULL;
 	tbg_share_submitted(&session, &one);
-	tbg_block_found(&(struct tbg_block){ .user = USER, .hash = "none", .share_diff = 1,
+	tbg_block_found(&(struct tbg_block){ .user = USER, .hash_words = "none", .share_diff = 1,
 					     .network_diff = 1 });
-	tbg_block_found(&(struct tbg_block){ .user = USER, .hash = TIP, .halving = 210000,
+	tbg_block_found(&(struct tbg_block){ .user = USER, .hash_words = TIP, .halving = 210000,
 					     .reward = INT64_MIN, .share_diff = 1,
 					     .network_diff = 1 });
-	tbg_block_found(&(struct tbg_block){ .user = USER, .hash = "ff" "0000000000a1b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a",
+	tbg_block_found(&(struct tbg_block){ .user = USER, .hash_words = "ff" "0000000000a1b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a",
 					     .height = -1,
 					     .share_diff = 1, .network_diff = 1 });
 	one = share();
@@ -345,6 +401,7 @@ int main(void)
 	check(tbg_events_start("eu1", NULL, keep), "events start");
 	check(logged("longer than 16 bytes") && logged("names 'shares'") && logged("'many' is no number"),
 	      "settings that make no sense are named");
+	forms();
 	shares();
 	hostile();
 	bests();

@@ -41,11 +41,15 @@ void logmsg(int loglevel, const char *fmt, ...);
 #define LOGINFO(fmt, ...) do { \
 	logmsg(LOG_INFO, fmt, ##__VA_ARGS__); \
 } while (0)
+#define LOGDEBUG(fmt, ...) do { \
+	logmsg(LOG_DEBUG, fmt, ##__VA_ARGS__); \
+} while (0)
+#define LOGWARNING(fmt, ...) do { \
+	logmsg(LOG_WARNING, fmt, ##__VA_ARGS__); \
+} while (0)
 #define LOGNOTICE(fmt, ...) do { \
 	logmsg(LOG_NOTICE, fmt, ##__VA_ARGS__); \
 } while (0)
-#define unlikely(expr) (expr)
-#define likely(expr) (expr)
 
 enum share_err {
 	SE_NO_USERNAME = -1, SE_NONE, SE_INVALID_JOBID, SE_STALE, SE_NTIME_INVALID, SE_DUPE,

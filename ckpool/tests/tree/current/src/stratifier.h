@@ -20,7 +20,13 @@ struct genwork {
 	uint64_t coinbasevalue;
 	double network_diff;
 	char prevhash[68];
+	char merklebin[16][32];
+	int merkles;
 	bool proxy, ipc;
 };
+
+typedef struct genwork workbase_t;
+
+void *stratifier(void *arg);
 
 #endif
