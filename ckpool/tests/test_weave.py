@@ -114,6 +114,13 @@ class Good(WeaveTest):
         self.assertEqual(self.weave("--dry-run").returncode, 0)
         self.assertEqual(self.contents(), before)
 
+    def test_bytes_that_are_no_utf_8_stay_as_they_are(self) -> None:
+        path = self.file("stratifier.c")
+        path.write_bytes(path.read_bytes() + b"/* by K\xf3nig \xe2\x82 */\n")
+        run = self.weave()
+        self.assertEqual(run.returncode, 0, run.stderr)
+        self.assertTrue(path.read_bytes().endswith(b"/* by K\xf3nig \xe2\x82 */\n"))
+
     def test_a_tree_without_stratum_v2_is_served(self) -> None:
         text = self.file("stratifier.c").read_text()
         text = re.sub(r"#ifdef WITH_SV2.*?#endif\n", "", text, flags=re.DOTALL)
@@ -127,6 +134,60 @@ class Pinned(Good):
     """The shape of the pin before: the same rules, the same results."""
 
     SHAPE = "pinned"
+
+
+class Report(WeaveTest):
+    """What a dry run prints is for an issue: whole, and free of the machine's paths."""
+
+    def dry(self) -> subprocess.CompletedProcess[str]:
+        run = self.weave("--dry-run")
+        self.assertNotIn(str(self.tree), run.stdout)
+        self.assertNotIn(str(CKPOOL), run.stdout)
+        self.assertEqual(run.stderr, "")
+        return run
+
+    def git(self, *arguments: str) -> str:
+        identity = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+        command = ["git", "-C", self.tree, *identity, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    def test_a_good_tree_is_reported_with_every_check(self) -> None:
+        run = self.dry()
+        self.assertEqual(run.returncode, 0)
+        self.assertIn("- upstream: no git clone", run.stdout)
+        self.assertRegex(run.stdout, r"(?m)^- src/stratifier\.c: \d{3} lines, SHA-256 [0-9a-f]{16}…$")
+        self.assertRegex(run.stdout, r"(?m)^- spatch version [\d.]+ .*; Python 3")
+        self.assertRegex(run.stdout, r"(?m)^\*\*(\d+) checks passed, nothing written\*\*$")
+        self.assertEqual(run.stdout.count("\n| ok |"), int(run.stdout.split("**")[1].split()[0]))
+        self.assertNotIn("MISS", run.stdout)
+
+    def test_a_clone_is_named_by_its_commit_and_what_changed_in_it(self) -> None:
+        self.git("init", "-q")
+        self.git("add", ".")
+        self.git("commit", "-q", "-m", "upstream")
+        commit = self.git("rev-parse", "HEAD")
+        self.assertIn(f"- upstream: commit {commit}\n", self.dry().stdout)
+        self.append("ckpool.h", "\n")
+        self.assertIn(f"commit {commit}, 1 files changed since\n", self.dry().stdout)
+
+    def test_misses_come_first_and_the_rest_is_there(self) -> None:
+        self.change("stratifier.c", "\tadd_submit(client,", "\tcount_submit(client,")
+        self.change("bitcoin.c", "understood_rules", "known_rules")
+        before = self.contents()
+        run = self.dry()
+        self.assertEqual(run.returncode, 1)
+        self.assertIn("**3 missed, nothing written**", run.stdout)
+        table = run.stdout.split("| --- | --- |\n")[1].splitlines()
+        self.assertEqual([row.startswith("| **MISS** |") for row in table[:4]], [True] * 3 + [False])
+        self.assertIn("share_submitted: 0 hooks in parse_submit()", run.stdout)
+        self.assertIn("| ok | src/stratifier.c: miner_connected: client_auth(), line", run.stdout)
+        self.assertEqual(self.contents(), before)
+
+    def test_a_folder_that_is_no_upstream_is_reported_as_well(self) -> None:
+        self.file("bitcoin.c").unlink()
+        run = self.dry()
+        self.assertEqual(run.returncode, 1)
+        self.assertIn("| **MISS** | src/bitcoin.c is not there", run.stdout)
 
 
 class Older(WeaveTest):
