@@ -26,7 +26,7 @@
 #include "tbg_settings.h"
 #include "tbg_week.h"
 
-#define USERS 98304		/* with best difficulties; 4 MiB */
+#define USERS 98304		/* with best difficulties; 8 MiB */
 #define STOP_MS 3000		/* at exit, for what still waits */
 #define BLOCKS 4096		/* block hashes remembered */
 
