@@ -28,6 +28,7 @@
 
 #define USERS 98304		/* with best difficulties; 8 MiB */
 #define STOP_MS 3000		/* at exit, for what still waits */
+#define RATES 65536		/* hash rates that may wait, at least; 28 MiB */
 #define BLOCKS 4096		/* block hashes remembered */
 
 /* One process is one engine. `kinds` is the switch: bits of the events that
@@ -35,9 +36,9 @@
  * that whoever sees a bit sees the ring too. The ring is never freed, since a
  * thread may be writing to it when events go off. */
 static _Atomic uint32_t kinds;
-static _Atomic uint64_t lost_full;
+static _Atomic uint64_t lost_full, lost_rates;
 static struct tbg_settings settings;
-static struct tbg_ring ring;
+static struct tbg_ring ring, rates;
 static struct tbg_best best;
 static struct tbg_sender sender;
 static bool started;
@@ -62,13 +63,15 @@ bool tbg_events_start(const char *name, const char *directory, tbg_log_fn log)
 	if (started || !tbg_settings_read(&settings, name, directory, log))
 		return false;
 	if (!tbg_json_setup() || !tbg_best_make(&best, USERS) ||
-	    !tbg_ring_make(&ring, settings.ring + TBG_KEPT)) {
+	    !tbg_ring_make(&ring, settings.ring, TBG_TEXT_AREA) ||
+	    !tbg_ring_make(&rates, settings.ring > RATES ? settings.ring : RATES, TBG_RATE_AREA)) {
 		log(LOG_WARNING, "tbg: no memory for %zu waiting events: no events are sent;"
 				 " set TBG_EVENTS_RING lower", settings.ring);
 		return false;
 	}
 	load_bests(log);
 	sender.ring = &ring;
+	sender.rates = &rates;
 	sender.best = &best;
 	sender.settings = &settings;
 	sender.log = log;
@@ -108,7 +111,8 @@ void tbg_events_stop(int timeout_ms)
 void tbg_events_counts(struct tbg_counts *counts)
 {
 	counts->lost_full = lost_full;
-	counts->emitted = ring.head + counts->lost_full;
+	counts->lost_rates = lost_rates;
+	counts->emitted = ring.head + rates.head + counts->lost_full;
 	counts->sent = sender.sent;
 	counts->resent = sender.resent;
 	counts->lost_unsayable = sender.lost_unsayable;
@@ -127,9 +131,11 @@ static struct tbg_cell *begin(enum tbg_kind kind)
 
 	if (!is_on(kind))
 		return NULL;
-	cell = tbg_ring_take(&ring);
+	cell = tbg_ring_take(kind == TBG_HASHRATE_UPDATE ? &rates : &ring);
 	if (!cell) {
 		atomic_fetch_add_explicit(&lost_full, 1, memory_order_relaxed);
+		if (kind == TBG_HASHRATE_UPDATE)
+			atomic_fetch_add_explicit(&lost_rates, 1, memory_order_relaxed);
 		return NULL;
 	}
 	tbg_record_begin(&cell->record, kind);

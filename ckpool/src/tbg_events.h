@@ -61,6 +61,7 @@ struct tbg_counts {
 	uint64_t sent;		/* given to the socket once, resends not counted */
 	uint64_t resent;	/* given again after the receiver went away */
 	uint64_t lost_full;	/* the ring was full: the receiver is too slow or gone */
+	uint64_t lost_rates;	/* of those, hash rates, which have a ring of their own */
 	uint64_t lost_unsayable; /* did not fit the contract */
 	uint64_t lost_at_stop;	/* still waiting when the time to stop was up */
 };
@@ -151,7 +152,8 @@ struct tbg_hashrate {
 	double dsps_1m, dsps_5m, dsps_1h, dsps_24h; /* difficulty-1 shares per second */
 };
 
-/* Average hashrates, sent as H/s (2^32 hashes to a difficulty-1 share). A
+/* Average hashrates, sent as H/s (2^32 hashes to a difficulty-1 share), after
+ * whatever else waits. A
  * worker without a name of its own is left out: its event would look like the
  * user's total. */
 void tbg_hashrate_update(const struct tbg_hashrate *hashrate);

@@ -79,7 +79,7 @@ struct tbg_record {
 	uint16_t at[TBG_TEXTS];
 	uint16_t length[TBG_TEXTS];	/* TBG_NONE = null */
 	uint16_t cut;		/* bit per text: it was longer than kept */
-	char area[TBG_TEXT_AREA];
+	char area[TBG_TEXT_AREA];	/* the last: a hash rate's cell ends earlier */
 };
 
 #define TBG_NONE UINT16_MAX
@@ -98,6 +98,8 @@ enum {
 	TBG_CAP_HASH = 64,
 	TBG_CAP_USER_AGENT = 200,
 };
+
+#define TBG_RATE_AREA (TBG_CAP_USER + TBG_CAP_WORKER)	/* all texts of a hash rate */
 
 /* What number[] holds, by kind. */
 enum { SHARE_ASSIGNED, SHARE_ACHIEVED, SHARE_NETWORK };
