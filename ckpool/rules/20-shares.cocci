@@ -44,6 +44,18 @@ parse_submit(...)
 ...>
 }
 
+// Header, coinbase and merkle branch are together only here, before the verdict.
+// `swap` is the header as it is hashed; `data` has the bytes of its words swapped.
+@proof@
+@@
+submission_diff(...)
+{
+<...
++tbg_share_proof(hash, swap, coinbase, cblen, wb->merklebin, wb->merkles);
+ test_blocksolve(...);
+...>
+}
+
 // What could not be read skips add_submit() and ends at the last test of
 // `share`. The strings may be uninitialised there: none is passed.
 @malformed@

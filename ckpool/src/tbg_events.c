@@ -36,9 +36,11 @@
  * that whoever sees a bit sees the ring too. The ring is never freed, since a
  * thread may be writing to it when events go off. */
 static _Atomic uint32_t kinds;
-static _Atomic uint64_t lost_full, lost_rates;
+static _Atomic uint64_t lost_full, lost_rates, proofs_left_out;
 static struct tbg_settings settings;
 static struct tbg_ring ring, rates;
+static struct tbg_proofs proofs;
+static _Thread_local struct tbg_proof proof;	/* of the share in this thread's hands */
 static struct tbg_best best;
 static struct tbg_sender sender;
 static bool started;
@@ -72,6 +74,8 @@ bool tbg_events_start(const char *name, const char *directory, tbg_log_fn log)
 	load_bests(log);
 	sender.ring = &ring;
 	sender.rates = &rates;
+	sender.proofs = &proofs;
+	sender.proofs_left_out = &proofs_left_out;
 	sender.best = &best;
 	sender.settings = &settings;
 	sender.log = log;
@@ -112,6 +116,7 @@ void tbg_events_counts(struct tbg_counts *counts)
 {
 	counts->lost_full = lost_full;
 	counts->lost_rates = lost_rates;
+	counts->proofs_left_out = proofs_left_out;
 	counts->emitted = ring.head + rates.head + counts->lost_full;
 	counts->sent = sender.sent;
 	counts->resent = sender.resent;
@@ -155,6 +160,22 @@ void tbg_share_submitted(struct tbg_session *session, const struct tbg_share *sh
 	tbg_ring_commit(cell);
 }
 
+void tbg_share_proof(const unsigned char *hash, const unsigned char *header,
+		     const void *coinbase, int coinbase_length, const void *branch, int branches)
+{
+	if (atomic_load_explicit(&kinds, memory_order_acquire))
+		tbg_proof_copy(&proof, hash, header, coinbase, coinbase_length, branch, branches);
+}
+
+static void attach_proof(struct tbg_record *record, const char *hash, bool in_words)
+{
+	if (!tbg_proof_is_of(&proof, hash, in_words))
+		return;
+	record->proof = tbg_proofs_put(&proofs, &proof);
+	if (!record->proof)
+		atomic_fetch_add_explicit(&proofs_left_out, 1, memory_order_relaxed);
+}
+
 static void best_broken(struct tbg_best_broken *broken, const char *period, double previous)
 {
 	struct tbg_cell *cell = begin(TBG_SHARE_BEST_DIFF);
@@ -164,6 +185,8 @@ static void best_broken(struct tbg_best_broken *broken, const char *period, doub
 	broken->period = period;
 	broken->previous_best = previous;
 	tbg_record_best(&cell->record, broken);
+	if (strcmp(period, "session") != 0)
+		attach_proof(&cell->record, broken->hash, false);
 	tbg_ring_commit(cell);
 }
 
@@ -216,6 +239,7 @@ void tbg_block_found(const struct tbg_block *block)
 	if (!cell)
 		return;
 	tbg_record_block(&cell->record, block);
+	attach_proof(&cell->record, block->hash_words, true);
 	tbg_ring_commit(cell);
 }
 

@@ -63,6 +63,7 @@ struct tbg_counts {
 	uint64_t lost_full;	/* the ring was full: the receiver is too slow or gone */
 	uint64_t lost_rates;	/* of those, hash rates, which have a ring of their own */
 	uint64_t lost_unsayable; /* did not fit the contract */
+	uint64_t proofs_left_out; /* of bests and blocks that were sent without */
 	uint64_t lost_at_stop;	/* still waiting when the time to stop was up */
 };
 
@@ -86,6 +87,13 @@ struct tbg_share {
  * share. An accepted one always has what the contract requires of it: a nonce
  * that cannot be read is 0. */
 void tbg_share_submitted(struct tbg_session *session, const struct tbg_share *share);
+
+/* What proves the work of a share, before its verdict is known: 32 bytes of hash,
+ * 80 of header, the coinbase transaction without witness, and the merkle branch,
+ * 32 bytes each, all in the order in which they are hashed. This thread's next
+ * block, and its next week or all-time best, carry it if they have that hash. */
+void tbg_share_proof(const unsigned char *hash, const unsigned char *header,
+		     const void *coinbase, int coinbase_length, const void *branch, int branches);
 
 /* An accepted share, for the best difficulties: emits share_best_diff once for
  * each scope that it broke, narrowest first. Call before

@@ -60,7 +60,7 @@ static void save(struct tbg_sender *sender)
 /* What is due once a second or once a minute, whatever else goes on. */
 static void chores(struct tbg_sender *sender)
 {
-	uint64_t lost, untracked;
+	uint64_t lost, untracked, left_out;
 	int64_t now = now_ms();
 
 	if (now < sender->next_chores)
@@ -83,6 +83,12 @@ static void chores(struct tbg_sender *sender)
 		sender->log(LOG_WARNING, "tbg: the table of best difficulties is full:"
 					 " bests of further users are not tracked");
 	sender->told_untracked = untracked;
+	left_out = *sender->proofs_left_out;
+	if (left_out != sender->told_left_out)
+		sender->log(LOG_WARNING, "tbg: %llu bests and blocks went without their proof of work,"
+					 " as too many of them wait to be sent",
+			    (unsigned long long)(left_out - sender->told_left_out));
+	sender->told_left_out = left_out;
 	if (now < sender->next_save)
 		return;
 	sender->next_save = now + SAVE_EVERY_MS;
@@ -191,9 +197,12 @@ static bool make(struct tbg_sender *sender)
 	while ((ring = ready(sender)) != NULL) {
 		record = tbg_ring_next(ring);
 		number(sender, record);
-		datagram->length = tbg_record_write(record, sender->settings->source,
+		datagram->length = tbg_record_write(record,
+						    tbg_proofs_at(sender->proofs, record->proof),
+						    sender->settings->source,
 						    sender->settings->instance, datagram->text,
 						    TBG_DATAGRAM_MAX);
+		tbg_proofs_free(sender->proofs, record->proof);
 		datagram->text[datagram->length] = '\0';
 		if (!datagram->length)
 			unsayable(sender, record);

@@ -50,10 +50,11 @@ struct tbg_datagram {
 struct tbg_sender {
 	struct tbg_ring *ring;
 	struct tbg_ring *rates;
+	struct tbg_proofs *proofs;
 	struct tbg_best *best;
 	const struct tbg_settings *settings;
 	tbg_log_fn log;
-	_Atomic uint64_t *lost_full;
+	_Atomic uint64_t *lost_full, *proofs_left_out;
 
 	pthread_t thread;
 	_Atomic bool stopping;
@@ -70,7 +71,7 @@ struct tbg_sender {
 	uint64_t furthest;	/* the first never sent */
 	bool told_gone;
 	int64_t next_chores, next_save;
-	uint64_t told_lost, told_untracked;
+	uint64_t told_lost, told_untracked, told_left_out;
 	struct tbg_datagram kept[TBG_KEPT];
 };
 

@@ -41,7 +41,7 @@ static struct tbg_record *begin(enum tbg_kind kind, int64_t timestamp, uint64_t 
 static void print(void)
 {
 	char text[TBG_DATAGRAM_MAX];
-	size_t length = tbg_record_write(&record, "hosted", "ckpool-eu1/1763769600123456", text,
+	size_t length = tbg_record_write(&record, NULL, "hosted", "ckpool-eu1/1763769600123456", text,
 					 sizeof(text));
 
 	printf("%.*s\n", (int)length, text);

@@ -37,7 +37,7 @@ int main(void)
 		tbg_record_share(&record, &(struct tbg_share){
 			.user = name, .workername = name, .diff = 1, .share_diff = 2,
 			.valid = true, .job_id = "1", .nonce = "7a1c03e2", .nonce2 = "00" });
-		length = tbg_record_write(&record, "hosted", "names/1", text, sizeof(text));
+		length = tbg_record_write(&record, NULL, "hosted", "names/1", text, sizeof(text));
 		printf("%.*s\n", (int)length, text);
 		length = 0;
 	}

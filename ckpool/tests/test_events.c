@@ -23,6 +23,7 @@
 #include "check.h"
 #include "receiver.h"
 #include "tbg_events.h"
+#include "tbg_proof.h"
 
 #define USER "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080"
 #define TIP "0000000000a1b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a4b"
@@ -298,6 +299,93 @@ static void blocks(void)
 	      "a new tip");
 }
 
+/* A share's proof goes with what it broke, and with nothing else. */
+static void proofs(void)
+{
+	unsigned char hash[32], header[TBG_HEADER], coinbase[TBG_PROOF_MAX], branch[TBG_BRANCH_MAX][32];
+	struct tbg_session other = { 0 };
+	char hexhash[65], words[65], worker[200];
+	struct tbg_counts counts;
+	int i, branches, most;
+
+	for (i = 0; i < 32; i++)
+		hash[i] = (unsigned char)(3 * i + 1);
+	for (i = 0; i < 32; i++)
+		sprintf(hexhash + 2 * i, "%02x", hash[31 - i]);
+	for (i = 0; i < 32; i++)
+		sprintf(words + 2 * i, "%02x", hash[i / 4 * 4 + 3 - i % 4]);
+	memset(header, 0xab, sizeof(header));
+	memset(coinbase, 0xcd, sizeof(coinbase));
+	memset(branch, 0xef, sizeof(branch));
+	memset(worker, 1, sizeof(worker));
+	memcpy(worker, USER ".", sizeof(USER));
+	worker[sizeof(worker) - 1] = '\0';
+
+	for (branches = 0; branches <= TBG_BRANCH_MAX; branches += TBG_BRANCH_MAX) {
+		most = TBG_PROOF_MAX - TBG_HEADER - 32 * branches;
+		tbg_share_proof(hash, header, coinbase, most, branch, branches);
+		tbg_share_accepted(&other, "prover", worker, 10 + branches, hexhash);
+		next();
+		check(!strstr(text, "proof"), "a session's best has no proof");
+		next();
+		check(says("\"period\":\"week\"") && says("\"proof\":{\"header\":\"abab") &&
+		      strlen(text) < TBG_DATAGRAM_MAX &&
+		      strlen(strstr(text, "\"proof\"")) < 4096,
+		      "a week's best has, the largest of %d branches (%zu of %zu bytes)", branches,
+		      strlen(strstr(text, "\"proof\"")), strlen(text));
+		next();
+		check(says("\"period\":\"alltime\"") && says("cdcd\"}}}"), "so has an all-time best");
+		tbg_share_proof(hash, header, coinbase, most + 1, branch, branches);
+		tbg_share_accepted(&other, "prover", USER, 11 + branches, hexhash);
+		next();
+		next();
+		check(says("\"week\"") && !strstr(text, "proof"), "one byte more is left out");
+		next();
+	}
+	tbg_share_proof(hash, header, coinbase, 200, branch, 3);
+	tbg_share_accepted(&other, "prover", USER, 1000, HASH);
+	next();
+	next();
+	check(says("\"week\"") && !strstr(text, "proof"), "another share's proof is not taken for this one's");
+	next();
+	tbg_block_found(&(struct tbg_block){ .user = USER, .hash_words = words, .share_diff = 1,
+					     .network_diff = 1 });
+	next();
+	check(says("block_found") && says(hexhash) && says("\"proof\":{"), "a block has its share's proof");
+	tbg_share_proof(hash, header, coinbase, 0, branch, 3);
+	tbg_share_proof(hash, header, NULL, 5, branch, 3);
+	tbg_share_proof(hash, header, coinbase, -5, branch, 3);
+	tbg_share_proof(hash, header, coinbase, 200, branch, -1);
+	tbg_share_proof(hash, header, coinbase, 200, branch, TBG_BRANCH_MAX + 1);
+	tbg_share_accepted(&other, "prover", USER, 2000, hexhash);
+	next();
+	next();
+	check(says("\"week\"") && !strstr(text, "proof"), "parts that make no sense are no proof");
+	next();
+	for (i = 0; i < 3 * TBG_PROOFS; i++) {
+		tbg_share_proof(hash, header, coinbase, 200, branch, 3);
+		tbg_share_accepted(&other, "prover", USER, 3000 + i, hexhash);
+		next();
+		next();
+		if (!strstr(text, "proof"))
+			break;
+		next();
+	}
+	tbg_events_counts(&counts);
+	check(i == 3 * TBG_PROOFS && !counts.proofs_left_out, "places are used again and again");
+	for (i = 0; i < 2 * TBG_PROOFS; i++) {
+		tbg_share_proof(hash, header, coinbase, 200, branch, 3);
+		tbg_share_accepted(&other, "prover", USER, 90000 + i, hexhash);
+	}
+	for (i = branches = 0; i < 6 * TBG_PROOFS && strstr(next(), "{\"event\""); i++)
+		branches += strstr(text, "\"proof\"") != NULL;
+	tbg_events_counts(&counts);
+	check(i == 6 * TBG_PROOFS && counts.proofs_left_out > 0 &&
+	      branches == 4 * TBG_PROOFS - (int)counts.proofs_left_out,
+	      "when too many wait, bests go without, and it is counted (%llu)",
+	      (unsigned long long)counts.proofs_left_out);
+}
+
 static void rates(void)
 {
 	tbg_hashrate_update(&(struct tbg_hashrate){ .user = USER, .dsps_1m = 0.5, .dsps_5m = 1,
@@ -413,6 +501,7 @@ int main(void)
 	death(path);
 	tbg_new_block_network(&(struct tbg_tip){ .hash = HASH, .height = 1, .network_diff = 1 });
 	impossible();
+	proofs();
 	tbg_events_stop(5000);
 	check(logged("unsayable"), "the end is summed up");
 	check(!access(state, R_OK), "best difficulties are saved");

@@ -76,7 +76,7 @@ class Good(WeaveTest):
             "new_block_network",
         ):
             self.assertRegex(run.stdout, rf"{event}[^\n]*\(\), line \d+")
-        self.assertIn("19 checks passed", run.stdout)
+        self.assertIn("20 checks passed", run.stdout)
 
     def test_nothing_but_additions_is_made(self) -> None:
         before = self.file("stratifier.c").read_text().splitlines()
@@ -199,7 +199,7 @@ class Older(WeaveTest):
     def test_every_hook_is_there_and_compiles(self) -> None:
         run = self.weave()
         self.assertEqual(run.returncode, 0, run.stderr)
-        self.assertIn("19 checks passed", run.stdout)
+        self.assertIn("20 checks passed", run.stdout)
         self.assertIn("has no SE_NO_WORKBASE", run.stdout)
         text = self.file("stratifier.c").read_text()
         self.assertIn("tbg_events_start(ckp->name, ckp->logdir, logmsg);", text)
@@ -270,6 +270,11 @@ class Changed(WeaveTest):
             "*err_code = SE_NO_WORKBASE;",
         )
         self.assert_refused("share_submitted, no work yet: 0 hooks")
+
+    def test_difficulty_is_worked_out_elsewhere(self) -> None:
+        text = self.file("stratifier.c").read_text()
+        self.file("stratifier.c").write_text(text.replace("submission_diff", "diff_of_submission"))
+        self.assert_refused("proof of work: there is no function submission_diff()")
 
     def test_blocks_are_solved_in_two_places(self) -> None:
         self.change("stratifier.c", "\t\tblock_reject(blockhash);", "\t\tblock_solve(blockhash);")

@@ -28,6 +28,10 @@
 	"4a5e1e4baab89f3a32518a88c31bc87f618f76673e2cc77ab2127b7afdeda33b" \
 	"41fd2069" "ffff7f20" "e2031c7a"
 #define COINBASE "01000000010000"
+#define NODE_0 "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
+#define NODE_1 "ffeeddccbbaa99887766554433221100ffeeddccbbaa99887766554433221100"
+#define PROOF "\"proof\":{\"header\":\"" HEADER "\",\"branch\":[\"" NODE_0 "\",\"" NODE_1 \
+	"\"],\"coinbase\":\"" COINBASE "\"}}}"
 
 ckpool_t ckpool = { .name = "mini", .btcsig = "/TheBitcoinGame-dev/", .regtest = true };
 
@@ -99,6 +103,9 @@ int main(void)
 	setenv("TBG_EVENTS_SOCKET", path, 1);
 	setenv("TBG_EVENTS_STATE", "", 1);
 	fd = receiver_open(path);
+	wb.merkles = 2;
+	hex2bin((uchar *)wb.merklebin[0], NODE_0, 32);
+	hex2bin((uchar *)wb.merklebin[1], NODE_1, 32);
 	stratifier(NULL);
 	sdata = client.sdata = ckpool.sdata;
 	sdata->user_instances = &user;
@@ -129,7 +136,8 @@ int main(void)
 	check(submit(&client, &share), "a good share is accepted");
 	expect("of the session", "share_best_diff", "\"period\":\"session\"",
 	       "\"new_best_diff\":600.0", "\"previous_best_diff\":0.0", HASH, NULL);
-	expect("of the week", "share_best_diff", "\"period\":\"week\"", NULL);
+	check(!strstr(text, "proof"), "which nobody else sees, so without proof");
+	expect("of the week", "share_best_diff", "\"period\":\"week\"", PROOF, NULL);
 	expect("vardiff", "diff_updated", "\"old_diff\":512.0,\"new_diff\":1024.0",
 	       "\"reason\":\"vardiff\"", NULL);
 	expect("accepted, at the difficulty it was mined for", "share_submitted", "\"valid\":true",
@@ -166,16 +174,16 @@ int main(void)
 	one.hash = BLOCK;
 	submit(&client, &one);
 	expect("a block comes first, by the hash that its share has", "block_found",
-	       "\"height\":102", "\"hash\":\"" BLOCK "\"",
+	       "\"height\":102", "\"hash\":\"" BLOCK "\"", PROOF,
 	       "\"difficulty\":4000.0,\"network_difficulty\":3000.0",
 	       "\"reward_sats\":5000000100,\"fees_sats\":100,\"nonce\":\"7a1c03e2\"",
 	       "\"coinbase_sig\":\"/TheBitcoinGame-dev/\"",
 	       "\"prev_hash\":\"00000000002d1f5e6b7a8c9d0e1f2a3b4c5d6e7f8091b2c3d5e6f70718192a3b\"",
 	       NULL);
 	expect("then bests", "share_best_diff", "\"period\":\"session\"", NULL);
-	expect("then bests", "share_best_diff", "\"period\":\"week\"", NULL);
+	expect("then bests", "share_best_diff", "\"period\":\"week\"", BLOCK, PROOF, NULL);
 	expect("beyond what ckpool's records knew", "share_best_diff", "\"period\":\"alltime\"",
-	       "\"previous_best_diff\":2000.0", NULL);
+	       "\"previous_best_diff\":2000.0", PROOF, NULL);
 	expect("then vardiff", "diff_updated", "\"new_diff\":2048.0", NULL);
 	expect("then the share", "share_submitted", "\"valid\":true", BLOCK, NULL);
 	one.duplicate = true;
