@@ -44,6 +44,21 @@ parse_submit(...)
 ...>
 }
 
+// Some firmware writes numbers without leading zeros. The text that upstream tests
+// is its JSON's, so the longer one stands on the stack.
+@nonce@
+expression E;
+statement S;
+@@
+parse_submit(...)
+{
+<...
+ nonce = E;
++nonce = tbg_padded_nonce(nonce, alloca(9));
+ if (<+... strlen(nonce) < 8 ...+>) S
+...>
+}
+
 // Header, coinbase and merkle branch are together only here, before the verdict.
 // `swap` is the header as it is hashed; `data` has the bytes of its words swapped.
 @proof@

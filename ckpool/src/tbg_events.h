@@ -88,6 +88,11 @@ struct tbg_share {
  * that cannot be read is 0. */
 void tbg_share_submitted(struct tbg_session *session, const struct tbg_share *share);
 
+/* A nonce with the leading zeros that firmware leaves out: 1 to 7 hex digits are
+ * filled up to 8 in `room`, anything else is returned as it is. Upstream would
+ * call the share malformed, and it may be a block. */
+char *tbg_padded_nonce(const char *nonce, char room[9]);
+
 /* What proves the work of a share, before its verdict is known: 32 bytes of hash,
  * 80 of header, the coinbase transaction without witness, and the merkle branch,
  * 32 bytes each, all in the order in which they are hashed. This thread's next

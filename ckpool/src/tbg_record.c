@@ -41,6 +41,8 @@ _Static_assert(TBG_TEXT_AREA * 6 + 2048 <= TBG_DATAGRAM_MAX,
 	       "an event must fit a datagram however much is escaped");
 _Static_assert(TBG_TEXTS <= 16, "one bit per text in `cut`");
 
+#define HEX "0123456789abcdefABCDEF"
+
 static bool is_hex_text(enum tbg_text which)
 {
 	return which == TBG_NONCE || which == TBG_NONCE2 || which == TBG_NTIME ||
@@ -107,7 +109,7 @@ static void hex(struct tbg_record *record, enum tbg_text which, const char *from
 			return;
 		from = "";
 	}
-	length = strspn(from, "0123456789abcdefABCDEF");
+	length = strspn(from, HEX);
 	if (!must && (!length || from[length] || length > caps[which]))
 		return;
 	if (length > caps[which])
@@ -116,6 +118,17 @@ static void hex(struct tbg_record *record, enum tbg_text which, const char *from
 	memset(padded, '0', zeros);
 	memcpy(padded + zeros, from, length);
 	span(record, which, padded, zeros + length);
+}
+
+char *tbg_padded_nonce(const char *nonce, char room[9])
+{
+	size_t length = nonce ? strspn(nonce, HEX) : 0;
+
+	if (!length || length > 7 || nonce[length])
+		return (char *)nonce;
+	memset(room, '0', 8 - length);
+	memcpy(room + 8 - length, nonce, length + 1);
+	return room;
 }
 
 void tbg_record_share(struct tbg_record *record, const struct tbg_share *share)

@@ -76,7 +76,7 @@ class Good(WeaveTest):
             "new_block_network",
         ):
             self.assertRegex(run.stdout, rf"{event}[^\n]*\(\), line \d+")
-        self.assertIn("20 checks passed", run.stdout)
+        self.assertIn("21 checks passed", run.stdout)
 
     def test_nothing_but_additions_is_made(self) -> None:
         before = self.file("stratifier.c").read_text().splitlines()
@@ -199,7 +199,7 @@ class Older(WeaveTest):
     def test_every_hook_is_there_and_compiles(self) -> None:
         run = self.weave()
         self.assertEqual(run.returncode, 0, run.stderr)
-        self.assertIn("20 checks passed", run.stdout)
+        self.assertIn("21 checks passed", run.stdout)
         self.assertIn("has no SE_NO_WORKBASE", run.stdout)
         text = self.file("stratifier.c").read_text()
         self.assertIn("tbg_events_start(ckp->name, ckp->logdir, logmsg);", text)
@@ -270,6 +270,10 @@ class Changed(WeaveTest):
             "*err_code = SE_NO_WORKBASE;",
         )
         self.assert_refused("share_submitted, no work yet: 0 hooks")
+
+    def test_nonces_are_tested_otherwise(self) -> None:
+        self.change("stratifier.c", "strlen(nonce) < 8", "9 > strlen(nonce)")
+        self.assert_refused("nonce, filled up: 0 hooks in parse_submit()")
 
     def test_difficulty_is_worked_out_elsewhere(self) -> None:
         text = self.file("stratifier.c").read_text()

@@ -170,6 +170,16 @@ int main(void)
 	       "\"job_id\":null", NULL);
 
 	one = share;
+	one.nonce = "1ec4";
+	one.sdiff = 1;
+	submit(&client, &one);
+	expect("firmware that leaves zeros out is judged by its work", "share_submitted",
+	       "\"reject_reason\":\"Above target\"", "\"nonce\":\"00001ec4\"", NULL);
+	one.nonce = "";
+	submit(&client, &one);
+	expect("nothing is no nonce", "share_submitted", "\"reject_reason\":\"No nonce\"", NULL);
+
+	one = share;
 	one.sdiff = 4000;
 	one.hash = BLOCK;
 	submit(&client, &one);
@@ -212,7 +222,7 @@ int main(void)
 	client.reject = 3;
 	__kill_instance(sdata, &client);
 	expect("the session summed up", "miner_disconnected", "\"session_duration\":6",
-	       "\"shares_accepted\":2,\"shares_rejected\":8,\"best_diff_session\":4000.0",
+	       "\"shares_accepted\":2,\"shares_rejected\":10,\"best_diff_session\":4000.0",
 	       "\"reason\":\"continuous invalid shares\"", "\"client_id\":7", NULL);
 	check(client.tbg.accepted == 0 && client.tbg.best == 0, "and the next one begins at zero");
 #ifdef SHAPE_current

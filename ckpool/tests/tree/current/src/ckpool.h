@@ -52,15 +52,15 @@ void logmsg(int loglevel, const char *fmt, ...);
 } while (0)
 
 enum share_err {
-	SE_NO_USERNAME = -1, SE_NONE, SE_INVALID_JOBID, SE_STALE, SE_NTIME_INVALID, SE_DUPE,
+	SE_NO_NONCE = -2, SE_NO_USERNAME, SE_NONE, SE_INVALID_JOBID, SE_STALE, SE_NTIME_INVALID, SE_DUPE,
 	SE_HIGH_DIFF, SE_INVALID_VERSION_MASK, SE_NO_WORKBASE
 };
 
 static const char *const share_errs[] = {
-	"No username", "Valid", "Invalid JobID", "Stale", "Ntime out of range", "Duplicate",
+	"No nonce", "No username", "Valid", "Invalid JobID", "Stale", "Ntime out of range", "Duplicate",
 	"Above target", "Invalid version mask", "No workbase"
 };
 
-#define SHARE_ERR(x) share_errs[(x) + 1]
+#define SHARE_ERR(x) share_errs[(x) + 2]
 
 #endif

@@ -282,7 +282,8 @@ static bool parse_submit(stratum_instance_t *client, const struct submission *se
 {
 	user_instance_t *user = client->user_instance;
 	sdata_t *sdata = client->sdata;
-	const char *job_id, *nonce, *nonce2, *ntime;
+	const char *job_id, *nonce2, *ntime;
+	char *nonce;
 	bool share = false, result = false, submit = false;
 	bool stale = sent->job_id[0] == '5';
 	enum share_err err = SE_NONE;
@@ -297,6 +298,11 @@ static bool parse_submit(stratum_instance_t *client, const struct submission *se
 		err = SE_NO_USERNAME;
 		goto out;
 	}
+	nonce = (char *)sent->nonce;
+	if (unlikely(!nonce || strlen(nonce) < 8)) {
+		err = SE_NO_NONCE;
+		goto out;
+	}
 	share = true;
 	if (!sdata->current_workbase) {
 		err = SE_NO_WORKBASE;
@@ -305,7 +311,6 @@ static bool parse_submit(stratum_instance_t *client, const struct submission *se
 	}
 	job_id = sent->job_id;
 	ntime = sent->ntime;
-	nonce = sent->nonce;
 	nonce2 = sent->nonce2;
 	version_mask32 = sent->version_mask;
 	ntime32 = (uint32_t)strtoul(ntime, NULL, 16);
