@@ -187,7 +187,8 @@ static struct tbg_ring *ready(struct tbg_sender *sender)
 }
 
 /* Makes a datagram of the next record that can be said; false when there is none.
- * The record's cell goes back at once. */
+ * The record's cell goes back at once. One that cannot be said spoils the oldest
+ * kept datagram, in whose place the next one is made before anything is sent. */
 static bool make(struct tbg_sender *sender)
 {
 	struct tbg_datagram *datagram = &sender->kept[sender->made % TBG_KEPT];

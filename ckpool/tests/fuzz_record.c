@@ -120,10 +120,22 @@ static const char *read_object(const char *at)
 	return at && *at == '}' ? at + 1 : NULL;
 }
 
+static const char *read_array(const char *at)
+{
+	if (at[1] == ']')
+		return at + 2;
+	do {
+		at = read_value(at + 1);
+	} while (at && *at == ',');
+	return at && *at == ']' ? at + 1 : NULL;
+}
+
 static const char *read_value(const char *at)
 {
 	if (*at == '{')
 		return read_object(at);
+	if (*at == '[')
+		return read_array(at);
 	if (*at == '"')
 		return read_string(at);
 	if (!strncmp(at, "null", 4) || !strncmp(at, "true", 4))

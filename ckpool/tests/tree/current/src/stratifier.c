@@ -90,8 +90,8 @@ static void add_base(sdata_t *sdata, workbase_t *wb, bool *new_block)
 
 static void block_update(__maybe_unused sdata_t *unused, workbase_t *wb)
 {
-	bool new_block = false, ret = false;
 	sdata_t *sdata = ckpool.sdata;
+	bool found = false, new_block;
 	int tries = 0;
 
 retry:
@@ -106,9 +106,9 @@ retry:
 	add_base(sdata, wb, &new_block);
 	if (new_block)
 		LOGNOTICE("The tip is %s now", sdata->lastswaphash);
-	ret = true;
+	found = true;
 out:
-	LOGDEBUG("%s, looked for by %s", ret ? "Work" : "None", ckpool.name ? : "nobody");
+	LOGDEBUG("%s, looked for by %s", found ? "Work" : "None", ckpool.name ? : "nobody");
 }
 
 static int solved, counted;
@@ -211,16 +211,15 @@ static void process_block(const uchar *hash, char *blockhash)
 
 /* As upstream does it: the submission is one branch of an `if` that the
  * preprocessor cuts in two, and the solution another, without braces. */
-static void test_blocksolve(const stratum_instance_t *client, const workbase_t *wb,
-			    const uchar *data, const uchar *hash, const double diff,
-			    const char *coinbase, int cblen, const char *nonce2, const char *nonce,
-			    const uint32_t ntime32, const bool stale)
+static void test_blocksolve(const stratum_instance_t *client, const workbase_t *wb, double diff,
+			    const char *nonce, const char *nonce2, const uchar *hash,
+			    const uchar *data, const char *coinbase, int cblen, uint32_t ntime32,
+			    bool stale)
 {
-	double network_diff = wb->network_diff * 0.999;
 	char blockhash[68];
-	bool ret;
+	bool taken;
 
-	if (likely(diff < network_diff))
+	if (diff < 0.999 * wb->network_diff)
 		return;
 	LOGWARNING("Client %"PRId64" may have solved %s work: %f, %s, %d bytes, %u", client->id,
 		   stale ? "old" : "new", diff, nonce2, cblen, ntime32);
@@ -230,11 +229,11 @@ static void test_blocksolve(const stratum_instance_t *client, const workbase_t *
 #ifdef DEBUG_IPC
 		LOGDEBUG("%p and %p", data, coinbase);
 #endif
-		ret = submit_over_ipc(wb, data, coinbase);
+		taken = submit_over_ipc(wb, data, coinbase);
 	} else
 #endif
-		ret = data && coinbase && strncmp(nonce, "bad", 3) != 0;
-	if (ret)
+		taken = data && coinbase && strncmp(nonce, "bad", 3) != 0;
+	if (taken)
 		block_solve(blockhash);
 	else
 		block_reject(blockhash);
@@ -242,15 +241,14 @@ static void test_blocksolve(const stratum_instance_t *client, const workbase_t *
 
 /* How good the submission is. The coinbase is on the stack and the work may be
  * released soon after — who wants to keep them must copy them here. */
-static double submission_diff(__maybe_unused sdata_t *sdata, const stratum_instance_t *client,
-			      const workbase_t *wb, const char *nonce2, const uint32_t ntime32,
-			      const char *nonce, const struct submission *sent, uchar *hash,
-			      const bool stale)
+static double submission_diff(const stratum_instance_t *client, const workbase_t *wb,
+			      const struct submission *sent, const char *nonce,
+			      const char *nonce2, uint32_t ntime32, bool stale, uchar *hash)
 {
-	char *coinbase, data[80];
 	uchar swap[80];
-	int cblen, i;
+	char data[80], *coinbase;
 	double ret;
+	int i, cblen;
 
 	coinbase = alloca(strlen(sent->coinbase) / 2 + 1);
 	cblen = hex2bin((uchar *)coinbase, sent->coinbase, strlen(sent->coinbase) / 2);
@@ -262,7 +260,7 @@ static double submission_diff(__maybe_unused sdata_t *sdata, const stratum_insta
 	ret = sent->sdiff;
 	LOGDEBUG("%d in its own order, %d swapped", swap[0], data[3]);
 
-	test_blocksolve(client, wb, swap, hash, ret, coinbase, cblen, nonce2, nonce, ntime32, stale);
+	test_blocksolve(client, wb, ret, nonce, nonce2, hash, swap, coinbase, cblen, ntime32, stale);
 
 	return ret;
 }
@@ -321,7 +319,7 @@ static bool parse_submit(stratum_instance_t *client, const struct submission *se
 		goto out_nowb;
 	}
 	wb = sdata->current_workbase;
-	sdiff = submission_diff(sdata, client, wb, nonce2, ntime32, nonce, sent, hash, stale);
+	sdiff = submission_diff(client, wb, sent, nonce, nonce2, ntime32, stale, hash);
 	bswap_256(hash);
 	__bin2hex(hexhash, hash, 32);
 	if (stale) {
@@ -419,11 +417,11 @@ static void *statsupdate(__maybe_unused void *arg)
 	int round = 0;
 
 	for (;;) {
-		user_instance_t *user, *tmpuser;
+		user_instance_t *user, *after;
 		double ghs;
 
 		ck_rlock(&sdata->instance_lock);
-		HASH_ITER(hh, sdata->user_instances, user, tmpuser) {
+		HASH_ITER(hh, sdata->user_instances, user, after) {
 			worker_instance_t *worker;
 
 			if (!user->authorised)
