@@ -33,7 +33,7 @@
 
 /* One process is one engine. `kinds` is the switch: bits of the events that
  * are on, 0 while there is no sender. Release when set, acquire when asked, so
- * that whoever sees a bit sees the ring too. The ring is never freed, since a
+ * that a thread that sees a bit sees the ring too. The ring is never freed, since a
  * thread may be writing to it when events go off. */
 static _Atomic uint32_t kinds;
 static _Atomic uint64_t lost_full, lost_rates, proofs_left_out;
@@ -56,7 +56,7 @@ static void load_bests(tbg_log_fn log)
 	if (!*settings.state || tbg_best_load(&best, settings.state, tbg_week_of(time(NULL))) ||
 	    errno == ENOENT)
 		return;
-	log(LOG_WARNING, "tbg: cannot read best difficulties from %s: %s; this week starts anew",
+	log(LOG_WARNING, "tbg: cannot read best difficulties from %s: %s; this week starts over",
 	    settings.state, strerror(errno));
 }
 

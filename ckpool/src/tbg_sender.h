@@ -17,8 +17,8 @@
  * Slow receiver: the kernel holds few datagrams (net.unix.max_dgram_qlen, 10 by
  * default), so the thread waits for room, and the ring fills meanwhile.
  *
- * Receiver gone: it connects again until somebody listens. What the old
- * receiver had not read is gone with it and nobody says how much that was. But
+ * Receiver gone: it connects again until there is one. What the old
+ * receiver had not read is gone with it, and how much that was is unknown. But
  * it is at most what fits the send buffer, so the thread keeps that many
  * datagrams and sends them again: a resent event carries the same `seq`, by
  * which the other side knows it. */

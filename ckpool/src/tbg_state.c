@@ -11,7 +11,7 @@
 
 /* Saving and loading of the best difficulties (declared in tbg_best.h). The
  * file is this machine's own cache, in its byte order; without it, all-time
- * bests come from ckpool's records and the week starts anew. */
+ * bests come from ckpool's records and the week starts over. */
 
 #include <errno.h>
 #include <fcntl.h>

@@ -9,7 +9,7 @@
  * any later version. It comes without any warranty; see LICENSE for details.
  */
 
-/* One share that solves a block, through the woven tree to whoever listens.
+/* One share that solves a block, through the woven tree to the receiver at the socket.
  * Compiled with the woven stratifier.c in front.
  *
  * Usage: solve HASH HEADER COINBASE [BRANCH...]
