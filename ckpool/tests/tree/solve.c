@@ -37,7 +37,7 @@ int main(int argc, char **argv)
 		.id = 7, .diff = 1, .start_time = time(NULL), .address = "192.0.2.17",
 		.user_instance = &user, .worker_instance = &rig, .workername = strdup(USER ".rig"),
 	};
-	workbase_t wb = { .height = 102, .coinbasevalue = 5000000100, .network_diff = 1,
+	struct genwork wb = { .height = 102, .coinbasevalue = 5000000100, .network_diff = 1,
 			  .prevhash = "18192a3bd5e6f7078091b2c34c5d6e7f0e1f2a3b6b7a8c9d002d1f5e00000000" };
 	enum share_err err = SE_NONE;
 	struct tbg_counts counts;

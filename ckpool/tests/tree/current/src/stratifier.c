@@ -20,23 +20,20 @@
 
 static const double nonces = 0x1p32;
 
-typedef struct user_instance user_instance_t;
-typedef struct worker_instance worker_instance_t;
-typedef struct stratum_instance stratum_instance_t;
-typedef struct pool_data sdata_t;
+typedef struct pool_data pool_data_t;
 
 struct user_instance {
 	UT_hash_handle hh;
 	bool authorised;
 	char username[128];
 	double best_ever;
-	worker_instance_t *worker_instances;
+	struct worker_instance *worker_instances;
 	double dsps1, dsps5, dsps60, dsps1440, dsps10080;
 };
 
 struct worker_instance {
 	char *workername;
-	worker_instance_t *next;
+	struct worker_instance *next;
 	int64_t mindiff;
 	double best_ever;
 	double dsps1, dsps5, dsps60, dsps1440, dsps10080;
@@ -51,17 +48,17 @@ struct stratum_instance {
 	time_t start_time;
 	char address[46];
 	char *workername, *useragent;
-	user_instance_t *user_instance;
-	worker_instance_t *worker_instance;
-	sdata_t *sdata;
-	stratum_instance_t *subclients;
+	struct user_instance *user_instance;
+	struct worker_instance *worker_instance;
+	pool_data_t *sdata;
+	struct stratum_instance *subclients;
 	bool last; /* a comment that says client->diff = 1 is no code */
 };
 
 struct pool_data {
 	char lastswaphash[68];
-	workbase_t *current_workbase;
-	user_instance_t *user_instances;
+	struct genwork *current_workbase;
+	struct user_instance *user_instances;
 	int instance_lock, shares;
 	struct {
 		double network_diff;
@@ -78,7 +75,7 @@ struct submission {
 	bool duplicate;
 };
 
-static void add_base(sdata_t *sdata, workbase_t *wb, bool *new_block)
+static void add_base(pool_data_t *sdata, struct genwork *wb, bool *new_block)
 {
 	*new_block = wb != sdata->current_workbase;
 	sdata->current_workbase = wb;
@@ -88,9 +85,9 @@ static void add_base(sdata_t *sdata, workbase_t *wb, bool *new_block)
 	sdata->stats.network_diff = wb->network_diff;
 }
 
-static void block_update(__maybe_unused sdata_t *unused, workbase_t *wb)
+static void block_update(__maybe_unused pool_data_t *unused, struct genwork *wb)
 {
-	sdata_t *sdata = ckpool.sdata;
+	pool_data_t *sdata = ckpool.sdata;
 	bool found = false, new_block;
 	int tries = 0;
 
@@ -124,7 +121,7 @@ static void block_reject(const char *which)
 }
 
 /* Not a miner's of ours: must stay without a hook. */
-static void submit_node_block(__maybe_unused sdata_t *sdata, bool good)
+static void submit_node_block(__maybe_unused pool_data_t *sdata, bool good)
 {
 	if (good)
 		block_solve("a node's");
@@ -132,18 +129,18 @@ static void submit_node_block(__maybe_unused sdata_t *sdata, bool good)
 		block_reject("a node's");
 }
 
-static void __kill_instance(sdata_t *sdata, stratum_instance_t *client)
+static void __kill_instance(pool_data_t *sdata, struct stratum_instance *client)
 {
 	if (sdata != ckpool.sdata)
 		return;
 	free(client->useragent), free(client->workername);
-	memset(client, 0, sizeof(stratum_instance_t));
+	memset(client, 0, sizeof(struct stratum_instance));
 }
 
 /* Who hangs on a connection goes with it. */
-static void drop_subclients(sdata_t *sdata, stratum_instance_t *client)
+static void drop_subclients(pool_data_t *sdata, struct stratum_instance *client)
 {
-	stratum_instance_t *sub, *tmp;
+	struct stratum_instance *sub, *tmp;
 
 	HASH_ITER(hh, client->subclients, sub, tmp) {
 		__kill_instance(sdata, sub);
@@ -151,30 +148,32 @@ static void drop_subclients(sdata_t *sdata, stratum_instance_t *client)
 }
 
 /* A connection whose number was taken in the meantime: never authorised. */
-static void add_instance_once(sdata_t *sdata, stratum_instance_t *client, bool taken)
+static void add_instance_once(pool_data_t *sdata, struct stratum_instance *client,
+			      bool taken)
 {
 	if (taken)
 		__kill_instance(sdata, client);
 }
 
 /* Must stay without a hook, too. */
-static void parse_diff(stratum_instance_t *client, double from_upstream)
+static void parse_diff(struct stratum_instance *client, double from_upstream)
 {
 	client->diff = from_upstream;
 }
 
-static void client_auth(stratum_instance_t *client, user_instance_t *user, const bool ret)
+static void client_auth(struct stratum_instance *client, struct user_instance *user,
+			bool granted)
 {
-	if (!ret) {
+	if (!granted) {
 		client->reject++;
 	} else {
-		client->authorised = ret;
-		user->authorised |= ret;
+		client->authorised = granted;
+		user->authorised |= granted;
 	}
 }
 
 /* Sums stay far below what an int64_t holds: casting more traps. */
-static void account_client_share(sdata_t *sdata, double diff, bool valid)
+static void account_client_share(pool_data_t *sdata, double diff, bool valid)
 {
 	if (valid)
 		sdata->shares++;
@@ -182,11 +181,11 @@ static void account_client_share(sdata_t *sdata, double diff, bool valid)
 		sdata->stats.unaccounted_rejects += diff;
 }
 
-static void add_submit(stratum_instance_t *client, const double diff, const bool valid,
+static void add_submit(struct stratum_instance *client, const double diff, const bool valid,
 		       __maybe_unused const bool submit)
 {
-	user_instance_t *user = client->user_instance;
-	sdata_t *sdata = client->sdata;
+	struct user_instance *user = client->user_instance;
+	pool_data_t *sdata = client->sdata;
 	int64_t optimal = 2 * client->diff;
 
 	counted++;
@@ -211,10 +210,10 @@ static void process_block(const uchar *hash, char *blockhash)
 
 /* As upstream does it: the submission is one branch of an `if` that the
  * preprocessor cuts in two, and the solution another, without braces. */
-static void test_blocksolve(const stratum_instance_t *client, const workbase_t *wb, double diff,
-			    const char *nonce, const char *nonce2, const uchar *hash,
-			    const uchar *data, const char *coinbase, int cblen, uint32_t ntime32,
-			    bool stale)
+static void test_blocksolve(const struct stratum_instance *client, const struct genwork *wb,
+			    double diff, const char *nonce, const char *nonce2,
+			    const uchar *hash, const uchar *data, const char *coinbase, int cblen,
+			    uint32_t ntime32, bool stale)
 {
 	char blockhash[68];
 	bool taken;
@@ -241,7 +240,7 @@ static void test_blocksolve(const stratum_instance_t *client, const workbase_t *
 
 /* How good the submission is. The coinbase is on the stack and the work may be
  * released soon after — who wants to keep them must copy them here. */
-static double submission_diff(const stratum_instance_t *client, const workbase_t *wb,
+static double submission_diff(const struct stratum_instance *client, const struct genwork *wb,
 			      const struct submission *sent, const char *nonce,
 			      const char *nonce2, uint32_t ntime32, bool stale, uchar *hash)
 {
@@ -266,20 +265,20 @@ static double submission_diff(const stratum_instance_t *client, const workbase_t
 }
 
 #ifdef WITH_SV2
-void stratifier_sv2_set_diff(stratum_instance_t *client, int64_t wanted);
+void stratifier_sv2_set_diff(struct stratum_instance *client, int64_t wanted);
 
-void stratifier_sv2_set_diff(stratum_instance_t *client, int64_t wanted)
+void stratifier_sv2_set_diff(struct stratum_instance *client, int64_t wanted)
 {
 	if (wanted > 0)
 		client->diff = wanted;
 }
 #endif
 
-static bool parse_submit(stratum_instance_t *client, const struct submission *sent,
+static bool parse_submit(struct stratum_instance *client, const struct submission *sent,
 			 enum share_err *err_code)
 {
-	user_instance_t *user = client->user_instance;
-	sdata_t *sdata = client->sdata;
+	struct user_instance *user = client->user_instance;
+	pool_data_t *sdata = client->sdata;
 	const char *job_id, *nonce2, *ntime;
 	char *nonce;
 	bool share = false, result = false, submit = false;
@@ -289,7 +288,7 @@ static bool parse_submit(stratum_instance_t *client, const struct submission *se
 	double diff = client->diff;
 	double sdiff = -1;
 	char hexhash[68] = "", *file = NULL;
-	workbase_t *wb;
+	struct genwork *wb;
 	uchar hash[32];
 
 	if (!*sent->workername) {
@@ -378,7 +377,7 @@ out:
 	return result;
 }
 
-static void suggest_diff(stratum_instance_t *client, const char *method, int64_t sdiff)
+static void suggest_diff(struct stratum_instance *client, const char *method, int64_t sdiff)
 {
 	if (!client->authorised || safecmp(method, "mining.suggest_difficulty"))
 		return;
@@ -391,7 +390,7 @@ static void suggest_diff(stratum_instance_t *client, const char *method, int64_t
 	client->diff = sdiff;
 }
 
-static void sauth_process(stratum_instance_t *client)
+static void sauth_process(struct stratum_instance *client)
 {
 	int64_t mindiff = client->worker_instance->mindiff;
 
@@ -403,7 +402,7 @@ static void sauth_process(stratum_instance_t *client)
 }
 
 /* The same line as in statsupdate(), where it must stay alone. */
-static double worker_stats(const worker_instance_t *worker)
+static double worker_stats(const struct worker_instance *worker)
 {
 	double ghs;
 
@@ -413,16 +412,16 @@ static double worker_stats(const worker_instance_t *worker)
 
 static void *statsupdate(__maybe_unused void *arg)
 {
-	sdata_t *sdata = ckpool.sdata;
+	pool_data_t *sdata = ckpool.sdata;
 	int round = 0;
 
 	for (;;) {
-		user_instance_t *user, *after;
+		struct user_instance *user, *after;
 		double ghs;
 
 		ck_rlock(&sdata->instance_lock);
 		HASH_ITER(hh, sdata->user_instances, user, after) {
-			worker_instance_t *worker;
+			struct worker_instance *worker;
 
 			if (!user->authorised)
 				continue;
@@ -445,7 +444,7 @@ static void *statsupdate(__maybe_unused void *arg)
 
 void *stratifier(__maybe_unused void *arg)
 {
-	sdata_t *sdata = calloc(1, sizeof(sdata_t));
+	pool_data_t *sdata = calloc(1, sizeof(pool_data_t));
 
 	ckpool.sdata = sdata;
 	LOGNOTICE("%s begins", ckpool.name);

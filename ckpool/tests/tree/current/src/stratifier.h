@@ -25,8 +25,6 @@ struct genwork {
 	bool proxy, ipc;
 };
 
-typedef struct genwork workbase_t;
-
 void *stratifier(void *arg);
 
 #endif
