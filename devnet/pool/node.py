@@ -12,6 +12,7 @@ import structlog
 from devnet.bitcoin.address import Network
 from devnet.bitcoin.hashing import from_display, to_display
 from devnet.pool.config import NodeConfig
+from devnet.pool.verdict import Verdict
 from devnet.pool.work import Template, TemplateError
 from devnet.rpc import (
     CookieCredentials,
@@ -20,6 +21,7 @@ from devnet.rpc import (
     PasswordCredentials,
     RPCClient,
     RPCError,
+    RPCErrorCode,
 )
 
 LONGPOLL_TIMEOUT: Final = 300.0  # seconds; a node answers when its tip or its mempool changes
@@ -123,27 +125,28 @@ class Node:
         except (NodeUnreachable, RPCError, ValueError, AttributeError, TypeError):
             return None
 
-    async def submit(self, block: bytes) -> bool:
-        """Gives a block to the node; True when it became the tip. Retried while nobody answers."""
+    async def submit(self, block: bytes) -> Verdict:
+        """Gives a block to the node, again and again while no node can answer."""
         pause = _FIRST_PAUSE
         for attempt in range(1, SUBMIT_TRIES + 1):
             try:
-                verdict = await self.call("submitblock", block.hex())
+                answer = await self.call("submitblock", block.hex())
             except NodeUnreachable as error:
                 log.error("block not delivered yet", attempt=attempt, error=str(error))
             except RPCError as error:
-                log.error("block refused", error=str(error))
-                return False
+                if error.code != RPCErrorCode.IN_WARMUP:
+                    log.error("block refused", error=str(error))
+                    return Verdict.REFUSED
+                log.error("block not delivered yet", attempt=attempt, error=str(error))
             else:
-                # A repeated call after a lost answer: the node has it and counts it as valid.
-                if verdict is None or (verdict == "duplicate" and attempt > 1):
-                    return True
-                log.warning("block not taken", verdict=verdict)
-                return False
+                verdict = Verdict.of(answer)
+                if answer is not None:
+                    log.warning("block answered", answer=answer, verdict=verdict.name)
+                return verdict
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
         log.critical("block lost: no node answered", tries=SUBMIT_TRIES)
-        return False
+        return Verdict.REFUSED
 
 
 class Watcher:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any, Final
 
 import structlog
@@ -14,21 +15,23 @@ from devnet.pool.bests import Bests
 from devnet.pool.config import PoolConfig
 from devnet.pool.events import Miner, PoolEvents
 from devnet.pool.hashrate import Hashrates
-from devnet.pool.identity import MAX_JOB_ID, hex_or_none, printable_or_none
 from devnet.pool.protocol import Request, error_line, notification_line, result_line
 from devnet.pool.rejection import Rejection
 from devnet.pool.session import Session
 from devnet.pool.share import Proof, judge, parse_submission, prove
+from devnet.pool.values import hex_digits, hex_or_none, printable_or_none
 from devnet.pool.vardiff import Bounds
+from devnet.pool.verdict import Verdict
 from devnet.pool.work import Payout, Template, Work, hardest, solves
 
 REGTEST_BLOCK_DIFFICULTY: Final = 0.005
 """About 21 million hashes: what makes a block on regtest unless the configuration says more."""
 
+MAX_JOB_ID: Final = 128  # characters, as in the event contract
 _WORK_KEPT: Final = 600.0  # seconds that a job is known for, as in ckpool
 
-SubmitBlock = Callable[[bytes], Awaitable[bool]]
-"""Gives a block to the node; says whether it became the tip."""
+SubmitBlock = Callable[[bytes], Awaitable[Verdict]]
+"""Gives a block to the node."""
 
 log = structlog.get_logger("pool")
 
@@ -136,6 +139,8 @@ class Pool:
 
     def _add_work(self, template: Template) -> Work:
         now = time.monotonic()
+        # Clear where miners roll: see ``prove``.
+        template = replace(template, version=template.version & ~self.config.version_mask)
         serial = self.work.serial + 1 if self._works else 1
         # The boot time in front keeps jobs of an earlier run from being taken for ours.
         job_id = f"{self._boot:08x}{serial & 0xFFFFFFFF:08x}"
@@ -161,13 +166,13 @@ class Pool:
         difficulty = session.vardiff.difficulty
         if submission is None:
             rejection = Rejection.MALFORMED
-        elif submission.username != miner.identity.name:
+        elif not miner.identity.answers_to(submission.username, self.network):
             rejection = Rejection.UNAUTHORIZED
         elif (work := self._works.get(submission.job_id)) is None:
             rejection = Rejection.UNKNOWN_JOB
         else:
             difficulty = session.required(work)
-            outcome = prove(work, payout, session.nonce1, submission, session.version_mask)
+            outcome = prove(work, payout, session.nonce1, submission, self.config.version_mask)
             if isinstance(outcome, Proof):
                 proof = outcome
                 rejection = judge(work, proof, difficulty)
@@ -239,11 +244,13 @@ class Pool:
         proof: Proof,
         block: bytes,
     ) -> None:
-        """Gives a solved block to the node; its event comes if the node took it."""
+        """Gives a solved block to the node; its event comes unless the node refused it."""
         template = work.template
-        if not await self._submit_block(block):
+        verdict = await self._submit_block(block)
+        if verdict is Verdict.REFUSED:
             return
-        self._solved = template.prev_hash
+        if verdict is Verdict.TAKEN:
+            self._solved = template.prev_hash
         self.blocks += 1
         log.info(
             "block found",
@@ -278,17 +285,21 @@ class Pool:
     ) -> dict[str, Any]:
         """What a share's event says about the share; what the miner wrote is cleaned or null."""
         sent = [*params[:6], *[None] * 6]
+
+        def hexed(value: Any, size: int) -> str | None:
+            return hex_digits(value, size) or hex_or_none(value)
+
         return {
             "difficulty": difficulty,
             "share_diff": proof.share_diff if proof else None,
             "valid": rejection is None,
             "reject_reason": rejection.reason if rejection else None,
             "job_id": printable_or_none(sent[1], MAX_JOB_ID),
-            "nonce": hex_or_none(sent[4]),
-            "nonce2": hex_or_none(sent[2]),
-            "ntime": hex_or_none(sent[3]),
+            "nonce": hexed(sent[4], 8),
+            "nonce2": hexed(sent[2], 2 * self.config.nonce2length),
+            "ntime": hexed(sent[3], 8),
             "hash": to_display(proof.hash) if proof else None,
-            "version_bits": hex_or_none(sent[5]),
+            "version_bits": hexed(sent[5], 8),
             "network_difficulty": (work or self.work).network_difficulty,
         }
 

@@ -13,7 +13,7 @@ from typing import Final
 import structlog
 
 from devnet.pool.pool import Pool
-from devnet.pool.protocol import MAX_LINE, OTHER, error_line
+from devnet.pool.protocol import MAX_LINE, NO_ID, OTHER, error_line
 from devnet.pool.rate_limit import RateLimit
 from devnet.pool.session import Session
 
@@ -77,7 +77,7 @@ class StratumServer:
             refused = "max_per_address"
         if refused is not None or ip is None:
             self.turned_away[str(refused)] += 1
-            writer.write(error_line(None, OTHER, "Too many connections"))
+            writer.write(error_line(NO_ID, OTHER, "Too many connections"))
             writer.close()
             return
         self._next_id += 1
@@ -151,8 +151,7 @@ class Connection:
                 line = await self._next_line()
                 if line is None:
                     break
-                if line.strip():
-                    self._session.handle(line)
+                self._session.handle(line)
         finally:
             self.close("closed by the pool")
             self._pool.left(self._session, self._reason or "unknown")
@@ -176,7 +175,7 @@ class Connection:
         except asyncio.IncompleteReadError:
             self.close("closed by the miner")
         except asyncio.LimitOverrunError:
-            self.send(error_line(None, OTHER, f"A line has at most {MAX_LINE} bytes"))
+            self.send(error_line(NO_ID, OTHER, f"A line has at most {MAX_LINE} bytes"))
             self.close("line too long")
         except OSError:
             self.close("connection lost")

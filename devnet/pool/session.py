@@ -7,16 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
-from devnet.bitcoin.difficulty import MAX_TARGET, difficulty_from_target
+from devnet.bitcoin.difficulty import difficulty_from_target
 from devnet.pool.events import Miner
-from devnet.pool.identity import (
-    MAX_USER_AGENT,
-    IdentityError,
-    identify,
-    printable,
-    printable_or_none,
-    tag_from_password,
-)
+from devnet.pool.identity import IdentityError, identify, password_options
 from devnet.pool.protocol import (
     OTHER,
     ProtocolError,
@@ -28,12 +21,14 @@ from devnet.pool.protocol import (
     shown,
 )
 from devnet.pool.rejection import Rejection
+from devnet.pool.values import difficulty, hex_digits, mask_bits, printable_or_none
 from devnet.pool.vardiff import Vardiff
 from devnet.pool.work import Payout, Work, signature_with_tag
 
 if TYPE_CHECKING:
     from devnet.pool.pool import Pool
 
+MAX_USER_AGENT: Final = 256  # characters, as in the event contract
 MAX_FAULTS: Final = 5  # lines that are no request, or refused authorisations, until it is closed
 MAX_REJECTED: Final = 500  # shares in a row: a miner that only costs, and gains nothing by it
 _CHANGES_KEPT: Final = 16  # difficulty changes within the life of one job
@@ -78,7 +73,6 @@ class Session:
         self.nonce1 = pool.next_nonce1()
         self.subscribed = False
         self.user_agent: str | None = None
-        self.version_mask = 0
         self.miner: Miner | None = None
         self.payout: Payout | None = None
         self.authorized_at = 0.0
@@ -88,6 +82,7 @@ class Session:
         self.vardiff = Vardiff(pool.bounds().clamp(pool.config.startdiff), time.monotonic())
         # (serial of the newest work at that moment, difficulty before), oldest first
         self._changes: deque[tuple[int, float]] = deque(maxlen=_CHANGES_KEPT)
+        self._suggested: dict[str, float] = {}  # the last wish by the method that told it
         self._faults = 0
         self._rejected_in_a_row = 0
         self._methods: dict[str, Callable[[Request], Any]] = {
@@ -105,8 +100,10 @@ class Session:
             request = parse_request(line)
         except ProtocolError as error:
             log.debug("bad line", client=self.client_id, ip=self.ip, error=str(error))
-            self.send(error_line(None, OTHER, str(error)))
+            self.send(error_line(error.id, OTHER, str(error)))
             self._fault()
+            return
+        if request is None:
             return
         if request.method == "mining.submit":
             self._submit(request)
@@ -169,7 +166,7 @@ class Session:
     def _configure(self, request: Request) -> dict[str, Any]:
         """BIP 310: version-rolling, minimum-difficulty and subscribe-extranonce."""
         names = request.params[0] if request.params else None
-        options = request.params[1] if len(request.params) > 1 else {}
+        options = (request.params[1] if len(request.params) > 1 else None) or {}
         if not isinstance(names, list) or not isinstance(options, dict) or len(names) > 16:
             raise Refusal(OTHER, "mining.configure takes a list of extensions and their parameters")
         result: dict[str, Any] = {}
@@ -177,16 +174,16 @@ class Session:
             if not isinstance(name, str):
                 raise Refusal(OTHER, "the name of an extension is a text")
             if name == "version-rolling":
-                self.version_mask = self.pool.config.version_mask & _hex32(
-                    options.get("version-rolling.mask", "ffffffff")
-                )
-                result[name] = self.version_mask != 0
-                result["version-rolling.mask"] = f"{self.version_mask:08x}"
+                mask = self.pool.config.version_mask
+                if (wanted := options.get("version-rolling.mask")) is not None:
+                    mask &= mask_bits(wanted)
+                result[name] = mask != 0
+                result["version-rolling.mask"] = f"{mask:08x}"
             elif name == "minimum-difficulty":
-                minimum = _difficulty(options.get("minimum-difficulty.value"))
+                minimum = difficulty(options.get("minimum-difficulty.value"))
                 result[name] = minimum is not None
                 if minimum is not None:
-                    self._suggest(minimum, "minimum-difficulty")
+                    self._suggest(minimum, name, "minimum-difficulty")
             else:
                 result[shown(name)] = name == "subscribe-extranonce"
         return result
@@ -210,15 +207,17 @@ class Session:
             raise Refusal(Rejection.NOT_SUBSCRIBED.code, Rejection.NOT_SUBSCRIBED.text)
         name = request.params[0] if request.params else None
         if self.miner is not None:
-            if name == self.miner.identity.name:
+            if isinstance(name, str) and self.miner.identity.answers_to(name, self.pool.network):
                 return True
             raise Refusal(24, "this connection is authorised for another worker: open a second one")
         try:
             identity = identify(name, self.pool.network)
         except IdentityError as error:
             raise Refusal(24, str(error), fault=True) from None
-        tag = tag_from_password(request.params[1] if len(request.params) > 1 else None)
-        signature = signature_with_tag(self.pool.config.btcsig, tag)
+        options = password_options(request.params[1] if len(request.params) > 1 else None)
+        signature = signature_with_tag(self.pool.config.btcsig, options.tag)
+        if options.difficulty is not None:
+            self._suggest(options.difficulty, request.method, "password")
         self.miner = Miner(identity, self.client_id, self.ip, self.user_agent)
         self.payout = Payout(identity.script_pubkey, signature)
         return True
@@ -233,25 +232,29 @@ class Session:
         self.send_work(self.pool.work, clean=True)
 
     def _suggest_difficulty(self, request: Request) -> bool:
-        wanted = _difficulty(request.params[0] if request.params else None)
+        wanted = difficulty(request.params[0] if request.params else None)
         if wanted is None:
             raise Refusal(OTHER, "a difficulty is a number above 0")
-        self._suggest(wanted, "suggest")
+        self._suggest(wanted, request.method, "suggest")
         return True
 
     def _suggest_target(self, request: Request) -> bool:
-        value = request.params[0] if request.params else None
-        try:
-            target = int(value, 16) if isinstance(value, str) and len(value) == 64 else 0
-        except ValueError:
-            target = 0
-        if not 0 < target <= MAX_TARGET:
+        target = int(hex_digits(request.params[0] if request.params else None, 64) or "0", 16)
+        if target == 0:
             raise Refusal(OTHER, "a target is 64 hex digits above 0")
-        self._suggest(difficulty_from_target(target), "suggest")
+        self._suggest(difficulty_from_target(target), request.method, "suggest")
         return True
 
-    def _suggest(self, wanted: float, reason: str) -> None:
-        """Takes a miner's wish as its difficulty now, and as a minimum from then on."""
+    def _suggest(self, wanted: float, method: str, reason: str) -> None:
+        """Takes a miner's wish as its difficulty now, and as a minimum from then on.
+
+        Firmware repeats its wish to keep the connection alive: that changes nothing.
+        """
+        latest = next(reversed(self._suggested.values()), None)
+        known = wanted in (self._suggested.pop(method, None), latest)
+        self._suggested[method] = wanted
+        if known:
+            return
         new = self.pool.bounds().clamp(wanted)
         self.vardiff.floor = new
         old = self.vardiff.difficulty
@@ -271,17 +274,6 @@ class Session:
         self.send(error_line(request.id, rejection.code, rejection.text))
 
     def _send_difficulty(self) -> None:
-        self.send(notification_line("mining.set_difficulty", [self.vardiff.difficulty]))
-
-
-def _difficulty(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) if 0 < value < 1e300 else None  # NaN is not above 0
-
-
-def _hex32(value: Any) -> int:
-    try:
-        return int(printable(value, 8), 16) if isinstance(value, str) else 0
-    except ValueError:
-        return 0
+        told = self.vardiff.difficulty
+        # A whole number is written without a point: some firmware reads no further than digits.
+        self.send(notification_line("mining.set_difficulty", [int(told) if told >= 1 else told]))

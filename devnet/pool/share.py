@@ -1,19 +1,16 @@
 """A submitted share: what it says, and whether its hash holds it."""
 
-import re
 from dataclasses import dataclass
 from typing import Any, Final
 
 from devnet.bitcoin.difficulty import difficulty_from_target
 from devnet.bitcoin.hashing import hash_to_int, sha256d
 from devnet.pool.rejection import Rejection
+from devnet.pool.values import PADDING, hex_digits
 from devnet.pool.work import Payout, Work
 
 MAX_NTIME_AHEAD: Final = 7000
 """Seconds past the template's time that a share may roll to. Nodes refuse 7200 past their clock."""
-
-_WORD: Final = re.compile(r"[0-9a-fA-F]{8}")
-_HEX: Final = re.compile(r"[0-9a-fA-F]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,21 +36,23 @@ class Proof:
 
 
 def parse_submission(params: list[Any], nonce2_length: int) -> Submission | None:
-    """Reads ``[user, job, nonce2, ntime, nonce]`` and perhaps ``version_bits``; None if malformed."""
-    if not 5 <= len(params) <= 6 or not all(isinstance(item, str) for item in params[:5]):
+    """Reads ``[user, job, nonce2, ntime, nonce]`` and perhaps version bits; None if malformed.
+
+    Version bits that are null or empty mean that none were rolled. What follows them is ignored.
+    """
+    if len(params) < 5 or not isinstance(params[0], str) or not isinstance(params[1], str):
         return None
-    username, job_id, nonce2, ntime, nonce = params[:5]
-    bits = params[5] if len(params) == 6 else None
-    # bytes.fromhex and int would take white space, signs and underscores.
-    if not (_WORD.fullmatch(ntime) and _WORD.fullmatch(nonce)):
-        return None
-    if len(nonce2) != 2 * nonce2_length or not _HEX.fullmatch(nonce2):
-        return None
-    if bits is not None and not (isinstance(bits, str) and _WORD.fullmatch(bits)):
+    rolled = params[5] if len(params) > 5 else None
+    if isinstance(rolled, str) and not rolled.strip(PADDING):
+        rolled = None
+    nonce2 = hex_digits(params[2], 2 * nonce2_length)
+    ntime, nonce = hex_digits(params[3], 8), hex_digits(params[4], 8)
+    bits = None if rolled is None else hex_digits(rolled, 8)
+    if nonce2 is None or ntime is None or nonce is None or (bits is None) is not (rolled is None):
         return None
     return Submission(
-        username,
-        job_id,
+        params[0],
+        params[1].strip(PADDING),
         bytes.fromhex(nonce2),
         int(ntime, 16),
         int(nonce, 16),
@@ -66,7 +65,9 @@ def prove(
 ) -> Proof | Rejection:
     """Hashes the share's header, unless its version bits or its time are out of bounds.
 
-    Version rolling as in BIP 310: the bits may differ from the job's within the mask only.
+    ``version_mask`` is the pool's, whether the miner asked for it (BIP 310) or not: rented ASICs
+    roll all the same. A job has no version bits within it (``Works``), so that it makes no
+    difference whether a miner sends the bits of its version or what it changed in the job's.
     """
     template = work.template
     bits = submission.version_bits or 0
@@ -74,9 +75,7 @@ def prove(
         return Rejection.VERSION_MASK
     if not template.curtime <= submission.ntime <= template.curtime + MAX_NTIME_AHEAD:
         return Rejection.NTIME
-    version = template.version & 0xFFFFFFFF
-    if submission.version_bits is not None:
-        version = version & ~version_mask | bits
+    version = template.version & 0xFFFFFFFF | bits
     extranonce = nonce1 + submission.nonce2
     header = work.header(payout, extranonce, version, submission.ntime, submission.nonce)
     digest = sha256d(header)

@@ -26,15 +26,21 @@ WINDOW: Final = 300.0  # seconds of the average
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Between which difficulties a miner may be held; ``maximum`` of 0 means none."""
+    """The lowest and highest difficulty to assign; ``maximum`` 0 means that there is no highest."""
 
     minimum: float
     maximum: float = 0.0
 
     def clamp(self, difficulty: float) -> float:
-        """The nearest difficulty within the bounds; the upper one wins where they cross."""
+        """The difficulty to assign instead of ``difficulty``.
+
+        It lies within the bounds; the upper one wins if they cross. From 1 up it is a whole
+        number, rounded down: firmware drops the fraction, and would send shares that miss it.
+        """
         difficulty = max(difficulty, self.minimum)
-        return min(difficulty, self.maximum) if self.maximum > 0 else difficulty
+        if self.maximum > 0:
+            difficulty = min(difficulty, self.maximum)
+        return difficulty if difficulty < 1 else float(math.floor(difficulty))
 
 
 @dataclass(slots=True)

@@ -15,11 +15,12 @@ from devnet.bitcoin.address import Network
 from devnet.pool.bests import Bests
 from devnet.pool.config import PoolConfig
 from devnet.pool.events import PoolEvents
-from devnet.pool.identity import hex_or_none, printable, tag_from_password
 from devnet.pool.pool import Pool
-from devnet.pool.protocol import MAX_LINE, ProtocolError, parse_request
+from devnet.pool.protocol import MAX_LINE, NO_ID, ProtocolError, parse_request
 from devnet.pool.rate_limit import RateLimit
 from devnet.pool.session import MAX_FAULTS, MAX_REJECTED, Session
+from devnet.pool.values import hex_or_none, printable
+from devnet.pool.verdict import Verdict
 from devnet.pool.work import Template
 from devnet.rpc import RPCClient
 from ingest.decode import Decoded, decode
@@ -77,8 +78,8 @@ class Table:
             None, {"mindiff": 1e-9, "startdiff": 1e-9, "block_difficulty": 2e-9}
         )
 
-        async def submit_block(_: bytes) -> bool:
-            return True
+        async def submit_block(_: bytes) -> Verdict:
+            return Verdict.TAKEN
 
         template = Template.parse(answer())
         events = PoolEvents(self.sink)
@@ -166,10 +167,13 @@ def _is_readable(params: list[Any]) -> bool:
 def test_a_line_is_a_request_or_a_protocol_error(line: bytes) -> None:
     try:
         request = parse_request(line)
-    except ProtocolError:
+    except ProtocolError as error:
+        json.loads(bytes(error.id))
         return
-    assert isinstance(request.method, str)
-    assert isinstance(request.params, list)
+    if request is not None:
+        json.loads(bytes(request.id))
+        assert isinstance(request.method, str)
+        assert isinstance(request.params, list)
 
 
 @pytest.mark.parametrize(
@@ -178,18 +182,31 @@ def test_a_line_is_a_request_or_a_protocol_error(line: bytes) -> None:
         b"[" * 8000,
         b'{"a":' * 1600,
         b'{"id": ' + b"9" * 5000 + b', "method": "x"}',
-        b'{"id": 1e999, "method": "x"}',
-        b'{"id": true, "method": "x"}',
-        b'{"id": {}, "method": "x"}',
-        b'{"id": 1, "method": "x", "params": {}}',
-        b'{"id": "' + b"x" * 65 + b'", "method": "x"}',
-        b'{"id": 1}',
+        b'{"id": "' + b"x" * 255 + b'", "method": "x"}',
+        b'{"id": "\xff", "method": "x"}',
+        b"[]",
         b"\xff\xfe",
     ],
 )
-def test_what_is_no_request_is_said_to_be_none(line: bytes) -> None:
-    with pytest.raises(ProtocolError):
+def test_a_line_that_is_not_a_request_is_refused_without_an_id(line: bytes) -> None:
+    with pytest.raises(ProtocolError) as caught:
         parse_request(line)
+    assert caught.value.id == NO_ID
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"id": 7}',
+        b'{"id": 7, "method": 5}',
+        b'{"id": 7, "method": "x", "params": ["\xff"]}',
+        b'{"id": 7, "method": "x", "params": [1e999]}',
+    ],
+)
+def test_a_request_that_cannot_be_read_is_refused_under_its_id(line: bytes) -> None:
+    with pytest.raises(ProtocolError) as caught:
+        parse_request(line)
+    assert bytes(caught.value.id) == b"7"
 
 
 @given(st.text(st.characters(), max_size=600), st.integers(1, 256))
@@ -205,8 +222,6 @@ def test_cleaning_keeps_what_people_write() -> None:
     assert printable("a\x00b\x1b[31mc\ud800\u202ed", 128) == "ab[31mcd"
     assert hex_or_none("AbCd") == "abcd"
     assert [hex_or_none(item) for item in ("abc", "", "zz", "0x12", None, "00" * 33)] == [None] * 6
-    tags = ["x", "tag=alice", "d=5,tag=bob", "tag=" + "x" * 21, "tag=a/b", "notag=c", None, 5]
-    assert [tag_from_password(item) for item in tags] == ["", "alice", "bob"] + [""] * 5
 
 
 def test_a_flood_is_slowed_and_a_steady_miner_is_not() -> None:

@@ -6,8 +6,6 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,46 +15,15 @@ from aiohttp import web
 from devnet.miner.job import Job
 from devnet.pool.config import ConfigError, NodeConfig
 from devnet.pool.node import Node
+from devnet.pool.verdict import Verdict
 from devnet.rpc import NodeUnreachable, RPCClient
 from tests.devnet.node.conftest import PASSWORD, USER
+from tests.devnet.pool.fake_node import FakeNode
 from tests.devnet.pool.harness import ALICE, EASY, PATIENCE, Events, client, running_pool
 from tests.devnet.pool.test_work import answer
 
+WARMING_UP = {"result": None, "error": {"code": -28, "message": "Loading block index…"}, "id": 1}
 POOL = [sys.executable, "-m", "devnet.pool.cli"]
-
-
-class FakeNode:
-    """A node that says what a test wants: the real one knows regtest alone and never misbehaves."""
-
-    def __init__(self, **answers: Any) -> None:
-        self.answers = {"getblocktemplate": answer(longpollid=None)} | answers
-        self.calls: list[tuple[str, Any]] = []
-        self.url = ""
-
-    async def handle(self, request: web.Request) -> web.Response:
-        call = await request.json()
-        self.calls.append((call["method"], call["params"]))
-        if call["method"] not in self.answers:
-            error = {"code": -32601, "message": "Method not found"}
-            return web.json_response({"result": None, "error": error, "id": call["id"]})
-        result = self.answers[call["method"]]
-        if callable(result):
-            result = result()
-        return web.json_response({"result": result, "error": None, "id": call["id"]})
-
-    @asynccontextmanager
-    async def running(self, port: int = 0) -> AsyncIterator["FakeNode"]:
-        application = web.Application()
-        application.router.add_post("/", self.handle)
-        runner = web.AppRunner(application, access_log=None)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", port)
-        await site.start()
-        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        try:
-            yield self
-        finally:
-            await runner.cleanup()
 
 
 async def test_all_time_and_weekly_bests_survive_a_restart(tmp_path: Path, rpc: RPCClient) -> None:
@@ -239,15 +206,61 @@ async def test_a_block_is_delivered_even_if_the_node_is_away_at_first() -> None:
     async with FakeNode(submitblock=None).running() as second:
         configs = [NodeConfig(url="http://127.0.0.1:9"), NodeConfig(url=second.url)]
         async with Node(configs) as node:
-            assert await node.submit(b"\x01\x02")
+            assert await node.submit(b"\x01\x02") is Verdict.TAKEN
     assert second.calls == [("submitblock", ["0102"])]
 
 
-@pytest.mark.parametrize("verdict", ["inconclusive", "high-hash", "duplicate"])
-async def test_a_block_that_did_not_become_the_tip_is_none_of_ours(verdict: str) -> None:
-    fake = FakeNode(submitblock=verdict)
+@pytest.mark.parametrize(
+    ("said", "verdict"),
+    [
+        (None, Verdict.TAKEN),
+        ("duplicate", Verdict.TAKEN),
+        ("inconclusive", Verdict.UNDECIDED),
+        ("duplicate-inconclusive", Verdict.UNDECIDED),
+        ("duplicate-invalid", Verdict.REFUSED),
+        ("high-hash", Verdict.REFUSED),
+        ("bad-txnmrklroot", Verdict.REFUSED),
+        ({"odd": 1}, Verdict.REFUSED),
+    ],
+)
+async def test_each_answer_to_a_block_has_its_meaning(said: Any, verdict: Verdict) -> None:
+    fake = FakeNode(submitblock=said)
     async with fake.running(), Node([NodeConfig(url=fake.url)]) as node:
-        assert not await node.submit(b"\x01")
+        assert await node.submit(b"\x01") is verdict
+    assert [method for method, _ in fake.calls] == ["submitblock"]
+
+
+@pytest.mark.parametrize("said", ["inconclusive", "duplicate", "high-hash"])
+async def test_a_block_is_reported_unless_the_node_refuses_it(tmp_path: Path, said: str) -> None:
+    """Whether it stays in the chain is for its confirmations to say."""
+    template = answer(longpollid=None, height=1)
+    fake = FakeNode(
+        getblockchaininfo={"chain": "regtest"},
+        getbestblockhash=template["previousblockhash"],
+        getblocktemplate=template,
+        submitblock=said,
+    )
+    async with (
+        fake.running() as node,
+        running_pool(tmp_path, node.url, block_difficulty=EASY) as running,
+        client(running.port) as miner,
+    ):
+        job = await miner.start()
+        await miner.ask("mining.submit", *miner.solve(job, EASY))
+        [share] = await running.events.wait("share_submitted")
+        found = running.events.of("block_found")
+    if said == "high-hash":
+        assert found == []
+    else:
+        assert [item.hash for item in found] == [share.hash]
+
+
+async def test_a_node_that_is_still_starting_gets_the_block_again() -> None:
+    answers: list[Any] = [web.json_response(WARMING_UP), None]
+    fake = FakeNode(submitblock=lambda: answers.pop(0))
+    async with fake.running(), Node([NodeConfig(url=fake.url)]) as node:
+        assert await node.submit(b"\x01") is Verdict.TAKEN
+    assert answers == []
 
 
 async def test_a_port_in_use_and_a_damaged_state_file_are_named(

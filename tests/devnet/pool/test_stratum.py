@@ -160,7 +160,7 @@ async def test_each_bad_share_gets_its_standard_code_and_text(
         ([good[0], "ffff", *good[2:]], 21, "Job not found", "Invalid JobID", False),
         ([*good[:3], late, good[4]], 20, "Ntime out of range", "Ntime out of range", False),
         ([*good[:3], early, good[4]], 20, "Ntime out of range", "Ntime out of range", False),
-        ([*good, "00002000"], 20, "Invalid version mask", "Invalid version mask", False),
+        ([*good, "00001000"], 20, "Invalid version mask", "Invalid version mask", False),
         (
             miner.solve(job, 1e-9, below=EASY, nonce2=7),
             23,
@@ -169,7 +169,10 @@ async def test_each_bad_share_gets_its_standard_code_and_text(
             True,
         ),
         (good[:4], 20, "Malformed share", "Malformed", False),
-        ([*good[:2], "00", *good[3:]], 20, "Malformed share", "Malformed", False),
+        ([*good[:2], "00" * 9, *good[3:]], 20, "Malformed share", "Malformed", False),
+        ([*good[:4], "0" * 9], 20, "Malformed share", "Malformed", False),
+        ([*good, "2000x"], 20, "Malformed share", "Malformed", False),
+        ([*good, {}], 20, "Malformed share", "Malformed", False),
         ([*good[:4], "zz zz zz"], 20, "Malformed share", "Malformed", False),
         ([*good[:4], None], 20, "Malformed share", "Malformed", False),
     ]
