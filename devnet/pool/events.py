@@ -1,10 +1,11 @@
 """The pool's eight events, as the contract of ``ingest.events`` has them."""
 
-from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+from devnet.bitcoin.hashing import to_display
 from devnet.pool.bests import Broken
-from devnet.pool.identity import Identity
+from devnet.pool.identity import Miner
+from devnet.pool.share import Share, Solution
 
 PROTOCOL: Final = "stratum_v1"
 
@@ -15,21 +16,6 @@ class Sink(Protocol):
     def emit(self, event: str, data: dict[str, Any], *, timestamp: int | None = None) -> int:
         """Takes an event and returns at once."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Miner:
-    """An authorised connection, as its events describe it."""
-
-    identity: Identity
-    client_id: int
-    ip: str
-    user_agent: str | None
-
-    @property
-    def who(self) -> dict[str, Any]:
-        """The two fields that every event about a miner carries."""
-        return {"user": self.identity.user, "worker": self.identity.worker}
 
 
 class PoolEvents:
@@ -77,34 +63,51 @@ class PoolEvents:
             },
         )
 
-    def share(self, miner: Miner, timestamp: int, fields: dict[str, Any]) -> None:
-        """A share came in; ``fields`` are those of the share itself."""
+    def share(self, share: Share) -> None:
+        """A share came in."""
+        miner = share.miner
         self._sink.emit(
             "share_submitted",
             miner.who
-            | fields
+            | share.fields()
             | {"ip": miner.ip, "client_id": miner.client_id, "user_agent": miner.user_agent},
-            timestamp=timestamp,
+            timestamp=share.timestamp,
         )
 
-    def best(self, miner: Miner, timestamp: int, broken: Broken, share_hash: str) -> None:
-        """A best was broken."""
+    def best(self, share: Share, solution: Solution, broken: Broken) -> None:
+        """An accepted share broke a best."""
         self._sink.emit(
             "share_best_diff",
-            miner.who
+            share.miner.who
             | {
                 "new_best_diff": broken.new,
                 "previous_best_diff": broken.previous,
                 "period": broken.period,
                 "week": broken.week,
-                "hash": share_hash,
+                "hash": to_display(solution.hash),
             },
-            timestamp=timestamp,
+            timestamp=share.timestamp,
         )
 
-    def block(self, miner: Miner, timestamp: int, fields: dict[str, Any]) -> None:
-        """The node took a block; ``fields`` are those of the block."""
-        self._sink.emit("block_found", miner.who | fields, timestamp=timestamp)
+    def block(self, share: Share, solution: Solution) -> None:
+        """An accepted share is a block that the node did not refuse."""
+        template = solution.work.template
+        self._sink.emit(
+            "block_found",
+            share.miner.who
+            | {
+                "height": template.height,
+                "hash": to_display(solution.hash),
+                "prev_hash": to_display(template.prev_hash),
+                "difficulty": solution.share_diff,
+                "network_difficulty": solution.work.network_difficulty,
+                "reward_sats": template.coinbase_value,
+                "fees_sats": template.fees,
+                "nonce": f"{int.from_bytes(solution.header[76:], 'little'):08x}",
+                "coinbase_sig": solution.payout.signature,
+            },
+            timestamp=share.timestamp,
+        )
 
     def difficulty(
         self, miner: Miner, old: float, new: float, reason: str, timestamp: int | None = None

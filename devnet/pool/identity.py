@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from devnet.bitcoin.address import AddressError, AddressKind, Network, decode_address_for
 from devnet.pool.values import PADDING, difficulty, printable
+from devnet.pool.work import Payout
 
 MAX_WORKER: Final = 128  # characters, as in the event contract
 
@@ -21,7 +22,7 @@ class IdentityError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """An authorised miner.
+    """What a user name says.
 
     ``name`` is the user name as it was sent. ``user`` is the address in its canonical form,
     ``worker`` the printable part of the name of the worker.
@@ -41,6 +42,22 @@ class Identity:
         except IdentityError:
             return False
         return (other.user, other.worker) == (self.user, self.worker)
+
+
+@dataclass(frozen=True, slots=True)
+class Miner:
+    """An authorised connection, as events describe it, and what its blocks pay."""
+
+    identity: Identity
+    payout: Payout
+    client_id: int
+    ip: str
+    user_agent: str | None
+
+    @property
+    def who(self) -> dict[str, Any]:
+        """The two fields that every event about a miner carries."""
+        return {"user": self.identity.user, "worker": self.identity.worker}
 
 
 @dataclass(frozen=True, slots=True)

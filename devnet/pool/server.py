@@ -118,7 +118,6 @@ class Connection:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> None:
-        self._pool = pool
         self._config = pool.config
         self._reader = reader
         self._writer = writer
@@ -154,7 +153,7 @@ class Connection:
                 self._session.handle(line)
         finally:
             self.close("closed by the pool")
-            self._pool.left(self._session, self._reason or "unknown")
+            self._session.end(self._reason or "unknown")
             log.debug("disconnected", client=self._session.client_id, reason=self._reason)
 
     async def wait_closed(self) -> None:
@@ -171,7 +170,7 @@ class Connection:
             async with asyncio.timeout(self._patience()):
                 return await self._reader.readuntil(b"\n")
         except TimeoutError:
-            self.close("idle" if self._session.miner else "no handshake")
+            self.close("idle" if self._session.mining else "no handshake")
         except asyncio.IncompleteReadError:
             self.close("closed by the miner")
         except asyncio.LimitOverrunError:
@@ -183,7 +182,7 @@ class Connection:
 
     def _patience(self) -> float:
         """Seconds that the next line may take: a stranger has one limit for its whole handshake."""
-        if self._session.miner is not None:
+        if self._session.mining is not None:
             return self._config.idle_timeout
         return max(0.0, self._opened + self._config.handshake_timeout - time.monotonic())
 

@@ -89,7 +89,7 @@ async def serve(
         ]
         # The reverse order of leaving: goodbyes to the miners first, then the last blocks.
         stack.callback(lambda: _write(bests, state_path, bests.dump()))
-        stack.push_async_callback(pool.finish, 1.0)
+        stack.push_async_callback(pool.blocks.finish, 1.0)
         async with server.listen(addresses) as bound, asyncio.TaskGroup() as tasks:
             running = [
                 tasks.create_task(watcher.watch()),
@@ -105,7 +105,7 @@ async def serve(
                 stratum=[f"stratum+tcp://{host}:{port}" for host, port in bound],
                 network=node.network.value,
                 height=first.height,
-                block_difficulty=pool.block_difficulty,
+                block_difficulty=pool.works.block_difficulty,
                 instance=emitter.instance,
                 events=str(socket_path),
             )
@@ -183,8 +183,8 @@ def _log_status(pool: Pool, server: StratumServer, emitter: Emitter) -> None:
         accepted=pool.accepted,
         rejected=pool.rejected,
         unauthorized=pool.refused_strangers,
-        blocks=pool.blocks,
-        height=pool.work.template.height,
+        blocks=pool.blocks.reported,
+        height=pool.works.current.template.height,
         events=emitter.seq,
         queued=emitter.queued,
         dropped=dict(emitter.dropped),

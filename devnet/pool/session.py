@@ -1,21 +1,21 @@
-"""One miner's connection: the conversation of Stratum V1, without the socket under it."""
+"""The conversation of Stratum V1 with one miner, without the socket under it."""
 
 import time
-from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import structlog
 
 from devnet.bitcoin.difficulty import difficulty_from_target
-from devnet.pool.events import Miner
-from devnet.pool.identity import IdentityError, identify, password_options
+from devnet.pool.assigned import AssignedDifficulty
+from devnet.pool.identity import IdentityError, Miner, identify, password_options
+from devnet.pool.mining import Mining
+from devnet.pool.pool import Pool
 from devnet.pool.protocol import (
     OTHER,
     ProtocolError,
     Request,
     error_line,
-    notification_line,
     parse_request,
     result_line,
     shown,
@@ -23,15 +23,10 @@ from devnet.pool.protocol import (
 from devnet.pool.rejection import Rejection
 from devnet.pool.values import difficulty, hex_digits, mask_bits, printable_or_none
 from devnet.pool.vardiff import Vardiff
-from devnet.pool.work import Payout, Work, signature_with_tag
-
-if TYPE_CHECKING:
-    from devnet.pool.pool import Pool
+from devnet.pool.work import Payout, signature_with_tag
 
 MAX_USER_AGENT: Final = 256  # characters, as in the event contract
 MAX_FAULTS: Final = 5  # lines that are no request, or refused authorisations, until it is closed
-MAX_REJECTED: Final = 500  # shares in a row: a miner that only costs, and gains nothing by it
-_CHANGES_KEPT: Final = 16  # difficulty changes within the life of one job
 
 log = structlog.get_logger("pool")
 
@@ -59,7 +54,7 @@ class Session:
 
     def __init__(
         self,
-        pool: "Pool",
+        pool: Pool,
         client_id: int,
         ip: str,
         send: Callable[[bytes], None],
@@ -70,21 +65,13 @@ class Session:
         self.ip = ip
         self.send = send
         self.close = close
-        self.nonce1 = pool.next_nonce1()
+        self.nonce1 = pool.nonces.take()
         self.subscribed = False
         self.user_agent: str | None = None
-        self.miner: Miner | None = None
-        self.payout: Payout | None = None
-        self.authorized_at = 0.0
-        self.accepted = 0
-        self.rejected = 0
-        self.best = 0.0
-        self.vardiff = Vardiff(pool.bounds().clamp(pool.config.startdiff), time.monotonic())
-        # (serial of the newest work at that moment, difficulty before), oldest first
-        self._changes: deque[tuple[int, float]] = deque(maxlen=_CHANGES_KEPT)
-        self._suggested: dict[str, float] = {}  # the last wish by the method that told it
+        self.mining: Mining | None = None
+        start = pool.works.bounds().clamp(pool.config.startdiff)
+        self.assigned = AssignedDifficulty(Vardiff(start, time.monotonic()))
         self._faults = 0
-        self._rejected_in_a_row = 0
         self._methods: dict[str, Callable[[Request], Any]] = {
             "mining.configure": self._configure,
             "mining.subscribe": self._subscribe,
@@ -121,42 +108,14 @@ class Session:
                 self._fault()
             return
         self.send(result_line(request.id, result))
-        if request.method == "mining.authorize":
-            self._start()
+        if request.method == "mining.authorize" and self.mining is not None:
+            self.mining.start()
 
-    def send_work(self, work: Work, *, clean: bool) -> None:
-        """Hands out a job; nothing to somebody who is not authorised."""
-        if self.payout is not None:
-            self.send(self.pool.notify_line(work, self.payout, clean=clean))
-
-    def required(self, work: Work) -> float:
-        """The difficulty that a share of this work is held to.
-
-        A miner told of a new difficulty may go on with the old one until its next job, and may
-        as well use the new one at once. So for work that was handed out before the change, the
-        lowest difficulty in force since then counts.
-        """
-        before = [old for serial, old in self._changes if work.serial <= serial]
-        return min(self.vardiff.difficulty, *before) if before else self.vardiff.difficulty
-
-    def count_accepted(self) -> None:
-        """A share was accepted."""
-        self.accepted += 1
-        self._rejected_in_a_row = 0
-
-    def count_rejected(self) -> None:
-        """A share was rejected; after very many in a row the connection is closed."""
-        self.rejected += 1
-        self._rejected_in_a_row += 1
-        if self._rejected_in_a_row >= MAX_REJECTED:
-            self.close("too many rejected shares")
-
-    def change_difficulty(self, new: float) -> None:
-        """Assigns another difficulty and tells the miner; the caller writes the event."""
-        self._changes.append((self.pool.work.serial, self.vardiff.difficulty))
-        self.vardiff.change(time.monotonic(), new)
-        if self.miner is not None:
-            self._send_difficulty()
+    def end(self, reason: str) -> None:
+        """The connection has ended, authorised or not."""
+        self.pool.nonces.release(self.nonce1)
+        if self.mining is not None:
+            self.mining.end(reason)
 
     def _fault(self) -> None:
         self._faults += 1
@@ -206,8 +165,9 @@ class Session:
         if not self.subscribed:
             raise Refusal(Rejection.NOT_SUBSCRIBED.code, Rejection.NOT_SUBSCRIBED.text)
         name = request.params[0] if request.params else None
-        if self.miner is not None:
-            if isinstance(name, str) and self.miner.identity.answers_to(name, self.pool.network):
+        if self.mining is not None:
+            identity = self.mining.miner.identity
+            if isinstance(name, str) and identity.answers_to(name, self.pool.network):
                 return True
             raise Refusal(24, "this connection is authorised for another worker: open a second one")
         try:
@@ -218,18 +178,12 @@ class Session:
         signature = signature_with_tag(self.pool.config.btcsig, options.tag)
         if options.difficulty is not None:
             self._suggest(options.difficulty, request.method, "password")
-        self.miner = Miner(identity, self.client_id, self.ip, self.user_agent)
-        self.payout = Payout(identity.script_pubkey, signature)
+        payout = Payout(identity.script_pubkey, signature)
+        miner = Miner(identity, payout, self.client_id, self.ip, self.user_agent)
+        self.mining = Mining(
+            self.pool, miner, self.nonce1, self.assigned, send=self.send, close=self.close
+        )
         return True
-
-    def _start(self) -> None:
-        """Hands out the first work after the answer to the first authorisation."""
-        if self.authorized_at or self.miner is None:
-            return
-        self.authorized_at = time.monotonic()
-        self.pool.joined(self, self.miner)
-        self._send_difficulty()
-        self.send_work(self.pool.work, clean=True)
 
     def _suggest_difficulty(self, request: Request) -> bool:
         wanted = difficulty(request.params[0] if request.params else None)
@@ -246,34 +200,20 @@ class Session:
         return True
 
     def _suggest(self, wanted: float, method: str, reason: str) -> None:
-        """Takes a miner's wish as its difficulty now, and as a minimum from then on.
-
-        Firmware repeats its wish to keep the connection alive: that changes nothing.
-        """
-        latest = next(reversed(self._suggested.values()), None)
-        known = wanted in (self._suggested.pop(method, None), latest)
-        self._suggested[method] = wanted
-        if known:
+        """Takes a miner's wish as its difficulty now, and as a minimum from then on."""
+        new = self.assigned.wish(method, wanted, self.pool.works.bounds())
+        if new is None:
             return
-        new = self.pool.bounds().clamp(wanted)
-        self.vardiff.floor = new
-        old = self.vardiff.difficulty
-        if new == old:
-            return
-        self.change_difficulty(new)
-        if self.miner is not None:
-            self.pool.events.difficulty(self.miner, old, new, reason)
+        if self.mining is None:
+            self.assigned.change(time.monotonic(), new, self.pool.works.current.serial)
+        else:
+            self.mining.reassign(new, reason)
 
     def _submit(self, request: Request) -> None:
-        if self.miner is not None and self.payout is not None:
-            self.pool.submit(self, self.miner, self.payout, request)
+        if self.mining is not None:
+            self.mining.submit(request)
             return
-        # Nobody's share: there is no address that an event could name.
+        # There is no address that an event could name.
         self.pool.refused_strangers += 1
         rejection = Rejection.UNAUTHORIZED if self.subscribed else Rejection.NOT_SUBSCRIBED
         self.send(error_line(request.id, rejection.code, rejection.text))
-
-    def _send_difficulty(self) -> None:
-        told = self.vardiff.difficulty
-        # A whole number is written without a point: some firmware reads no further than digits.
-        self.send(notification_line("mining.set_difficulty", [int(told) if told >= 1 else told]))

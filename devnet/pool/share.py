@@ -4,18 +4,20 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from devnet.bitcoin.difficulty import difficulty_from_target
-from devnet.bitcoin.hashing import hash_to_int, sha256d
+from devnet.bitcoin.hashing import hash_to_int, sha256d, to_display
+from devnet.pool.identity import Miner
 from devnet.pool.rejection import Rejection
-from devnet.pool.values import PADDING, hex_digits
+from devnet.pool.values import PADDING, hex_digits, hex_or_none, printable_or_none
 from devnet.pool.work import Payout, Work
 
+MAX_JOB_ID: Final = 128  # characters, as in the event contract
 MAX_NTIME_AHEAD: Final = 7000
 """Seconds past the template's time that a share may roll to. Nodes refuse 7200 past their clock."""
 
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """The params of mining.submit, read. ``version_bits`` is None where the miner rolled none."""
+    """The params of mining.submit. ``version_bits`` is None if the miner rolled none."""
 
     username: str
     job_id: str
@@ -26,13 +28,54 @@ class Submission:
 
 
 @dataclass(frozen=True, slots=True)
-class Proof:
-    """The header that a share made, and how good its hash is."""
+class Solution:
+    """The header that a share made of a work, and how good its hash is."""
 
+    work: Work
+    payout: Payout
+    extranonce: bytes
     header: bytes
     hash: bytes
-    extranonce: bytes
     share_diff: float
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """One share as it was judged; accepted if ``rejection`` is None.
+
+    ``difficulty`` is what it was held to. ``solution`` is None if its hash was never computed.
+    """
+
+    miner: Miner
+    timestamp: int
+    params: list[Any]
+    nonce2_length: int
+    difficulty: float
+    network_difficulty: float
+    rejection: Rejection | None
+    solution: Solution | None = None
+
+    def fields(self) -> dict[str, Any]:
+        """The share's own fields of its event; what the miner wrote is cleaned, or null."""
+        sent = [*self.params[:6], *[None] * 6]
+        solution, rejection = self.solution, self.rejection
+
+        def digits(value: Any, size: int) -> str | None:
+            return hex_digits(value, size) or hex_or_none(value)
+
+        return {
+            "difficulty": self.difficulty,
+            "share_diff": solution.share_diff if solution else None,
+            "valid": rejection is None,
+            "reject_reason": rejection.reason if rejection else None,
+            "job_id": printable_or_none(sent[1], MAX_JOB_ID),
+            "nonce": digits(sent[4], 8),
+            "nonce2": digits(sent[2], 2 * self.nonce2_length),
+            "ntime": digits(sent[3], 8),
+            "hash": to_display(solution.hash) if solution else None,
+            "version_bits": digits(sent[5], 8),
+            "network_difficulty": self.network_difficulty,
+        }
 
 
 def parse_submission(params: list[Any], nonce2_length: int) -> Submission | None:
@@ -62,7 +105,7 @@ def parse_submission(params: list[Any], nonce2_length: int) -> Submission | None
 
 def prove(
     work: Work, payout: Payout, nonce1: bytes, submission: Submission, version_mask: int
-) -> Proof | Rejection:
+) -> Solution | Rejection:
     """Hashes the share's header, unless its version bits or its time are out of bounds.
 
     ``version_mask`` is the pool's, whether the miner asked for it (BIP 310) or not: rented ASICs
@@ -79,19 +122,30 @@ def prove(
     extranonce = nonce1 + submission.nonce2
     header = work.header(payout, extranonce, version, submission.ntime, submission.nonce)
     digest = sha256d(header)
-    return Proof(header, digest, extranonce, difficulty_from_target(hash_to_int(digest)))
+    achieved = difficulty_from_target(hash_to_int(digest))
+    return Solution(work, payout, extranonce, header, digest, achieved)
 
 
-def judge(work: Work, proof: Proof, difficulty: float) -> Rejection | None:
+def judge(solution: Solution, difficulty: float) -> Rejection | None:
     """Why a share whose hash is known is refused, or None; an accepted one is remembered.
 
     Only shares that met their difficulty are looked up and kept, so that memory costs work.
     """
+    work = solution.work
     if work.stale:
         return Rejection.STALE
-    if proof.share_diff < difficulty:
+    if solution.share_diff < difficulty:
         return Rejection.LOW_DIFFICULTY
-    if proof.hash in work.seen:
+    if solution.hash in work.seen:
         return Rejection.DUPLICATE
-    work.seen.add(proof.hash)
+    work.seen.add(solution.hash)
     return None
+
+
+def solves(solution: Solution, block_difficulty: float | None) -> bool:
+    """Whether a share is a block: within the network's target, and hard enough for us.
+
+    ``block_difficulty`` is for regtest, whose target every other hash meets.
+    """
+    within = hash_to_int(solution.hash) <= solution.work.target
+    return within and solution.share_diff >= (block_difficulty or 0.0)

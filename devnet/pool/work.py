@@ -108,7 +108,6 @@ class Work:
     template: Template
     nonce1_length: int
     nonce2_length: int
-    created: float  # monotonic seconds
     stale: bool = False
     seen: set[bytes] = field(default_factory=set)
     target: int = field(init=False)
@@ -203,14 +202,6 @@ def swap_words(data: bytes) -> bytes:
 def signature_with_tag(signature: str, tag: str) -> str:
     """The coinbase signature with a miner's tag behind it: /TheBitcoinGame/alice/."""
     return f"{signature.rstrip('/')}/{tag}/" if tag else signature
-
-
-def solves(work: Work, block_difficulty: float | None, hash_value: int, share_diff: float) -> bool:
-    """Whether a share is a block: below the network's target, and above our own threshold.
-
-    The threshold is for regtest, where every other hash would be a block.
-    """
-    return hash_value <= work.target and share_diff >= (block_difficulty or 0.0)
 
 
 def hardest(work: Work, block_difficulty: float | None) -> float:

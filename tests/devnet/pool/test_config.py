@@ -9,8 +9,8 @@ import pytest
 
 from devnet import pool as pool_package
 from devnet.pool.config import IGNORED, ConfigError, PoolConfig, listen_address
-from devnet.pool.pool import REGTEST_BLOCK_DIFFICULTY
 from devnet.pool.rejection import Rejection
+from devnet.pool.works import REGTEST_BLOCK_DIFFICULTY
 
 CKPOOL = {
     "btcd": [

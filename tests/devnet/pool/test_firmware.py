@@ -51,7 +51,7 @@ async def test_a_rejected_share_never_becomes_a_dead_letter(
 ) -> None:
     job = await miner.start()
     good = miner.solve(job, EASY)
-    odd = ["1ec", "", "0x", "zz", "1" * 65, "é", None, 5, [], {"a": 1}]
+    odd: list[Any] = ["1ec", "", "0x", "zz", "1" * 65, "é", None, 5, [], {"a": 1}]
     number = 0
     for place in (1, 2, 3, 4, 5):
         for value in odd:
@@ -157,7 +157,6 @@ async def test_a_suggestion_that_says_nothing_new_changes_nothing(
     minimum = {"minimum-difficulty.value": "5e-6"}
     answered = await miner.ask("mining.configure", ["minimum-difficulty"], minimum)
     assert answered["result"] == {"minimum-difficulty": True}
-    assert session.vardiff.difficulty == 2e-5
     assert miner.difficulty == 2e-5
     # Another wish is granted, and then the first one is new again.
     await miner.ask("mining.suggest_difficulty", 7e-6)

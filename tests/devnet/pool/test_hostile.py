@@ -15,10 +15,11 @@ from devnet.bitcoin.address import Network
 from devnet.pool.bests import Bests
 from devnet.pool.config import PoolConfig
 from devnet.pool.events import PoolEvents
+from devnet.pool.mining import MAX_REJECTED
 from devnet.pool.pool import Pool
 from devnet.pool.protocol import MAX_LINE, NO_ID, ProtocolError, parse_request
 from devnet.pool.rate_limit import RateLimit
-from devnet.pool.session import MAX_FAULTS, MAX_REJECTED, Session
+from devnet.pool.session import MAX_FAULTS, Session
 from devnet.pool.values import hex_or_none, printable
 from devnet.pool.verdict import Verdict
 from devnet.pool.work import Template
@@ -129,15 +130,15 @@ def test_every_event_fits_the_contract_whatever_a_miner_sends(
         table.say("mining.configure", [["version-rolling"], {}])
         table.say("mining.subscribe", [agent])
         table.say("mining.authorize", [name, password])
-        work = table.pool.work
+        work = table.pool.works.current
         known = {"NAME": name, "JOB": work.job_id, "NTIME": f"{work.template.curtime:08x}"}
         for method, params in others:
             table.say(method, params)
         for params in shares:
             table.say("mining.submit", [known.get(str(item), item) for item in params])
         table.pool.report_hashrates()
-        await table.pool.finish(5)
-        table.pool.left(table.session, "closed by the miner")
+        await table.pool.blocks.finish(PATIENCE)
+        table.session.end("closed by the miner")
         return table
 
     table = asyncio.run(scene())
@@ -146,7 +147,7 @@ def test_every_event_fits_the_contract_whatever_a_miner_sends(
         assert line.endswith(b"\n")
     submitted = [item for item in table.sink.events if item.event == "share_submitted"]
     # A name with a surrogate is no JSON text for the decoder: nobody is authorised then.
-    if table.session.miner is not None:
+    if table.session.mining is not None:
         assert len(submitted) >= len([item for item in shares if _is_readable(item)])
         assert table.sink.events[-1].event == "miner_disconnected"
         assert table.sink.events[-1].data.shares_rejected + table.sink.events[
@@ -405,5 +406,5 @@ async def test_a_hundred_handshakes_at_once_are_all_served(
         for _ in range(100):
             tasks.create_task(come_and_go())
     await running.events.wait("miner_disconnected", 100)
-    assert running.pool.nonces == set()
+    assert running.pool.nonces.open == set()
     assert complaints == []

@@ -51,7 +51,7 @@ async def test_an_accepted_share_is_answered_and_told_in_full(
     assert share.difficulty == EASY <= share.share_diff
     assert (share.job_id, share.nonce2, share.ntime, share.nonce) == tuple(params[1:])
     assert share.user_agent == "test/1.0"
-    assert share.network_difficulty == running.pool.work.network_difficulty < 1e-9
+    assert share.network_difficulty == running.pool.works.current.network_difficulty < 1e-9
     [connected] = running.events.of("miner_connected")
     assert (connected.initial_diff, connected.protocol) == (EASY, "stratum_v1")
     assert connected.client_id == share.client_id
@@ -129,7 +129,7 @@ async def test_blocks_can_be_found_one_after_the_other(tmp_path: Path, rpc: RPCC
             assert await rpc.call("getblockcount") == height
         blocks = await running.events.wait("block_found", 5)
     assert [item.height for item in blocks] == [1, 2, 3, 4, 5]
-    assert running.pool.blocks == 5
+    assert running.pool.blocks.reported == 5
 
 
 async def test_a_foreign_block_makes_old_jobs_stale(
