@@ -75,7 +75,7 @@ class PoolEvents:
         )
 
     def best(self, share: Share, solution: Solution, broken: Broken) -> None:
-        """An accepted share broke a best."""
+        """An accepted share broke a best; those that stand for longer carry their proof."""
         self._sink.emit(
             "share_best_diff",
             share.miner.who
@@ -85,7 +85,8 @@ class PoolEvents:
                 "period": broken.period,
                 "week": broken.week,
                 "hash": to_display(solution.hash),
-            },
+            }
+            | (_proof(solution) if broken.period != "session" else {}),
             timestamp=share.timestamp,
         )
 
@@ -105,7 +106,8 @@ class PoolEvents:
                 "fees_sats": template.fees,
                 "nonce": f"{int.from_bytes(solution.header[76:], 'little'):08x}",
                 "coinbase_sig": solution.payout.signature,
-            },
+            }
+            | _proof(solution),
             timestamp=share.timestamp,
         )
 
@@ -141,3 +143,8 @@ class PoolEvents:
         if prev_hash is not None:
             data["prev_hash"] = prev_hash
         self._sink.emit("new_block_network", data)
+
+
+def _proof(solution: Solution) -> dict[str, Any]:
+    proof = solution.proof()
+    return {} if proof is None else {"proof": proof}

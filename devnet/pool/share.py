@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
+
 from devnet.bitcoin.difficulty import difficulty_from_target
 from devnet.bitcoin.hashing import hash_to_int, sha256d, to_display
 from devnet.pool.identity import Miner
@@ -11,6 +13,7 @@ from devnet.pool.values import PADDING, hex_digits, hex_or_none, printable_or_no
 from devnet.pool.work import Payout, Work
 
 MAX_JOB_ID: Final = 128  # characters, as in the event contract
+MAX_PROOF: Final = 4096  # bytes of JSON, half of a datagram
 MAX_NTIME_AHEAD: Final = 7000
 """Seconds past the template's time that a share may roll to. Nodes refuse 7200 past their clock."""
 
@@ -37,6 +40,19 @@ class Solution:
     header: bytes
     hash: bytes
     share_diff: float
+
+    def proof(self) -> dict[str, Any] | None:
+        """What anybody can check the share by, as events carry it; None if it is too large.
+
+        ``header`` and ``coinbase`` are hex of the bytes that are hashed. ``branch`` leads from
+        the coinbase, always on the left, to the header's merkle root, in internal byte order.
+        """
+        proof = {
+            "header": self.header.hex(),
+            "coinbase": self.work.coinbase(self.payout, self.extranonce).hex(),
+            "branch": [item.hex() for item in self.work.branch],
+        }
+        return proof if len(msgspec.json.encode(proof)) < MAX_PROOF else None
 
 
 @dataclass(frozen=True, slots=True)

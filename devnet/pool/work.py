@@ -112,13 +112,14 @@ class Work:
     seen: set[bytes] = field(default_factory=set)
     target: int = field(init=False)
     network_difficulty: float = field(init=False)
-    _branch: list[bytes] = field(init=False)
+    branch: list[bytes] = field(init=False)
+    """From the coinbase's txid to the merkle root, in internal order."""
     _parts: dict[Payout, tuple[bytes, bytes]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.target = target_from_bits(self.template.bits)
         self.network_difficulty = difficulty_from_bits(self.template.bits)
-        self._branch = coinbase_branch(self.template.txids)
+        self.branch = coinbase_branch(self.template.txids)
 
     def retire(self) -> None:
         """The block before it is no longer the tip: shares are stale, and no block is made."""
@@ -130,10 +131,15 @@ class Work:
         parts = self._parts.get(payout)
         if parts is None:
             size = self.nonce1_length + self.nonce2_length
-            raw = self._coinbase(payout, bytes(size)).pack(witness=False)
+            raw = self._transaction(payout, bytes(size)).pack(witness=False)
             start = _BEFORE_SCRIPT + len(self._script_start()) + 1
             parts = self._parts[payout] = raw[:start], raw[start + size :]
         return parts
+
+    def coinbase(self, payout: Payout, extranonce: bytes) -> bytes:
+        """The coinbase transaction without witness, whose double SHA-256 is its txid."""
+        before, after = self.coinbase_parts(payout)
+        return before + extranonce + after
 
     def notify_params(self, payout: Payout, *, clean: bool) -> list[Any]:
         """The params of mining.notify for a miner with this payout."""
@@ -144,7 +150,7 @@ class Work:
             swap_words(template.prev_hash).hex(),
             before.hex(),
             after.hex(),
-            [item.hex() for item in self._branch],
+            [item.hex() for item in self.branch],
             f"{template.version & 0xFFFFFFFF:08x}",
             f"{template.bits:08x}",
             f"{template.curtime:08x}",
@@ -155,12 +161,11 @@ class Work:
         self, payout: Payout, extranonce: bytes, version: int, ntime: int, nonce: int
     ) -> bytes:
         """The 80 bytes that a share hashes; ``version`` is unsigned, as Stratum writes it."""
-        before, after = self.coinbase_parts(payout)
-        txid = sha256d(before + extranonce + after)
+        txid = sha256d(self.coinbase(payout, extranonce))
         return BlockHeader(
             version=version - (1 << 32) if version >> 31 else version,
             prev_hash=self.template.prev_hash,
-            merkle_root=root_from_branch(txid, self._branch),
+            merkle_root=root_from_branch(txid, self.branch),
             time=ntime,
             bits=self.template.bits,
             nonce=nonce,
@@ -168,14 +173,14 @@ class Work:
 
     def block(self, payout: Payout, extranonce: bytes, header: bytes) -> bytes:
         """The whole block, as submitblock takes it."""
-        coinbase = self._coinbase(payout, extranonce)
+        coinbase = self._transaction(payout, extranonce)
         return pack_block(header, [coinbase.pack(), *self.template.transactions])
 
     def _script_start(self) -> bytes:
         """What stands before the extranonce in the coinbase's script."""
         return push_height(self.template.height) + push(bytes.fromhex(self.job_id))
 
-    def _coinbase(self, payout: Payout, extranonce: bytes) -> Transaction:
+    def _transaction(self, payout: Payout, extranonce: bytes) -> Transaction:
         outputs = [TxOutput(self.template.coinbase_value, payout.script_pubkey)]
         commitment = self.template.commitment_script
         if commitment is not None:
