@@ -53,29 +53,18 @@ class Emitter:
     Args:
         path: the receiver's Unix datagram socket; it need not exist yet.
         name: what this engine is called, for example ``devnet-pool``.
-        source: ``hosted`` for engines, ``simulated`` for generated traffic.
-        instance: overrides the made-up one (runs that must be reproducible).
-        queue_size: events that may wait for the receiver.
+
+    Raises:
+        ValueError: when no socket can have so long a path.
     """
 
-    def __init__(
-        self,
-        path: Path | str,
-        name: str,
-        *,
-        source: str = "hosted",
-        instance: str | None = None,
-        queue_size: int = QUEUE_SIZE,
-    ) -> None:
-        if queue_size < 1:
-            raise ValueError(f"queue_size is at least 1, got {queue_size}")
+    def __init__(self, path: Path | str, name: str) -> None:
         if len(os.fsencode(path)) > _MAX_PATH:
             raise ValueError(
                 f"the socket path {path} is longer than {_MAX_PATH} bytes: use a shorter one"
             )
         self.path = str(path)
-        self.source = source
-        self.instance = instance or f"{name}/{time.time_ns() // 1000}"
+        self.instance = f"{name}/{time.time_ns() // 1000}"
         self.seq = 0
         """Events so far, dropped ones included."""
         self.sent = 0
@@ -83,7 +72,6 @@ class Emitter:
         self.dropped: Counter[str] = Counter()
         """Events that never reached the socket, by one of ``DROP_REASONS``."""
         self.connected = False
-        self._queue_size = queue_size
         self._queue: deque[bytes] = deque()
         self._kept: deque[bytes] = deque(maxlen=KEPT)
         self._again: deque[bytes] = deque()
@@ -91,9 +79,7 @@ class Emitter:
         self._socket: socket.socket | None = None
         self._task: asyncio.Task[None] | None = None
         self._pending = asyncio.Event()  # set while the queue holds something
-        self._room = asyncio.Event()  # set while the queue is less than half full
         self._empty = asyncio.Event()  # set while nothing waits
-        self._room.set()
         self._empty.set()
         self._closed = False
         self._absence_logged = False
@@ -132,7 +118,7 @@ class Emitter:
             {
                 "event": event,
                 "timestamp": timestamp,
-                "source": self.source,
+                "source": "hosted",
                 "instance": self.instance,
                 "seq": self.seq,
                 "data": data,
@@ -143,22 +129,13 @@ class Emitter:
             self._drop("too_large")
         elif self._closed:
             self._drop("shutdown")
-        elif len(self._queue) >= self._queue_size:
+        elif len(self._queue) >= QUEUE_SIZE:
             self._drop("receiver_slow" if self.connected else "receiver_absent")
         else:
             self._queue.append(datagram)
             self._pending.set()
             self._empty.clear()
-            if len(self._queue) > self._queue_size // 2:
-                self._room.clear()
         return self.seq
-
-    async def wait_for_room(self) -> None:
-        """Returns once the queue is less than half full: back-pressure for a generator of events.
-
-        An engine with miners does not call it: it would make them wait.
-        """
-        await self._room.wait()
 
     async def drain(self, within: float) -> bool:
         """Waits up to ``within`` seconds for the queue to empty; says whether it did."""
@@ -228,8 +205,6 @@ class Emitter:
             else:
                 waiting.popleft()
                 self.resent += 1
-        if len(self._queue) <= self._queue_size // 2:
-            self._room.set()
         if not self._queue:
             self._pending.clear()
             self._empty.set()

@@ -16,7 +16,7 @@ from devnet.pool.bests import Bests, write_whole
 from devnet.pool.config import DEFAULT_PORT, ConfigError, PoolConfig, listen_address
 from devnet.pool.events import PoolEvents
 from devnet.pool.node import Node, Watcher
-from devnet.pool.pool import Pool
+from devnet.pool.pool import Clock, Pool, wall_clock
 from devnet.pool.server import StratumServer
 from devnet.pool.work import Template
 
@@ -39,11 +39,13 @@ async def serve(
     state_path: Path,
     name: str,
     allow_mainnet: bool = False,
+    clock: Clock = wall_clock,
     ready: Callable[[Pool, list[tuple[str, int]]], None] | None = None,
 ) -> None:
     """Serves until ``stop`` is set; then says goodbye, drains the events and returns.
 
-    ``ready`` is told the pool and where it listens, once it does.
+    ``clock`` gives the times of shares. ``ready`` is called with the pool and the addresses that it
+    listens on, once it does.
 
     Raises:
         ConfigError: the configuration does not suit the node.
@@ -81,7 +83,7 @@ async def serve(
         if first is None or node.network is None:
             return
         _check_network(config, node.network, allow_mainnet)
-        pool = Pool(config, node.network, events, bests, node.submit, first)
+        pool = Pool(config, node.network, events, bests, node.submit, first, clock)
         announce(first)
         server = StratumServer(pool)
         addresses = [listen_address(url) for url in config.serverurl] or [

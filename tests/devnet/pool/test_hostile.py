@@ -346,11 +346,12 @@ async def test_connections_are_limited_altogether(tmp_path: Path, rpc: RPCClient
 
 
 async def test_a_handshake_that_does_not_end_is_ended(tmp_path: Path, rpc: RPCClient) -> None:
-    async with running_pool(tmp_path, rpc.url, handshake_timeout=0.3) as running:
+    async with running_pool(tmp_path, rpc.url, handshake_timeout=0.1) as running:
         async with client(running.port) as mute, client(running.port) as chatty:
-            await chatty.ask("mining.subscribe")
+            await chatty.send(b'{"id": 1, "method": "mining.subscribe"}\n')
             assert await closed(mute.reader) == b""
-            assert await closed(chatty.reader) == b""
+            await closed(chatty.reader)
+        await running.settled()
         assert running.events.of("miner_disconnected") == []
         assert running.events.of("miner_connected") == []
 
@@ -364,7 +365,6 @@ async def test_an_idle_miner_is_closed_with_that_reason(tmp_path: Path, rpc: RPC
         await closed(miner.reader)
         [left] = await running.events.wait("miner_disconnected")
     assert left.reason == "idle"
-    assert left.session_duration >= 0.3
 
 
 async def test_a_miner_that_does_not_read_is_dropped_and_delays_nobody(

@@ -41,6 +41,8 @@ async def test_the_handshake_brings_extranonce_difficulty_and_a_clean_job(miner:
 async def test_an_accepted_share_is_answered_and_told_in_full(
     running: Running, miner: Client
 ) -> None:
+    # It comes from a task of its own.
+    await running.events.wait("new_block_network")
     job = await miner.start(f"{ALICE}.rig.2")
     params = miner.solve(job, EASY)
     answer = await miner.ask("mining.submit", *params)
@@ -82,8 +84,7 @@ async def test_a_solved_block_pays_its_miner_and_gives_everybody_clean_jobs(
         assert first.height == 0
         answer = await alice.ask("mining.submit", *alice.solve(job, BLOCK))
         assert answer["result"] is True
-        renewed = Job.parse(await bob.heard("mining.notify"))
-        assert renewed.clean
+        renewed = await bob.clean_job()
         [found] = await running.events.wait("block_found")
         assert await rpc.call("getbestblockhash") == found.hash
         assert renewed.prev_hash[::-1].hex() == found.hash
@@ -125,7 +126,7 @@ async def test_blocks_can_be_found_one_after_the_other(tmp_path: Path, rpc: RPCC
         job = await miner.start()
         for height in range(1, 6):
             await miner.ask("mining.submit", *miner.solve(job, BLOCK))
-            job = Job.parse(await miner.heard("mining.notify"))
+            job = await miner.clean_job()
             assert await rpc.call("getblockcount") == height
         blocks = await running.events.wait("block_found", 5)
     assert [item.height for item in blocks] == [1, 2, 3, 4, 5]
@@ -137,8 +138,7 @@ async def test_a_foreign_block_makes_old_jobs_stale(
 ) -> None:
     old = await miner.start()
     await rpc.call("generatetoaddress", 1, BOB)
-    new = Job.parse(await miner.heard("mining.notify"))
-    assert new.clean
+    new = await miner.clean_job()
     answer = await miner.ask("mining.submit", *miner.solve(old, EASY))
     assert answer["error"] == [21, "Stale share", None]
     [share] = await running.events.wait("share_submitted")
@@ -204,6 +204,7 @@ async def test_a_share_before_the_handshake_is_nobodys(running: Running, miner: 
     answer = await miner.ask("mining.submit", *params)
     assert answer["error"] == [24, "Unauthorized worker", None]
     assert running.pool.refused_strangers == 2
+    await running.settled()
     assert running.events.of("share_submitted") == []
 
 
@@ -355,10 +356,12 @@ async def test_hashrates_are_told_for_each_worker_and_for_the_user(
         for worker, miner in (("one", one), ("two", two)):
             job = await miner.start(f"{ALICE}.{worker}")
             assert (await miner.ask("mining.submit", *miner.solve(job, EASY)))["result"] is True
-        # Three at a time; those before the first shares are fewer.
-        updates = {
-            item.worker: item for item in (await running.events.wait("hashrate_update", 9))[-4:]
-        }
+        await running.events.until(
+            lambda: (
+                {"one", "two", ""} <= {item.worker for item in running.events.of("hashrate_update")}
+            )
+        )
+        updates = {item.worker: item for item in running.events.of("hashrate_update")}
     assert set(updates) == {"one", "two", ""}
     assert {item.user for item in updates.values()} == {ALICE}
     assert updates["one"].hashrate_1m > updates["one"].hashrate_5m > updates["one"].hashrate_24h > 0
