@@ -23,7 +23,7 @@ _FORMAT: Final = 2
 
 
 class BestsError(ValueError):
-    """The state file cannot be used; the text says which and what to do."""
+    """The state file cannot be used; the text names it and says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +56,11 @@ class Bests:
     def accept(
         self, timestamp: int, user: str, session_best: float, share_diff: float
     ) -> list[Broken]:
-        """What an accepted share breaks, narrowest scope first.
+        """The bests that an accepted share breaks, narrowest first.
 
         Args:
             timestamp: microseconds since the epoch; decides the week.
+            user: the miner's address.
             session_best: of the miner's connection before this share; the caller keeps it.
             share_diff: achieved difficulty.
         """
@@ -91,7 +92,7 @@ class Bests:
         """The bests in ``path``; none if the file does not exist yet.
 
         Raises:
-            BestsError: when the file is not one that :meth:`dump` made.
+            BestsError: the file is not one that :meth:`dump` made.
         """
         try:
             state = json.loads(path.read_text("utf-8"))
@@ -101,7 +102,7 @@ class Bests:
             raise BestsError(f"{path} cannot be read: {error}{_ADVICE}") from None
         if not isinstance(state, dict) or state.get("format") not in (1, _FORMAT):
             raise BestsError(f"{path} is not a state file of this pool{_ADVICE}")
-        if state["format"] == 1:  # one week, until version 0.1.0
+        if state["format"] == 1:  # one week, as earlier pools wrote it
             state["weeks"] = {state.get("week"): state.get("weekly")}
         weeks = state.get("weeks")
         if not isinstance(weeks, dict) or not all(isinstance(item, str) for item in weeks):
@@ -116,7 +117,7 @@ class Bests:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Writes ``path`` in one step: a crash leaves the old file or the new one, whole."""
+    """Replaces ``path`` in one step: a crash leaves the old file or the new one."""
     fresh = path.with_name(path.name + ".tmp")
     with fresh.open("w", encoding="utf-8") as file:
         file.write(text)

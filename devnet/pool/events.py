@@ -1,4 +1,4 @@
-"""The pool's eight events, as the contract of ``ingest.events`` has them."""
+"""The pool's eight events, as in the contract of ``ingest.events``."""
 
 from typing import Any, Final, Protocol
 
@@ -14,7 +14,7 @@ class Sink(Protocol):
     """Where events go; ``devnet.emitter.Emitter`` is one."""
 
     def emit(self, event: str, data: dict[str, Any], *, timestamp: int | None = None) -> int:
-        """Takes an event and returns at once."""
+        """Takes an event, and returns its sequence number at once."""
         ...
 
 
@@ -48,7 +48,7 @@ class PoolEvents:
         best: float,
         reason: str,
     ) -> None:
-        """A miner that had authorised is gone."""
+        """The connection of an authorised miner has ended."""
         self._sink.emit(
             "miner_disconnected",
             miner.who
@@ -128,7 +128,7 @@ class PoolEvents:
         )
 
     def hashrate(self, user: str, worker: str, rates: dict[str, float]) -> None:
-        """The averages of a worker, or of a user over all workers ('')."""
+        """The averages of a worker, or of a user over all workers (worker '')."""
         self._sink.emit("hashrate_update", {"user": user, "worker": worker} | rates)
 
     def new_tip(

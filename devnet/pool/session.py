@@ -26,13 +26,13 @@ from devnet.pool.vardiff import Vardiff
 from devnet.pool.work import Payout, signature_with_tag
 
 MAX_USER_AGENT: Final = 256  # characters, as in the event contract
-MAX_FAULTS: Final = 5  # lines that are no request, or refused authorisations, until it is closed
+MAX_FAULTS: Final = 5  # unreadable lines or refused authorisations until it is closed
 
 log = structlog.get_logger("pool")
 
 
 class Refusal(Exception):
-    """A request that gets an error as its answer."""
+    """A request whose answer is an error; a fault counts against the connection."""
 
     def __init__(self, code: int, text: str, *, fault: bool = False) -> None:
         super().__init__(text)
@@ -42,13 +42,13 @@ class Refusal(Exception):
 
 
 class Session:
-    """What the pool knows about one connection.
+    """One connection, from its first line to its end.
 
     Args:
-        pool: whose work is handed out, and who judges shares.
+        pool: the state that all connections share.
         client_id: the number of the connection.
-        ip: the miner's address, as text.
-        send: takes lines for the miner; never waits.
+        ip: the miner's IP address.
+        send: sends a line to the miner; never waits.
         close: ends the connection, with a reason for its event.
     """
 
@@ -131,7 +131,7 @@ class Session:
         result: dict[str, Any] = {}
         for name in names:
             if not isinstance(name, str):
-                raise Refusal(OTHER, "the name of an extension is a text")
+                raise Refusal(OTHER, "the name of an extension must be text")
             if name == "version-rolling":
                 mask = self.pool.config.version_mask
                 if (wanted := options.get("version-rolling.mask")) is not None:

@@ -11,7 +11,7 @@ from devnet.bitcoin.address import Network
 from devnet.pool.config import PoolConfig
 from devnet.pool.protocol import notification_line
 from devnet.pool.vardiff import Bounds
-from devnet.pool.work import Payout, Template, Work, hardest
+from devnet.pool.work import PAYOUTS_KEPT, Payout, Template, Work, hardest
 
 REGTEST_BLOCK_DIFFICULTY: Final = 0.005
 """About 21 million hashes: what makes a block on regtest unless the configuration says more."""
@@ -30,7 +30,7 @@ class Works:
         # The boot time in front keeps jobs of an earlier run from being taken for ours.
         self._boot = int(time.time())
         self._known: TTLCache[str, Work] = TTLCache(math.inf, WORK_KEPT)
-        self._lines: LRUCache[tuple[Payout, bool], bytes] = LRUCache(2 * config.maxclients)
+        self._lines: LRUCache[tuple[Payout, bool], bytes] = LRUCache(PAYOUTS_KEPT)
         self.current = self._add(1, template)
 
     def find(self, job_id: str) -> Work | None:

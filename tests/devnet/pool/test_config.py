@@ -53,6 +53,11 @@ def test_a_ckpool_file_is_understood_without_a_warning(tmp_path: Path) -> None:
     assert (config.blockpoll, config.update_interval, config.maxclients) == (50, 20, 100)
 
 
+def test_the_top_bits_of_a_version_are_never_rolled(tmp_path: Path) -> None:
+    config, _ = read(tmp_path, {"version_mask": "ffffe000"})
+    assert config.version_mask == 0x1FFFE000
+
+
 def test_fractional_difficulties_are_ours(tmp_path: Path) -> None:
     config, _ = read(tmp_path, {"mindiff": 0.001, "startdiff": 0.5, "block_difficulty": 0.25})
     assert (config.mindiff, config.startdiff, config.block_difficulty) == (0.001, 0.5, 0.25)

@@ -202,3 +202,15 @@ def test_retired_work_lets_go_of_the_transactions() -> None:
     made.retire()
     assert made.template.transactions == ()
     assert made.notify_params(PAYOUT, clean=False) == before
+
+
+def test_more_payouts_than_are_kept_change_no_header(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("devnet.pool.work.PAYOUTS_KEPT", 2)
+    made = work()
+    payouts = [Payout(PAYOUT.script_pubkey, f"/{number}/") for number in range(5)]
+
+    def headers() -> list[bytes]:
+        return [made.header(item, bytes(12), 0x20000000, 0, 0) for item in payouts]
+
+    assert headers() == headers()
+    assert len(set(headers())) == 5
