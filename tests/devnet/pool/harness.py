@@ -25,7 +25,7 @@ ALICE = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080"
 EASY = 1e-6
 """About 4,300 hashes per share: a few milliseconds of real proof of work."""
 PATIENCE = 120.0
-"""Seconds; only ever spent where a test fails."""
+"""Seconds; only spent if a test fails."""
 
 
 class Events:
@@ -95,7 +95,7 @@ async def running_pool(
         "mindiff": 1e-9,
         "startdiff": EASY,
         "block_difficulty": 1e6,
-        "update_interval": 600,  # else a busy machine gets a new job where a test expects none
+        "update_interval": 600,  # else a busy machine gets a new job when a test expects none
     }
     checked, _ = PoolConfig.read(None, values | config)
     path = folder / "events.sock"
@@ -150,7 +150,7 @@ class Client:
     _ids: Any = field(default_factory=count)
 
     async def line(self) -> dict[str, Any]:
-        """The next line; EOFError where there is none any more."""
+        """The next line; EOFError at the end."""
         async with asyncio.timeout(PATIENCE):
             raw = await self.reader.readline()
         if not raw:

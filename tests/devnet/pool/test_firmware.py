@@ -94,7 +94,7 @@ async def test_params_after_the_version_bits_are_ignored(running: Running, miner
 async def test_both_readings_of_version_rolling_count_whatever_the_nodes_version(
     tmp_path: Path, reading: str, version: int, bits: int
 ) -> None:
-    """A job's version has no bits within the mask, where the two readings would differ."""
+    """A job's version has no bits within the mask: the two readings would differ there."""
     template = answer(longpollid=None, version=version)
     fake = FakeNode(
         getblockchaininfo={"chain": "regtest"},

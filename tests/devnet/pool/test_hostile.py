@@ -146,7 +146,7 @@ def test_every_event_fits_the_contract_whatever_a_miner_sends(
         assert isinstance(json.loads(line), dict)
         assert line.endswith(b"\n")
     submitted = [item for item in table.sink.events if item.event == "share_submitted"]
-    # A name with a surrogate is no JSON text for the decoder: nobody is authorised then.
+    # The decoder refuses a name with a surrogate: no miner is authorised then.
     if table.session.mining is not None:
         assert len(submitted) >= len([item for item in shares if _is_readable(item)])
         assert table.sink.events[-1].event == "miner_disconnected"

@@ -34,11 +34,12 @@ async def test_the_handshake_brings_extranonce_difficulty_and_a_clean_job(miner:
     job = Job.parse(await miner.heard("mining.notify"))
     assert job.clean
     # An authorisation that is repeated is no new one.
-    assert (await miner.ask("mining.authorize", f"{ALICE}.rig", "x"))["result"] is True
+    for name in (f"{ALICE}.rig", f"bitcoin:{ALICE.upper()}_rig "):
+        assert (await miner.ask("mining.authorize", name, "x"))["result"] is True
     assert miner.notifications == []
 
 
-async def test_an_accepted_share_is_answered_and_told_in_full(
+async def test_an_accepted_share_is_answered_and_reported_in_full(
     running: Running, miner: Client
 ) -> None:
     # It comes from a task of its own.
@@ -187,7 +188,7 @@ async def test_each_bad_share_gets_its_standard_code_and_text(
     twice = await miner.ask("mining.submit", *good)
     assert twice["error"] == [22, "Duplicate share", None]
     await running.events.wait("share_submitted", len(cases) + 2)
-    # Nothing that was rejected was somebody's best, and all of it was counted.
+    # No rejected share was a best, and all were counted.
     assert len(running.events.of("share_best_diff")) == 3
     miner.writer.close()
     [left] = await running.events.wait("miner_disconnected")
@@ -196,7 +197,9 @@ async def test_each_bad_share_gets_its_standard_code_and_text(
     assert left.best_diff_session == running.events.of("share_best_diff")[0].new_best_diff
 
 
-async def test_a_share_before_the_handshake_is_nobodys(running: Running, miner: Client) -> None:
+async def test_a_share_before_the_handshake_belongs_to_no_miner(
+    running: Running, miner: Client
+) -> None:
     params = [ALICE, "1", "00" * 8, "00000000", "00000000"]
     assert (await miner.ask("mining.submit", *params))["error"][0] == 25
     assert (await miner.ask("mining.authorize", ALICE, "x"))["error"][0] == 25
@@ -345,7 +348,7 @@ async def test_jobs_are_renewed_between_blocks(tmp_path: Path, rpc: RPCClient) -
             assert (await miner.ask("mining.submit", *params))["result"] is True
 
 
-async def test_hashrates_are_told_for_each_worker_and_for_the_user(
+async def test_hashrates_are_reported_for_each_worker_and_for_the_user(
     tmp_path: Path, rpc: RPCClient
 ) -> None:
     async with (
