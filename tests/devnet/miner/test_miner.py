@@ -41,6 +41,25 @@ async def test_it_mines_shares_with_several_processes_until_it_has_enough(
     assert left.worker == "cpu"
 
 
+async def test_no_share_is_sent_twice_when_the_difficulty_changes_within_a_job(
+    running: Running,
+) -> None:
+    mining = miner(running)
+    task = asyncio.create_task(mining.run())
+    await running.events.wait("miner_connected")
+    [session] = running.pool.sessions.values()
+    for number in range(1, 13):
+        await running.events.wait("share_submitted", 3 * number)
+        session.change_difficulty(EASY / (1 + number % 3))
+    mining.stop()
+    async with asyncio.timeout(PATIENCE):
+        await task
+    shares = running.events.of("share_submitted")
+    assert len({share.job_id for share in shares}) < 13
+    assert [share.reject_reason for share in shares if not share.valid] == []
+    assert len({share.hash for share in shares}) == len(shares)
+
+
 async def test_without_version_rolling_it_mines_as_well(running: Running) -> None:
     async with asyncio.timeout(PATIENCE):
         tally = await miner(running, shares=2, roll_versions=False).run()
