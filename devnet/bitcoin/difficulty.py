@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
+HASHES_PER_DIFFICULTY = 2**32
+"""Hashes that a share of difficulty 1 takes on average."""
 DIFFICULTY_1_BITS = 0x1D00FFFF
 DIFFICULTY_1_TARGET = 0xFFFF << 208
 MAX_TARGET = (1 << 256) - 1

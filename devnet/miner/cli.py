@@ -4,11 +4,13 @@ import asyncio
 import os
 import signal
 from hashlib import sha256
+from typing import Final
 
 import click
 import structlog
 
 from devnet.bitcoin.address import Network, encode_address
+from devnet.bitcoin.difficulty import HASHES_PER_DIFFICULTY
 from devnet.bitcoin.script import witness_program_script
 from devnet.miner.miner import Miner, MinerError, Tally
 from devnet.miner.stratum import pool_address
@@ -17,12 +19,18 @@ from ingest.log import configure
 EXAMPLES = """\b
 Examples:
   tbg devnet miner
-      Beside `tbg devnet pool`, with one process
+      Beside `tbg devnet pool`, as a guest on this machine
   tbg devnet miner --user bcrt1q....garage --processes 2
       For an address of your own, as the worker "garage"
-  tbg devnet miner --max-hashrate 200000 --shares 20
-      Gently, and until 20 shares were accepted
+  tbg devnet miner --max-hashrate 0 --nice 0
+      As fast as the processor can, about a million hashes a second
+  tbg devnet miner --shares 20
+      Until 20 shares were accepted
 """
+
+GUEST_HASHRATE: Final = 200_000.0
+"""Hashes per second that leave the machine to others: 13 % of a core where it was measured."""
+GUEST_NICE: Final = 10
 
 log = structlog.get_logger("miner")
 
@@ -49,14 +57,21 @@ def throwaway_user() -> str:
     type=click.IntRange(1, 256),
     default=1,
     show_default=True,
-    help="Processes that search; each fills a core.",
+    help="Processes that search; without a limit, each fills a core.",
 )
 @click.option(
     "--max-hashrate",
     type=click.FloatRange(0),
-    default=0,
+    default=GUEST_HASHRATE,
     show_default=True,
     help="Hashes per second of all processes together; 0 for no limit.",
+)
+@click.option(
+    "--nice",
+    type=click.IntRange(0, 19),
+    default=GUEST_NICE,
+    show_default=True,
+    help="Added to the processes' niceness: the higher, the more others go first.",
 )
 @click.option(
     "--version-rolling/--no-version-rolling",
@@ -104,6 +119,7 @@ def miner(
     password: str,
     processes: int,
     max_hashrate: float,
+    nice: int,
     version_rolling: bool,
     shares: int,
     send_bad_share: bool,
@@ -111,11 +127,13 @@ def miner(
     log_level: str,
     log_format: str,
 ) -> None:
-    """Mine on the CPU for a Stratum V1 pool: real work, about a million hashes a second a core.
+    """Mine on the CPU for a Stratum V1 pool: real work, with an eighth of a core by default.
 
-    It connects again whenever the pool is gone. SIGTERM and Ctrl-C end it.
+    Under a limit it suggests a difficulty to the pool that gives a share a second. It reconnects
+    whenever it loses the pool. SIGTERM and Ctrl-C end it.
     """
     configure(log_level, log_format)
+    os.nice(nice)
     try:
         host, port = pool_address(url)
     except ValueError as error:
@@ -129,6 +147,7 @@ def miner(
             password,
             processes=processes,
             max_hashrate=max_hashrate,
+            suggestion=max_hashrate / HASHES_PER_DIFFICULTY,  # a share a second
             roll_versions=version_rolling,
             shares=shares,
             bad_share=send_bad_share,

@@ -55,6 +55,7 @@ class Miner:
         password: mostly ignored by pools.
         processes: how many search.
         max_hashrate: hashes per second of all of them together at most; 0 for no limit.
+        suggestion: share difficulty to ask the pool for; 0 to ask for none.
         roll_versions: ask the pool for version rolling.
         shares: stop after so many accepted shares; 0 for never.
         bad_share: send one share that the pool has to reject, and stop where it does not.
@@ -69,6 +70,7 @@ class Miner:
         *,
         processes: int = 1,
         max_hashrate: float = 0.0,
+        suggestion: float = 0.0,
         roll_versions: bool = True,
         shares: int = 0,
         bad_share: bool = False,
@@ -79,6 +81,7 @@ class Miner:
         self._password = password
         self._processes = processes
         self._max_hashrate = max_hashrate
+        self._suggestion = suggestion
         self._roll_versions = roll_versions
         self._shares = shares
         self._bad_share_due = bad_share
@@ -170,6 +173,8 @@ class Miner:
             if greeting.done():
                 self._subscription = await greeting
                 self._client = client
+                if self._suggestion:
+                    client.suggest_difficulty(self._suggestion)
                 log.info(
                     "authorised",
                     user=self._user,

@@ -76,9 +76,8 @@ class StratumClient:
         """
         number = next(self._ids)
         answer = self._answers[number] = asyncio.get_running_loop().create_future()
-        line = json.dumps({"id": number, "method": method, "params": list(params)})
         try:
-            self._writer.write(line.encode() + b"\n")
+            self._write(number, method, params)
             async with asyncio.timeout(ANSWER_TIMEOUT):
                 return await answer
         except TimeoutError:
@@ -106,6 +105,17 @@ class StratumClient:
         if await self.call("mining.authorize", user, password) is not True:
             raise PoolRefused(24, "the pool does not authorise this user")
         return subscription
+
+    def suggest_difficulty(self, difficulty: float) -> None:
+        """Asks for a share difficulty, in the common form of four digits or fewer.
+
+        Without waiting: ckpool, for one, takes the suggestion and answers nothing.
+        """
+        self._write(next(self._ids), "mining.suggest_difficulty", (float(f"{difficulty:.4g}"),))
+
+    def _write(self, number: int, method: str, params: tuple[Any, ...]) -> None:
+        line = json.dumps({"id": number, "method": method, "params": params})
+        self._writer.write(line.encode() + b"\n")
 
     async def _configure(self) -> int:
         options = {

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from devnet.bitcoin.bech32 import encode_segwit
+from devnet.bitcoin.difficulty import HASHES_PER_DIFFICULTY
 from devnet.simulator.hardware import HARDWARE
-from devnet.simulator.scenario import HASHES_PER_DIFFICULTY, Scenario
+from devnet.simulator.scenario import Scenario
 from devnet.simulator.worker_name import HOSTILE_EVERY, worker_name
 
 _LARGEST_USER: Final = HOSTILE_EVERY - 1

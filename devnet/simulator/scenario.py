@@ -6,9 +6,6 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import Final
 
-HASHES_PER_DIFFICULTY: Final = 2.0**32
-"""Hashes that a share of difficulty 1 takes on average."""
-
 SECOND: Final = 1_000_000
 """Microseconds."""
 

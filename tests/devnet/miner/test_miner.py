@@ -1,13 +1,14 @@
 """The miner mines: real shares for the real pool on a real chain."""
 
 import asyncio
+import os
 import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from devnet.miner.cli import throwaway_user
+from devnet.miner.cli import GUEST_NICE, throwaway_user
 from devnet.miner.miner import Miner, MinerError
 from devnet.rpc import RPCClient
 from tests.devnet.pool.conftest import rpc, running
@@ -120,7 +121,7 @@ async def test_the_command_ends_by_itself_after_its_shares(running: Running) -> 
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "devnet.miner.cli"),
         *("--url", f"stratum+tcp://127.0.0.1:{running.port}", "--user", f"{ALICE}.cli"),
-        *("--shares", "3", "--send-bad-share", "--max-hashrate", "300000"),
+        *("--shares", "3", "--send-bad-share", "--max-hashrate", "0"),
         stderr=asyncio.subprocess.PIPE,
     )
     _, said = await asyncio.wait_for(process.communicate(), PATIENCE)
@@ -129,6 +130,21 @@ async def test_the_command_ends_by_itself_after_its_shares(running: Running) -> 
     assert b"Traceback" not in said
     [left] = await running.events.wait("miner_disconnected")
     assert (left.worker, left.shares_rejected) == ("cli", 1)
+
+
+async def test_by_default_the_command_is_a_guest_on_the_machine(running: Running) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "devnet.miner.cli"),
+        *("--url", f"127.0.0.1:{running.port}", "--shares", "1"),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    [asked] = await running.events.wait("diff_updated")
+    niceness = os.getpriority(os.PRIO_PROCESS, process.pid)
+    _, said = await asyncio.wait_for(process.communicate(), PATIENCE)
+    assert process.returncode == 0, said
+    # A share a second of 200,000 hashes.
+    assert (asked.new_diff, asked.reason) == (4.657e-05, "suggest")
+    assert niceness == min(19, os.getpriority(os.PRIO_PROCESS, 0) + GUEST_NICE)
 
 
 async def test_sigterm_ends_the_command_and_its_processes(running: Running) -> None:

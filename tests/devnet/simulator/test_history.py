@@ -6,9 +6,10 @@ from itertools import chain, pairwise
 
 import pytest
 
+from devnet.bitcoin.difficulty import HASHES_PER_DIFFICULTY
 from devnet.bitcoin.subsidy import block_subsidy
 from devnet.simulator.fleet import Fleet, build_fleet
-from devnet.simulator.scenario import HASHES_PER_DIFFICULTY, SECOND, Scenario
+from devnet.simulator.scenario import SECOND, Scenario
 from devnet.simulator.traffic import simulate
 from ingest.decode import Decoded
 from tests.devnet.simulator.conftest import MONDAY
