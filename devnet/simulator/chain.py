@@ -57,10 +57,9 @@ class Chain:
         )
 
     def extend(self, block_hash: str | None = None) -> None:
-        """A block is the new tip; without a hash it is somebody else's."""
+        """A block is the new tip; without a hash it is another miner's."""
         self._height += 1
         self._prev_hash, self._hash = self._hash, block_hash or self._forge_hash(self._height)
-        self.announce()
 
     def solve(self, machine: int, share_diff: float, share_hash: str, nonce: str) -> None:
         """A machine found the next block: writes so, and leaves the tip where it is."""

@@ -119,6 +119,12 @@ from devnet.simulator.summary import summary_table
     help="Fraction by which hashrates swing over a day.",
 )
 @click.option(
+    "--tidy",
+    is_flag=True,
+    help="Nothing goes wrong: the engine never restarts, its clock is right, and no machine "
+    "falls silent or leaves for good.",
+)
+@click.option(
     "--json",
     "as_json",
     is_flag=True,
@@ -143,9 +149,14 @@ def simulate_command(
     block_every: float | None,
     rejects: float,
     diurnal: float,
+    tidy: bool,
     as_json: bool,
 ) -> None:
     """Simulate a fleet of miners that sends all eight events.
+
+    The fleet is as untidy as the world: machines from 60 kH/s to 200 TH/s under one address, some
+    without a name, some with names that break careless code; connections come and go, machines
+    fall silent or leave for good, the engine restarts, and its clock steps.
 
     Live into the socket, at the fleet's own pace or at a chosen rate; or, with --weeks, --days or
     --hours, as back-dated history, as fast as the receiver takes it and without losing any. Every
@@ -174,6 +185,7 @@ def simulate_command(
                 block_every=block_every,
                 rejects=rejects,
                 diurnal=diurnal,
+                tidy=tidy,
             )
         else:
             scenario = plan_live(
@@ -187,6 +199,7 @@ def simulate_command(
                 block_every=block_every,
                 rejects=rejects,
                 diurnal=diurnal,
+                tidy=tidy,
             )
     except ValueError as error:
         raise click.UsageError(str(error)) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO, Final
@@ -13,7 +12,6 @@ from devnet.simulator.pacer import Pacer
 from devnet.simulator.scenario import SECOND
 from devnet.simulator.summary import Summary
 
-_LOG: Final = logging.getLogger(__name__)
 _LOOK: Final = 0.05  # seconds between two looks at a receiver that takes nothing
 
 Stopped = Callable[[], bool]
@@ -29,7 +27,6 @@ def write_file(
             return
         file.write(batch.body + b"\n")
         summary.add(batch)
-        _log(batch)
         yield batch
 
 
@@ -50,7 +47,6 @@ def send_all(
                 break
             sent += 1
         summary.add(batch.head(sent))
-        _log(batch.head(sent))
         if sent < len(batch) or stopped():
             return
         yield batch
@@ -77,28 +73,27 @@ def send_paced(
     patience: float,
     until: float,
 ) -> Iterator[Batch]:
-    """Sends every event at its timestamp.
+    """Sends every event at its moment.
 
-    An event that the receiver does not take within ``patience`` seconds of its timestamp is
-    dropped and counted. An event that is late because this process is, is sent all the same, up
-    to the timestamp ``until``: what is not sent by then was never numbered in anybody's eyes.
+    An event that the receiver does not take within ``patience`` seconds of its moment is dropped
+    and counted. An event that is late because this process is late is sent all the same, up to
+    ``until`` (microseconds since the epoch); what is not sent by then does not count as sent.
     Yields each batch when it is through; ends early when ``stopped``.
     """
     grace = int(patience * SECOND)
     for batch in batches:
         through, dropped = 0, []
-        for stamp, datagram in zip(batch.stamps.tolist(), batch.datagrams(), strict=True):
-            if not pacer.wait(stamp) or pacer.now() > until:
+        for due, datagram in zip(batch.due.tolist(), batch.datagrams(), strict=True):
+            if not pacer.wait(due) or pacer.now() > until:
                 break
             refusal = outlet.offer(datagram)
             if refusal is not None:
-                refusal = _offer_until(stamp + grace, datagram, outlet, pacer, summary, stopped)
+                refusal = _offer_until(due + grace, datagram, outlet, pacer, summary, stopped)
             if refusal is not None:
                 summary.dropped[refusal] += 1
                 dropped.append(through)
             through += 1
         summary.add(batch.head(through), dropped)
-        _log(batch.head(through))
         if through < len(batch) or stopped():
             return
         yield batch
@@ -120,9 +115,3 @@ def _offer_until(
         refusal = outlet.offer(datagram)
     summary.waited += time.monotonic() - before
     return refusal
-
-
-def _log(batch: Batch) -> None:
-    if _LOG.isEnabledFor(logging.DEBUG):
-        for datagram in batch.datagrams():
-            _LOG.debug("%s", datagram.decode())

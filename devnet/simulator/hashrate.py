@@ -45,10 +45,16 @@ class Hashrates:
         times = self._phase[users] + (first[users] + within) * self._every
         return list(zip(times.tolist(), users.tolist(), strict=True))
 
-    def read(self, machines: list[int], ages: list[float]) -> list[list[float]]:
-        """The four averages of each machine, in H/s; ``ages`` says how long each is connected."""
-        age = np.array(ages)[:, None]
+    def read(
+        self, machines: list[int], ages: list[float], silences: list[float]
+    ) -> list[list[float]]:
+        """The four averages of each machine, in H/s.
+
+        ``ages`` says for how many seconds each is connected, ``silences`` for how many it naps.
+        """
+        age, silence = np.array(ages)[:, None], np.array(silences)[:, None]
         noise = 1 + self._deviation * self._rng.standard_normal((len(machines), len(WINDOWS)))
-        mean = self._hashrate[machines][:, None] * -np.expm1(-age / WINDOWS)
+        filled = -np.expm1(-(age - silence) / WINDOWS) * np.exp(-silence / WINDOWS)
+        mean = self._hashrate[machines][:, None] * filled
         readings: list[list[float]] = np.maximum(mean * noise, 0).tolist()
         return readings

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import inf
 from typing import Final
 
 from devnet.simulator.calendar import week_start
+from devnet.simulator.fleet import build_fleet, shares_per_second
 from devnet.simulator.scenario import SECOND, Scenario
 from ingest.events import MAX_AHEAD
 
@@ -26,6 +28,7 @@ def plan_history(
     block_every: float | None,
     rejects: float,
     diurnal: float,
+    tidy: bool,
 ) -> Scenario:
     """History of ``span`` seconds; without a ``start`` it ends where the current ISO week begins.
 
@@ -53,9 +56,15 @@ def plan_history(
         rejects=rejects,
         diurnal=diurnal,
     )
+    scenario = _tidy(scenario) if tidy else _untidy(scenario, max(60.0, span / 10))
     if shares is None:
         return scenario
-    return scenario.at_pace(shares / (span / 60 * miners * scenario.availability))
+    wanted = shares / (span * scenario.availability)  # a second, all machines connected
+    hashrate = build_fleet(scenario).hashrate
+    pace = 60 * wanted / miners
+    for _ in range(8):  # the slowest machines do not keep any pace, so the others do more
+        pace *= wanted / shares_per_second(hashrate, pace)
+    return replace(scenario, shares_per_minute=pace)
 
 
 def plan_live(
@@ -70,6 +79,7 @@ def plan_live(
     block_every: float | None,
     rejects: float,
     diurnal: float,
+    tidy: bool,
 ) -> Scenario:
     """Live traffic, with a start yet to be set.
 
@@ -98,7 +108,7 @@ def plan_live(
                     f"{rate:g} events a second are too few for the hashrate updates of {miners} "
                     "miners: raise --rate or --hashrate-every, or lower --miners"
                 )
-    return Scenario(
+    scenario = Scenario(
         miners=miners or MINERS,
         start=0,
         span=inf if duration is None else duration,
@@ -111,3 +121,17 @@ def plan_live(
         diurnal=diurnal,
         settled=rate is not None if settled is None else settled,
     )
+    if tidy:
+        return _tidy(scenario)
+    # History holds no such step: it may begin where the database keeps its oldest day.
+    far = (*scenario.steps, -14 * 86_400.0)
+    return replace(_untidy(scenario, 1200.0), steps=far)
+
+
+def _tidy(scenario: Scenario) -> Scenario:
+    return replace(scenario, nap_every=inf)
+
+
+def _untidy(scenario: Scenario, every: float) -> Scenario:
+    """With a restart, a step of the clock and two machines that leave in ``every`` seconds."""
+    return replace(scenario, restart_every=every, step_every=every, leave_every=every / 2)

@@ -128,7 +128,7 @@ def _watch(done: Iterator[Batch], scenario: Scenario, summary: Summary, console:
                 said = time.monotonic()
                 progress.update(
                     task,
-                    completed=(int(batch.stamps[-1]) - scenario.start) / SECOND,
+                    completed=(int(batch.due[-1]) - scenario.start) / SECOND,
                     description=f"{summary.events:,} events, "
                     f"{summary.events / summary.elapsed:,.0f} a second",
                 )

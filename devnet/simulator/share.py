@@ -75,6 +75,7 @@ class Shares:
             )
             if solved:
                 chain.extend(share_hash)
+                chain.announce()
                 current.renew()
 
     def _refuse(self, machine: int, share_diff: float, verdict: Verdict, proof: str) -> None:

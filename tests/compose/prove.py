@@ -366,8 +366,9 @@ class Proof:
 
     def _compare_fleet(self, report: dict[str, Any]) -> None:
         rows = self.project.query(
-            "select events, seq_missing::text from engine_instances where instance = :'name'",
-            name=report["instance"],
+            "select sum(events), string_agg(seq_missing::text, ' ') from engine_instances"
+            " where instance = any (string_to_array(:'names', ' '))",
+            names=" ".join(report["instances"]),
         )
         self.say(
             f"fleet: {report['events']} events sent, {sum(report['dropped'].values())} dropped, "
