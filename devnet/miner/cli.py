@@ -29,17 +29,17 @@ Examples:
 """
 
 GUEST_HASHRATE: Final = 200_000.0
-"""Hashes per second that leave the machine to others: 13 % of a core where it was measured."""
+"""Hashes per second: 13 % of a core of the machine that it was measured on."""
 GUEST_NICE: Final = 10
 
 log = structlog.get_logger("miner")
 
 
 def throwaway_user() -> str:
-    """A regtest address that nobody holds the key of, and a worker name.
+    """A regtest address without a known key, and a worker name.
 
-    Its key hash is the first 20 bytes of a SHA-256 of words: to find a key for it is as hard as
-    for anybody's address. What it earns on regtest is worth nothing, and stays unspent.
+    Its key hash is the first 20 bytes of a SHA-256 of words: a key for it is as hard to find as
+    for any other address. Its regtest coins are worthless and stay unspent.
     """
     program = sha256(b"The Bitcoin Game devnet miner").digest()[:20]
     return encode_address(witness_program_script(0, program), Network.REGTEST) + ".cpu"
@@ -49,9 +49,9 @@ def throwaway_user() -> str:
 @click.option("--url", default="stratum+tcp://127.0.0.1:3333", show_default=True, help="The pool.")
 @click.option(
     "--user",
-    help="Your address, or address.worker.  [default: a regtest address that nobody holds]",
+    help="Your address, or address.worker.  [default: a regtest address without a key]",
 )
-@click.option("--password", default="x", show_default=True, help="Sent to the pool as it is.")
+@click.option("--password", default="x", show_default=True, help="Sent to the pool unchanged.")
 @click.option(
     "--processes",
     type=click.IntRange(1, 256),
@@ -89,14 +89,14 @@ def throwaway_user() -> str:
 @click.option(
     "--send-bad-share",
     is_flag=True,
-    help="Also send one share that the pool has to reject; fail where it does not.",
+    help="Also send one share that the pool has to reject; fail if it does not.",
 )
 @click.option(
     "--summary-interval",
     type=click.FloatRange(0.1),
     default=5,
     show_default=True,
-    help="Seconds between two lines about what was done.",
+    help="Seconds between two lines of progress.",
 )
 @click.option(
     "--log-level",

@@ -10,7 +10,7 @@ from typing import Final
 from devnet.miner.job import Assignment, Range, ranges
 from devnet.miner.search import search
 
-STEP_SECONDS: Final = 0.02  # between two looks at the pipe
+STEP_SECONDS: Final = 0.02  # between two checks of the pipe
 FIRST_STEP: Final = 2_000  # nonces
 REMEMBERED: Final = 64  # pieces of work
 
@@ -29,7 +29,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Hashes done since the last word."""
+    """Hashes since the last message."""
 
     hashes: int
 
@@ -77,11 +77,11 @@ class Searches:
 
 
 def mine(pipe: Connection, max_hashrate: float) -> None:
-    """Runs until the pipe ends, which it does when the parent is gone, however it went.
+    """Runs until the pipe ends, as it does however the parent ends.
 
     Args:
         pipe: brings an ``Assignment``, or None for a pause; takes ``Found`` and ``Progress``.
-        max_hashrate: hashes per second at most; 0 for as many as there are.
+        max_hashrate: hashes per second at most; 0 for no limit.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends the pipe
     searches = Searches()
@@ -121,7 +121,7 @@ def _work(
         if max_hashrate:
             step = max(1, min(step, int(max_hashrate * STEP_SECONDS)))
             wait = max(0.0, (end - start) / max_hashrate - seconds)
-        # Also the brake: an assignment is seen at once, even while we wait.
+        # This wait keeps to the limit, and ends as soon as an assignment comes.
         if pipe.poll(wait):
             latest: Assignment | None = pipe.recv()
             while pipe.poll():

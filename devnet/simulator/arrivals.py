@@ -1,7 +1,5 @@
 """When shares arrive, who sends them, how good they are, and which of them are refused."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final

@@ -1,7 +1,5 @@
 """The best shares: of a session, of a user's week, of a user's life."""
 
-from __future__ import annotations
-
 from devnet.simulator.fleet import Fleet
 from devnet.simulator.journal import KINDS, Journal
 
@@ -10,10 +8,10 @@ _SHARE_BEST_DIFF = KINDS.index("share_best_diff")
 
 
 class Bests:
-    """Bests so far, 0 where there is none.
+    """Bests so far, 0 before the first share.
 
-    ``session`` is indexed by machine, ``week`` by user. All start at nothing with the scenario,
-    so that every best can be found again among the shares.
+    ``session`` is indexed by machine, ``week`` by user. All start at 0 with the scenario, so every
+    best is one of its shares.
     """
 
     def __init__(self, fleet: Fleet, journal: Journal) -> None:
@@ -52,7 +50,7 @@ class Bests:
             self._alltime[user] = share_diff
 
     def settle(self, machine: int, share_diff: float) -> None:
-        """A best from before the scenario, in every scope, about which nothing is written."""
+        """Sets a best from before the scenario, in every scope, without an event."""
         user = self._fleet.owner[machine]
         self.session[machine] = share_diff
         self.week[user] = max(self.week[user], share_diff)

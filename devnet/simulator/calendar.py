@@ -1,7 +1,5 @@
 """ISO weeks in UTC."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 from typing import Final
 

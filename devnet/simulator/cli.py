@@ -1,7 +1,5 @@
 """The command ``tbg devnet simulate``."""
 
-from __future__ import annotations
-
 import json
 import signal
 import threading
@@ -80,7 +78,9 @@ from devnet.simulator.summary import summary_table
 )
 @click.option("--weeks", type=click.FloatRange(0), default=0.0, help="History: weeks.")
 @click.option("--days", type=click.FloatRange(0), default=0.0, help="History: days, added to that.")
-@click.option("--hours", type=click.FloatRange(0), default=0.0, help="History: hours, likewise.")
+@click.option(
+    "--hours", type=click.FloatRange(0), default=0.0, help="History: hours, added as well."
+)
 @click.option(
     "--shares",
     type=click.IntRange(1),
@@ -214,7 +214,7 @@ def simulate_command(
     except NoReceiverError as error:
         raise click.ClickException(str(error.strerror)) from error
     except BrokenPipeError:
-        raise  # click ends quietly when whoever reads the output has seen enough
+        raise  # click ends quietly when the reader of the output closes it
     except OSError as error:
         raise click.ClickException(f"{target}: {error.strerror}") from error
     if as_json:
@@ -225,7 +225,7 @@ def simulate_command(
 
 @contextmanager
 def _until_signal() -> Iterator[Callable[[], bool]]:
-    """Says whether SIGINT or SIGTERM came, which then end the run with its summary."""
+    """Yields a check for SIGINT or SIGTERM, which end the run with its summary."""
     stop = threading.Event()
     before = {
         number: signal.signal(number, lambda *_: stop.set())

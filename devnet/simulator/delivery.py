@@ -1,7 +1,5 @@
 """Batches on their way out: to a file, to a receiver as fast as it takes them, or paced."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO, Final
@@ -12,10 +10,10 @@ from devnet.simulator.pacer import Pacer
 from devnet.simulator.scenario import SECOND
 from devnet.simulator.summary import Summary
 
-_LOOK: Final = 0.05  # seconds between two looks at a receiver that takes nothing
+_LOOK: Final = 0.05  # seconds between two tries at a receiver that is full or down
 
 Stopped = Callable[[], bool]
-"""Says whether somebody asked to stop."""
+"""Whether a stop was requested."""
 
 
 def write_file(
@@ -33,10 +31,10 @@ def write_file(
 def send_all(
     batches: Iterable[Batch], outlet: Outlet, summary: Summary, stopped: Stopped
 ) -> Iterator[Batch]:
-    """Sends everything and loses nothing: waits while the receiver has no room, or is away.
+    """Sends everything and loses nothing: waits while the receiver is full or down.
 
-    What a receiver had in its queue when it died is gone: only the gap that it leaves in the
-    sequence tells. Yields each batch when it is sent; ends early when ``stopped``.
+    What a receiver had in its queue when it died is lost, and shows as a gap in the sequence.
+    Yields each batch when it is sent; ends early when ``stopped``.
     """
     for batch in batches:
         sent = 0
@@ -107,7 +105,7 @@ def _offer_until(
     summary: Summary,
     stopped: Stopped,
 ) -> str | None:
-    """Offers a datagram again and again until ``deadline``; returns why it was not taken."""
+    """Offers a datagram until ``deadline``; returns why it was not taken, None if it was."""
     refusal = outlet.offer(datagram)
     before = time.monotonic()
     while refusal is not None and (left := deadline - pacer.now()) > 0 and not stopped():

@@ -1,7 +1,5 @@
 """Who mines: users with Bitcoin addresses, and the machines that each of them runs."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
@@ -49,7 +47,7 @@ class Fleet:
 
 
 def build_fleet(scenario: Scenario) -> Fleet:
-    """The fleet of a scenario: the same miners for the same seed, whatever the start.
+    """The fleet of a scenario: the same miners for the same seed and any start.
 
     A larger fleet of the same seed does not begin with the smaller one.
     """
@@ -126,7 +124,7 @@ def _user_sizes(miners: int, rng: np.random.Generator) -> list[int]:
 
 
 def _address(seed: int, user: int) -> str:
-    """A well-formed regtest address that nobody has the key of: P2TR for one user in three."""
+    """A valid regtest address without a known key: P2TR for one user in three."""
     digest = sha256(f"simulated miner {seed}/{user}".encode()).digest()
     if user % 3 == 2:
         return encode_segwit("bcrt", 1, digest)
@@ -134,7 +132,7 @@ def _address(seed: int, user: int) -> str:
 
 
 def _ip(seed: int, user: int) -> str:
-    """An address that is routed nowhere: 10.0.0.0/8, or 2001:db8::/32 for one user in five."""
+    """An address that is not routed: 10.0.0.0/8, or 2001:db8::/32 for one user in five."""
     digest = sha256(f"simulated line {seed}/{user}".encode()).digest()
     if user % 5 == 4:
         return f"2001:db8:{digest[:2].hex()}:{digest[2:4].hex()}::{digest[4] + 1:x}"

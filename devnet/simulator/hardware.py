@@ -1,6 +1,4 @@
-"""The machines of a fleet: what they hash, what they call themselves, how common they are."""
-
-from __future__ import annotations
+"""The machines of a fleet: their hashrates, user agents and frequency."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -26,7 +24,7 @@ class Hardware:
 TERA: Final = 1e12
 
 LOWEST_DIFFICULTY: Final = 0.001
-"""What the pool never goes below, so that the slowest machines send a share a minute or so."""
+"""The pool's minimum: the slowest machines send about a share a minute at it."""
 
 HARDWARE: Final = (
     Hardware("nerdminer", 60e3, 0.15, 5, "NerdMinerV2", False),

@@ -1,7 +1,5 @@
 """The average hashrates that an engine reports about every minute."""
 
-from __future__ import annotations
-
 from typing import Final
 
 import numpy as np
@@ -30,10 +28,10 @@ class Hashrates:
         self._deviation = 1 / np.sqrt(2 * scenario.shares_per_minute / 60 * WINDOWS)
 
     def due(self, begin: float, end: float) -> list[tuple[float, int]]:
-        """When whose readings are due in [begin, end): pairs of seconds and user.
+        """Readings that are due in [begin, end): pairs of seconds and user.
 
-        Every user has a moment of his own within the interval, so that a large fleet's readings
-        are spread over it.
+        Each user has a fixed moment within the interval, which spreads a large fleet's readings
+        over it.
         """
         if not self._every:
             return []

@@ -1,11 +1,9 @@
-"""Writes events down: numbered, stamped, as JSON, in batches."""
-
-from __future__ import annotations
+"""Writes events as numbered JSON datagrams, in batches."""
 
 import struct
 from dataclasses import dataclass
 from math import inf
-from typing import Final
+from typing import Final, Self
 
 import msgspec
 import numpy as np
@@ -26,7 +24,7 @@ class Batch:
 
     ``kinds`` has a byte for each event (its place in ``KINDS``), ``due`` the moments in
     microseconds (an event's own timestamp may differ: its engine's clock can be wrong), and
-    ``body`` the datagrams with a line feed between them (JSON has none inside).
+    ``body`` the datagrams with a line feed between them (JSON escapes its own).
     """
 
     instance: str
@@ -37,11 +35,11 @@ class Batch:
     def __len__(self) -> int:
         return len(self.kinds)
 
-    def before(self, end: float) -> Batch:
+    def before(self, end: float) -> "Batch":
         """The events of moments before ``end``."""
         return self.head(int(np.searchsorted(self.due, end)))
 
-    def head(self, count: int) -> Batch:
+    def head(self, count: int) -> "Batch":
         """The first ``count`` events."""
         if count >= len(self):
             return self
@@ -59,7 +57,7 @@ class Batch:
         return b"".join((head, name, self.kinds, self.due.tobytes(), self.body))
 
     @classmethod
-    def unpack(cls, packed: bytes) -> Batch:
+    def unpack(cls, packed: bytes) -> Self:
         """The batch in ``packed``, as ``pack`` made it."""
         length, count = _SIZES.unpack_from(packed)
         kinds = _SIZES.size + length
@@ -108,12 +106,12 @@ class Journal:
         self._middle = f',"source":"simulated","instance":{instance},"seq":'
 
     def __len__(self) -> int:
-        """Events that wait to be taken."""
+        """Events that were not taken yet."""
         return len(self._lines)
 
     @property
     def over(self) -> bool:
-        """Whether the span has passed: what is written now would lie after it."""
+        """Whether the span has passed: an event written now would lie after it."""
         return self.now >= self.end
 
     @property
@@ -122,7 +120,7 @@ class Journal:
         return self.now + self.error
 
     def tick(self, time: float) -> int:
-        """Time goes on to ``time``, in seconds from the start of the scenario.
+        """Moves to ``time``, in seconds from the start of the scenario.
 
         If the scenario sets a rate, the moment follows the number of events instead.
         """
@@ -143,7 +141,7 @@ class Journal:
         )
 
     def take(self) -> Batch:
-        """Hands over what was written since the last time."""
+        """Returns what was written since the last call."""
         batch = Batch(
             self._instance,
             bytes(self._kinds),

@@ -1,7 +1,5 @@
 """Connections come and go, and difficulties change: what decides how fast a machine submits."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from enum import IntEnum
 from heapq import heappop, heappush

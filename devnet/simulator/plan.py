@@ -1,6 +1,4 @@
-"""From what somebody asks for to a scenario: history over a span, or live traffic."""
-
-from __future__ import annotations
+"""From the command's options to a scenario: history over a span, or live traffic."""
 
 from dataclasses import replace
 from math import inf
@@ -35,8 +33,8 @@ def plan_history(
     ``shares`` sets the pace at which that many shares are expected. Times are in microseconds.
 
     Raises:
-        ValueError: for numbers that make no sense, or a history that ends in the future: the
-            receiver would refuse it.
+        ValueError: for numbers that make no sense, or a history that ends in the future, which
+            the receiver would refuse.
     """
     if start is None:
         start = week_start(now) - int(span * SECOND)
@@ -62,7 +60,7 @@ def plan_history(
     wanted = shares / (span * scenario.availability)  # a second, all machines connected
     hashrate = build_fleet(scenario).hashrate
     pace = 60 * wanted / miners
-    for _ in range(8):  # the slowest machines do not keep any pace, so the others do more
+    for _ in range(8):  # the slowest machines cannot keep the pace
         pace *= wanted / shares_per_second(hashrate, pace)
     return replace(scenario, shares_per_minute=pace)
 
@@ -86,8 +84,7 @@ def plan_live(
     Of ``miners``, ``rate`` (events per second) and ``shares_per_minute``, two decide the third:
     a rate alone sizes the fleet, a rate and a number of miners set the shares per minute.
 
-    The fleet is ``settled`` unless told otherwise when a rate is asked for: a benchmark wants
-    shares, not everybody's arrival.
+    With a rate, the fleet is ``settled`` by default: a benchmark wants shares, not arrivals.
 
     Raises:
         ValueError: for numbers that make no sense together.
@@ -123,7 +120,7 @@ def plan_live(
     )
     if tidy:
         return _tidy(scenario)
-    # History holds no such step: it may begin where the database keeps its oldest day.
+    # Not in history, which may begin with the oldest day that the database keeps.
     far = (*scenario.steps, -14 * 86_400.0)
     return replace(_untidy(scenario, 1200.0), steps=far)
 

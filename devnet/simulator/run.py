@@ -1,6 +1,4 @@
-"""Runs a scenario to its end, with progress for whoever watches, and reports what it did."""
-
-from __future__ import annotations
+"""Runs a scenario to its end, shows its progress, and reports what it did."""
 
 import sys
 import time
@@ -42,7 +40,7 @@ def run_history(
     ``target`` is a file (``-`` for the standard output) or the receiver's socket.
 
     Raises:
-        NoReceiverError: when nobody listens at the start; later it waits.
+        NoReceiverError: when nobody listens at the start; later it waits for a receiver.
         OSError: when a file cannot be written.
     """
     summary = Summary(scenario)

@@ -1,6 +1,4 @@
-"""What is simulated: every number on which the events depend, and nothing else."""
-
-from __future__ import annotations
+"""The numbers on which the events of a run depend."""
 
 from dataclasses import dataclass
 from math import inf
@@ -16,13 +14,13 @@ class Scenario:
 
     Attributes:
         seed: decides who the miners are, and with ``start`` what happens to them.
-        miners: machines, each with a connection of its own.
+        miners: machines, each with its own connection.
         start: microseconds since the epoch.
         span: seconds from the first event to the last; ``inf`` never ends.
         shares_per_minute: what vardiff aims at for every machine.
-        rate: events per second. Time is then counted in events instead: event n is stamped
-            ``start + n / rate``, but events of the same share carry the same time. None lets
-            every event happen at its own, Poisson-distributed time.
+        rate: events per second. Time is then counted in events: event n happens at
+            ``start + n / rate``, but events of the same share happen together. Without a rate,
+            every event happens at its own, Poisson-distributed time.
         hashrate_every: seconds between the hashrate updates of a worker; 0 sends none.
         block_every: mean seconds between blocks that the fleet finds. It sets the network
             difficulty.
@@ -40,9 +38,8 @@ class Scenario:
         step_every: seconds, more or less, between steps of the engine's clock, which is set
             right again after a tenth of that.
         steps: seconds by which its clock may step.
-        settled: all machines are connected already, and have bests and counts as if they had been
-            for some time. Otherwise the run begins with all of them connecting, and with many
-            bests.
+        settled: all machines are connected at the start, with bests and counts of some time.
+            Otherwise the run begins with all of them connecting, and with many bests.
         vardiff: mean seconds between changes of difficulty after the first.
     """
 
@@ -69,7 +66,11 @@ class Scenario:
     settled: bool = False
 
     def __post_init__(self) -> None:
-        """Raises ``ValueError`` that names the number that makes no sense."""
+        """Checks the numbers.
+
+        Raises:
+            ValueError: names the first that makes no sense.
+        """
         for name, low, high in (
             ("miners", 1, 10_000_000),
             ("start", 0, 2**62),
@@ -107,6 +108,6 @@ class Scenario:
 
     @property
     def availability(self) -> float:
-        """The fraction of time that a machine sends shares, had the fleet no end to its life."""
+        """The fraction of time that a machine sends shares until it leaves for good."""
         awake = 1.0 if self.nap_every == inf else self.nap_every / (self.nap_every + self.nap)
         return awake * self.session / (self.session + self.offline)

@@ -1,6 +1,4 @@
-"""The connections of the fleet: what each of them is, and what it has done so far."""
-
-from __future__ import annotations
+"""The connections of the fleet, and what each has done so far."""
 
 from random import Random
 from typing import Final
@@ -55,7 +53,8 @@ class Sessions:
     def age(self, machine: int) -> float:
         """Seconds since the machine connected.
 
-        Raises ``RuntimeError`` when it has not: then lifecycle and sessions disagree.
+        Raises:
+            RuntimeError: it is not connected; lifecycle and sessions disagree.
         """
         since = self._since[machine]
         if since is None:
@@ -88,10 +87,9 @@ class Sessions:
         self._assign(machine, change.difficulty)
 
     def end(self, time: float, *, in_order: bool) -> None:
-        """The engine ends, and with it every connection; a crash has no time to say so.
+        """Ends every connection with the engine; a crash writes no events.
 
-        Each has a moment of its own if a rate counts moments in events: a restart must not make
-        a burst.
+        With a rate, each event has its own moment, so that a restart makes no burst.
         """
         for machine, since in enumerate(self._since):
             if since is not None and in_order:
@@ -142,7 +140,7 @@ class Sessions:
         )
 
     def _settle(self, scenario: Scenario) -> None:
-        """Every machine has been here for a while, and has the counts and bests of that time.
+        """Gives every machine a session that began earlier, with its counts and bests.
 
         The best of n shares is distributed as difficulty * n / Exp(1) for large n.
         """

@@ -1,7 +1,5 @@
 """All events of a scenario, in the order of time."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from functools import partial
 from math import inf
@@ -83,7 +81,7 @@ class _Traffic:
             yield rest
 
     def _play(self, shares: Arrivals, happenings: list[_Happening]) -> Iterator[Batch]:
-        """Writes one window, the shares and between them what else happens, until it is over."""
+        """Writes one window: the shares, and between them what else happens."""
         journal = self._journal
         rows = list(
             zip(
@@ -113,7 +111,7 @@ class _Traffic:
                 yield from self._full_batch()
 
     def _full_batch(self) -> Iterator[Batch]:
-        """What is written, if it is enough, or the last of an engine instance."""
+        """The events so far, if they fill a batch or end an engine instance."""
         waiting = len(self._journal)
         if waiting >= (1 if self._down else BATCH) and not self._journal.over:
             yield self._journal.take()
@@ -143,8 +141,8 @@ class _Traffic:
     def _report_hashrates(self, time: float, user: int) -> None:
         """The averages of a user's connected machines, and their sum as the user's own.
 
-        Each has a moment of its own if a rate counts moments in events: a user with many
-        machines must not make a burst.
+        With a rate, each event has its own moment, so that a user with many machines makes no
+        burst.
         """
         fleet, sessions = self._fleet, self._sessions
         machines = [

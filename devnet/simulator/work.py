@@ -1,7 +1,5 @@
 """The work that the pool hands out, which changes every half minute and with every block."""
 
-from __future__ import annotations
-
 from typing import Final
 
 from devnet.simulator.best import Bests
@@ -26,7 +24,7 @@ class Work:
         self.job = self.stale_job = self.ntime = ""
 
     def turn(self) -> None:
-        """Time for new work, and perhaps a new week."""
+        """Makes new work, and begins the week that the clock is in."""
         clock = self._journal.clock
         self._bests.enter_week(iso_week(clock))
         self.renew()
@@ -34,7 +32,7 @@ class Work:
         self.turns_at = self._journal.now + WORK_EVERY * SECOND - clock % (WORK_EVERY * SECOND)
 
     def renew(self) -> None:
-        """New work, for whatever reason."""
+        """Makes new work."""
         seconds = self._journal.clock // SECOND
         self._jobs += 1
         self.stale_job = self.job or f"{seconds:08x}{0:08x}"

@@ -1,10 +1,8 @@
-"""The names that miners give their machines, including those that nobody should trust.
+"""The names that miners give their machines, including hostile ones.
 
-Worker names come from the other side of the internet. A small part of every fleet carries
-names that break careless code, so that whatever reads simulated events has met them.
+Worker names come from the other side of the internet. A small part of every fleet has names that
+break careless code, so that every reader of simulated events meets them.
 """
-
-from __future__ import annotations
 
 from typing import Final
 
