@@ -56,15 +56,25 @@ def ask(request: pytest.FixtureRequest) -> Ask:
 async def server_that_says(answer: bytes, *, pause: float = 0) -> AsyncIterator[str]:
     """A port where every request is answered with these bytes."""
 
+    serving: set[asyncio.Task[None]] = set()
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        await asyncio.sleep(pause)
-        writer.write(answer)
-        writer.close()
+        task = asyncio.current_task()
+        assert task is not None
+        serving.add(task)
+        try:
+            await reader.readuntil(b"\r\n\r\n")
+            await asyncio.sleep(pause)
+            writer.write(answer)
+        finally:
+            writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        for task in serving:  # Python 3.12 and later wait for them
+            task.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
 
 
 def http(status: str, body: bytes) -> bytes:

@@ -14,6 +14,8 @@ from devnet.simulator.scenario import SECOND, Scenario
 from devnet.simulator.traffic import simulate
 from ingest.decode import Decoded, decode
 
+PATIENCE = 120.0
+"""Seconds; spent only if a test fails."""
 MONDAY = week_start(1_763_769_600 * SECOND)
 
 
@@ -56,7 +58,7 @@ def lines(batches: list[Batch]) -> list[bytes]:
 
 @pytest.fixture(scope="session")
 def moments(batches: list[Batch]) -> list[int]:
-    """When each event happened, whatever the engine's clock said."""
+    """When each event happened by the right clock."""
     return list(chain.from_iterable(batch.due.tolist() for batch in batches))
 
 

@@ -1,4 +1,4 @@
-"""A history tells one consistent story: whoever replays it finds every number again."""
+"""A history is consistent: a replay gives every number again."""
 
 from collections import Counter, defaultdict
 from datetime import UTC, datetime
