@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
 
-from devnet.simulator.plan import plan_history, plan_live
+from devnet.simulator.plan import Wishes, plan_history, plan_live
 from devnet.simulator.run import STDOUT, NoReceiverError, run_history, run_live
 from devnet.simulator.scenario import SECOND
 from devnet.simulator.summary import summary_table
@@ -46,7 +47,9 @@ from devnet.simulator.summary import summary_table
     type=click.IntRange(1, 10_000_000),
     help="Machines in the fleet.  [default: 1000; with --rate alone, what gives that rate]",
 )
-@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Who mines.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=Wishes().seed, show_default=True, help="Who mines."
+)
 @click.option(
     "--shares-per-minute",
     type=click.FloatRange(0, 1e6, min_open=True),
@@ -107,14 +110,14 @@ from devnet.simulator.summary import summary_table
 @click.option(
     "--rejects",
     type=click.FloatRange(0, 1),
-    default=0.01,
+    default=Wishes().rejects,
     show_default=True,
     help="Fraction of the shares that are rejected.",
 )
 @click.option(
     "--diurnal",
     type=click.FloatRange(0, 1),
-    default=0.15,
+    default=Wishes().diurnal,
     show_default=True,
     help="Fraction by which hashrates swing over a day.",
 )
@@ -133,9 +136,6 @@ from devnet.simulator.summary import summary_table
 def simulate_command(
     socket_path: Path | None,
     output: Path | None,
-    miners: int | None,
-    seed: int,
-    shares_per_minute: float | None,
     rate: float | None,
     duration: float | None,
     patience: float,
@@ -145,12 +145,8 @@ def simulate_command(
     hours: float,
     shares: int | None,
     start: datetime | None,
-    hashrate_every: float | None,
-    block_every: float | None,
-    rejects: float,
-    diurnal: float,
-    tidy: bool,
     as_json: bool,
+    **wishes: Any,
 ) -> None:
     """Simulate a fleet of miners that sends all eight events.
 
@@ -174,33 +170,14 @@ def simulate_command(
     try:
         if span:
             scenario = plan_history(
+                Wishes(**wishes),
                 now=time.time_ns() // 1000,
                 span=span,
                 start=None if start is None else _to_stamp(start),
-                seed=seed,
-                miners=miners,
                 shares=shares,
-                shares_per_minute=shares_per_minute,
-                hashrate_every=hashrate_every,
-                block_every=block_every,
-                rejects=rejects,
-                diurnal=diurnal,
-                tidy=tidy,
             )
         else:
-            scenario = plan_live(
-                duration=duration,
-                settled=settled,
-                seed=seed,
-                miners=miners,
-                rate=rate,
-                shares_per_minute=shares_per_minute,
-                hashrate_every=hashrate_every,
-                block_every=block_every,
-                rejects=rejects,
-                diurnal=diurnal,
-                tidy=tidy,
-            )
+            scenario = plan_live(Wishes(**wishes), duration=duration, settled=settled, rate=rate)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
 

@@ -1,4 +1,4 @@
-"""Fleets are as untidy as the world, and say so in what they send."""
+"""Fleets are as untidy as the world."""
 
 import json
 from collections import Counter, defaultdict
@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from devnet.simulator.cli import simulate_command
 from devnet.simulator.fleet import build_fleet
 from devnet.simulator.hardware import LOWEST_DIFFICULTY
-from devnet.simulator.plan import plan_live
+from devnet.simulator.plan import Wishes, plan_live
 from devnet.simulator.scenario import SECOND, Scenario
 from devnet.simulator.traffic import simulate
 from ingest.decode import Decoded, decode
@@ -49,19 +49,7 @@ def test_every_fleet_holds_an_unnamed_nerdminer_beside_a_named_s21(miners: int) 
 
 
 def test_an_hour_of_live_traffic_has_everything_in_it_by_default() -> None:
-    scenario = plan_live(
-        duration=3600.0,
-        settled=None,
-        seed=3,
-        miners=60,
-        rate=None,
-        shares_per_minute=None,
-        hashrate_every=None,
-        block_every=None,
-        rejects=0.01,
-        diurnal=0.0,
-        tidy=False,
-    )
+    scenario = plan_live(Wishes(seed=3, miners=60), duration=3600.0, settled=None, rate=None)
     events = play(replace(scenario, start=MONDAY))
     assert len({event.event for _, event in events}) == 8
     assert len({event.instance for _, event in events}) > 1
@@ -103,7 +91,7 @@ def test_napping_machines_stay_connected_and_send_nothing() -> None:
                 last[client] = due
         return longest / SECOND
 
-    # A share every 3.3 seconds: of 130,000 gaps none is likely to exceed a minute.
+    # A share every 3.3 seconds: a gap of a minute is unlikely among 130,000.
     assert longest_silence(inf) < 90
     assert longest_silence(3600.0) > 900
 
