@@ -63,17 +63,18 @@ def test_no_clock_of_a_history_is_further_ahead_than_the_receiver_allows(tidy: b
 
 
 def test_events_on_the_standard_output_leave_it_clean_and_the_table_says_how_many() -> None:
-    result = run("--output", "-", "--hours", "0.2", "--miners", "10", "--start", "2026-01-05")
+    result = run("--output", "-", "--hours", "0.2", "--miners", "10", "--start", "2025-01-06")
     assert result.exit_code == 0, result.output
     events = [decode(line) for line in result.stdout_bytes.splitlines()]
-    assert events[0].timestamp == datetime(2026, 1, 5, tzinfo=UTC).timestamp() * 1e6
+    assert events[0].timestamp == datetime(2025, 1, 6, tzinfo=UTC).timestamp() * 1e6
     assert f"{len(events):,} events" in result.stderr
 
 
 def test_as_many_shares_come_as_were_asked_for(tmp_path: Path) -> None:
     file = tmp_path / "events.jsonl"
     result = run(
-        "--output", str(file), "--weeks", "1", "--days", "1", "--shares", "40000", "--json"
+        *("--output", str(file), "--start", "2025-01-06", "--json"),
+        *("--weeks", "1", "--days", "1", "--shares", "40000"),
     )
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)

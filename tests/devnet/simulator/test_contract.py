@@ -21,7 +21,7 @@ SCENARIOS = st.builds(
     Scenario,
     seed=st.integers(0, 2**63 - 1),
     miners=st.integers(1, 120),
-    start=st.integers(1_300_000_000, 1_780_000_000).map(lambda second: second * SECOND + 123_456),
+    start=st.integers(1_300_000_000, 1_763_000_000).map(lambda second: second * SECOND + 123_456),
     span=st.floats(1, 7200),
     shares_per_minute=st.floats(0.01, 60),
     rate=st.none() | st.floats(0.1, 100_000),
