@@ -144,7 +144,7 @@ def run(state: State, seconds: float, limit: float, say: Say) -> Result:
         verbose=True,
         log_format="json",
         pool_arguments=POOL_ARGUMENTS,
-        miner_arguments=("--send-bad-share",),
+        miner_arguments=("--send-bad-share", "--max-hashrate", "0", "--nice", "0"),
     )
     # Servers of its own, whatever the environment names: the counts start from nothing.
     plan = StackPlan(state, options, {})

@@ -4,11 +4,13 @@ import asyncio
 import os
 import signal
 from hashlib import sha256
+from typing import Final
 
 import click
 import structlog
 
 from devnet.bitcoin.address import Network, encode_address
+from devnet.bitcoin.difficulty import HASHES_PER_DIFFICULTY
 from devnet.bitcoin.script import witness_program_script
 from devnet.miner.miner import Miner, MinerError, Tally
 from devnet.miner.stratum import pool_address
@@ -17,21 +19,27 @@ from ingest.log import configure
 EXAMPLES = """\b
 Examples:
   tbg devnet miner
-      Beside `tbg devnet pool`, with one process
+      Beside `tbg devnet pool`, as a guest on this machine
   tbg devnet miner --user bcrt1q....garage --processes 2
       For an address of your own, as the worker "garage"
-  tbg devnet miner --max-hashrate 200000 --shares 20
-      Gently, and until 20 shares were accepted
+  tbg devnet miner --max-hashrate 0 --nice 0
+      As fast as the processor can, about a million hashes a second
+  tbg devnet miner --shares 20
+      Until 20 shares were accepted
 """
+
+GUEST_HASHRATE: Final = 200_000.0
+"""Hashes per second: 13 % of a core of the machine that it was measured on."""
+GUEST_NICE: Final = 10
 
 log = structlog.get_logger("miner")
 
 
 def throwaway_user() -> str:
-    """A regtest address that nobody holds the key of, and a worker name.
+    """A regtest address without a known key, and a worker name.
 
-    Its key hash is the first 20 bytes of a SHA-256 of words: to find a key for it is as hard as
-    for anybody's address. What it earns on regtest is worth nothing, and stays unspent.
+    Its key hash is the first 20 bytes of a SHA-256 of words: a key for it is as hard to find as
+    for any other address. Its regtest coins are worthless and stay unspent.
     """
     program = sha256(b"The Bitcoin Game devnet miner").digest()[:20]
     return encode_address(witness_program_script(0, program), Network.REGTEST) + ".cpu"
@@ -41,22 +49,29 @@ def throwaway_user() -> str:
 @click.option("--url", default="stratum+tcp://127.0.0.1:3333", show_default=True, help="The pool.")
 @click.option(
     "--user",
-    help="Your address, or address.worker.  [default: a regtest address that nobody holds]",
+    help="Your address, or address.worker.  [default: a regtest address without a key]",
 )
-@click.option("--password", default="x", show_default=True, help="Sent to the pool as it is.")
+@click.option("--password", default="x", show_default=True, help="Sent to the pool unchanged.")
 @click.option(
     "--processes",
     type=click.IntRange(1, 256),
     default=1,
     show_default=True,
-    help="Processes that search; each fills a core.",
+    help="Processes that search; without a limit, each fills a core.",
 )
 @click.option(
     "--max-hashrate",
     type=click.FloatRange(0),
-    default=0,
+    default=GUEST_HASHRATE,
     show_default=True,
     help="Hashes per second of all processes together; 0 for no limit.",
+)
+@click.option(
+    "--nice",
+    type=click.IntRange(0, 19),
+    default=GUEST_NICE,
+    show_default=True,
+    help="Added to the processes' niceness: the higher, the more others go first.",
 )
 @click.option(
     "--version-rolling/--no-version-rolling",
@@ -74,14 +89,14 @@ def throwaway_user() -> str:
 @click.option(
     "--send-bad-share",
     is_flag=True,
-    help="Also send one share that the pool has to reject; fail where it does not.",
+    help="Also send one share that the pool has to reject; fail if it does not.",
 )
 @click.option(
     "--summary-interval",
     type=click.FloatRange(0.1),
     default=5,
     show_default=True,
-    help="Seconds between two lines about what was done.",
+    help="Seconds between two lines of progress.",
 )
 @click.option(
     "--log-level",
@@ -104,6 +119,7 @@ def miner(
     password: str,
     processes: int,
     max_hashrate: float,
+    nice: int,
     version_rolling: bool,
     shares: int,
     send_bad_share: bool,
@@ -111,11 +127,13 @@ def miner(
     log_level: str,
     log_format: str,
 ) -> None:
-    """Mine on the CPU for a Stratum V1 pool: real work, about a million hashes a second a core.
+    """Mine on the CPU for a Stratum V1 pool: real work, with an eighth of a core by default.
 
-    It connects again whenever the pool is gone. SIGTERM and Ctrl-C end it.
+    Under a limit it suggests a difficulty to the pool that gives a share a second. It reconnects
+    whenever it loses the pool. SIGTERM and Ctrl-C end it.
     """
     configure(log_level, log_format)
+    os.nice(nice)
     try:
         host, port = pool_address(url)
     except ValueError as error:
@@ -129,6 +147,7 @@ def miner(
             password,
             processes=processes,
             max_hashrate=max_hashrate,
+            suggestion=max_hashrate / HASHES_PER_DIFFICULTY,  # a share a second
             roll_versions=version_rolling,
             shares=shares,
             bad_share=send_bad_share,

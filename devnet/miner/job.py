@@ -1,18 +1,18 @@
 """A job from mining.notify, and the headers that can be made of it. Pure."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from devnet.bitcoin.hashing import sha256d
 from devnet.bitcoin.merkle import root_from_branch
 
 NONCES_PER_VERSION: Final = 1 << 24
-"""Nonces tried before the next version bits (BIP 310), where the pool lets us roll them."""
+"""Nonces tried before the next version bits (BIP 310), if the pool lets us roll them."""
 
 
 class JobError(ValueError):
-    """What the pool sent is no job."""
+    """The pool sent something that is not a job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Job:
         """Reads the params of mining.notify.
 
         Raises:
-            JobError: when they are none.
+            JobError: when they are not a job.
         """
         try:
             job_id, prev, before, after, branch, version, bits, ntime, clean = params[:9]
@@ -72,9 +72,9 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """A job with everything that a process needs to search it on its own.
+    """A job with everything that a process needs to search it.
 
-    ``share`` of ``shares`` processes: each has extranonces to itself.
+    ``share`` of ``shares`` processes: each has its own extranonces.
     """
 
     job: Job
@@ -84,6 +84,11 @@ class Assignment:
     version_mask: int
     share: int
     shares: int
+
+    @property
+    def work(self) -> "Assignment":
+        """What decides the headers: equal for assignments whose headers are the same."""
+        return replace(self, job=replace(self.job, job_id="", clean=False), target=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +119,7 @@ def ranges(assignment: Assignment) -> Iterator[Range]:
 
 
 def spread(count: int, mask: int) -> int:
-    """The bits of ``count``, lowest first, in the places that ``mask`` leaves free."""
+    """The bits of ``count``, lowest first, in the places that ``mask`` has."""
     result = 0
     place = 0
     while mask >> place:

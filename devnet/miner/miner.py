@@ -37,7 +37,7 @@ class MinerError(Exception):
 
 @dataclass(slots=True)
 class Tally:
-    """What was done so far."""
+    """The work so far."""
 
     hashes: int = 0
     accepted: int = 0
@@ -52,12 +52,13 @@ class Miner:
         host: of the pool.
         port: of the pool.
         user: address, or address.worker.
-        password: mostly ignored by pools.
+        password: most pools ignore it.
         processes: how many search.
         max_hashrate: hashes per second of all of them together at most; 0 for no limit.
+        suggestion: share difficulty to ask the pool for; 0 to ask for none.
         roll_versions: ask the pool for version rolling.
         shares: stop after so many accepted shares; 0 for never.
-        bad_share: send one share that the pool has to reject, and stop where it does not.
+        bad_share: send one share that the pool has to reject, and fail if it does not.
     """
 
     def __init__(
@@ -65,10 +66,11 @@ class Miner:
         host: str,
         port: int,
         user: str,
-        password: str = "x",  # noqa: S107 - what miners send where pools ignore it
+        password: str = "x",  # noqa: S107 - what miners send to pools that ignore it
         *,
         processes: int = 1,
         max_hashrate: float = 0.0,
+        suggestion: float = 0.0,
         roll_versions: bool = True,
         shares: int = 0,
         bad_share: bool = False,
@@ -79,6 +81,7 @@ class Miner:
         self._password = password
         self._processes = processes
         self._max_hashrate = max_hashrate
+        self._suggestion = suggestion
         self._roll_versions = roll_versions
         self._shares = shares
         self._bad_share_due = bad_share
@@ -95,7 +98,7 @@ class Miner:
         self.tally = Tally()
 
     def stop(self) -> None:
-        """Ends :meth:`run` soon."""
+        """Ends :meth:`run`."""
         self._done.set()
 
     async def run(self, summary_interval: float = 5.0) -> Tally:
@@ -129,7 +132,7 @@ class Miner:
         finally:
             for task in [stopped, *background, *self._submissions]:
                 task.cancel()
-            # Before the pipes go: whoever loses the pool still tells the processes to pause.
+            # Before the pipes close: a task that loses the pool pauses the processes through them.
             results = await asyncio.gather(*background, return_exceptions=True)
             for pipe in self._pipes:
                 loop.remove_reader(pipe.fileno())
@@ -155,12 +158,12 @@ class Miner:
                 log.warning("no pool; connecting again", error=str(error))
             if time.monotonic() - began > 60:
                 pause = _FIRST_PAUSE
-            # Spread, so that many miners do not come back in the same moment.
+            # Spread, so that many miners do not reconnect in the same moment.
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads reconnects, no secret
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     async def _converse(self, client: StratumClient) -> None:
-        """Handshake, then work until the connection ends, which is a PoolGone."""
+        """Shakes hands, then works until the connection ends, which is a PoolGone."""
         listening = asyncio.create_task(self._listen(client))
         greeting = asyncio.create_task(
             client.handshake(self._user, self._password, roll_versions=self._roll_versions)
@@ -170,6 +173,8 @@ class Miner:
             if greeting.done():
                 self._subscription = await greeting
                 self._client = client
+                if self._suggestion:
+                    client.suggest_difficulty(self._suggestion)
                 log.info(
                     "authorised",
                     user=self._user,
@@ -205,7 +210,7 @@ class Miner:
                 self._assign()
 
     def _assign(self) -> None:
-        """Tells every process what to search; a pause where there is nothing."""
+        """Gives every process its assignment; a pause if there is no job."""
         for number, pipe in enumerate(self._pipes):
             try:
                 pipe.send(self._assignment(number))
@@ -226,7 +231,7 @@ class Miner:
         )
 
     def _hear(self, pipe: Connection) -> None:
-        """Takes what a process has to say; the event loop calls it."""
+        """Reads what a process sent; the event loop calls it."""
         try:
             while pipe.poll():
                 message = pipe.recv()
@@ -266,7 +271,7 @@ class Miner:
         self._finish_if_done()
 
     async def _submit_bad_share(self) -> None:
-        """Sends a share whose hash misses the target; the pool has to say so."""
+        """Sends a share whose hash misses the target, which the pool has to reject."""
         assignment = self._assignment(0)
         if assignment is None:
             return
@@ -282,7 +287,7 @@ class Miner:
             self.tally.rejected += 1
             log.info("bad share rejected, as it must be", reason=error.text)
         except PoolGone:
-            self._bad_share_due = True  # again, on the next connection
+            self._bad_share_due = True  # try again on the next connection
         else:
             self._fail("the pool accepted a share that misses its target")
         self._bad_share_pending = False
@@ -327,7 +332,7 @@ def _difficulty(params: list[Any]) -> float:
     """The difficulty of mining.set_difficulty.
 
     Raises:
-        PoolGone: when there is none.
+        PoolGone: when it is not a number above 0.
     """
     value = params[0] if params else None
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e300:

@@ -1,7 +1,7 @@
 """The search itself: double SHA-256 over nonces, from the midstate on.
 
-The first 64 bytes of a header do not hold the nonce, so that their SHA-256 state is computed once
-and copied for each. hashlib does 1.3 million nonces a second on one core here; the same in numpy,
+The first 64 bytes of a header do not hold the nonce, so their SHA-256 state is computed once and
+copied for each nonce. hashlib does 1.3 million nonces a second on one core here; the same in numpy,
 over vectors of nonces, half of that.
 """
 

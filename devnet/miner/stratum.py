@@ -31,7 +31,7 @@ class PoolRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """A line that the pool sent by itself."""
+    """A message that is not an answer."""
 
     method: str
     params: list[Any]
@@ -39,7 +39,7 @@ class Notification:
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """What the pool gave us: our extranonce1, the size of extranonce2, the bits we may roll."""
+    """Our extranonce1, the size of extranonce2, and the version bits that we may roll."""
 
     nonce1: bytes
     nonce2_length: int
@@ -50,7 +50,7 @@ def pool_address(url: str) -> tuple[str, int]:
     """Host and port of ``stratum+tcp://host:port``, or of ``host:port``.
 
     Raises:
-        ValueError: when it names no host and port.
+        ValueError: when it does not name a host and a port.
     """
     parts = urlsplit(url if "://" in url else f"stratum+tcp://{url}")
     if parts.scheme not in ("stratum+tcp", "tcp") or not parts.hostname or not parts.port:
@@ -76,9 +76,8 @@ class StratumClient:
         """
         number = next(self._ids)
         answer = self._answers[number] = asyncio.get_running_loop().create_future()
-        line = json.dumps({"id": number, "method": method, "params": list(params)})
         try:
-            self._writer.write(line.encode() + b"\n")
+            self._write(number, method, params)
             async with asyncio.timeout(ANSWER_TIMEOUT):
                 return await answer
         except TimeoutError:
@@ -92,7 +91,7 @@ class StratumClient:
         """Configures version rolling, subscribes and authorises.
 
         Raises:
-            PoolRefused: by the pool, most likely of the user.
+            PoolRefused: most likely because of the user.
             PoolGone: no answer, or one that makes no sense.
         """
         mask = 0
@@ -106,6 +105,17 @@ class StratumClient:
         if await self.call("mining.authorize", user, password) is not True:
             raise PoolRefused(24, "the pool does not authorise this user")
         return subscription
+
+    def suggest_difficulty(self, difficulty: float) -> None:
+        """Asks for a share difficulty, rounded to four digits.
+
+        It does not wait: ckpool, for one, takes a suggestion without an answer.
+        """
+        self._write(next(self._ids), "mining.suggest_difficulty", (float(f"{difficulty:.4g}"),))
+
+    def _write(self, number: int, method: str, params: tuple[Any, ...]) -> None:
+        line = json.dumps({"id": number, "method": method, "params": params})
+        self._writer.write(line.encode() + b"\n")
 
     async def _configure(self) -> int:
         options = {
@@ -121,7 +131,7 @@ class StratumClient:
             return 0  # a pool that does not know BIP 310
 
     async def notifications(self) -> AsyncIterator[Notification]:
-        """What the pool sends by itself, until the connection ends; answers go to their calls.
+        """Messages that are not answers, until the connection ends; answers go to their calls.
 
         Raises:
             PoolGone: at the end.
@@ -134,7 +144,7 @@ class StratumClient:
                     raise PoolGone("the pool closed the connection")
                 message = json.loads(line)
                 if not isinstance(message, dict):
-                    raise PoolGone("the pool sent something that is no message")
+                    raise PoolGone("the pool sent a line that is not a message")
                 if "method" in message:
                     params = message.get("params")
                     yield Notification(

@@ -1,5 +1,5 @@
 """A regtest node: Bitcoin Core's consensus code behind bitcoind's RPC dialect.
 
-What a node needs for mining and nothing else: there are no peers and no mempool, so that every
-block holds its coinbase alone.
+It has what mining needs and nothing else: no peers and no mempool, so every block holds only its
+coinbase.
 """

@@ -1,13 +1,12 @@
 """``tbg devnet node``."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import signal
 import sys
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Final
 
 import click
 import structlog
@@ -23,9 +22,9 @@ from ingest.log import configure
 
 log = structlog.get_logger(__name__)
 
-PASSWORD_VARIABLE = "TBG_RPC_PASSWORD"  # noqa: S105 - the name of a variable, not a password
+PASSWORD_VARIABLE: Final = "TBG_RPC_PASSWORD"  # noqa: S105 - the name of a variable, not a password
 
-EXAMPLES = """\b
+EXAMPLES: Final = """\b
 Examples:
   tbg devnet node
       A chain in ./.tbg/node; clients read the password from .tbg/node/.cookie
@@ -41,7 +40,7 @@ Examples:
     type=click.Path(file_okay=False, path_type=Path),
     default=Path(".tbg/node"),
     show_default=True,
-    help="Folder of the chain; created where it is missing.",
+    help="Folder of the chain; created if it is missing.",
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
@@ -85,8 +84,8 @@ def node(
     """Run a regtest node: a real chain with bitcoind's RPCs for mining.
 
     Bitcoin Core's own consensus code (libbitcoinkernel) checks every block. There are no peers
-    and no mempool: blocks hold their coinbase alone. SIGTERM, Ctrl-C and the RPC `stop` end it
-    in order; what it acknowledged before is kept even when it is killed.
+    and no mempool: blocks hold only their coinbase. SIGTERM, Ctrl-C and the RPC `stop` end it
+    cleanly; every block that it acknowledged survives even a kill.
     """
     configure(log_level, log_format)
     try:
@@ -97,11 +96,15 @@ def node(
 
 
 async def run(datadir: Path, host: str, port: int, auth: Auth | None) -> None:
-    """Serve the chain in ``datadir`` until SIGTERM, SIGINT or the RPC ``stop``.
+    """Serves the chain in ``datadir`` until SIGTERM, SIGINT or the RPC ``stop``.
 
-    With ``auth`` None the password is made up and left in the cookie file. Raises
-    ``DataDirectoryInUse``, ``PortInUse``, ``OSError``, and ``KernelError`` when the chain cannot
-    be opened or the node failed on the way.
+    Without ``auth`` it makes up a password and writes it to the cookie file.
+
+    Raises:
+        DataDirectoryInUse: another node has the directory.
+        PortInUse: the port is taken.
+        OSError: the directory or the cookie file cannot be written.
+        KernelError: the chain cannot be opened, or the node failed while it ran.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

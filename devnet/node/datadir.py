@@ -1,7 +1,5 @@
 """The data directory, and the lock that keeps a second node out of it."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 from pathlib import Path
@@ -12,10 +10,13 @@ class DataDirectoryInUse(Exception):
 
 
 class DataDirectory:
-    """``path``, created where it is missing, and ours alone until ``release``.
+    """``path``, created if it is missing, and ours alone until ``release``.
 
-    Raises ``DataDirectoryInUse`` when another node has it, ``OSError`` when it cannot be created.
-    The lock goes with the process, however that ends.
+    The lock ends with the process, however that ends.
+
+    Raises:
+        DataDirectoryInUse: another node has it.
+        OSError: it cannot be created.
     """
 
     def __init__(self, path: Path) -> None:
@@ -35,5 +36,5 @@ class DataDirectory:
         os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
 
     def release(self) -> None:
-        """Let another node in."""
+        """Lets another node in."""
         os.close(self._lock)

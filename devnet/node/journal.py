@@ -1,21 +1,20 @@
-"""Blocks that the consensus code took but may not have written down yet.
+"""Blocks that the consensus code accepted but may not have written to disk yet.
 
 libbitcoinkernel keeps its block index in memory and writes it about once an hour and when it is
-closed; a bitcoind that was killed fetches what it lost from its peers. This node has none, so it
-keeps every accepted block here until the kernel was closed in order.
+closed; a bitcoind that was killed fetches what it lost from its peers. This node has no peers, so
+it keeps every accepted block here until the kernel was closed cleanly.
 
 Each record is framed as in Bitcoin Core's blk*.dat files: four bytes of network magic, four of
 length, the block. A record that a kill cut short is not read: its block was never acknowledged.
-It survives the end of the process, not of the machine: nothing is fsynced.
+The file survives the process but not a power cut: nothing is fsynced.
 """
-
-from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
-_MAGIC = bytes.fromhex("fabfb5da")  # regtest
-_HEAD_SIZE = len(_MAGIC) + 4
+_MAGIC: Final = bytes.fromhex("fabfb5da")  # regtest
+_HEAD_SIZE: Final = len(_MAGIC) + 4
 
 
 class Journal:
@@ -25,7 +24,7 @@ class Journal:
         self._path = path
 
     def add(self, raw_block: bytes) -> None:
-        """Append one block; it is in the operating system's hands when this returns."""
+        """Appends one block; the operating system has it when this returns."""
         with self._path.open("ab", buffering=0) as file:
             file.write(_MAGIC + len(raw_block).to_bytes(4, "little") + raw_block)
 
@@ -42,5 +41,5 @@ class Journal:
                 yield raw_block
 
     def clear(self) -> None:
-        """Forget every block, once the kernel has written them all."""
+        """Forgets every block, once the kernel has written them all."""
         self._path.unlink(missing_ok=True)

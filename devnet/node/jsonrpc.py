@@ -4,19 +4,17 @@ Version 1 (a request without ``jsonrpc``, or "1.0") reports errors in the HTTP s
 Version 2 answers 200 whenever the request could be read, and does not answer notifications.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
-from devnet.rpc import RPCError, RPCErrorCode
+from ingest.rpc import RPCError, RPCErrorCode
 
 Dispatch = Callable[[str, object], Awaitable[Any]]
 
-_STATUS = {RPCErrorCode.INVALID_REQUEST: 400, RPCErrorCode.METHOD_NOT_FOUND: 404}
+_STATUS: Final = {RPCErrorCode.INVALID_REQUEST: 400, RPCErrorCode.METHOD_NOT_FOUND: 404}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +27,7 @@ class Answer:
 
 @dataclass(slots=True)
 class _Reply:
-    """What is known of a request while it is read and run: enough to answer it."""
+    """What is known of a request so far: enough to answer it."""
 
     id: Any = None
     version_2: bool = False
@@ -52,7 +50,7 @@ class _Reply:
 
 
 async def answer(body: bytes, dispatch: Dispatch) -> Answer:
-    """Run the request or batch in ``body`` through ``dispatch`` and say what to send back.
+    """Runs the request or batch in ``body`` through ``dispatch``; returns the answer to send.
 
     ``dispatch`` raises ``RPCError`` for a call without a result. The calls of a batch run one
     after the other.
@@ -86,7 +84,7 @@ async def _run(content: object, dispatch: Dispatch) -> _Reply:
 
 
 def _read(content: object, reply: _Reply) -> tuple[str, object]:
-    """Method and params; fills in ``reply`` as far as the request can be read."""
+    """Method and params; fills ``reply`` as far as the request can be read."""
     if not isinstance(content, dict):
         raise _invalid("Invalid Request object")
     reply.id = content.get("id")

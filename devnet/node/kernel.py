@@ -1,18 +1,16 @@
-"""The consensus code: libbitcoinkernel on one data directory, seen as plain Python values.
+"""The consensus code: libbitcoinkernel on one data directory, in plain Python values.
 
-Nothing of the binding leaves this module. Every object that it hands out points into memory of
-the chainstate manager, and the data directory opens again only once the manager is destroyed.
-A ``Kernel`` belongs to the thread that opened it.
+No object of the binding leaves this module. Each points into the memory of the chainstate
+manager, and the data directory opens again only once the manager is destroyed. A ``Kernel``
+belongs to the thread that opened it.
 """
-
-from __future__ import annotations
 
 import ctypes
 import gc
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pbk
 import structlog
@@ -24,12 +22,14 @@ from devnet.bitcoin.header import BlockHeader
 log = structlog.get_logger(__name__)
 
 # Bitcoin Core's ValidationSignals::BlockChecked writes the reject reason of BIP 22, and after a
-# comma the details. The callback of the same name carries no more than the reason's class.
-_BLOCK_CHECKED = re.compile(r"BlockChecked: block hash=(?P<hash>[0-9a-f]{64}) state=(?P<state>.*)")
+# comma the details. The callback of the same name carries only the reason's class.
+_BLOCK_CHECKED: Final = re.compile(
+    r"BlockChecked: block hash=(?P<hash>[0-9a-f]{64}) state=(?P<state>.*)"
+)
 
 
 class KernelError(Exception):
-    """The consensus code failed at its own work (disk full, damaged files), whatever the block."""
+    """The consensus code itself failed (disk full, damaged files); the block is not at fault."""
 
 
 class BlockDecodeError(ValueError):
@@ -49,8 +49,11 @@ class Entry:
 class Verdict:
     """What became of a block.
 
-    ``checked`` says that it was validated to the end. A well-formed block off the active chain
-    that does not take over is stored unchecked. ``reject_reason`` is None unless it is invalid.
+    Attributes:
+        new: it was not known before.
+        checked: it was validated to the end. A well-formed block off the active chain that does
+            not take over is stored unchecked.
+        reject_reason: None unless it is invalid.
     """
 
     new: bool
@@ -59,9 +62,10 @@ class Verdict:
 
 
 class Kernel:
-    """The regtest chain in ``datadir``, created there when the directory has none.
+    """The regtest chain in ``datadir``, which is created if the directory has none.
 
-    Raises ``KernelError`` when the directory cannot be opened.
+    Raises:
+        KernelError: the directory cannot be opened.
     """
 
     def __init__(self, datadir: Path) -> None:
@@ -96,12 +100,12 @@ class Kernel:
         self._chain = self._manager.get_active_chain()
 
     def close(self) -> None:
-        """Write everything to disk and give the data directory back; a second call does nothing."""
+        """Writes everything to disk and releases the data directory; a second call does nothing."""
         if self._closed:
             return
         self._closed = True
         del self._chain
-        # Destroys the C++ object now, whoever still holds a reference to the Python one.
+        # Destroys the C++ object now, even if the Python one is still referenced.
         self._manager.__exit__(None, None, None)
         self._context.__exit__(None, None, None)
         self._log_connection.__exit__(None, None, None)
@@ -148,10 +152,13 @@ class Kernel:
             return None
 
     def process(self, raw_block: bytes) -> Verdict:
-        """Validate a block, store it, and make it the tip if its branch has the most work.
+        """Validates a block, stores it, and makes it the tip if its branch has the most work.
 
-        Bitcoin Core's ProcessNewBlock. Raises ``BlockDecodeError`` for bytes that are no block,
-        ``KernelError`` when the node itself failed.
+        Bitcoin Core's ProcessNewBlock.
+
+        Raises:
+            BlockDecodeError: the bytes are not a block.
+            KernelError: the node itself failed.
         """
         try:
             block = pbk.Block(raw_block)
@@ -165,7 +172,7 @@ class Kernel:
         try:
             new = self._manager.process_block(block)
         except pbk.ProcessBlockException as error:
-            # An invalid block, of which block_checked told us; otherwise the node failed.
+            # block_checked reported an invalid block; otherwise the node failed.
             if block_hash not in self._verdicts:
                 reason = self._failure or str(error)
                 raise KernelError(f"block {to_display(block_hash)}: {reason}") from error
@@ -177,7 +184,7 @@ class Kernel:
         if self._verdicts[block_hash]:
             return Verdict(new, checked=True, reject_reason=None)
         state = self._reasons.get(to_display(block_hash), "")
-        # BIP 22 has "rejected" for a reason that is not known.
+        # BIP 22 says "rejected" if the reason is not known.
         return Verdict(new, checked=True, reject_reason=state.split(", ")[0] or "rejected")
 
     def _tree_entry(self, block_hash: bytes) -> pbk.BlockTreeEntry | None:
@@ -193,7 +200,7 @@ class Kernel:
         log.debug("kernel", line=line.rstrip())
 
     def _on_failure(self, _user_data: object, message: Any, size: int) -> None:
-        """Bitcoin Core would shut down here: what it holds in memory cannot be written."""
+        """Bitcoin Core would shut down here: it cannot write what it holds in memory."""
         self._failure = ctypes.string_at(message, size).decode("utf-8", "replace")
         log.error("the consensus code failed", reason=self._failure)
 

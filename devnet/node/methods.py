@@ -1,7 +1,5 @@
 """The RPC methods of the node, each under the name and with the answers of bitcoind."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -20,7 +18,7 @@ from devnet.node.views import (
     header_view,
     mining_view,
 )
-from devnet.rpc import RPCError, RPCErrorCode
+from ingest.rpc import RPCError, RPCErrorCode
 
 Handler = Callable[..., Awaitable[Any]]
 
@@ -81,7 +79,11 @@ class Methods:
         return sorted(self._table)
 
     async def call(self, method: str, params: object) -> Any:
-        """The result of ``method``; raises ``RPCError``."""
+        """The result of ``method``.
+
+        Raises:
+            RPCError: the call has no result.
+        """
         if method not in self._table:
             raise RPCError(RPCErrorCode.METHOD_NOT_FOUND, "Method not found")
         handler, parameters = self._table[method]

@@ -1,9 +1,8 @@
-"""Blocks out of nothing but a coinbase, mined by trying nonces."""
-
-from __future__ import annotations
+"""Blocks that hold only a coinbase, mined by trying nonces."""
 
 import os
 from dataclasses import replace
+from typing import Final
 
 from devnet.bitcoin.block import pack_block
 from devnet.bitcoin.coinbase import coinbase_transaction, witness_commitment_script
@@ -14,14 +13,14 @@ from devnet.bitcoin.subsidy import REGTEST_HALVING_INTERVAL, block_subsidy
 from devnet.bitcoin.transaction import TxOutput
 from devnet.node.kernel import Entry, Kernel
 
-BLOCK_VERSION = 0x20000000
+BLOCK_VERSION: Final = 0x20000000
 """No deployment is signalled (BIP 9)."""
 
-MEDIAN_TIME_SPAN = 11
+MEDIAN_TIME_SPAN: Final = 11
 """Blocks whose median time the next block must exceed (BIP 113)."""
 
-_RETARGET_INTERVAL = 144
-_MAX_TIMEWARP = 600
+_RETARGET_INTERVAL: Final = 144
+_MAX_TIMEWARP: Final = 600
 """Seconds that the first block of an interval may lie before its parent (BIP 94). Regtest does not
 enforce it; Bitcoin Core's templates keep to it on every network, and so do ours."""
 
@@ -80,7 +79,8 @@ def mine_block(kernel: Kernel, parent: Entry, script_pubkey: bytes, now: int) ->
 def solve(header: BlockHeader) -> BlockHeader:
     """``header`` with the first nonce that meets its own target: on regtest about every other.
 
-    Raises ``ValueError`` when no nonce does.
+    Raises:
+        ValueError: no nonce does.
     """
     target = target_from_bits(header.bits)
     for nonce in range(2**32):

@@ -1,6 +1,4 @@
-"""The running node: the kernel in a thread of its own, and word of every new tip."""
-
-from __future__ import annotations
+"""The running node: the kernel in its own thread, and a signal at every new tip."""
 
 import asyncio
 import time
@@ -8,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Final, Self, TypeVar
 
 import structlog
 
@@ -24,10 +22,10 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-_JOURNAL_BLOCKS = 1000
-"""Blocks in the journal after which the kernel has to write everything down. It does so only when
-it is closed; that and opening it again takes a fraction of a second, and keeps the replay after a
-kill to a few."""
+_JOURNAL_BLOCKS: Final = 1000
+"""Blocks in the journal after which the kernel writes everything to disk. It does so only when it
+is closed; closing and reopening takes a fraction of a second and keeps the replay after a kill
+short."""
 
 
 class UnknownBlock(LookupError):
@@ -41,16 +39,21 @@ class BlockRefused(Exception):
 class Node:
     """The chain in ``datadir``; use it as an asynchronous context manager.
 
-    Entering raises ``DataDirectoryInUse``, ``KernelError`` or ``OSError``. Every kernel call runs
-    in one thread, one after the other, so that the event loop never waits for validation.
+    Every kernel call runs in one thread, one after the other, so that the event loop never waits
+    for validation.
+
+    Raises:
+        DataDirectoryInUse: on entering, as are the other two.
+        KernelError: the chain cannot be opened.
+        OSError: the directory cannot be created.
     """
 
     def __init__(self, datadir: Path) -> None:
         self.datadir = datadir
         self.started_at = time.monotonic()
         self.failed = asyncio.Event()
-        """Set when the consensus code or the disk failed: nothing can be relied on any more, and
-        the process should end, as Bitcoin Core does."""
+        """Set when the consensus code or the disk failed. Its state is then uncertain, and the
+        process should end, as Bitcoin Core does."""
         self._stopping = False
         self._journalled = 0
         self._tip_changed = asyncio.Event()
@@ -82,7 +85,7 @@ class Node:
         log.info("chain closed", height=self.tip.height)
 
     async def run(self, function: Callable[[Kernel], T]) -> T:
-        """``function`` of the kernel, in its thread: what it reads belongs together.
+        """``function`` of the kernel, in its thread, so that what it reads is consistent.
 
         A ``KernelError`` is passed on and sets ``failed``.
         """
@@ -94,30 +97,35 @@ class Node:
             raise
 
     async def submit(self, raw_block: bytes) -> Verdict:
-        """Validate and store a serialised block.
+        """Validates and stores a serialised block.
 
-        Raises ``BlockDecodeError`` for bytes that are no block, ``KernelError`` when the node
-        itself failed. A cancelled call is finished in the background or never begun.
+        A cancelled call is finished in the background or never begun.
+
+        Raises:
+            BlockDecodeError: the bytes are not a block.
+            KernelError: the node itself failed.
         """
         completed = complete_witness(raw_block)
         return await self.run(lambda kernel: self._process(kernel, completed))
 
     async def generate(self, script_pubkey: bytes, parent_hash: bytes | None = None) -> bytes:
-        """Mine a block on top of ``parent_hash`` (the tip when None) and return its hash.
+        """Mines a block on top of ``parent_hash`` (the tip when None); returns its hash.
 
-        Raises ``UnknownBlock``, ``BlockRefused`` (on an invalid parent, or when the chain's time
-        has run ahead of the clock) or ``KernelError``.
+        Raises:
+            UnknownBlock: there is no such parent.
+            BlockRefused: the parent is invalid, or the chain's time is ahead of the clock.
+            KernelError: the node itself failed.
         """
         return await self.run(lambda kernel: self._mine(kernel, script_pubkey, parent_hash))
 
     async def wait_for_new_tip(self, known: bytes) -> bool:
-        """Wait until the tip is another block than ``known``; False when the node is stopping."""
+        """Waits until the tip is not ``known``; False when the node is stopping."""
         while self.tip.hash == known and not self._stopping:
             await self._tip_changed.wait()
         return not self._stopping
 
     def release_waiters(self) -> None:
-        """Let everybody go who waits for a new tip: the node is stopping."""
+        """Ends every wait for a new tip: the node is stopping."""
         self._stopping = True
         self._tip_changed.set()
 

@@ -1,17 +1,15 @@
 """The parameters of an RPC: by position or by name, checked as bitcoind checks them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from devnet.bitcoin.hashing import from_display
-from devnet.rpc import RPCError, RPCErrorCode
+from ingest.rpc import RPCError, RPCErrorCode
 
-REQUIRED = object()
+REQUIRED: Final = object()
 
-_JSON_NAMES = {
+_JSON_NAMES: Final = {
     "string": str,
     "number": int,
     "bool": bool,
@@ -22,7 +20,7 @@ _JSON_NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One parameter: its name, the JSON types it may have, and its value when left out."""
+    """One parameter: its name, the JSON types it may have, and its value if it is left out."""
 
     name: str
     kinds: tuple[str, ...]
@@ -32,8 +30,9 @@ class Parameter:
 def bind(method: str, parameters: Sequence[Parameter], given: object) -> dict[str, Any]:
     """The arguments by name, from the ``params`` of a request (list, object, or null).
 
-    Raises ``RPCError`` with the code that bitcoind gives: -1 for too many or too few, -8 for an
-    unknown name, -3 for a wrong type.
+    Raises:
+        RPCError: with bitcoind's code: -1 for too many or too few, -8 for an unknown name, -3 for
+            a wrong type.
     """
     if isinstance(given, dict):
         unknown = given.keys() - {parameter.name for parameter in parameters}
@@ -70,7 +69,11 @@ def bind(method: str, parameters: Sequence[Parameter], given: object) -> dict[st
 
 
 def block_hash(text: str, name: str) -> bytes:
-    """The hash in a parameter; raises ``RPCError`` -8 for anything but 64 hex digits."""
+    """The hash in a parameter.
+
+    Raises:
+        RPCError: with code -8, for anything but 64 hex digits.
+    """
     try:
         return from_display(text)
     except ValueError as error:

@@ -1,10 +1,9 @@
 """The RPC port of the node: one path, POST only, basic authentication."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from contextlib import AbstractAsyncContextManager
+from typing import Final
 
 import structlog
 
@@ -15,21 +14,22 @@ from devnet.node.methods import Methods
 
 log = structlog.get_logger(__name__)
 
-WRONG_PASSWORD_DELAY = 0.25
-"""Seconds before a wrong password is refused, which slows down whoever guesses."""
+WRONG_PASSWORD_DELAY: Final = 0.25
+"""Seconds before a wrong password is refused, which slows down guessing."""
 
 
 class RPCServer:
-    """Answers HTTP requests from ``methods`` for whoever ``auth`` accepts."""
+    """Answers HTTP requests that ``auth`` accepts, from ``methods``."""
 
     def __init__(self, methods: Methods, auth: Auth) -> None:
         self._methods = methods
         self._auth = auth
 
     def listen(self, host: str, port: int) -> AbstractAsyncContextManager[int]:
-        """Serve on ``host`` and ``port`` (0 for any free one); yields the port.
+        """Serves on ``host`` and ``port`` (0 for any free one); yields the port.
 
-        Raises ``web.PortInUse``.
+        Raises:
+            web.PortInUse: the port cannot be bound.
         """
         return web.serve(self._check, self._handle, host, port)
 

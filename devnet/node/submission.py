@@ -1,7 +1,5 @@
 """What a node does to a submitted block before it judges it."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from devnet.bitcoin.coinbase import WITNESS_RESERVED_VALUE, has_witness_commitment
@@ -11,7 +9,7 @@ from devnet.bitcoin.transaction import Transaction
 
 
 def complete_witness(raw_block: bytes) -> bytes:
-    """``raw_block`` with the coinbase's witness where its miner left it out.
+    """``raw_block`` with the coinbase's witness added if its miner left it out.
 
     A block with a witness commitment needs the reserved value in its coinbase. Bitcoin Core adds
     the usual 32 zero bytes to a submitted block that has no witness there

@@ -1,26 +1,24 @@
 """``getblocktemplate`` (BIP 22, BIP 23, BIP 145): what the next block has to look like."""
 
-from __future__ import annotations
-
-from typing import Any
+from typing import Any, Final
 
 from devnet.bitcoin.coinbase import witness_commitment_script
 from devnet.bitcoin.hashing import from_display, to_display
 from devnet.node.kernel import Kernel
 from devnet.node.mining import BLOCK_VERSION, minimum_time, subsidy_after
 from devnet.node.views import bits_hex, target_hex
-from devnet.rpc import RPCError, RPCErrorCode
+from ingest.rpc import RPCError, RPCErrorCode
 
-_MAX_SIGOPS_COST = 80_000
-_MAX_SIZE = 4_000_000
-_MAX_WEIGHT = 4_000_000
-_HASH_DIGITS = 64
+_MAX_SIGOPS_COST: Final = 80_000
+_MAX_SIZE: Final = 4_000_000
+_MAX_WEIGHT: Final = 4_000_000
+_HASH_DIGITS: Final = 64
 
 
 def block_template(kernel: Kernel, now: int) -> dict[str, Any]:
     """The template on top of the tip. ``now`` is the time in seconds since the epoch.
 
-    There is no mempool: the block consists of the coinbase, and its value is the subsidy.
+    Without a mempool, the block consists of the coinbase, and its value is the subsidy.
     """
     tip = kernel.tip()
     earliest = minimum_time(kernel, tip)
@@ -50,9 +48,12 @@ def block_template(kernel: Kernel, now: int) -> dict[str, Any]:
 
 
 def check_request(request: dict[str, Any]) -> None:
-    """Raise ``RPCError`` for a template request that bitcoind refuses as well.
+    """Checks a template request.
 
     Mode "proposal" is refused too: libbitcoinkernel cannot test a block without storing it.
+
+    Raises:
+        RPCError: bitcoind refuses the request as well.
     """
     if request.get("mode", "template") not in ("template", None):
         raise RPCError(
@@ -74,7 +75,10 @@ def watched_tip(longpoll_id: object, tip_hash: bytes) -> bytes:
     """The tip that a long poll waits to see replaced.
 
     The first 64 characters of ``longpollid`` name it; anything but a string means the present
-    tip, as bitcoind has it. Raises ``RPCError`` for a string that names no hash.
+    tip, as in bitcoind.
+
+    Raises:
+        RPCError: the string names no hash.
     """
     if not isinstance(longpoll_id, str):
         return tip_hash

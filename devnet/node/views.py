@@ -1,9 +1,7 @@
 """Blocks and chain as bitcoind's RPCs show them."""
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from devnet.bitcoin.address import AddressError, AddressKind, Network, decode_address_for
 from devnet.bitcoin.block import Block
@@ -12,9 +10,9 @@ from devnet.bitcoin.hashing import to_display
 from devnet.node.kernel import Entry, Kernel
 from devnet.node.mining import median_time
 
-NETWORK = Network.REGTEST
+NETWORK: Final = Network.REGTEST
 
-_HASHRATE_BLOCKS = 120
+_HASHRATE_BLOCKS: Final = 120
 """Blocks over which ``networkhashps`` is averaged."""
 
 
@@ -77,7 +75,7 @@ def chain_view(kernel: Kernel, datadir: Path) -> dict[str, Any]:
         "time": tip.header.time,
         "mediantime": median_time(kernel, tip),
         "verificationprogress": 1.0,
-        "initialblockdownload": False,  # there is nobody to download from
+        "initialblockdownload": False,  # it has no peers
         "chainwork": chainwork_hex(tip),
         "size_on_disk": sum(
             file.stat().st_size for file in (datadir / "blocks").glob("*.dat") if file.is_file()

@@ -5,43 +5,42 @@ maintained servers (aiohttp, h11, tornado) refuse one or the other. What is need
 request with a Content-Length, an answer, and connections that stay open.
 """
 
-from __future__ import annotations
-
 import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from typing import Final
 
 import structlog
 
 log = structlog.get_logger(__name__)
 
-MAX_HEAD = 8192
+MAX_HEAD: Final = 8192
 """Bytes of request line and headers that bitcoind takes."""
 
-MAX_BODY = 32 * 2**20
+MAX_BODY: Final = 32 * 2**20
 """Bytes of body that bitcoind takes."""
 
-MAX_CONNECTIONS = 100
+MAX_CONNECTIONS: Final = 100
 
-READ_TIMEOUT = 30.0
+READ_TIMEOUT: Final = 30.0
 """Seconds that a client may take to send a request, the wait before it included."""
 
-_GONE_CHECK = 1.0
-"""Seconds between two looks whether the client of a long call is still there."""
+_GONE_CHECK: Final = 1.0
+"""Seconds between checks that the client of a long call is still connected."""
 
-_SHUTDOWN_GRACE = 2.0
-"""Seconds that calls get to end when the server stops."""
+_SHUTDOWN_GRACE: Final = 2.0
+"""Seconds that running calls may take when the server stops."""
 
 
 class PortInUse(Exception):
-    """The server cannot listen where it was told to."""
+    """The server cannot listen on its address."""
 
 
 class _BadRequest(Exception):
-    """What arrived is not a request that we take; ``status`` is the answer."""
+    """A request that the server does not take; ``status`` is the answer."""
 
     def __init__(self, status: HTTPStatus) -> None:
         self.status = status
@@ -82,10 +81,12 @@ Handle = Callable[[bytes], Awaitable[Response]]
 
 @asynccontextmanager
 async def serve(check: Check, handle: Handle, host: str, port: int) -> AsyncIterator[int]:
-    """Listen on ``host`` and ``port`` (0 for any free one); yields the port.
+    """Listens on ``host`` and ``port`` (0 for any free one); yields the port.
 
-    Leaving gives running calls two seconds, then cancels them. Raises ``PortInUse`` when the port
-    cannot be had.
+    On exit it gives running calls two seconds, then cancels them.
+
+    Raises:
+        PortInUse: the port cannot be bound.
     """
     connections: dict[asyncio.Task[None], _Connection] = {}
 
@@ -124,7 +125,7 @@ async def serve(check: Check, handle: Handle, host: str, port: int) -> AsyncIter
 
 
 class _Connection:
-    """One client: request after request until it leaves, is silent, or sends garbage."""
+    """One client: request after request until it leaves, falls silent, or sends garbage."""
 
     def __init__(
         self,
@@ -151,7 +152,7 @@ class _Connection:
             log.debug("RPC client left", peer=self._peer, reason=type(error).__name__)
 
     async def _serve_one(self) -> bool:
-        """Answer one request; False when the connection ends here."""
+        """Answers one request; False when the connection ends here."""
         async with asyncio.timeout(READ_TIMEOUT):
             head = await self._read_head()
         if head is None:
@@ -204,7 +205,7 @@ class _Connection:
         return await self._reader.readexactly(size)
 
     async def _answer(self, body: bytes) -> Response:
-        """What the handler says; a handler whose client has gone is cancelled."""
+        """The handler's response; a handler whose client has left is cancelled."""
         call = asyncio.ensure_future(self._handle(body))
         try:
             while not (await asyncio.wait({call}, timeout=_GONE_CHECK))[0]:
@@ -236,6 +237,6 @@ def _parse_head(lines: list[str], peer: str) -> Head:
         if not colon or not name or name != name.strip():
             raise _BadRequest(HTTPStatus.BAD_REQUEST)
         if headers.setdefault(name.lower(), value.strip()) != value.strip():
-            # Two lengths, or two passwords: there is no telling which one counts.
+            # Two lengths, or two passwords: either could be the one that counts.
             raise _BadRequest(HTTPStatus.BAD_REQUEST)
     return Head(words[0], words[1], words[2], headers, peer)

@@ -1,7 +1,5 @@
 """When shares arrive, who sends them, how good they are, and which of them are refused."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
@@ -9,9 +7,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from devnet.bitcoin.difficulty import HASHES_PER_DIFFICULTY
 from devnet.simulator.lifecycle import Segments
 from devnet.simulator.proof import forge_hashes
-from devnet.simulator.scenario import HASHES_PER_DIFFICULTY, Scenario
+from devnet.simulator.scenario import Scenario
 
 
 class Verdict(IntEnum):

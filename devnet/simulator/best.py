@@ -1,33 +1,41 @@
 """The best shares: of a session, of a user's week, of a user's life."""
 
-from __future__ import annotations
-
 from devnet.simulator.fleet import Fleet
 from devnet.simulator.journal import KINDS, Journal
 
+_WEEKS = 4  # kept; the clock steps no further back
 _SHARE_BEST_DIFF = KINDS.index("share_best_diff")
 
 
 class Bests:
-    """Bests so far, 0 where there is none.
+    """Bests so far, 0 before the first share.
 
-    ``session`` is indexed by machine, ``week`` by user. All start at nothing with the scenario,
-    so that every best can be found again among the shares.
+    ``session`` is indexed by machine, ``week`` by user. All start at 0 with the scenario, so every
+    best is one of its shares.
     """
 
     def __init__(self, fleet: Fleet, journal: Journal) -> None:
         self._fleet = fleet
         self._journal = journal
+        self._weeks: dict[str, list[float]] = {}
         self._week = ""
         self.session = [0.0] * len(fleet.owner)
         self.week = [0.0] * len(fleet.users)
         self._alltime = [0.0] * len(fleet.users)
 
-    def begin_week(self, week: str) -> None:
-        """A new ISO week, as ``2026-W47``: everybody starts again."""
+    def enter_week(self, week: str) -> None:
+        """The engine's clock is in an ISO week, as ``2026-W47``; in a new one all start again.
+
+        A clock that stepped back finds the bests of the week that it comes back to.
+        """
+        if week == self._week:
+            return
         if self._week:  # what is settled before the first week belongs to it
-            self.week = [0.0] * len(self._fleet.users)
+            self.week = self._weeks.pop(week, []) or [0.0] * len(self._fleet.users)
         self._week = week
+        self._weeks[week] = self.week
+        if len(self._weeks) > _WEEKS:
+            del self._weeks[next(iter(self._weeks))]
 
     def beat(self, machine: int, user: int, share_diff: float, share_hash: str) -> None:
         """Writes an event for every scope whose best an accepted share breaks."""
@@ -42,7 +50,7 @@ class Bests:
             self._alltime[user] = share_diff
 
     def settle(self, machine: int, share_diff: float) -> None:
-        """A best from before the scenario, in every scope, about which nothing is written."""
+        """Sets a best from before the scenario, in every scope, without an event."""
         user = self._fleet.owner[machine]
         self.session[machine] = share_diff
         self.week[user] = max(self.week[user], share_diff)

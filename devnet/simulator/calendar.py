@@ -1,7 +1,5 @@
 """ISO weeks in UTC."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -13,11 +11,10 @@ WEEK: Final = 7 * 86_400
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def iso_week(stamp: int) -> tuple[str, int]:
-    """The ISO week of a timestamp in microseconds (``2026-W47``), and when it ends."""
-    moment = _EPOCH + timedelta(microseconds=stamp)
-    year, week, _ = moment.isocalendar()
-    return f"{year:04d}-W{week:02d}", week_start(stamp) + WEEK * SECOND
+def iso_week(stamp: int) -> str:
+    """The ISO week of a timestamp in microseconds, as ``2026-W47``."""
+    year, week, _ = (_EPOCH + timedelta(microseconds=stamp)).isocalendar()
+    return f"{year:04d}-W{week:02d}"
 
 
 def week_start(stamp: int) -> int:

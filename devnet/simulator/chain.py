@@ -1,6 +1,4 @@
-"""The blockchain that the fleet mines on: its tip, and the blocks on top of it."""
-
-from __future__ import annotations
+"""The blockchain that the fleet mines on."""
 
 from hashlib import sha256
 from random import Random
@@ -49,7 +47,7 @@ class Chain:
         return times
 
     def announce(self) -> None:
-        """Writes what the tip is now."""
+        """Writes the tip."""
         self._journal.write(
             _NEW_BLOCK,
             f'"height":{self._height},"hash":"{self._hash}",'
@@ -57,13 +55,12 @@ class Chain:
         )
 
     def extend(self, block_hash: str | None = None) -> None:
-        """A block is the new tip; without a hash it is somebody else's."""
+        """A block is the new tip; without a hash it is another miner's."""
         self._height += 1
         self._prev_hash, self._hash = self._hash, block_hash or self._forge_hash(self._height)
-        self.announce()
 
     def solve(self, machine: int, share_diff: float, share_hash: str, nonce: str) -> None:
-        """A machine found the next block: writes so, and leaves the tip where it is."""
+        """Writes that a machine found the next block; ``extend`` makes it the tip."""
         height = self._height + 1
         fees = int(self._random.lognormvariate(15.5, 0.6))  # satoshis, about 0.05 BTC
         self._journal.write(

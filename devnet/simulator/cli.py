@@ -1,7 +1,5 @@
 """The command ``tbg devnet simulate``."""
 
-from __future__ import annotations
-
 import json
 import signal
 import threading
@@ -10,11 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
 
-from devnet.simulator.plan import plan_history, plan_live
+from devnet.simulator.plan import Wishes, plan_history, plan_live
 from devnet.simulator.run import STDOUT, NoReceiverError, run_history, run_live
 from devnet.simulator.scenario import SECOND
 from devnet.simulator.summary import summary_table
@@ -48,7 +47,9 @@ from devnet.simulator.summary import summary_table
     type=click.IntRange(1, 10_000_000),
     help="Machines in the fleet.  [default: 1000; with --rate alone, what gives that rate]",
 )
-@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Who mines.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=Wishes().seed, show_default=True, help="Who mines."
+)
 @click.option(
     "--shares-per-minute",
     type=click.FloatRange(0, 1e6, min_open=True),
@@ -80,7 +81,9 @@ from devnet.simulator.summary import summary_table
 )
 @click.option("--weeks", type=click.FloatRange(0), default=0.0, help="History: weeks.")
 @click.option("--days", type=click.FloatRange(0), default=0.0, help="History: days, added to that.")
-@click.option("--hours", type=click.FloatRange(0), default=0.0, help="History: hours, likewise.")
+@click.option(
+    "--hours", type=click.FloatRange(0), default=0.0, help="History: hours, added as well."
+)
 @click.option(
     "--shares",
     type=click.IntRange(1),
@@ -107,16 +110,22 @@ from devnet.simulator.summary import summary_table
 @click.option(
     "--rejects",
     type=click.FloatRange(0, 1),
-    default=0.01,
+    default=Wishes().rejects,
     show_default=True,
     help="Fraction of the shares that are rejected.",
 )
 @click.option(
     "--diurnal",
     type=click.FloatRange(0, 1),
-    default=0.15,
+    default=Wishes().diurnal,
     show_default=True,
     help="Fraction by which hashrates swing over a day.",
+)
+@click.option(
+    "--tidy",
+    is_flag=True,
+    help="Nothing goes wrong: the engine never restarts, its clock is right, and no machine "
+    "falls silent or leaves for good.",
 )
 @click.option(
     "--json",
@@ -127,9 +136,6 @@ from devnet.simulator.summary import summary_table
 def simulate_command(
     socket_path: Path | None,
     output: Path | None,
-    miners: int | None,
-    seed: int,
-    shares_per_minute: float | None,
     rate: float | None,
     duration: float | None,
     patience: float,
@@ -139,13 +145,14 @@ def simulate_command(
     hours: float,
     shares: int | None,
     start: datetime | None,
-    hashrate_every: float | None,
-    block_every: float | None,
-    rejects: float,
-    diurnal: float,
     as_json: bool,
+    **wishes: Any,
 ) -> None:
     """Simulate a fleet of miners that sends all eight events.
+
+    The fleet is as untidy as the world: machines from 60 kH/s to 200 TH/s under one address, some
+    without a name, some with names that break careless code; connections come and go, machines
+    fall silent or leave for good, the engine restarts, and its clock steps.
 
     Live into the socket, at the fleet's own pace or at a chosen rate; or, with --weeks, --days or
     --hours, as back-dated history, as fast as the receiver takes it and without losing any. Every
@@ -163,31 +170,14 @@ def simulate_command(
     try:
         if span:
             scenario = plan_history(
+                Wishes(**wishes),
                 now=time.time_ns() // 1000,
                 span=span,
                 start=None if start is None else _to_stamp(start),
-                seed=seed,
-                miners=miners,
                 shares=shares,
-                shares_per_minute=shares_per_minute,
-                hashrate_every=hashrate_every,
-                block_every=block_every,
-                rejects=rejects,
-                diurnal=diurnal,
             )
         else:
-            scenario = plan_live(
-                duration=duration,
-                settled=settled,
-                seed=seed,
-                miners=miners,
-                rate=rate,
-                shares_per_minute=shares_per_minute,
-                hashrate_every=hashrate_every,
-                block_every=block_every,
-                rejects=rejects,
-                diurnal=diurnal,
-            )
+            scenario = plan_live(Wishes(**wishes), duration=duration, settled=settled, rate=rate)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
 
@@ -201,7 +191,7 @@ def simulate_command(
     except NoReceiverError as error:
         raise click.ClickException(str(error.strerror)) from error
     except BrokenPipeError:
-        raise  # click ends quietly when whoever reads the output has seen enough
+        raise  # click ends quietly when the reader of the output closes it
     except OSError as error:
         raise click.ClickException(f"{target}: {error.strerror}") from error
     if as_json:
@@ -212,7 +202,7 @@ def simulate_command(
 
 @contextmanager
 def _until_signal() -> Iterator[Callable[[], bool]]:
-    """Says whether SIGINT or SIGTERM came, which then end the run with its summary."""
+    """Yields a check for SIGINT or SIGTERM, which end the run with its summary."""
     stop = threading.Event()
     before = {
         number: signal.signal(number, lambda *_: stop.set())

@@ -1,8 +1,5 @@
 """Batches on their way out: to a file, to a receiver as fast as it takes them, or paced."""
 
-from __future__ import annotations
-
-import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO, Final
@@ -13,11 +10,10 @@ from devnet.simulator.pacer import Pacer
 from devnet.simulator.scenario import SECOND
 from devnet.simulator.summary import Summary
 
-_LOG: Final = logging.getLogger(__name__)
-_LOOK: Final = 0.05  # seconds between two looks at a receiver that takes nothing
+_LOOK: Final = 0.05  # seconds between two tries at a receiver that is full or down
 
 Stopped = Callable[[], bool]
-"""Says whether somebody asked to stop."""
+"""Whether a stop was requested."""
 
 
 def write_file(
@@ -29,17 +25,16 @@ def write_file(
             return
         file.write(batch.body + b"\n")
         summary.add(batch)
-        _log(batch)
         yield batch
 
 
 def send_all(
     batches: Iterable[Batch], outlet: Outlet, summary: Summary, stopped: Stopped
 ) -> Iterator[Batch]:
-    """Sends everything and loses nothing: waits while the receiver has no room, or is away.
+    """Sends everything and loses nothing: waits while the receiver is full or down.
 
-    What a receiver had in its queue when it died is gone: only the gap that it leaves in the
-    sequence tells. Yields each batch when it is sent; ends early when ``stopped``.
+    What a receiver had in its queue when it died is lost, and shows as a gap in the sequence.
+    Yields each batch when it is sent; ends early when ``stopped``.
     """
     for batch in batches:
         sent = 0
@@ -50,7 +45,6 @@ def send_all(
                 break
             sent += 1
         summary.add(batch.head(sent))
-        _log(batch.head(sent))
         if sent < len(batch) or stopped():
             return
         yield batch
@@ -77,28 +71,27 @@ def send_paced(
     patience: float,
     until: float,
 ) -> Iterator[Batch]:
-    """Sends every event at its timestamp.
+    """Sends every event at its moment.
 
-    An event that the receiver does not take within ``patience`` seconds of its timestamp is
-    dropped and counted. An event that is late because this process is, is sent all the same, up
-    to the timestamp ``until``: what is not sent by then was never numbered in anybody's eyes.
+    An event that the receiver does not take within ``patience`` seconds of its moment is dropped
+    and counted. An event that is late because this process is late is sent all the same, up to
+    ``until`` (microseconds since the epoch); what is not sent by then does not count as sent.
     Yields each batch when it is through; ends early when ``stopped``.
     """
     grace = int(patience * SECOND)
     for batch in batches:
         through, dropped = 0, []
-        for stamp, datagram in zip(batch.stamps.tolist(), batch.datagrams(), strict=True):
-            if not pacer.wait(stamp) or pacer.now() > until:
+        for due, datagram in zip(batch.due.tolist(), batch.datagrams(), strict=True):
+            if not pacer.wait(due) or pacer.now() > until:
                 break
             refusal = outlet.offer(datagram)
             if refusal is not None:
-                refusal = _offer_until(stamp + grace, datagram, outlet, pacer, summary, stopped)
+                refusal = _offer_until(due + grace, datagram, outlet, pacer, summary, stopped)
             if refusal is not None:
                 summary.dropped[refusal] += 1
                 dropped.append(through)
             through += 1
         summary.add(batch.head(through), dropped)
-        _log(batch.head(through))
         if through < len(batch) or stopped():
             return
         yield batch
@@ -112,7 +105,7 @@ def _offer_until(
     summary: Summary,
     stopped: Stopped,
 ) -> str | None:
-    """Offers a datagram again and again until ``deadline``; returns why it was not taken."""
+    """Offers a datagram until ``deadline``; returns why it was not taken, None if it was."""
     refusal = outlet.offer(datagram)
     before = time.monotonic()
     while refusal is not None and (left := deadline - pacer.now()) > 0 and not stopped():
@@ -120,9 +113,3 @@ def _offer_until(
         refusal = outlet.offer(datagram)
     summary.waited += time.monotonic() - before
     return refusal
-
-
-def _log(batch: Batch) -> None:
-    if _LOG.isEnabledFor(logging.DEBUG):
-        for datagram in batch.datagrams():
-            _LOG.debug("%s", datagram.decode())

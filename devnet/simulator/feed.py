@@ -1,6 +1,4 @@
-"""Events from a process of their own, so that making them never delays sending them."""
-
-from __future__ import annotations
+"""Events from a separate process, so that making them never delays sending them."""
 
 import signal
 from collections.abc import Iterator
@@ -9,7 +7,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from queue import Queue
 from threading import Thread
-from typing import Final
+from typing import Final, Self
 
 from devnet.simulator.fleet import build_fleet
 from devnet.simulator.journal import Batch
@@ -22,8 +20,8 @@ _AHEAD: Final = 64  # batches that wait here
 class Feed:
     """The events of a scenario, made ahead of time by a child process; a context manager.
 
-    The fleet is built on entering, which takes seconds for a large one. The scenario's own
-    start is not used: ``begin`` sets it, once all is ready.
+    The fleet is built on entering, which takes seconds for a large one. The scenario's start is
+    not used: ``begin`` sets it, once the fleet is ready.
     """
 
     def __init__(self, scenario: Scenario) -> None:
@@ -34,7 +32,7 @@ class Feed:
         self._queue: Queue[Batch | None] = Queue(_AHEAD)
         self._failed = False
 
-    def __enter__(self) -> Feed:
+    def __enter__(self) -> Self:
         self._process.start()
         self._theirs.close()  # so that the child's end is an end here
         try:
@@ -56,7 +54,8 @@ class Feed:
     def batches(self) -> Iterator[Batch]:
         """The events, in order.
 
-        Raises ``RuntimeError`` when the child died before the end.
+        Raises:
+            RuntimeError: when the child died before the end.
         """
         while (batch := self._queue.get()) is not None:
             yield batch

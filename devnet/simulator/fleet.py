@@ -1,7 +1,5 @@
 """Who mines: users with Bitcoin addresses, and the machines that each of them runs."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
@@ -11,11 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from devnet.bitcoin.bech32 import encode_segwit
-from devnet.simulator.hardware import HARDWARE
-from devnet.simulator.scenario import HASHES_PER_DIFFICULTY, Scenario
+from devnet.bitcoin.difficulty import HASHES_PER_DIFFICULTY
+from devnet.simulator.hardware import FASTEST, HARDWARE, LOWEST_DIFFICULTY, SLOWEST
+from devnet.simulator.scenario import Scenario
 from devnet.simulator.worker_name import HOSTILE_EVERY, worker_name
 
 _LARGEST_USER: Final = HOSTILE_EVERY - 1
+_MIXED_EVERY: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Fleet:
 
 
 def build_fleet(scenario: Scenario) -> Fleet:
-    """The fleet of a scenario: the same miners for the same seed, whatever the start.
+    """The fleet of a scenario: the same miners for the same seed and any start.
 
     A larger fleet of the same seed does not begin with the smaller one.
     """
@@ -55,18 +55,22 @@ def build_fleet(scenario: Scenario) -> Fleet:
     sizes = _user_sizes(scenario.miners, rng)
     weights = np.array([hardware.weight for hardware in HARDWARE])
     kinds = rng.choice(len(HARDWARE), size=scenario.miners, p=weights / weights.sum()).tolist()
+    first, owner = [0], []
+    for user, size in enumerate(sizes):
+        first.append(first[-1] + size)
+        owner += [user] * size
+    # One user in ten who has several runs the slowest machine beside the fastest.
+    mixed = [first[user] for user in range(0, len(sizes), _MIXED_EVERY) if sizes[user] > 1]
+    for machine in mixed:
+        kinds[machine : machine + 2] = SLOWEST, FASTEST
     nominal = np.array([HARDWARE[kind].hashrate for kind in kinds])
     spread = np.array([HARDWARE[kind].spread for kind in kinds])
     hashrate = nominal * (1 + spread * rng.uniform(-1, 1, scenario.miners))
 
     users = [_address(scenario.seed, user) for user in range(len(sizes))]
     addresses = [_ip(scenario.seed, user) for user in range(len(sizes))]
-    first, owner = [0], []
-    for user, size in enumerate(sizes):
-        first.append(first[-1] + size)
-        owner += [user] * size
     workers = [
-        worker_name(machine, HARDWARE[kinds[machine]].name, machine - first[user], sizes[user] == 1)
+        worker_name(machine, HARDWARE[kinds[machine]].name, machine - first[user])
         for machine, user in enumerate(owner)
     ]
     agents = [_json(hardware.user_agent) for hardware in HARDWARE]
@@ -88,16 +92,27 @@ def build_fleet(scenario: Scenario) -> Fleet:
     )
 
 
+def shares_per_second(hashrate: NDArray[np.float64], shares_per_minute: float) -> float:
+    """What machines of these hashrates find together when vardiff aims at such a pace."""
+    difficulty = _vardiff_target(hashrate, shares_per_minute)
+    return float((hashrate / difficulty).sum()) / HASHES_PER_DIFFICULTY
+
+
 def _vardiff_target(hashrate: NDArray[np.float64], shares_per_minute: float) -> NDArray[np.float64]:
     """The difficulty at which a machine finds so many shares, in four digits."""
-    exact = hashrate / (shares_per_minute / 60 * HASHES_PER_DIFFICULTY)
+    exact = np.maximum(
+        hashrate / (shares_per_minute / 60 * HASHES_PER_DIFFICULTY), LOWEST_DIFFICULTY
+    )
     return np.array([float(f"{value:.4g}") for value in exact.tolist()])
 
 
 def _user_sizes(miners: int, rng: np.random.Generator) -> list[int]:
-    """How many machines each user has: mostly a few, now and then a shelf full."""
-    sizes: list[int] = []
-    left = miners
+    """How many machines each user has: mostly a few, now and then a shelf full.
+
+    The first has more than one, so that every fleet holds a mixture.
+    """
+    sizes = [min(miners, 3)]
+    left = miners - sizes[0]
     while left:
         drawn = rng.geometric(0.5, 1024) * np.where(rng.random(1024) < 0.02, 16, 1)
         for size in np.minimum(drawn, _LARGEST_USER).tolist():
@@ -109,7 +124,7 @@ def _user_sizes(miners: int, rng: np.random.Generator) -> list[int]:
 
 
 def _address(seed: int, user: int) -> str:
-    """A well-formed regtest address that nobody has the key of: P2TR for one user in three."""
+    """A valid regtest address without a known key: P2TR for one user in three."""
     digest = sha256(f"simulated miner {seed}/{user}".encode()).digest()
     if user % 3 == 2:
         return encode_segwit("bcrt", 1, digest)
@@ -117,7 +132,7 @@ def _address(seed: int, user: int) -> str:
 
 
 def _ip(seed: int, user: int) -> str:
-    """An address that is routed nowhere: 10.0.0.0/8, or 2001:db8::/32 for one user in five."""
+    """An address that is not routed: 10.0.0.0/8, or 2001:db8::/32 for one user in five."""
     digest = sha256(f"simulated line {seed}/{user}".encode()).digest()
     if user % 5 == 4:
         return f"2001:db8:{digest[:2].hex()}:{digest[2:4].hex()}::{digest[4] + 1:x}"

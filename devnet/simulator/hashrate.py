@@ -1,7 +1,5 @@
 """The average hashrates that an engine reports about every minute."""
 
-from __future__ import annotations
-
 from typing import Final
 
 import numpy as np
@@ -30,10 +28,10 @@ class Hashrates:
         self._deviation = 1 / np.sqrt(2 * scenario.shares_per_minute / 60 * WINDOWS)
 
     def due(self, begin: float, end: float) -> list[tuple[float, int]]:
-        """When whose readings are due in [begin, end): pairs of seconds and user.
+        """Readings that are due in [begin, end): pairs of seconds and user.
 
-        Every user has a moment of his own within the interval, so that a large fleet's readings
-        are spread over it.
+        Each user has a fixed moment within the interval, which spreads a large fleet's readings
+        over it.
         """
         if not self._every:
             return []
@@ -45,10 +43,16 @@ class Hashrates:
         times = self._phase[users] + (first[users] + within) * self._every
         return list(zip(times.tolist(), users.tolist(), strict=True))
 
-    def read(self, machines: list[int], ages: list[float]) -> list[list[float]]:
-        """The four averages of each machine, in H/s; ``ages`` says how long each is connected."""
-        age = np.array(ages)[:, None]
+    def read(
+        self, machines: list[int], ages: list[float], silences: list[float]
+    ) -> list[list[float]]:
+        """The four averages of each machine, in H/s.
+
+        ``ages`` says for how many seconds each is connected, ``silences`` for how many it naps.
+        """
+        age, silence = np.array(ages)[:, None], np.array(silences)[:, None]
         noise = 1 + self._deviation * self._rng.standard_normal((len(machines), len(WINDOWS)))
-        mean = self._hashrate[machines][:, None] * -np.expm1(-age / WINDOWS)
+        filled = -np.expm1(-(age - silence) / WINDOWS) * np.exp(-silence / WINDOWS)
+        mean = self._hashrate[machines][:, None] * filled
         readings: list[list[float]] = np.maximum(mean * noise, 0).tolist()
         return readings

@@ -1,10 +1,8 @@
 """Counts of a quantity in steps of equal width: percentiles in constant memory."""
 
-from __future__ import annotations
-
 
 class Histogram:
-    """Of integers from 0 on; what lies beyond ``step * size`` is counted in the last step."""
+    """Of integers from 0 up; the last step also counts what lies beyond ``step * size``."""
 
     def __init__(self, *, step: int, size: int) -> None:
         self._step = step
@@ -23,7 +21,7 @@ class Histogram:
             self.maximum = value
 
     def percentile(self, percent: float) -> int:
-        """The upper end of the step that holds this percentile; 0 where nothing was counted."""
+        """The upper end of the step that holds this percentile; 0 before the first value."""
         wanted = self.count * percent / 100
         seen = 0
         for place, count in enumerate(self._counts):

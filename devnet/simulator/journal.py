@@ -1,11 +1,9 @@
-"""Writes events down: numbered, stamped, as JSON, in batches."""
-
-from __future__ import annotations
+"""Writes events as numbered JSON datagrams, in batches."""
 
 import struct
 from dataclasses import dataclass
 from math import inf
-from typing import Final
+from typing import Final, Self
 
 import msgspec
 import numpy as np
@@ -17,34 +15,36 @@ from ingest.events import EVENTS
 KINDS: Final = tuple(EVENTS)
 """Event names; ``Batch.kinds`` holds places in it."""
 
-_COUNT: Final = struct.Struct("<I")
+_SIZES: Final = struct.Struct("<HI")
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Some consecutive events.
 
-    ``kinds`` has a byte for each event (its place in ``KINDS``), ``stamps`` the timestamps in
-    microseconds, and ``body`` the datagrams with a line feed between them (JSON has none inside).
+    ``kinds`` has a byte for each event (its place in ``KINDS``), ``due`` the moments in
+    microseconds (an event's own timestamp may differ: its engine's clock can be wrong), and
+    ``body`` the datagrams with a line feed between them (JSON escapes its own).
     """
 
+    instance: str
     kinds: bytes
-    stamps: NDArray[np.int64]
+    due: NDArray[np.int64]
     body: bytes
 
     def __len__(self) -> int:
         return len(self.kinds)
 
-    def before(self, end: float) -> Batch:
-        """The events with timestamps below ``end``."""
-        return self.head(int(np.searchsorted(self.stamps, end)))
+    def before(self, end: float) -> "Batch":
+        """The events of moments before ``end``."""
+        return self.head(int(np.searchsorted(self.due, end)))
 
-    def head(self, count: int) -> Batch:
+    def head(self, count: int) -> "Batch":
         """The first ``count`` events."""
         if count >= len(self):
             return self
         body = b"\n".join(self.datagrams()[:count])
-        return Batch(self.kinds[:count], self.stamps[:count], body)
+        return Batch(self.instance, self.kinds[:count], self.due[:count], body)
 
     def datagrams(self) -> list[bytes]:
         """The events one by one."""
@@ -52,17 +52,21 @@ class Batch:
 
     def pack(self) -> bytes:
         """The batch as bytes, for a pipe."""
-        return b"".join((_COUNT.pack(len(self)), self.kinds, self.stamps.tobytes(), self.body))
+        name = self.instance.encode()
+        head = _SIZES.pack(len(name), len(self))
+        return b"".join((head, name, self.kinds, self.due.tobytes(), self.body))
 
     @classmethod
-    def unpack(cls, packed: bytes) -> Batch:
+    def unpack(cls, packed: bytes) -> Self:
         """The batch in ``packed``, as ``pack`` made it."""
-        (count,) = _COUNT.unpack_from(packed)
-        stamps = _COUNT.size + count
-        body = stamps + 8 * count
+        length, count = _SIZES.unpack_from(packed)
+        kinds = _SIZES.size + length
+        due = kinds + count
+        body = due + 8 * count
         return cls(
-            packed[_COUNT.size : stamps],
-            np.frombuffer(packed[stamps:body], dtype=np.int64),
+            packed[_SIZES.size : kinds].decode(),
+            packed[kinds:due],
+            np.frombuffer(packed[due:body], dtype=np.int64),
             packed[body:],
         )
 
@@ -70,57 +74,79 @@ class Batch:
 class Journal:
     """Collects events until a batch is taken away.
 
-    ``seq`` counts all events from 1. Call ``tick`` before the events of one moment; it returns
-    their common timestamp. ``end`` is the timestamp at which the span is over.
+    Call ``tick`` before the events of one moment; it returns the moment, in microseconds since
+    the epoch. ``error`` is how far the engine's clock is ahead of it, in microseconds. ``end`` is
+    the moment at which the span is over.
     """
 
     def __init__(self, scenario: Scenario) -> None:
-        self.seq = 0
-        self.stamp = scenario.start
+        self.now = scenario.start
+        self.error = 0
+        self._scenario = scenario
         self._start = scenario.start
+        self._before = 0  # events of the instances before this one
+        self._seq = 0
         self._step = None if scenario.rate is None else SECOND / scenario.rate
         self.end = inf if scenario.span == inf else scenario.start + scenario.span * SECOND
         self._heads = [f'{{"event":"{kind}","timestamp":' for kind in KINDS]
-        instance = msgspec.json.encode(scenario.instance).decode()
-        self._middle = f',"source":"simulated","instance":{instance},"seq":'
         self._kinds: list[int] = []
-        self._stamps: list[int] = []
+        self._due: list[int] = []
         self._lines: list[str] = []
+        self.boot()
+
+    def boot(self) -> None:
+        """The engine starts: a new instance, which counts its events from 1.
+
+        Take away first what the instance before it wrote.
+        """
+        self._before += self._seq
+        self._seq = 0
+        self._instance = self._scenario.instance(self.now)
+        instance = msgspec.json.encode(self._instance).decode()
+        self._middle = f',"source":"simulated","instance":{instance},"seq":'
 
     def __len__(self) -> int:
-        """Events that wait to be taken."""
+        """Events that were not taken yet."""
         return len(self._lines)
 
     @property
     def over(self) -> bool:
-        """Whether the span has passed: what is written now would lie after it."""
-        return self.stamp >= self.end
+        """Whether the span has passed: an event written now would lie after it."""
+        return self.now >= self.end
+
+    @property
+    def clock(self) -> int:
+        """What the engine's clock says, in microseconds since the epoch."""
+        return self.now + self.error
 
     def tick(self, time: float) -> int:
-        """Time goes on to ``time``, in seconds from the start of the scenario.
+        """Moves to ``time``, in seconds from the start of the scenario.
 
-        Where the scenario sets a rate, the stamp follows the number of events instead.
+        If the scenario sets a rate, the moment follows the number of events instead.
         """
         if self._step is None:
-            self.stamp = self._start + int(time * SECOND)
+            self.now = self._start + int(time * SECOND)
         else:
-            self.stamp = self._start + int(self.seq * self._step)
-        return self.stamp
+            self.now = self._start + int((self._before + self._seq) * self._step)
+        return self.now
 
     def write(self, kind: int, data: str) -> None:
         """Adds an event; ``data`` holds the members of its data object as JSON."""
-        self.seq = seq = self.seq + 1
-        stamp = self.stamp
+        self._seq = seq = self._seq + 1
+        now = self.now
         self._kinds.append(kind)
-        self._stamps.append(stamp)
-        self._lines.append(f'{self._heads[kind]}{stamp}{self._middle}{seq},"data":{{{data}}}}}')
+        self._due.append(now)
+        self._lines.append(
+            f'{self._heads[kind]}{now + self.error}{self._middle}{seq},"data":{{{data}}}}}'
+        )
 
     def take(self) -> Batch:
-        """Hands over what was written since the last time."""
+        """Returns what was written since the last call."""
         batch = Batch(
+            self._instance,
             bytes(self._kinds),
-            np.array(self._stamps, dtype=np.int64),
+            np.array(self._due, dtype=np.int64),
             "\n".join(self._lines).encode(),
         )
-        self._kinds, self._stamps, self._lines = [], [], []
+        self._kinds, self._due, self._lines = [], [], []
         return batch

@@ -1,14 +1,12 @@
 """The way into the receiver's datagram socket for events that are datagrams already."""
 
-from __future__ import annotations
-
 import errno
 import os
 import select
 import socket
 import time
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from ingest.events import MAX_DATAGRAM
 
@@ -16,31 +14,31 @@ _FULL: Final = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS})
 _GONE: Final = frozenset(
     {errno.ECONNREFUSED, errno.ENOENT, errno.ENOTCONN, errno.ECONNRESET, errno.EPIPE}
 )
-_LOOK_AGAIN: Final = 0.001  # seconds; where no wake-up can tell that there is room
+_LOOK_AGAIN: Final = 0.001  # seconds; for a system that does not wake us when there is room
 
 
 class Outlet:
     """A connected Unix datagram socket that never blocks; a context manager.
 
     ``devnet.emitter`` is what an engine uses: it numbers, stamps and encodes event by event. The
-    simulator has done all of that in bulk, and has its own idea of what to do when the receiver
-    is slow.
+    simulator does all of that in bulk, and decides by itself what to do when the receiver is slow.
     """
 
     def __init__(self, path: Path | str) -> None:
         self._path = os.fspath(path)
         self._socket: socket.socket | None = None
 
-    def __enter__(self) -> Outlet:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._disconnect()
 
     def connect(self) -> OSError | None:
-        """Connects; returns why not where nobody listens (yet, or any more).
+        """Connects; returns the error if nobody listens now.
 
-        Raises ``OSError`` for what waiting does not cure, such as a missing permission.
+        Raises:
+            OSError: for what waiting does not cure, such as a missing permission.
         """
         self._disconnect()
         candidate = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -59,7 +57,7 @@ class Outlet:
         return None
 
     def offer(self, datagram: bytes) -> str | None:
-        """Sends one datagram if that is possible at once; else the reason why it is not.
+        """Sends one datagram if that is possible at once; otherwise returns the reason.
 
         The reasons are those of ``devnet.emitter``: ``receiver_slow`` and ``receiver_absent``.
         """

@@ -1,6 +1,4 @@
-"""Sends every event at the moment of its timestamp, as evenly as the machine allows."""
-
-from __future__ import annotations
+"""Waits for the moment of every event, as evenly as the machine allows."""
 
 import time
 from collections.abc import Callable
@@ -8,19 +6,19 @@ from typing import Final
 
 from devnet.simulator.histogram import Histogram
 
-_NAP: Final = 0.1  # seconds; how long a request to stop may have to wait
+_NAP: Final = 0.1  # seconds between two checks for a stop
 
 
 class Pacer:
-    """Holds back a stream of moments until they come.
+    """Waits for one moment after the other.
 
-    It sleeps once for each moment that lies ahead, so what is sent between two sleeps is what
-    became due while the machine woke up: one event at rates below about 10,000 a second, some
-    at 50,000. It never spins: the other processes need the processor. After a stall it sends
-    what is overdue at once and says so in ``lateness``.
+    It sleeps once for each moment that lies ahead, so a burst between two sleeps is what became
+    due while the machine woke up: one event at rates below about 10,000 a second, a few at
+    50,000. It never spins: the other processes need the processor. After a stall it lets
+    overdue events through at once, and ``lateness`` shows it.
 
     Attributes:
-        lateness: microseconds between an event's timestamp and the attempt to send it.
+        lateness: microseconds between an event's moment and the attempt to send it.
         bursts: events sent between two sleeps.
     """
 
@@ -32,9 +30,9 @@ class Pacer:
         clock: Callable[[], int] = time.time_ns,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """``start`` is a timestamp, in microseconds, near now; ``clock`` counts nanoseconds.
+        """``start`` is a moment near now, in microseconds; ``clock`` counts nanoseconds.
 
-        The system's clock is read once: a correction of it later moves nothing.
+        The system's clock is read once: a later correction of it has no effect.
         """
         self._monotonic = time.monotonic_ns if clock is time.time_ns else clock
         self._origin = self._monotonic() // 1000 - (clock() // 1000 - start)
@@ -50,12 +48,12 @@ class Pacer:
         self.bursts = Histogram(step=1, size=10_000)
 
     def now(self) -> int:
-        """This moment as a timestamp, in microseconds."""
+        """Microseconds since the epoch."""
         return self._monotonic() // 1000 - self._origin + self._start
 
-    def wait(self, stamp: int) -> bool:
-        """Returns at ``stamp``, or False as soon as a stop was asked for."""
-        ahead = stamp - self.now()
+    def wait(self, due: int) -> bool:
+        """Returns True at ``due``, or False as soon as a stop is requested."""
+        ahead = due - self.now()
         if ahead > 0:
             if self._burst:
                 self.bursts.add(self._burst)
@@ -64,7 +62,7 @@ class Pacer:
                 if self._stopped():
                     return False
                 self._sleep(min(ahead / 1e6, _NAP))
-                ahead = stamp - self.now()
+                ahead = due - self.now()
         self._burst += 1
         self.lateness.add(-ahead)
         return True

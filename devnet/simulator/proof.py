@@ -1,7 +1,5 @@
 """Block hashes that fit a share difficulty, without the work."""
 
-from __future__ import annotations
-
 from typing import Final
 
 import numpy as np
@@ -30,7 +28,7 @@ def forge_hashes(share_diff: NDArray[np.float64], rng: np.random.Generator) -> N
     low = 3 - (lowest >> 6)  # the word that holds that bit
     one = np.uint64(1)
     words[rows, low] = (mantissa << shift) | (words[rows, low] & ((one << shift) - one))
-    # A shift by 64 is undefined, hence in two steps.
+    # In two steps, because a shift by 64 is undefined.
     carried = (mantissa >> one) >> (np.uint64(63) - shift)
     inner = low > 0
     words[rows[inner], low[inner] - 1] = carried[inner]

@@ -1,6 +1,4 @@
-"""Runs a scenario to its end, with progress for whoever watches, and reports what it did."""
-
-from __future__ import annotations
+"""Runs a scenario to its end, shows its progress, and reports what it did."""
 
 import sys
 import time
@@ -42,7 +40,7 @@ def run_history(
     ``target`` is a file (``-`` for the standard output) or the receiver's socket.
 
     Raises:
-        NoReceiverError: when nobody listens at the start; later it waits.
+        NoReceiverError: when nobody listens at the start; later it waits for a receiver.
         OSError: when a file cannot be written.
     """
     summary = Summary(scenario)
@@ -128,7 +126,7 @@ def _watch(done: Iterator[Batch], scenario: Scenario, summary: Summary, console:
                 said = time.monotonic()
                 progress.update(
                     task,
-                    completed=(int(batch.stamps[-1]) - scenario.start) / SECOND,
+                    completed=(int(batch.due[-1]) - scenario.start) / SECOND,
                     description=f"{summary.events:,} events, "
                     f"{summary.events / summary.elapsed:,.0f} a second",
                 )

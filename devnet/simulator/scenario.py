@@ -1,13 +1,8 @@
-"""What is simulated: every number on which the events depend, and nothing else."""
+"""The numbers on which the events of a run depend."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import inf
 from typing import Final
-
-HASHES_PER_DIFFICULTY: Final = 2.0**32
-"""Hashes that a share of difficulty 1 takes on average."""
 
 SECOND: Final = 1_000_000
 """Microseconds."""
@@ -19,13 +14,13 @@ class Scenario:
 
     Attributes:
         seed: decides who the miners are, and with ``start`` what happens to them.
-        miners: machines, each with a connection of its own.
+        miners: machines, each with its own connection.
         start: microseconds since the epoch.
         span: seconds from the first event to the last; ``inf`` never ends.
         shares_per_minute: what vardiff aims at for every machine.
-        rate: events per second. Time is then counted in events instead: event n is stamped
-            ``start + n / rate``, but events of the same share carry the same time. None lets
-            every event happen at its own, Poisson-distributed time.
+        rate: events per second. Time is then counted in events: event n happens at
+            ``start + n / rate``, but events of the same share happen together. Without a rate,
+            every event happens at its own, Poisson-distributed time.
         hashrate_every: seconds between the hashrate updates of a worker; 0 sends none.
         block_every: mean seconds between blocks that the fleet finds. It sets the network
             difficulty.
@@ -34,9 +29,17 @@ class Scenario:
         diurnal: fraction by which hashrates swing over a day, highest at 03:00 UTC.
         session: mean seconds that a connection lasts.
         offline: mean seconds until a machine is back.
-        settled: all machines are connected already, and have bests and counts as if they had been
-            for some time. Otherwise the run begins with all of them connecting, and with many
-            bests.
+        nap_every: mean seconds until a connected machine falls silent without a word.
+        nap: mean seconds until it sends shares again.
+        leave_every: seconds, more or less, until another machine leaves and never comes back;
+            at most one machine in ten does.
+        restart_every: seconds, more or less, between restarts of the engine. A restarted engine
+            is a new instance. One restart in two is a crash: no connection is closed in order.
+        step_every: seconds, more or less, between steps of the engine's clock, which is set
+            right again after a tenth of that.
+        steps: seconds by which its clock may step.
+        settled: all machines are connected at the start, with bests and counts of some time.
+            Otherwise the run begins with all of them connecting, and with many bests.
         vardiff: mean seconds between changes of difficulty after the first.
     """
 
@@ -54,10 +57,20 @@ class Scenario:
     session: float = 86_400.0
     offline: float = 120.0
     vardiff: float = 43_200.0
+    nap_every: float = 43_200.0
+    nap: float = 900.0
+    leave_every: float = inf
+    restart_every: float = inf
+    step_every: float = inf
+    steps: tuple[float, ...] = (1800.0, -1800.0, -7200.0)
     settled: bool = False
 
     def __post_init__(self) -> None:
-        """Raises ``ValueError`` that names the number that makes no sense."""
+        """Checks the numbers.
+
+        Raises:
+            ValueError: names the first that makes no sense.
+        """
         for name, low, high in (
             ("miners", 1, 10_000_000),
             ("start", 0, 2**62),
@@ -72,6 +85,11 @@ class Scenario:
             ("session", 1, 1e12),
             ("offline", 1e-3, 1e12),
             ("vardiff", 1, 1e12),
+            ("nap_every", 1, inf),
+            ("nap", 1e-3, 1e12),
+            ("leave_every", 1, inf),
+            ("restart_every", 1, inf),
+            ("step_every", 1, inf),
         ):
             value = getattr(self, name)
             if not low <= value <= high:
@@ -79,10 +97,9 @@ class Scenario:
         if self.rate is not None and not 0 < self.rate <= 1e7:
             raise ValueError(f"rate must lie between 0 and 10000000, got {self.rate}")
 
-    @property
-    def instance(self) -> str:
-        """The engine instance: like a boot of an engine, new for every seed and start."""
-        return f"simulator-{self.seed}/{self.start}"
+    def instance(self, boot: int) -> str:
+        """The engine instance that starts at ``boot``, in microseconds since the epoch."""
+        return f"simulator-{self.seed}/{boot}"
 
     @property
     def ramp(self) -> float:
@@ -91,9 +108,6 @@ class Scenario:
 
     @property
     def availability(self) -> float:
-        """The fraction of time that a machine is connected."""
-        return self.session / (self.session + self.offline)
-
-    def at_pace(self, shares_per_minute: float) -> Scenario:
-        """The same with another pace."""
-        return replace(self, shares_per_minute=shares_per_minute)
+        """The fraction of time that a machine sends shares until it leaves for good."""
+        awake = 1.0 if self.nap_every == inf else self.nap_every / (self.nap_every + self.nap)
+        return awake * self.session / (self.session + self.offline)

@@ -1,6 +1,4 @@
-"""The connections of the fleet: what each of them is, and what it has done so far."""
-
-from __future__ import annotations
+"""The connections of the fleet, and what each has done so far."""
 
 from random import Random
 from typing import Final
@@ -37,7 +35,8 @@ class Sessions:
         self._tail = tail
         self._clients = 0
         self._client = [0] * machines
-        self._since: list[int | None] = [None] * machines  # timestamp; None while away
+        self._since: list[int | None] = [None] * machines  # microseconds; None while away
+        self._silent_since: list[int | None] = [None] * machines  # None while awake
         self._difficulty = [0.0] * machines
         self.accepted = [0] * machines
         self.rejected = [0] * machines
@@ -54,18 +53,28 @@ class Sessions:
     def age(self, machine: int) -> float:
         """Seconds since the machine connected.
 
-        Raises ``RuntimeError`` when it has not: then lifecycle and sessions disagree.
+        Raises:
+            RuntimeError: it is not connected; lifecycle and sessions disagree.
         """
         since = self._since[machine]
         if since is None:
             raise RuntimeError(f"machine {machine} has no session")
-        return (self._journal.stamp - since) / SECOND
+        return (self._journal.now - since) / SECOND
+
+    def silence(self, machine: int) -> float:
+        """Seconds since the machine began to nap, 0 when it is awake."""
+        since = self._silent_since[machine]
+        return 0.0 if since is None else (self._journal.now - since) / SECOND
 
     def change(self, change: Change) -> None:
-        """A machine connects, leaves, or is given another difficulty."""
+        """A machine connects, leaves, naps, or is given another difficulty."""
         machine = change.machine
         if change.turn is Turn.CONNECT:
             self._connect(machine, change.difficulty)
+        elif change.turn is Turn.NAP:
+            self._silent_since[machine] = self._journal.now
+        elif change.turn is Turn.WAKE:
+            self._silent_since[machine] = None
         elif change.turn is Turn.RETARGET:
             self._journal.write(
                 _DIFF,
@@ -74,11 +83,23 @@ class Sessions:
                 '"reason":"vardiff"',
             )
         else:
-            self._disconnect(machine)
+            self._disconnect(machine, _FAREWELLS[self._client[machine] % len(_FAREWELLS)])
         self._assign(machine, change.difficulty)
 
+    def end(self, time: float, *, in_order: bool) -> None:
+        """Ends every connection with the engine; a crash writes no events.
+
+        With a rate, each event has its own moment, so that a restart makes no burst.
+        """
+        for machine, since in enumerate(self._since):
+            if since is not None and in_order:
+                self._journal.tick(time)
+                self._disconnect(machine, "engine stopped")
+            self._since[machine] = None
+        self._clients = 0
+
     def _connect(self, machine: int, difficulty: float) -> None:
-        self._open(machine, self._journal.stamp)
+        self._open(machine, self._journal.now)
         self._journal.write(
             _CONNECTED,
             f'{self._fleet.identity[machine]},"ip":{self._fleet.ip[machine]},'
@@ -86,7 +107,7 @@ class Sessions:
             f'"user_agent":{self._fleet.agent[machine]},"protocol":"stratum_v1"',
         )
 
-    def _disconnect(self, machine: int) -> None:
+    def _disconnect(self, machine: int, reason: str) -> None:
         self._journal.write(
             _DISCONNECTED,
             f'{self._fleet.identity[machine]},"session_duration":{self.age(machine)!r},'
@@ -94,7 +115,7 @@ class Sessions:
             f'"shares_accepted":{self.accepted[machine]},'
             f'"shares_rejected":{self.rejected[machine]},'
             f'"best_diff_session":{self._bests.session[machine]!r},'
-            f'"reason":"{_FAREWELLS[self._client[machine] % len(_FAREWELLS)]}"',
+            f'"reason":"{reason}"',
         )
         self._since[machine] = None
 
@@ -102,6 +123,7 @@ class Sessions:
         self._clients += 1
         self._client[machine] = self._clients
         self._since[machine] = since
+        self._silent_since[machine] = None
         self.accepted[machine] = self.rejected[machine] = 0
         self._bests.session[machine] = 0.0
         self.last[machine] = None
@@ -118,7 +140,7 @@ class Sessions:
         )
 
     def _settle(self, scenario: Scenario) -> None:
-        """Every machine has been here for a while, and has the counts and bests of that time.
+        """Gives every machine a session that began earlier, with its counts and bests.
 
         The best of n shares is distributed as difficulty * n / Exp(1) for large n.
         """

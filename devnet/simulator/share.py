@@ -1,6 +1,4 @@
-"""Shares come in: the hot path of the simulator. Everything else is rare."""
-
-from __future__ import annotations
+"""Writes shares: the hot path of the simulator. Everything else is rare."""
 
 from typing import Final
 
@@ -38,7 +36,7 @@ class Shares:
         self._work = work
 
     def submit(self, rows: list[Row], proof: str) -> None:
-        """Shares come in, in the order of time. For one share: block, bests, share, new tip."""
+        """Writes shares in the order of time. For one share: block, bests, share, new tip."""
         journal, bests, chain, current = self._journal, self._bests, self._chain, self._work
         tick, write, sessions = journal.tick, journal.write, self._sessions
         owner, rolls_version = self._fleet.owner, self._fleet.rolls_version
@@ -75,10 +73,11 @@ class Shares:
             )
             if solved:
                 chain.extend(share_hash)
+                chain.announce()
                 current.renew()
 
     def _refuse(self, machine: int, share_diff: float, verdict: Verdict, proof: str) -> None:
-        """A share is rejected; of some the hash was never computed."""
+        """Writes a rejected share; the hash of some was never computed."""
         sessions, current = self._sessions, self._work
         achieved, job, ntime = repr(share_diff), current.job, current.ntime
         share_hash = f'"{proof[:64]}"'

@@ -1,7 +1,5 @@
 """What a run did, in numbers."""
 
-from __future__ import annotations
-
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -25,6 +23,7 @@ class Summary:
         self._scenario = scenario
         self._began = time.monotonic()
         self._counts = [0] * len(KINDS)
+        self._instances: Counter[str] = Counter()
         self._first = self._last = 0
         self._bytes = 0
         self.waited = 0.0
@@ -38,8 +37,9 @@ class Summary:
             self._counts[kind] += batch.kinds.count(kind)
         for place in dropped:
             self._counts[batch.kinds[place]] -= 1
-        self._first = self._first or int(batch.stamps[0])
-        self._last = int(batch.stamps[-1])
+        self._instances[batch.instance] += len(batch) - len(dropped)
+        self._first = self._first or int(batch.due[0])
+        self._last = int(batch.due[-1])
         self._bytes += len(batch.body)
 
     @property
@@ -56,7 +56,7 @@ class Summary:
         """Everything as JSON types. Durations in seconds unless the name says otherwise."""
         elapsed = self.elapsed
         report: dict[str, Any] = {
-            "instance": self._scenario.instance,
+            "instances": dict(self._instances),
             "seed": self._scenario.seed,
             "miners": self._scenario.miners,
             "shares_per_minute": self._scenario.shares_per_minute,
@@ -87,7 +87,7 @@ class Summary:
 
 def summary_table(report: dict[str, Any]) -> Table:
     """A report of ``Summary`` for people."""
-    table = Table(title=f"{report['instance']}: {report['events']:,} events")
+    table = Table(title=f"simulator-{report['seed']}: {report['events']:,} events")
     table.add_column("what")
     table.add_column("count", justify="right")
     table.add_column("per second", justify="right")
@@ -96,6 +96,7 @@ def summary_table(report: dict[str, Any]) -> Table:
         table.add_row(kind, f"{count:,}", f"{count / seconds:,.1f}")
     table.add_section()
     table.add_row("all", f"{report['events']:,}", f"{report['events_per_second']:,.1f}")
+    table.add_row("engine boots", f"{len(report['instances']):,}", "")
     for reason, count in report["dropped"].items():
         table.add_row(f"dropped: {reason}", f"{count:,}", f"{count / seconds:,.1f}")
     if "lateness_us" in report:

@@ -1,8 +1,7 @@
 """All events of a scenario, in the order of time."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from math import inf
 from typing import Final
 
@@ -11,10 +10,11 @@ import numpy as np
 from devnet.simulator.arrivals import PROOF_DIGITS, Arrivals, draw_arrivals, swing_at
 from devnet.simulator.best import Bests
 from devnet.simulator.chain import Chain
+from devnet.simulator.clock import Clock
 from devnet.simulator.fleet import Fleet
 from devnet.simulator.hashrate import Hashrates
 from devnet.simulator.journal import KINDS, Batch, Journal
-from devnet.simulator.lifecycle import Change, Lifecycle
+from devnet.simulator.lifecycle import Change, Lifecycle, Turn
 from devnet.simulator.scenario import SECOND, Scenario
 from devnet.simulator.session import Sessions
 from devnet.simulator.share import Shares
@@ -24,8 +24,8 @@ BATCH: Final = 256  # events, about; a batch ends with the share or happening th
 
 _HASHRATE: Final = KINDS.index("hashrate_update")
 
-_Happening = tuple[float, Change | int | None]
-"""When, in seconds, and what: a change, a user's hashrate reading, or another's block."""
+_Happening = tuple[float, Callable[[], None]]
+"""When, in seconds from the start, and what to do then."""
 
 
 def simulate(scenario: Scenario, fleet: Fleet) -> Iterator[Batch]:
@@ -40,6 +40,8 @@ class _Traffic:
         self._journal = journal = Journal(scenario)
         self._lifecycle = Lifecycle(scenario, fleet)
         self._chain = Chain(scenario, fleet, journal)
+        self._clock = Clock(scenario)
+        self._down = False  # between two boots of the engine
         self._hashrates = Hashrates(scenario, fleet)
         bests = Bests(fleet, journal)
         tail = f',"network_difficulty":{self._chain.network_difficulty!r}'
@@ -63,9 +65,13 @@ class _Traffic:
             swing = swing_at(scenario.start / SECOND + (begin + end) / 2, scenario.diurnal)
             shares = draw_arrivals(segments, self._fleet.hashrate, swing, scenario, self._rng)
             happenings: list[_Happening] = [
-                *((change.time, change) for change in changes),
-                *self._hashrates.due(begin, end),
-                *((time, None) for time in self._chain.foreign_blocks(end)),
+                *((change.time, partial(self._change, change)) for change in changes),
+                *(
+                    (time, partial(self._report_hashrates, time, user))
+                    for time, user in self._hashrates.due(begin, end)
+                ),
+                *((time, self._foreign_block) for time in self._chain.foreign_blocks(end)),
+                *((time, partial(self._step, error)) for time, error in self._clock.steps(end)),
             ]
             happenings.sort(key=lambda happening: happening[0])
             yield from self._play(shares, happenings)
@@ -75,7 +81,7 @@ class _Traffic:
             yield rest
 
     def _play(self, shares: Arrivals, happenings: list[_Happening]) -> Iterator[Batch]:
-        """Writes one window, the shares and between them what else happens, until it is over."""
+        """Writes one window: the shares, and between them what else happens."""
         journal = self._journal
         rows = list(
             zip(
@@ -98,29 +104,45 @@ class _Traffic:
             if journal.over:
                 return
             if happening is not None:
-                self._happen(*happening)
+                time, happen = happening
+                if journal.tick(time) >= self._work.turns_at:
+                    self._work.turn()
+                happen()
                 yield from self._full_batch()
 
     def _full_batch(self) -> Iterator[Batch]:
-        if len(self._journal) >= BATCH and not self._journal.over:
+        """The events so far, if they fill a batch or end an engine instance."""
+        waiting = len(self._journal)
+        if waiting >= (1 if self._down else BATCH) and not self._journal.over:
             yield self._journal.take()
 
-    def _happen(self, time: float, what: Change | int | None) -> None:
-        if self._journal.tick(time) >= self._work.turns_at:
-            self._work.turn()
-        if isinstance(what, Change):
-            self._sessions.change(what)
-        elif what is None:
-            self._chain.extend()
+    def _change(self, change: Change) -> None:
+        if change.turn is Turn.BOOT:
+            self._down = False
+            self._journal.boot()
+            self._chain.announce()
             self._work.renew()
+        elif change.turn in (Turn.STOP, Turn.CRASH):
+            self._down = True
+            self._sessions.end(change.time, in_order=change.turn is Turn.STOP)
         else:
-            self._report_hashrates(time, what)
+            self._sessions.change(change)
+
+    def _foreign_block(self) -> None:
+        self._chain.extend()
+        if not self._down:
+            self._chain.announce()
+        self._work.renew()
+
+    def _step(self, error: int) -> None:
+        self._journal.error = error
+        self._work.turn()
 
     def _report_hashrates(self, time: float, user: int) -> None:
         """The averages of a user's connected machines, and their sum as the user's own.
 
-        Each has a moment of its own where a rate counts moments in events: a user with many
-        machines must not make a burst.
+        With a rate, each event has its own moment, so that a user with many machines makes no
+        burst.
         """
         fleet, sessions = self._fleet, self._sessions
         machines = [
@@ -130,8 +152,11 @@ class _Traffic:
         ]
         if not machines:
             return
-        ages = [sessions.age(machine) for machine in machines]
-        readings = self._hashrates.read(machines, ages)
+        readings = self._hashrates.read(
+            machines,
+            [sessions.age(machine) for machine in machines],
+            [sessions.silence(machine) for machine in machines],
+        )
         for machine, reading in zip(machines, readings, strict=True):
             if fleet.workers[machine]:  # '' would pass for the total
                 self._write_hashrate(time, fleet.identity[machine], reading)

@@ -1,7 +1,5 @@
 """The work that the pool hands out, which changes every half minute and with every block."""
 
-from __future__ import annotations
-
 from typing import Final
 
 from devnet.simulator.best import Bests
@@ -15,30 +13,27 @@ WORK_EVERY: Final = 30  # seconds, ckpool's update_interval
 class Work:
     """Job, its time in hex, and the job before it, on which a share is stale.
 
-    Call ``turn`` when the journal's stamp has reached ``turns_at``.
+    Call ``turn`` when the journal's moment has reached ``turns_at``, and when the clock steps.
     """
 
     def __init__(self, journal: Journal, bests: Bests) -> None:
         self._journal = journal
         self._bests = bests
         self._jobs = 0
-        self._week_ends = 0
         self.turns_at = 0
         self.job = self.stale_job = self.ntime = ""
 
     def turn(self) -> None:
-        """Time for new work, and perhaps a new week."""
-        stamp = self._journal.stamp
-        if stamp >= self._week_ends:
-            week, self._week_ends = iso_week(stamp)
-            self._bests.begin_week(week)
+        """Makes new work, and begins the week that the clock is in."""
+        clock = self._journal.clock
+        self._bests.enter_week(iso_week(clock))
         self.renew()
         # A week ends on a whole minute, so this never misses one.
-        self.turns_at = stamp - stamp % (WORK_EVERY * SECOND) + WORK_EVERY * SECOND
+        self.turns_at = self._journal.now + WORK_EVERY * SECOND - clock % (WORK_EVERY * SECOND)
 
     def renew(self) -> None:
-        """New work, for whatever reason."""
-        seconds = self._journal.stamp // SECOND
+        """Makes new work."""
+        seconds = self._journal.clock // SECOND
         self._jobs += 1
         self.stale_job = self.job or f"{seconds:08x}{0:08x}"
         self.job = f"{seconds:08x}{self._jobs:08x}"

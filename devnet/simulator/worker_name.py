@@ -1,10 +1,8 @@
-"""The names that miners give their machines, including those that nobody should trust.
+"""The names that miners give their machines, including hostile ones.
 
-Worker names come from the other side of the internet. A small part of every fleet carries
-names that break careless code, so that whatever reads simulated events has met them.
+Worker names come from the other side of the internet. A small part of every fleet has names that
+break careless code, so that every reader of simulated events meets them.
 """
-
-from __future__ import annotations
 
 from typing import Final
 
@@ -31,16 +29,19 @@ HOSTILE: Final = (
 )
 
 
-def worker_name(machine: int, hardware: str, place: int, alone: bool) -> str:
+NAMELESS_EVERY: Final = 11
+"""One machine in this many has no name, if it is its user's first."""
+
+
+def worker_name(machine: int, hardware: str, place: int) -> str:
     """The name of a machine, without the user's address before it.
 
-    ``machine`` is its number in the fleet and ``place`` its number with its user, from 0;
-    ``alone`` says that the user has no other. Some of those set no name at all. Names are
-    unique for each user as long as no user has ``HOSTILE_EVERY`` machines or more.
+    ``machine`` is its number in the fleet and ``place`` its number with its user, from 0. Names
+    are unique for each user as long as no user has ``HOSTILE_EVERY`` machines or more.
     """
     turn, rest = divmod(machine, HOSTILE_EVERY)
     if rest == HOSTILE_EVERY // 2:
         return HOSTILE[turn % len(HOSTILE)]
-    if alone and machine % 11 == 0:
+    if place == 0 and machine % NAMELESS_EVERY == 0:
         return ""
     return f"{hardware}-{place + 1}"

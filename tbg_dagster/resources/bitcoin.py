@@ -2,15 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
-from urllib.parse import unquote, urlsplit, urlunsplit
+from typing import Any
 
 import dagster as dg
-import requests
 from pydantic import Field
 
-# RPC_INVALID_ADDRESS_OR_KEY of Bitcoin Core's rpc/protocol.h: "Block not found".
-_NOT_FOUND: Final = -5
+from ingest import rpc
 
 
 class NodeError(Exception):
@@ -82,52 +79,28 @@ class BitcoinNode(dg.ConfigurableResource):  # type: ignore[type-arg]  # yields 
         return Header(height, confirmations)
 
     def _call(self, method: str, *parameters: Any) -> Any:
+        """The result of a call, None for what the node does not know (code -5)."""
         url, credentials = self._address()
         try:
-            response = requests.post(
-                url,
-                json={"method": method, "params": list(parameters), "id": 1},
-                auth=credentials,
-                timeout=self.timeout_seconds,
-            )
-        except requests.RequestException as error:
-            # The error's own text may repeat the URL, but never credentials: they are not in it.
-            raise NodeError(f"no answer from {url} (BITCOIN_RPC_URL): {error}") from error
-        if response.status_code in (401, 403):
-            raise NodeError(f"{url} refuses the user and password of BITCOIN_RPC_*")
-        try:
-            body = response.json()
-            refusal, result = body["error"], body["result"]
-        except (ValueError, TypeError, KeyError):
-            raise NodeError(
-                f"{url} answered {method} with HTTP {response.status_code} and no JSON-RPC: "
-                f"{response.text[:120]!r}"
-            ) from None
-        if isinstance(refusal, dict):
-            if refusal.get("code") == _NOT_FOUND:
+            result = rpc.call(url, credentials, method, *parameters, timeout=self.timeout_seconds)
+        except rpc.RPCError as error:
+            if error.code == rpc.RPCErrorCode.INVALID_ADDRESS_OR_KEY:
                 return None
-            raise NodeError(
-                f"{url} refused {method}: {refusal.get('message')} (code {refusal.get('code')})"
-            )
-        if refusal is not None or result is None:
-            raise NodeError(f"{url} answered {method} with {str(body)[:120]!r}")
+            raise NodeError(f"{url} refused {method}: {error}") from error
+        except rpc.NodeUnreachable as error:
+            raise NodeError(f"no answer from {url} (BITCOIN_RPC_*) to {method}: {error}") from error
+        if result is None:
+            raise NodeError(f"{url} answered {method} with null")
         return result
 
-    def _address(self) -> tuple[str, tuple[str, str] | None]:
+    def _address(self) -> tuple[str, rpc.Credentials | None]:
         """The URL without credentials, and the credentials."""
-        parts = urlsplit(self.url)
-        host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""
-        url = urlunsplit(parts._replace(netloc=f"{host}:{parts.port}" if parts.port else host))
+        try:
+            url, credentials = rpc.split_url(self.url)
+        except ValueError as error:
+            raise NodeError(f"BITCOIN_RPC_URL: {error}") from None
         if self.cookie_file:
-            try:
-                # Read for every call: each start of the node writes a new one.
-                user, _, password = Path(self.cookie_file).read_text("utf-8").strip().partition(":")
-            except OSError as error:
-                raise NodeError(
-                    f"the cookie file {self.cookie_file} cannot be read ({error.strerror}); "
-                    "is the node running?"
-                ) from error
-            return url, (user, password)
-        if parts.username is not None:
-            return url, (unquote(parts.username), unquote(parts.password or ""))
-        return url, (self.user, self.password) if self.user else None
+            return url, rpc.CookieCredentials(Path(self.cookie_file))
+        if credentials is None and self.user:
+            return url, rpc.PasswordCredentials(self.user, self.password)
+        return url, credentials

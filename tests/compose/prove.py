@@ -369,10 +369,10 @@ class Proof:
 
     def _compare_fleet(self, report: dict[str, Any]) -> None:
         rows = self.project.query(
-            "select numbers_in(n.numbers), n.events from engine_instances i "
+            "select sum(numbers_in(n.numbers)), sum(n.events) from engine_instances i "
             "join stored_numbers('-infinity') n on n.instance_id = i.id "
-            "where i.instance = :'name'",
-            name=report["instance"],
+            "where i.instance = any (string_to_array(:'names', ' '))",
+            names=" ".join(report["instances"]),
         )
         self.say(
             f"fleet: {report['events']} events sent, {sum(report['dropped'].values())} dropped, "

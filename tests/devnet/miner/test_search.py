@@ -1,5 +1,6 @@
 """The search finds what plain hashing finds, and no two processes search the same header."""
 
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from devnet.bitcoin.hashing import hash_to_int, sha256d
 from devnet.miner.cli import throwaway_user
 from devnet.miner.job import Assignment, Job, JobError, ranges, spread
+from devnet.miner.process import Searches
 from devnet.miner.search import search
 from devnet.miner.stratum import pool_address
 
@@ -70,6 +72,43 @@ def test_processes_share_the_work_without_doing_any_twice(mask: int) -> None:
         assignment = Assignment(job, b"\x01\x02\x03\x04", 8, 1, mask, share, 3)
         headers += [part.header for part in islice(ranges(assignment), 40)]
     assert len(set(headers)) == len(headers) == 120
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["6b029c6d", "6b029c6e"]),  # the time of the job
+            st.sampled_from(["1f", "20"]),  # its id
+            st.booleans(),
+            st.integers(1, 2**224),
+            st.lists(st.integers(1, 1 << 25), max_size=3),
+        )
+    ),
+    st.sampled_from([0, 0x6000]),
+)
+def test_no_nonce_is_searched_twice_however_often_the_pool_speaks(
+    assignments: list[tuple[str, str, bool, int, list[int]]], mask: int
+) -> None:
+    """It may change the difficulty, name the same work otherwise, or come back to earlier work."""
+    searches = Searches()
+    searched: dict[bytes, int] = {}
+    for ntime, job_id, clean, target, steps in assignments:
+        job = Job.parse([job_id, *PARAMS[1:7], ntime, clean])
+        place = searches.of(Assignment(job, b"\x01\x02\x03\x04", 8, target, mask, 0, 1))
+        for step in steps:
+            taken = place.take(step)
+            assert taken is not None
+            part, start, end = taken
+            assert start == searched.get(part.header, 0)
+            assert start < end <= min(start + step, part.nonces)
+            searched[part.header] = end
+
+
+def test_work_that_was_searched_to_its_end_is_not_begun_again() -> None:
+    searches = Searches()
+    assignment = Assignment(Job.parse(PARAMS), b"", 1, 1, 0, 255, 256)
+    assert searches.of(assignment).take(1 << 32) is not None
+    assert searches.of(replace(assignment, target=2)).take(1) is None
 
 
 def test_a_small_extranonce_comes_to_an_end() -> None:

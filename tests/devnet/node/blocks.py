@@ -1,7 +1,5 @@
 """Blocks as a pool makes them from a template, and every way to spoil one."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any

@@ -1,7 +1,5 @@
 """A real node on a fresh chain, served on a free port, and a client for it."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,6 +13,8 @@ from devnet.node.server import RPCServer
 from devnet.rpc import PasswordCredentials, RPCClient
 
 USER, PASSWORD = "miner", "correct horse"
+PATIENCE = 120.0
+"""Seconds; spent only if a test fails."""
 
 
 @asynccontextmanager
@@ -25,7 +25,7 @@ async def running_node(datadir: Path) -> AsyncIterator[RPCClient]:
         async with (
             server.listen("127.0.0.1", 0) as port,
             RPCClient(
-                f"http://127.0.0.1:{port}", PasswordCredentials(USER, PASSWORD), timeout=60
+                f"http://127.0.0.1:{port}", PasswordCredentials(USER, PASSWORD), timeout=PATIENCE
             ) as client,
         ):
             try:

@@ -1,7 +1,5 @@
 """The HTTP port answers like bitcoind's, also to those who do not speak its language."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import socket
@@ -24,7 +22,7 @@ from devnet.rpc import (
     RPCError,
     RPCErrorCode,
 )
-from tests.devnet.node.conftest import PASSWORD, USER
+from tests.devnet.node.conftest import PASSWORD, PATIENCE, USER
 
 AUTHORIZED = {"Authorization": PasswordCredentials(USER, PASSWORD).authorization()}
 
@@ -307,7 +305,7 @@ async def test_garbage_on_the_port_is_answered_or_closed_and_logged_without_a_tr
 def _random_garbage() -> list[bytes]:
     drawn: list[bytes] = []
 
-    @settings(max_examples=40, database=None)
+    @settings(max_examples=40, database=None, deadline=None)
     @given(st.binary(min_size=1, max_size=300))
     def draw(data: bytes) -> None:
         drawn.append(data)
@@ -327,7 +325,7 @@ async def test_clients_that_leave_in_the_middle_of_a_long_poll_are_forgotten(
             await rpc.call("getblocktemplate", request, timeout=0.5)
 
     # They took both places; these become free once the server sees that they are gone.
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while True:
             try:
                 assert await rpc.call("getblockcount") == 0

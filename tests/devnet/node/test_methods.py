@@ -1,7 +1,5 @@
 """Every RPC answers with bitcoind's fields, and with bitcoind's codes when it cannot."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from pathlib import Path
@@ -14,7 +12,7 @@ from devnet.node.methods import Methods
 from devnet.node.node import Node
 from devnet.rpc import RPCClient, RPCError, RPCErrorCode
 from tests.devnet.node.blocks import ADDRESS
-from tests.devnet.node.conftest import running_node
+from tests.devnet.node.conftest import PATIENCE, running_node
 
 GENESIS = "0f9188f13cb7b2c71f2a335e3a4fc328bf5beb436012afca590b1a11466e2206"
 SEGWIT = {"rules": ["segwit"]}
@@ -116,11 +114,28 @@ async def test_a_template_request_that_bitcoind_refuses_is_refused(
     assert await error_code(rpc, "getblocktemplate", request_object) == code
 
 
-async def test_a_long_poll_returns_when_a_block_arrives_and_not_before(rpc: RPCClient) -> None:
+@pytest.fixture
+def polled(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Set once a long poll waits for a new tip."""
+    entered = asyncio.Event()
+    wait = Node.wait_for_new_tip
+
+    async def noted(node: Node, known: bytes) -> bool:
+        entered.set()
+        return await wait(node, known)
+
+    monkeypatch.setattr(Node, "wait_for_new_tip", noted)
+    return entered
+
+
+async def test_a_long_poll_returns_when_a_block_arrives_and_not_before(
+    rpc: RPCClient, polled: asyncio.Event
+) -> None:
     template = await rpc.call("getblocktemplate", SEGWIT)
     waiting = asyncio.create_task(
         rpc.call("getblocktemplate", {**SEGWIT, "longpollid": template["longpollid"]})
     )
+    await asyncio.wait_for(polled.wait(), PATIENCE)
     # Other calls are answered meanwhile, and do not wake it.
     for _ in range(20):
         await rpc.call("getblocktemplate", SEGWIT)
@@ -128,23 +143,23 @@ async def test_a_long_poll_returns_when_a_block_arrives_and_not_before(rpc: RPCC
 
     (mined,) = await rpc.call("generatetoaddress", 1, ADDRESS)
 
-    fresh = await asyncio.wait_for(waiting, 30)
+    fresh = await asyncio.wait_for(waiting, PATIENCE)
     assert (fresh["previousblockhash"], fresh["height"]) == (mined, 2)
     # an id of the past returns at once
     again = await rpc.call("getblocktemplate", {**SEGWIT, "longpollid": template["longpollid"]})
     assert again["previousblockhash"] == mined
 
 
-async def test_a_long_poll_ends_when_the_node_stops(tmp_path: Path) -> None:
+async def test_a_long_poll_ends_when_the_node_stops(tmp_path: Path, polled: asyncio.Event) -> None:
     async with Node(tmp_path) as node:
         methods = Methods(node, request_stop=node.release_waiters)
         request = {**SEGWIT, "longpollid": GENESIS + "0"}
         waiting = asyncio.create_task(methods.call("getblocktemplate", [request]))
-        await asyncio.sleep(0)
+        await asyncio.wait_for(polled.wait(), PATIENCE)
 
         assert await methods.call("stop", []) == "devnet node stopping"
         with pytest.raises(RPCError) as caught:
-            await asyncio.wait_for(waiting, 30)
+            await asyncio.wait_for(waiting, PATIENCE)
         assert caught.value.code == RPCErrorCode.CLIENT_NOT_CONNECTED
 
 

@@ -1,7 +1,5 @@
 """A longer branch takes over; blocks off the active chain have -1 confirmations."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

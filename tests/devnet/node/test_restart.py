@@ -1,7 +1,5 @@
 """The chain stays on disk: over an orderly stop, over a kill, and for one node at a time."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import os
@@ -11,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +27,11 @@ from devnet.rpc import (
     RPCClient,
     RPCError,
     RPCErrorCode,
+    decode_response,
+    encode_request,
 )
 from tests.devnet.node.blocks import ADDRESS
-from tests.devnet.node.conftest import running_node
+from tests.devnet.node.conftest import PATIENCE, running_node
 
 
 class Process:
@@ -54,7 +55,11 @@ class Process:
         self._ended = False
         self._drain = threading.Thread(target=self._read_log)
         self._drain.start()
-        self.url = self.log("node ready")["url"]
+
+    @property
+    def url(self) -> str:
+        url: str = self.log("node ready")["url"]
+        return url
 
     def _read_log(self) -> None:
         assert self._popen.stderr is not None
@@ -74,13 +79,13 @@ class Process:
             return [line for line in self.lines if line["event"] == event]
 
         with self._more:
-            self._more.wait_for(lambda: self._ended or found(), timeout=120)
+            self._more.wait_for(lambda: self._ended or found(), timeout=PATIENCE)
             if not found():
                 raise AssertionError(f"the node did not log {event!r}: {self.lines}")
             return found()[0]
 
     def client(self) -> RPCClient:
-        return RPCClient(self.url, CookieCredentials(self.datadir / ".cookie"), timeout=60)
+        return RPCClient(self.url, CookieCredentials(self.datadir / ".cookie"), timeout=PATIENCE)
 
     def end(self, number: signal.Signals) -> int:
         """Send a signal and return the exit status."""
@@ -88,8 +93,8 @@ class Process:
         return self.wait()
 
     def wait(self) -> int:
-        status = self._popen.wait(timeout=120)
-        self._drain.join(timeout=120)
+        status = self._popen.wait(timeout=PATIENCE)
+        self._drain.join(timeout=PATIENCE)
         return status
 
     def clean_up(self) -> None:
@@ -105,15 +110,15 @@ Start = Callable[..., Process]
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    processes: list[Process] = []
+    with ExitStack() as stack:
 
-    def start_one(datadir: Path, *options: str, **environment: str) -> Process:
-        processes.append(Process(datadir, *options, **environment))
-        return processes[-1]
+        def start_one(datadir: Path, *options: str, **environment: str) -> Process:
+            process = Process(datadir, *options, **environment)
+            stack.callback(process.clean_up)  # also if it never gets ready
+            process.log("node ready")
+            return process
 
-    yield start_one
-    for process in processes:
-        process.clean_up()
+        yield start_one
 
 
 async def chain_of(rpc: RPCClient) -> AsyncIterator[str]:
@@ -151,14 +156,20 @@ async def test_a_signal_stops_the_node_in_order(
     node = start(tmp_path / "chain")
     async with node.client() as rpc:
         await rpc.call("generatetoaddress", 3, ADDRESS)
-        # somebody who waits does not hold it up
+        # A waiting client does not delay it. Its request is with the node before the next one.
         request = {"rules": ["segwit"], "longpollid": await rpc.call("getbestblockhash") + "0"}
-        waiting = asyncio.create_task(rpc.call("getblocktemplate", request))
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(node.url.split(":")[-1]))
+        body = encode_request("getblocktemplate", [request])
+        credentials = CookieCredentials(node.datadir / ".cookie").authorization()
+        head = f"POST / HTTP/1.1\r\nAuthorization: {credentials}\r\nContent-Length: {len(body)}"
+        writer.write(head.encode() + b"\r\n\r\n" + body)
         await rpc.call("uptime")
 
         assert await asyncio.to_thread(node.end, number) == 0
+        answer = await asyncio.wait_for(reader.read(), PATIENCE)
+        writer.close()
         with pytest.raises(RPCError) as caught:
-            await waiting
+            decode_response(500, answer.partition(b"\r\n\r\n")[2])
         assert caught.value.code == RPCErrorCode.CLIENT_NOT_CONNECTED
     assert not (tmp_path / "chain" / ".cookie").exists()
     assert not (tmp_path / "chain" / "blocks.journal").exists()
@@ -212,7 +223,7 @@ async def test_a_second_node_on_the_same_data_directory_is_refused(
         [sys.executable, "-m", "devnet.node.cli", "--port", "0", "--datadir", str(tmp_path)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
     )
 
     assert second.returncode == 1
@@ -259,7 +270,7 @@ async def test_a_port_in_use_is_named(start: Start, tmp_path: Path) -> None:
         ],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
     )
 
     assert second.returncode == 1
@@ -311,7 +322,7 @@ async def test_a_full_disk_ends_the_node_and_costs_no_acknowledged_block(
         with pytest.raises(RPCError) as caught:
             await rpc.call("generatetoaddress", 1, ADDRESS)
         assert caught.value.code == RPCErrorCode.VERIFY_ERROR
-    # As Bitcoin Core does, it ends: whoever supervises it will start it again.
+    # It ends, as Bitcoin Core does, and its supervisor starts it again.
     assert (await asyncio.to_thread(node.log, "the node failed"))["level"] == "error"
     assert await asyncio.to_thread(node.wait) == 1
 

@@ -1,7 +1,5 @@
 """submitblock takes good blocks and gives each bad one the reason that BIP 22 and bitcoind name."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any

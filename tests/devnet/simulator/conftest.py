@@ -9,16 +9,19 @@ import pytest
 
 from devnet.simulator.calendar import week_start
 from devnet.simulator.fleet import Fleet, build_fleet
+from devnet.simulator.journal import Batch
 from devnet.simulator.scenario import SECOND, Scenario
 from devnet.simulator.traffic import simulate
 from ingest.decode import Decoded, decode
 
+PATIENCE = 120.0
+"""Seconds; spent only if a test fails."""
 MONDAY = week_start(1_763_769_600 * SECOND)
 
 
 @pytest.fixture(scope="session")
 def busy() -> Scenario:
-    """Two days on both sides of a Monday, with many reconnects, rejects and blocks."""
+    """Two days on both sides of a Monday, with much of everything that happens."""
     return Scenario(
         seed=7,
         miners=200,
@@ -31,6 +34,10 @@ def busy() -> Scenario:
         session=6 * 3600.0,
         offline=600.0,
         vardiff=4 * 3600.0,
+        nap_every=12 * 3600.0,
+        leave_every=6 * 3600.0,
+        restart_every=4 * 3600.0,
+        step_every=3 * 3600.0,
     )
 
 
@@ -40,8 +47,19 @@ def fleet(busy: Scenario) -> Fleet:
 
 
 @pytest.fixture(scope="session")
-def lines(busy: Scenario, fleet: Fleet) -> list[bytes]:
-    return list(chain.from_iterable(batch.datagrams() for batch in simulate(busy, fleet)))
+def batches(busy: Scenario, fleet: Fleet) -> list[Batch]:
+    return list(simulate(busy, fleet))
+
+
+@pytest.fixture(scope="session")
+def lines(batches: list[Batch]) -> list[bytes]:
+    return list(chain.from_iterable(batch.datagrams() for batch in batches))
+
+
+@pytest.fixture(scope="session")
+def moments(batches: list[Batch]) -> list[int]:
+    """When each event happened by the right clock."""
+    return list(chain.from_iterable(batch.due.tolist() for batch in batches))
 
 
 @pytest.fixture(scope="session")

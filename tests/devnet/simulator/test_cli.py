@@ -1,10 +1,11 @@
-"""What somebody types, and what comes of it."""
+"""The command's options, and what they do."""
 
 import json
 import signal
 import socket
 import threading
-from datetime import UTC, datetime, timedelta
+from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from devnet.simulator.cli import simulate_command
-from devnet.simulator.plan import plan_live
+from devnet.simulator.plan import Wishes, plan_history, plan_live
+from devnet.simulator.scenario import SECOND, Scenario
 from ingest.decode import decode
+from ingest.events import MAX_AHEAD
+from tests.devnet.simulator.conftest import MONDAY, PATIENCE
 
 
 def run(*arguments: str, **environment: str) -> Result:
@@ -31,30 +35,46 @@ def test_history_goes_into_a_file_as_one_datagram_a_line_and_the_summary_counts_
     assert file.read_bytes().endswith(b"}\n")
     events = [decode(line) for line in lines]
     assert report["events"] == len(events) == sum(report["by_type"].values())
-    assert report["by_type"]["share_submitted"] == sum(
-        event.event == "share_submitted" for event in events
+    assert report["by_type"] == dict.fromkeys(report["by_type"], 0) | Counter(
+        event.event for event in events
     )
+    assert report["instances"] == Counter(event.instance for event in events)
+    assert len(report["instances"]) > 1
     assert report["dropped"] == {}
-    # By default history ends where this week begins.
-    now = datetime.now(UTC)
-    monday = (now - timedelta(days=now.weekday())).replace(
-        hour=0, minute=0, second=0, microsecond=0
-    )
-    assert 0 < monday.timestamp() - events[-1].timestamp / 1e6 < 60
+
+
+@pytest.mark.parametrize("since", [0, 1, 7 * 86_400 * SECOND - 1])
+def test_by_default_history_ends_where_this_week_begins(since: int) -> None:
+    scenario = plan_history(Wishes(), now=MONDAY + since, span=3600.0, start=None, shares=None)
+    assert scenario.start + scenario.span * SECOND == MONDAY
+
+
+@pytest.mark.parametrize("tidy", [True, False])
+def test_no_clock_of_a_history_is_further_ahead_than_the_receiver_allows(tidy: bool) -> None:
+    latest = MAX_AHEAD - (0 if tidy else 1800 * SECOND)
+
+    def plan(now: int) -> Scenario:
+        return plan_history(Wishes(tidy=tidy), now=now, span=3600.0, start=MONDAY, shares=None)
+
+    end = MONDAY + 3600 * SECOND
+    assert plan(end - latest).start == MONDAY
+    with pytest.raises(ValueError, match="end in the future"):
+        plan(end - latest - 1)
 
 
 def test_events_on_the_standard_output_leave_it_clean_and_the_table_says_how_many() -> None:
-    result = run("--output", "-", "--hours", "0.2", "--miners", "10", "--start", "2026-01-05")
+    result = run("--output", "-", "--hours", "0.2", "--miners", "10", "--start", "2025-01-06")
     assert result.exit_code == 0, result.output
     events = [decode(line) for line in result.stdout_bytes.splitlines()]
-    assert events[0].timestamp == datetime(2026, 1, 5, tzinfo=UTC).timestamp() * 1e6
+    assert events[0].timestamp == datetime(2025, 1, 6, tzinfo=UTC).timestamp() * 1e6
     assert f"{len(events):,} events" in result.stderr
 
 
 def test_as_many_shares_come_as_were_asked_for(tmp_path: Path) -> None:
     file = tmp_path / "events.jsonl"
     result = run(
-        "--output", str(file), "--weeks", "1", "--days", "1", "--shares", "40000", "--json"
+        *("--output", str(file), "--start", "2025-01-06", "--json"),
+        *("--weeks", "1", "--days", "1", "--shares", "40000"),
     )
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
@@ -65,7 +85,7 @@ def test_as_many_shares_come_as_were_asked_for(tmp_path: Path) -> None:
 def test_live_events_reach_a_receiver_at_the_rate_that_was_asked_for(socket_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
         receiver.bind(str(socket_path))
-        receiver.settimeout(60)
+        receiver.settimeout(PATIENCE)
         got: list[bytes] = []
         wanted = 1000
 
@@ -76,10 +96,10 @@ def test_live_events_reach_a_receiver_at_the_rate_that_was_asked_for(socket_path
         reader = threading.Thread(target=read)
         reader.start()
         result = run(
-            "--rate", "500", "--duration", "2", "--patience", "30", "--json",
+            "--rate", "500", "--duration", "2", "--patience", "120", "--json",
             SOCKET_PATH=str(socket_path),
         )  # fmt: skip
-        reader.join(60)
+        reader.join(PATIENCE)
     assert result.exit_code == 0, result.output
     report: dict[str, Any] = json.loads(result.stdout)
     assert report["asked_events_per_second"] == 500
@@ -126,7 +146,7 @@ def test_without_a_receiver_it_says_so_and_ends(socket_path: Path, mode: list[st
 def test_a_signal_ends_live_traffic_with_its_summary(socket_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
         receiver.bind(str(socket_path))
-        receiver.settimeout(60)
+        receiver.settimeout(PATIENCE)
 
         def interrupt() -> None:
             receiver.recv(8192)
@@ -136,7 +156,7 @@ def test_a_signal_ends_live_traffic_with_its_summary(socket_path: Path) -> None:
         reader = threading.Thread(target=interrupt)
         reader.start()
         result = run("--socket", str(socket_path), "--rate", "100", "--json")
-        reader.join(60)
+        reader.join(PATIENCE)
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["events"] >= 1
     assert signal.getsignal(signal.SIGTERM) is before
@@ -149,17 +169,6 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 
 def test_a_rate_sizes_the_fleet_so_that_its_events_come_to_that_rate() -> None:
-    scenario = plan_live(
-        duration=None,
-        settled=None,
-        seed=1,
-        miners=None,
-        rate=10_000.0,
-        shares_per_minute=None,
-        hashrate_every=None,
-        block_every=None,
-        rejects=0.01,
-        diurnal=0.0,
-    )
+    scenario = plan_live(Wishes(), duration=None, settled=None, rate=10_000.0)
     assert scenario.settled
     assert scenario.miners * (18 / 60 + 1.5 / 60) == pytest.approx(10_000, rel=0.001)

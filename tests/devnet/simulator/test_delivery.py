@@ -19,7 +19,7 @@ from devnet.simulator.scenario import Scenario
 from devnet.simulator.summary import Summary
 from devnet.simulator.traffic import simulate
 from ingest.decode import decode
-from tests.devnet.simulator.conftest import MONDAY
+from tests.devnet.simulator.conftest import MONDAY, PATIENCE
 
 HISTORY = Scenario(miners=100, start=MONDAY, span=120.0)
 
@@ -36,38 +36,48 @@ def bind(path: Path) -> socket.socket:
     path.unlink(missing_ok=True)
     receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     receiver.bind(str(path))
-    receiver.settimeout(20)
+    receiver.settimeout(PATIENCE)
     return receiver
 
 
+class NotedOutlet(Outlet):
+    """Says when its sender has found the receiver full, or missing."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.blocked = threading.Event()
+
+    def wait(self, seconds: float) -> None:
+        self.blocked.set()
+        super().wait(seconds)
+
+
 @contextmanager
-def sending(path: Path, batches: list[Batch]) -> Iterator[Summary]:
+def sending(path: Path, batches: list[Batch]) -> Iterator[tuple[Summary, threading.Event]]:
     """Sends all batches from a thread, and is over when the thread is."""
     summary = Summary(HISTORY)
+    outlet = NotedOutlet(path)
 
     def run() -> None:
-        with Outlet(path) as outlet:
+        with outlet:
             for _ in send_all(batches, outlet, summary, lambda: False):
                 pass
 
     thread = threading.Thread(target=run)
     thread.start()
     try:
-        yield summary
+        yield summary, outlet.blocked
     finally:
-        thread.join(20)
+        thread.join(PATIENCE)
     assert not thread.is_alive()
 
 
 def test_history_waits_for_a_slow_receiver_and_loses_nothing(socket_path: Path) -> None:
     batches = batches_of(HISTORY)
     wanted = lines_of(batches)
-    with bind(socket_path) as receiver, sending(socket_path, batches) as summary:
-        got = []
-        for n in range(len(wanted)):
-            if n % 500 == 0:
-                time.sleep(0.02)  # the receiver is slow, whatever the machine is
-            got.append(receiver.recv(8192))
+    with bind(socket_path) as receiver, sending(socket_path, batches) as (summary, blocked):
+        assert blocked.wait(PATIENCE)
+        got = [receiver.recv(8192) for _ in wanted]
     assert got == wanted
     assert summary.events == len(wanted)
     assert summary.waited > 0
@@ -77,10 +87,10 @@ def test_history_waits_for_a_slow_receiver_and_loses_nothing(socket_path: Path) 
 def test_history_goes_on_with_a_receiver_that_comes_back(socket_path: Path) -> None:
     batches = batches_of(HISTORY)
     wanted = lines_of(batches)
-    with sending(socket_path, batches) as summary:
+    with sending(socket_path, batches) as (summary, _):
         with bind(socket_path) as receiver:
             first = [receiver.recv(8192) for _ in range(1000)]
-            # Nobody may send any more before the rest of the queue is read.
+            # Nothing may arrive any more before the rest of the queue is read.
             receiver.shutdown(socket.SHUT_RD)
             receiver.setblocking(False)
             while True:
@@ -106,11 +116,11 @@ def test_history_stops_when_asked_although_nobody_listens(socket_path: Path) -> 
 
 
 def run_paced(
-    path: Path, batches: list[Batch], start: int, patience: float
+    path: Path, batches: list[Batch], start: int, patience: float, outlet: Outlet | None = None
 ) -> tuple[Summary, Pacer]:
     pacer = Pacer(start, lambda: False)
     summary = Summary(HISTORY)
-    with Outlet(path) as outlet:
+    with outlet or Outlet(path) as outlet:
         for _ in send_paced(
             batches, outlet, pacer, summary, lambda: False, patience=patience, until=2**62
         ):
@@ -156,14 +166,16 @@ def test_a_patient_sender_waits_for_room_instead_of_dropping(socket_path: Path) 
     with bind(socket_path) as receiver:
         got: list[bytes] = []
 
+        outlet = NotedOutlet(socket_path)
+
         def read() -> None:
-            time.sleep(0.2)
-            got.extend(receiver.recv(8192) for _ in wanted)
+            if outlet.blocked.wait(PATIENCE):
+                got.extend(receiver.recv(8192) for _ in wanted)
 
         reader = threading.Thread(target=read)
         reader.start()
-        summary, _ = run_paced(socket_path, batches, start, patience=20.0)
-        reader.join(20)
+        summary, _ = run_paced(socket_path, batches, start, patience=PATIENCE, outlet=outlet)
+        reader.join(PATIENCE)
     assert got == wanted
     assert not summary.dropped
     assert summary.waited > 0
@@ -184,8 +196,8 @@ def test_no_live_event_is_sent_before_its_timestamp(socket_path: Path) -> None:
 
         reader = threading.Thread(target=read)
         reader.start()
-        summary, pacer = run_paced(socket_path, batches, start, patience=20.0)
-        reader.join(20)
+        summary, pacer = run_paced(socket_path, batches, start, patience=PATIENCE)
+        reader.join(PATIENCE)
     assert not early
     assert summary.events == len(wanted) == pacer.lateness.count
 
@@ -193,8 +205,8 @@ def test_no_live_event_is_sent_before_its_timestamp(socket_path: Path) -> None:
 def test_a_packed_batch_comes_out_of_the_pipe_as_it_went_in() -> None:
     for batch in batches_of(HISTORY)[:3]:
         again = Batch.unpack(batch.pack())
-        assert again.kinds == batch.kinds
-        assert again.stamps.tolist() == batch.stamps.tolist()
+        assert (again.instance, again.kinds) == (batch.instance, batch.kinds)
+        assert again.due.tolist() == batch.due.tolist()
         assert again.body == batch.body
 
 

@@ -1,4 +1,4 @@
-"""A history tells one consistent story: whoever replays it finds every number again."""
+"""A history is consistent: a replay gives every number again."""
 
 from collections import Counter, defaultdict
 from datetime import UTC, datetime
@@ -6,9 +6,10 @@ from itertools import chain, pairwise
 
 import pytest
 
+from devnet.bitcoin.difficulty import HASHES_PER_DIFFICULTY
 from devnet.bitcoin.subsidy import block_subsidy
-from devnet.simulator.fleet import Fleet, build_fleet
-from devnet.simulator.scenario import HASHES_PER_DIFFICULTY, SECOND, Scenario
+from devnet.simulator.fleet import Fleet, build_fleet, shares_per_second
+from devnet.simulator.scenario import SECOND, Scenario
 from devnet.simulator.traffic import simulate
 from ingest.decode import Decoded
 from tests.devnet.simulator.conftest import MONDAY
@@ -28,7 +29,7 @@ def test_another_seed_gives_other_miners_and_another_start_the_same_with_other_s
     other = Scenario(seed=2, miners=40, start=MONDAY, span=600.0)
     assert build_fleet(first).users == build_fleet(later).users
     assert not set(build_fleet(first).users) & set(build_fleet(other).users)
-    assert len({first.instance, later.instance, other.instance}) == 3
+    assert len({one.instance(one.start) for one in (first, later, other)}) == 3
     hashes = [set(replay(one).split(b'"hash":"')[1:]) for one in (first, later, other)]
     assert not hashes[0] & hashes[1]
     assert not hashes[0] & hashes[2]
@@ -82,16 +83,27 @@ def test_both_weeks_of_the_history_have_bests_of_their_own(events: list[Decoded]
     assert len(weeks) == 2
 
 
-def test_a_disconnect_reports_what_its_session_did(events: list[Decoded], fleet: Fleet) -> None:
+def test_a_disconnect_reports_what_its_session_did(
+    events: list[Decoded], moments: list[int], fleet: Fleet
+) -> None:
     opened: dict[int, Decoded] = {}
+    since: dict[int, int] = {}
     shares: dict[int, list[Decoded]] = defaultdict(list)
     difficulty: dict[int, float] = {}
     closed = 0
-    for event in events:
+    instance = events[0].instance
+    left_open: list[int] = []
+    for event, moment in zip(events, moments, strict=True):
         data = event.data
+        if event.instance != instance:
+            # The engine has restarted: it knows no connection, and numbers them from 1.
+            instance = event.instance
+            left_open.append(len(opened))
+            opened, shares = {}, defaultdict(list)
         if event.event == "miner_connected":
             assert data.client_id not in opened
             opened[data.client_id] = event
+            since[data.client_id] = moment
             difficulty[data.client_id] = data.initial_diff
         elif event.event == "diff_updated":
             assert data.old_diff == difficulty[data.client_id]
@@ -104,18 +116,19 @@ def test_a_disconnect_reports_what_its_session_did(events: list[Decoded], fleet:
             assert data.difficulty == difficulty[data.client_id]
             shares[data.client_id].append(event)
         elif event.event == "miner_disconnected":
-            begun_at = opened.pop(data.client_id)
+            assert opened.pop(data.client_id).data.worker == data.worker
             mine = shares.pop(data.client_id, [])
             accepted = [share.data.share_diff for share in mine if share.data.valid]
             assert data.shares_accepted == len(accepted)
             assert data.shares_rejected == len(mine) - len(accepted)
             assert data.best_diff_session == max(accepted, default=0.0)
-            assert data.session_duration == pytest.approx(
-                (event.timestamp - begun_at.timestamp) / SECOND
-            )
+            assert data.session_duration == (moment - since[data.client_id]) / SECOND
             closed += 1
     assert closed > 500
     assert len(opened) <= len(fleet.workers)
+    # Engines that were stopped had closed every connection, those that crashed had not.
+    assert min(left_open) == 0
+    assert max(left_open) > 100
 
 
 def test_a_share_solves_a_block_exactly_when_its_difficulty_is_enough(
@@ -146,11 +159,15 @@ def test_a_share_solves_a_block_exactly_when_its_difficulty_is_enough(
 
 
 def test_the_network_grows_block_by_block_and_ours_are_in_it(events: list[Decoded]) -> None:
-    tips = [e.data for e in events if e.event == "new_block_network"]
+    told = [e for e in events if e.event == "new_block_network"]
+    tips = [e.data for e in told]
     assert len(tips) > 200
-    for before, after in pairwise(tips):
-        assert after.height == before.height + 1
-        assert after.prev_hash == before.hash
+    for before, after in pairwise(told):
+        if before.instance == after.instance:
+            assert after.data.height == before.data.height + 1
+            assert after.data.prev_hash == before.data.hash
+        else:  # while the engine was away, blocks came or did not
+            assert after.data.height >= before.data.height
     by_hash = {tip.hash: tip for tip in tips}
     for block in (e.data for e in events if e.event == "block_found"):
         assert by_hash[block.hash].height == block.height
@@ -192,12 +209,12 @@ def test_the_number_of_shares_fits_hashrate_and_difficulty_over_the_whole_span(
     shares = [e.data for e in events if e.event == "share_submitted"]
     work = sum(share.difficulty for share in shares)
     expected = fleet.hashrate.sum() / HASHES_PER_DIFFICULTY * busy.span * busy.availability
-    assert work == pytest.approx(expected, rel=0.05)
-    assert len(shares) == pytest.approx(0.2 * 60 * 48 * 200 * busy.availability, rel=0.05)
+    assert work == pytest.approx(expected, rel=0.1)  # some leave for good
+    assert len(shares) == pytest.approx(0.2 * 60 * 48 * 200 * busy.availability, rel=0.1)
 
 
 def test_hashrate_readings_grow_towards_the_truth_and_users_sum_up_their_workers(
-    events: list[Decoded], fleet: Fleet
+    events: list[Decoded], moments: list[int], fleet: Fleet
 ) -> None:
     truth = {
         (fleet.users[user], fleet.workers[machine]): rate
@@ -206,19 +223,21 @@ def test_hashrate_readings_grow_towards_the_truth_and_users_sum_up_their_workers
         )
     }
     rounds: dict[tuple[str, int], dict[str, Decoded]] = defaultdict(dict)
-    for event in events:
+    for event, moment in zip(events, moments, strict=True):
         if event.event == "hashrate_update":
-            rounds[event.data.user, event.timestamp][event.data.worker] = event
+            rounds[event.data.user, moment][event.data.worker] = event
     assert len(rounds) > 1000
     ratios = []
+    nameless = {user for user, name in truth if not name}
     for (user, _), readings in rounds.items():
         total = readings.pop("").data
-        if not readings:  # the user's only worker has no name
+        if user in nameless:  # the total holds what has no name, too
             continue
         summed = sum(e.data.hashrate_1h for e in readings.values())
         assert total.hashrate_1h == pytest.approx(summed, rel=1e-6)
         ratios += [e.data.hashrate_1h / truth[user, name] for name, e in readings.items()]
-    assert 0.8 < sum(ratios) / len(ratios) < 1.0  # many have only just connected
+    # Many have only just connected, some nap, and the engine forgets at every restart.
+    assert 0.6 < sum(ratios) / len(ratios) < 1.0
 
 
 def test_a_settled_fleet_begins_in_the_middle_of_things() -> None:
@@ -230,7 +249,7 @@ def test_a_settled_fleet_begins_in_the_middle_of_things() -> None:
         chain.from_iterable(batch.kinds for batch in simulate(scenario, fleet))
     )
     share, best, _, connected, disconnected = (kinds[kind] for kind in range(5))
-    assert share == pytest.approx(300 * 18 * 10, rel=0.05)
+    assert share == pytest.approx(600 * shares_per_second(fleet.hashrate, 18.0), rel=0.05)
     assert best < share / 100
     assert 20 < disconnected < 100
     assert connected <= disconnected

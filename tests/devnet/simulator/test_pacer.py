@@ -1,4 +1,4 @@
-"""Events go out at their moments, neither early nor in heaps."""
+"""Events go out at their moments, neither early nor in bursts."""
 
 from devnet.simulator.pacer import Pacer
 
@@ -6,7 +6,7 @@ START = 1_763_769_600_000_000
 
 
 class Clock:
-    """A clock that moves when somebody sleeps, always a little too long."""
+    """A clock that moves only by sleeps, which are always a little too long."""
 
     def __init__(self, oversleep_us: int) -> None:
         self.ns = START * 1000
