@@ -1,13 +1,14 @@
 """Blocks on their way to final, and the odds of the next."""
 
-import time
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
+from typing import get_args
 
 import dagster as dg
 
 from ingest.names import BLOCK_STATUS_STREAM
+from tbg_dagster import clock
 from tbg_dagster.blocks.confirmations import confirm
-from tbg_dagster.blocks.pictures import difficulty, latest, odds, states
+from tbg_dagster.blocks.status import Status
 from tbg_dagster.columns import columns
 from tbg_dagster.hashes import HASHES_PER_DIFFICULTY
 from tbg_dagster.outbox import deliver
@@ -46,7 +47,6 @@ def block_confirmations(
     told once to `mining:block_status`. When the node is away or answers nonsense,
     nothing is changed and the run is retried.
     """
-    started = time.monotonic()
     with database.connect() as connection:
         try:
             looked_at, transitions = confirm(
@@ -80,7 +80,6 @@ def block_confirmations(
                 "select status, count(*) as blocks from blocks group by status"
             )
         }
-        newest = connection.execute(query(__package__, "latest.sql")).fetchall()
         with redis_server.connect() as client:
             sent = deliver(connection, client, BLOCK_STATUS_STREAM)
     return dg.MaterializeResult(
@@ -89,9 +88,7 @@ def block_confirmations(
             "looked_at": looked_at,
             "transitions": len(transitions),
             "messages_sent": len(sent),
-            "seconds": round(time.monotonic() - started, 3),
-            "latest": latest(newest),
-            "picture": states(counts),
+            **{status: counts.get(status, 0) for status in get_args(Status)},
         }
     )
 
@@ -113,20 +110,17 @@ def block_confirmations(
 )
 def network_difficulty(database: Database) -> dg.MaterializeResult[None]:
     """Every value that the network difficulty had, from the tips that engines saw."""
-    started = time.monotonic()
     with database.connect() as connection:
         with connection.transaction():
             connection.execute(query(__package__, "network_difficulty.sql"))
         rows = connection.execute(
-            "select * from network_difficulty order by first_height"
+            "select network_difficulty, last_height from network_difficulty order by first_height"
         ).fetchall()
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": len(rows),
             "network_difficulty": rows[-1]["network_difficulty"] if rows else 0.0,
             "height": rows[-1]["last_height"] if rows else 0,
-            "seconds": round(time.monotonic() - started, 3),
-            "picture": difficulty(rows),
         }
     )
 
@@ -152,23 +146,20 @@ def block_odds(database: Database) -> dg.MaterializeResult[None]:
     Finding one is a Poisson process with mean `difficulty × 2^32 / hashrate`: the
     chance within t is 1 - exp(-t / mean), however long nothing has been found.
     """
-    started = time.monotonic()
-    now = datetime.now(UTC)
+    now = clock.now()
     with database.connect() as connection:
         with connection.transaction():
             connection.execute(
                 query(__package__, "odds.sql"), {"now": now, "hashes": HASHES_PER_DIFFICULTY}
             )
-        count = connection.execute("select count(*) as rows from block_odds").fetchone()
-        likeliest = connection.execute(query(__package__, "likeliest.sql")).fetchall()
-    assert count is not None
+        rows = connection.execute("select * from block_odds order by scope").fetchall()
+    pool = rows[0] if rows else {}
     return dg.MaterializeResult(
         metadata={
-            "dagster/row_count": count["rows"],
-            "seconds": round(time.monotonic() - started, 3),
-            "odds": odds(likeliest),
+            "dagster/row_count": len(rows),
+            **{
+                name: pool.get(name, 0.0)
+                for name in ("hashrate", "expected_seconds", "chance_day", "chance_year")
+            },
         }
     )
-
-
-ASSETS = [block_confirmations, network_difficulty, block_odds]

@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 
-from tbg_dagster.picture import INK, ORANGE, as_metadata, canvas, nothing, si
+from tbg_dagster.picture import INK, ORANGE, PALE, as_metadata, canvas, nothing, si
 
 
 def short(address: str) -> str:
@@ -31,7 +31,7 @@ def leaderboard(rows: Sequence[dict[str, Any]], week: date) -> dg.MarkdownMetada
     axes.set_xlim(min(values) / 3, max(values) * 3)
     axes.xaxis.set_major_formatter(lambda value, _: si(value))
     axes.grid(axis="y", visible=False)
-    axes.grid(axis="x", color="#e6e8ec", linewidth=0.8)
+    axes.grid(axis="x", color=PALE, linewidth=0.8)
     for place, value in zip(places, values, strict=True):
         axes.text(value * 1.05, place, si(value), va="center", fontsize=9, color=INK)
     axes.set_xlabel("share difficulty", color=INK)

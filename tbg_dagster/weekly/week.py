@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time
+from datetime import date, datetime
 from typing import Any, Final
 
 import dagster as dg
@@ -11,7 +11,7 @@ from psycopg.types.json import Jsonb
 
 from ingest.names import WEEKLY_RESET_STREAM, leaderboard_key
 from tbg_dagster.outbox import micros, post
-from tbg_dagster.partitions import WEEK
+from tbg_dagster.partitions import WEEK, midnight
 from tbg_dagster.queries import query
 from tbg_dagster.resources.database import Connection
 
@@ -35,8 +35,7 @@ class Finalised:
 
 def bounds(week: date) -> tuple[datetime, datetime]:
     """Monday 00:00 UTC of the week, and of the next."""
-    start = datetime.combine(week, time(), UTC)
-    return start, start + WEEK
+    return midnight(week), midnight(week) + WEEK
 
 
 def finalise(connection: Connection, week: date) -> Finalised:

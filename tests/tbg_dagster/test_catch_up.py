@@ -7,11 +7,10 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from tbg_dagster.catch_up.missing import ROLLUPS, neighbours
 from tbg_dagster.catch_up.sensors import late_shares_sensor, missing_partitions_sensor
+from tbg_dagster.partitions import HOURLY, ranges
 from tests.tbg_dagster.conftest import Connection, History, Run, last_monday
 
-HOURS, DAYS, WEEKS = ROLLUPS
 Evaluate = Callable[..., list[dg.RunRequest]]
 
 
@@ -54,9 +53,10 @@ def asked(request: dg.RunRequest) -> tuple[str, str, str | None]:
 
 def test_neighbouring_partitions_share_a_run_and_gaps_part_them() -> None:
     monday = last_monday()
-    starts = [monday + timedelta(hours=number) for number in (0, 1, 2, 5, 6, 9)]
-    groups = [[start.hour for start in group] for group in neighbours(HOURS, starts, 2)]
-    assert groups == [[0, 1], [2], [5, 6], [9]]
+    day = f"{monday:%Y-%m-%d}"
+    keys = [f"{day}-{hour:02d}:00" for hour in (0, 1, 2, 5, 6, 9)]
+    found = [(first[-5:-3], last[-5:-3]) for first, last in ranges(HOURLY, keys, 2)]
+    assert found == [("00", "01"), ("02", "02"), ("05", "06"), ("09", "09")]
 
 
 def test_a_daemon_that_was_down_over_midnight_makes_up_hours_then_days_then_the_week(

@@ -8,15 +8,19 @@ import dagster as dg
 import pytest
 
 from ingest.names import leaderboard_key, stream_of, week_start
-from tbg_dagster.catch_up.missing import SERIES
+from tbg_dagster import verdict
+from tbg_dagster.blocks import checks as blocks
 from tbg_dagster.definitions import defs
-from tbg_dagster.quality import engine, game, rollups, shares
-from tbg_dagster.quality.automation import WITH_THEIR_ASSET
+from tbg_dagster.partitions import FIRST_MOMENT, FIRST_WEEK, closed
 from tbg_dagster.resources import Thresholds
+from tbg_dagster.shares import checks as rollups
+from tbg_dagster.timetable import CLOSE_LEDGER, ROLLUPS
+from tbg_dagster.upstream import checks as upstream
+from tbg_dagster.weekly import checks as weekly
 from tbg_dagster.weekly.week import finalise
 from tests.tbg_dagster.conftest import Connection, History, Run, last_monday
 
-CHECKS = [*shares.CHECKS, *engine.CHECKS, *rollups.CHECKS, *game.CHECKS]
+CHECKS = [item for item in defs.asset_checks or [] if isinstance(item, dg.AssetChecksDefinition)]
 WARN, ERROR = dg.AssetCheckSeverity.WARN, dg.AssetCheckSeverity.ERROR
 
 Check = Callable[..., dg.AssetCheckResult]
@@ -43,8 +47,7 @@ def check(resources: dict[str, Any], instance: dg.DagsterInstance) -> Check:
 
 @pytest.fixture(autouse=True)
 def _no_settling(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "SETTLE_SECONDS", 0.0)
-    monkeypatch.setattr(game, "SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(verdict, "SETTLE_SECONDS", 0.0)
 
 
 def now() -> datetime:
@@ -76,8 +79,9 @@ def test_the_quality_job_runs_every_quick_check_on_real_data(
     failed = {item.check_name: item.description for item in evaluations if not item.passed}
     # No rollup has run; nothing else is amiss.
     assert set(failed) <= {"partitions_are_there"}
-    quick = {item.check_key.name for item in CHECKS} - set(WITH_THEIR_ASSET)
-    assert quick <= {item.check_name for item in evaluations}
+    with_their_asset = {"hours_equal_raw_shares", "days_equal_hours", "weeks_equal_hours"}
+    quick = {item.check_key.name for item in CHECKS} - with_their_asset
+    assert quick == {item.check_name for item in evaluations}
 
 
 def test_every_check_tells_what_it_finds_and_how_bad_that_is() -> None:
@@ -97,12 +101,12 @@ def test_silence_that_chance_cannot_explain_is_found(
     _, worker = history.worker("a.1")
     pace = 1000 * 2**32 / 10.0  # a share in ten seconds
     online(connection, worker, timedelta(seconds=60), pace)
-    assert check(shares.shares_keep_arriving).passed
+    assert check(upstream.shares_keep_arriving).passed
     online(connection, worker, timedelta(seconds=180), pace)
-    result = check(shares.shares_keep_arriving)
+    result = check(upstream.shares_keep_arriving)
     assert (result.passed, result.severity) == (False, WARN)
     online(connection, worker, timedelta(minutes=10), pace)
-    result = check(shares.shares_keep_arriving)
+    result = check(upstream.shares_keep_arriving)
     assert (result.passed, result.severity) == (False, ERROR)
     # Liveness marking everybody offline does not hide it.
     connection.execute("update workers set is_online = false")
@@ -111,7 +115,7 @@ def test_silence_that_chance_cannot_explain_is_found(
         "values (%s, now(), 60)",
         [worker],
     )
-    assert not check(shares.shares_keep_arriving).passed
+    assert not check(upstream.shares_keep_arriving).passed
 
 
 @pytest.mark.parametrize("age", [timedelta(minutes=-10), timedelta(days=95)])
@@ -119,9 +123,9 @@ def test_shares_from_the_future_or_past_retention_are_found(
     check: Check, history: History, age: timedelta
 ) -> None:
     history.share("a.1", now())
-    assert check(shares.share_times_are_plausible).passed
+    assert check(upstream.share_times_are_plausible).passed
     history.share("a.1", now() - age)
-    assert not check(shares.share_times_are_plausible).passed
+    assert not check(upstream.share_times_are_plausible).passed
 
 
 @pytest.mark.parametrize("column", ["user_id", "worker_id"])
@@ -129,7 +133,7 @@ def test_shares_of_nobody_are_found(
     check: Check, connection: Connection, history: History, column: str
 ) -> None:
     history.share("a.1", now() - timedelta(minutes=1))
-    assert check(shares.shares_have_users_and_workers).passed
+    assert check(upstream.shares_have_users_and_workers).passed
     user, worker = history.worker("a.1")
     numbers = {"user_id": user, "worker_id": worker, column: 999}
     connection.execute(
@@ -137,7 +141,7 @@ def test_shares_of_nobody_are_found(
         "values (now(), 1, true, %s, %s)",
         [numbers["user_id"], numbers["worker_id"]],
     )
-    assert not check(shares.shares_have_users_and_workers).passed
+    assert not check(upstream.shares_have_users_and_workers).passed
 
 
 def test_doubled_shares_are_found(check: Check, history: History) -> None:
@@ -146,11 +150,11 @@ def test_doubled_shares_are_found(check: Check, history: History) -> None:
         history.share("a.1", when, instance_id=1, seq=seq, share_hash=bytes([seq]) * 32)
     history.share("a.1", when, instance_id=2, seq=1)
     history.share("a.1", when, reject="duplicate", share_hash=b"\x01" * 32)
-    assert check(shares.shares_are_not_doubled).passed
+    assert check(upstream.shares_are_not_doubled).passed
     history.share("a.1", when, instance_id=1, seq=1)
-    assert check(shares.shares_are_not_doubled).metadata["by_seq"].value == 1
+    assert check(upstream.shares_are_not_doubled).metadata["by_seq"].value == 1
     history.share("a.1", when, instance_id=1, seq=3, share_hash=b"\x02" * 32)
-    result = check(shares.shares_are_not_doubled)
+    result = check(upstream.shares_are_not_doubled)
     assert not result.passed
     assert result.metadata["by_hash"].value == 1
 
@@ -158,9 +162,9 @@ def test_doubled_shares_are_found(check: Check, history: History) -> None:
 def test_accepted_shares_below_their_difficulty_are_found(check: Check, history: History) -> None:
     history.share("a.1", now(), share_diff=1000.0 * (1 - 1e-12), difficulty=1000.0)
     history.share("a.1", now(), share_diff=10.0, reject="above target")
-    assert check(shares.accepted_shares_meet_their_difficulty).passed
+    assert check(upstream.accepted_shares_meet_their_difficulty).passed
     history.share("a.1", now(), share_diff=999.0, difficulty=1000.0)
-    assert not check(shares.accepted_shares_meet_their_difficulty).passed
+    assert not check(upstream.accepted_shares_meet_their_difficulty).passed
 
 
 # --- The path --------------------------------------------------------------------------
@@ -173,7 +177,7 @@ def test_a_sequence_gap_is_found_unless_a_dead_letter_explains_it(
         "insert into engine_instances (instance, seq_max, seq_missing) "
         "values ('pool/1', 100, '{[7,9)}')"
     )
-    result = check(engine.no_sequence_gaps)
+    result = check(upstream.no_sequence_gaps)
     assert not result.passed
     assert "pool/1: 2" in str(result.description)
     for seq in (7, 8):
@@ -182,7 +186,7 @@ def test_a_sequence_gap_is_found_unless_a_dead_letter_explains_it(
             "values ('writer', 'bad', '', '', 'pool/1', %s)",
             [seq],
         )
-    assert check(engine.no_sequence_gaps).passed
+    assert check(upstream.no_sequence_gaps).passed
 
 
 def test_a_writer_that_falls_behind_is_found(
@@ -196,15 +200,15 @@ def test_a_writer_that_falls_behind_is_found(
         "insert into stream_offsets (consumer, stream, last_id) values ('writer', %s, %s)",
         [stream, f"{old}-1"],
     )
-    assert check(engine.writers_keep_up).passed
+    assert check(upstream.writers_keep_up).passed
     connection.execute("update stream_offsets set last_id = %s", [f"{old}-0"])
-    result = check(engine.writers_keep_up)
+    result = check(upstream.writers_keep_up)
     assert (result.passed, result.severity) == (False, WARN)
-    result = check(engine.writers_keep_up, thresholds=Thresholds(stream_lag_error_seconds=200))
+    result = check(upstream.writers_keep_up, thresholds=Thresholds(stream_lag_error_seconds=200))
     assert result.severity == ERROR
     # Nobody reads at all: no offset yet.
     connection.execute("delete from stream_offsets")
-    assert not check(engine.writers_keep_up).passed
+    assert not check(upstream.writers_keep_up).passed
 
 
 def test_many_dead_letters_are_found(check: Check, connection: Connection) -> None:
@@ -214,13 +218,13 @@ def test_many_dead_letters_are_found(check: Check, connection: Connection) -> No
         "select 'receiver', 'json', '', '' from generate_series(1, %s)"
     )
     connection.execute(letters, [3])
-    assert check(engine.few_events_are_refused, thresholds=few).passed
+    assert check(upstream.few_events_are_refused, thresholds=few).passed
     connection.execute(letters, [1])
-    result = check(engine.few_events_are_refused, thresholds=few)
+    result = check(upstream.few_events_are_refused, thresholds=few)
     assert (result.passed, result.severity) == (False, WARN)
     assert "receiver json: 4" in str(result.description)
     connection.execute(letters, [30])
-    assert check(engine.few_events_are_refused, thresholds=few).severity == ERROR
+    assert check(upstream.few_events_are_refused, thresholds=few).severity == ERROR
 
 
 # --- Rollups ---------------------------------------------------------------------------
@@ -304,13 +308,23 @@ def test_partitions_that_were_never_computed_are_found(
     history.share("a.1", now() - timedelta(hours=3))
     result = check(rollups.partitions_are_there)
     assert (result.passed, result.severity) == (False, WARN)
-    for series in SERIES:
-        for start in series.closed(now() - timedelta(days=14), now()):
-            for asset in series.assets:
-                instance.report_runless_asset_event(
-                    dg.AssetMaterialization(asset, partition=series.key_of(start))
-                )
+    for job in (*ROLLUPS, CLOSE_LEDGER):
+        assert job.partitions is not None
+        for key in closed(job.partitions, now() - timedelta(days=14), now()):
+            for asset in job.assets:
+                instance.report_runless_asset_event(dg.AssetMaterialization(asset, partition=key))
     assert check(rollups.partitions_are_there).passed
+
+
+def test_shares_before_the_first_partition_are_told_with_what_to_set(
+    check: Check, connection: Connection, history: History
+) -> None:
+    history.share("a.1", FIRST_MOMENT - timedelta(days=3))
+    connection.execute("update workers set first_seen = %s", [FIRST_MOMENT - timedelta(days=3)])
+    wide = Thresholds(refresh_window_days=120)
+    result = check(rollups.partitions_are_there, thresholds=wide)
+    assert (result.passed, result.severity) == (False, WARN)
+    assert f"lie before the first partition, {FIRST_WEEK}" in str(result.description)
 
 
 @pytest.mark.plain_postgresql
@@ -351,11 +365,11 @@ def test_a_block_without_its_share_and_a_share_without_its_block_are_found(
     found_at = now() - timedelta(minutes=10)
     block_hash = "00" * 16 + "ab" * 16
     history.block("a.1", 5, block_hash, found_at)
-    assert check(game.blocks_and_their_shares_match).metadata["blocks_without_share"].value == 1
+    assert check(upstream.blocks_and_their_shares_match).metadata["blocks_without_share"].value == 1
     history.share("a.1", found_at, share_hash=bytes.fromhex(block_hash), is_block=True)
-    assert check(game.blocks_and_their_shares_match).passed
+    assert check(upstream.blocks_and_their_shares_match).passed
     history.share("a.1", found_at, share_hash=b"\x07" * 32, is_block=True)
-    result = check(game.blocks_and_their_shares_match)
+    result = check(upstream.blocks_and_their_shares_match)
     assert not result.passed
     assert result.metadata["shares_without_block"].value == 1
 
@@ -365,11 +379,11 @@ def test_an_old_block_that_is_not_final_is_found(
     check: Check, connection: Connection, history: History, status: str
 ) -> None:
     history.block("a.1", 5, "ab" * 32, now() - timedelta(hours=23), status)
-    assert check(game.old_blocks_are_settled).passed
+    assert check(blocks.old_blocks_are_settled).passed
     connection.execute("update blocks set found_at = now() - interval '25 hours'")
-    assert not check(game.old_blocks_are_settled).passed
+    assert not check(blocks.old_blocks_are_settled).passed
     connection.execute("update blocks set status = 'confirmed'")
-    assert check(game.old_blocks_are_settled).passed
+    assert check(blocks.old_blocks_are_settled).passed
 
 
 @pytest.mark.parametrize(
@@ -389,9 +403,9 @@ def test_a_week_that_differs_from_its_hours_is_found(
     history.share("b.1", monday, 4000.0)
     run("hourly_rollup", f"{monday:%Y-%m-%d-%H:%M}")
     finalise(connection, monday.date())
-    assert check(game.weeks_equal_hours).passed
+    assert check(weekly.weeks_equal_hours).passed
     connection.execute(damage)
-    assert not check(game.weeks_equal_hours).passed
+    assert not check(weekly.weeks_equal_hours).passed
 
 
 def test_a_leaderboard_that_differs_from_the_running_week_is_found(
@@ -404,21 +418,21 @@ def test_a_leaderboard_that_differs_from_the_running_week_is_found(
             "values (%s, %s, %s, now())",
             [history.worker(user)[0], week, best],
         )
-    result = check(game.leaderboard_equals_the_running_week)
+    result = check(upstream.leaderboard_equals_the_running_week)
     assert (result.passed, result.severity) == (False, WARN)
     client.zadd(leaderboard_key(week), {"a": 5000.5, "b": 0.1})
-    assert check(game.leaderboard_equals_the_running_week).passed
+    assert check(upstream.leaderboard_equals_the_running_week).passed
     client.zadd(leaderboard_key(week), {"c": 1.0})
-    assert not check(game.leaderboard_equals_the_running_week).passed
+    assert not check(upstream.leaderboard_equals_the_running_week).passed
 
 
 def test_messages_that_are_not_sent_are_found(check: Check, connection: Connection) -> None:
     connection.execute(
         "insert into outbox (stream, key, event, payload) values ('s', 'k', 'e', '{}')"
     )
-    assert check(game.messages_are_sent).passed
+    assert check(weekly.messages_are_sent).passed
     connection.execute("update outbox set created_at = now() - interval '20 minutes'")
-    result = check(game.messages_are_sent)
+    result = check(weekly.messages_are_sent)
     assert (result.passed, result.severity) == (False, WARN)
     connection.execute("update outbox set created_at = now() - interval '2 hours'")
-    assert check(game.messages_are_sent).severity == ERROR
+    assert check(weekly.messages_are_sent).severity == ERROR

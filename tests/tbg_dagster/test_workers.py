@@ -95,7 +95,9 @@ def test_a_day_of_a_worker_is_computed_from_its_shares(
     assert row["longest_gap_seconds"] == pytest.approx((8 * 60 + 51) * 60)
     assert row["best_share_diff"] == 2009.0
     assert row["luck"] == pytest.approx(2009 * math.log(2) / 20_000)
-    assert "data:image/png;base64," in metadata_of(result, "worker_stats_daily")["picture"]
+    metadata = metadata_of(result, "worker_stats_daily")
+    assert (metadata["accepted"], metadata["rejected"]) == (20, 3)
+    assert metadata["hashrate"] == pytest.approx(row["hashrate"])
     run("daily_rollup", key)
     assert connection.execute("select * from worker_stats_daily").fetchall() == [row]
 
