@@ -67,9 +67,10 @@ def si(value: float, digits: int = 3) -> str:
 def as_metadata(figure: Figure, alt: str) -> dg.MarkdownMetadataValue:
     """The picture as Markdown with the PNG inside."""
     drawing = FigureCanvasAgg(figure)
-    drawing.draw()
+    drawing.draw()  # type: ignore[no-untyped-call]  # as below
     # Few shades: half the bytes, and no eye sees it.
-    pixels = np.round(np.asarray(drawing.buffer_rgba()) / SHADE) * SHADE
+    shown: np.ndarray = np.asarray(drawing.buffer_rgba())  # type: ignore[no-untyped-call]  # matplotlib's stubs lack it
+    pixels = np.round(shown / SHADE) * SHADE
     drawn = io.BytesIO()
     imsave(drawn, pixels.clip(0, 255).astype(np.uint8), format="png", pil_kwargs={"optimize": True})
     encoded = base64.b64encode(drawn.getvalue()).decode()
