@@ -1,12 +1,12 @@
 """A look at the node for every block that is not final, and what follows from it."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from psycopg.rows import DictRow
 
 from ingest.names import BLOCK_STATUS_STREAM
+from tbg_dagster import clock
 from tbg_dagster.blocks.status import REJECTED_FINAL, Status, next_status
 from tbg_dagster.outbox import micros, post
 from tbg_dagster.queries import query
@@ -30,7 +30,6 @@ def confirm(
     node: BitcoinNode,
     needed: int,
     grace: timedelta,
-    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> tuple[int, list[Transition]]:
     """Asks the node about every open block, then writes all that changed at once.
 
@@ -53,7 +52,7 @@ def confirm(
                 f"the node has block {block['block_hash']} at height {header.height}, "
                 f"the engine reported {block['block_height']}"
             )
-    now = clock()
+    now = clock.now()
     transitions = []
     with connection.transaction():
         for block, header in zip(blocks, headers, strict=True):

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from ingest.names import BLOCK_STATUS_STREAM
 from tbg.embedded import free_port
+from tbg_dagster import clock
 from tbg_dagster.blocks.confirmations import confirm
 from tbg_dagster.blocks.status import next_status
 from tbg_dagster.resources import BitcoinNode, RedisServer, Thresholds
@@ -258,7 +259,7 @@ def test_a_block_is_accepted_then_confirmed_and_another_orphaned_by_a_real_reorg
     (first,) = call(regtest, "generatetoaddress", 1, ADDRESS)
     history.block("alice.x", 1, first)
     unknown = "11" * 32
-    history.block("mallory.x", 2, unknown, datetime.now(UTC) - timedelta(hours=1))
+    history.block("mallory.x", 2, unknown, clock.now() - timedelta(hours=1))
     run("confirm_blocks")
     assert status_of(connection, first) == ("accepted", 1)
     assert status_of(connection, unknown) == ("rejected", 0)
@@ -320,7 +321,7 @@ def test_an_orphan_is_final_when_the_other_chain_is_deep_enough(
 def test_the_network_difficulty_is_kept_as_the_values_that_it_had(
     connection: Connection, run: Run
 ) -> None:
-    start = datetime.now(UTC) - timedelta(days=1)
+    start = clock.now() - timedelta(days=1)
     for number, difficulty in enumerate([10.0, 10.0, 10.0, 20.0, 20.0, 10.0]):
         connection.execute(
             "insert into network_blocks (hash, height, network_difficulty, seen_at) "
@@ -351,7 +352,7 @@ def test_the_odds_follow_from_work_and_network_difficulty(
         "insert into network_blocks (hash, height, network_difficulty, seen_at) "
         "values ('aa', 1, 864000.0, now())"
     )
-    ago = datetime.now(UTC) - timedelta(hours=2)
+    ago = clock.now() - timedelta(hours=2)
     history.share("a.1", ago, difficulty=900.0)
     history.share("a.2", ago, difficulty=100.0)
     history.share("a.2", ago, None, difficulty=5000.0, reject="stale")

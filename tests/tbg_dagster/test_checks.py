@@ -1,14 +1,14 @@
 """Every check passes on good data, and each fails on what it is there to find."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import dagster as dg
 import pytest
 
 from ingest.names import leaderboard_key, stream_of, week_start
-from tbg_dagster import verdict
+from tbg_dagster import clock, verdict
 from tbg_dagster.blocks import checks as blocks
 from tbg_dagster.definitions import defs
 from tbg_dagster.partitions import FIRST_MOMENT, FIRST_WEEK, closed
@@ -50,19 +50,11 @@ def _no_settling(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verdict, "SETTLE_SECONDS", 0.0)
 
 
-def now() -> datetime:
-    return datetime.now(UTC)
-
-
-def this_hour() -> datetime:
-    return now().replace(minute=0, second=0, microsecond=0)
-
-
 def online(connection: Connection, worker_id: int, silence: timedelta, hashrate: float) -> None:
     connection.execute(
         "update workers set is_online = true, last_share = %s, current_diff = 1000, "
         "hashrate_1h = %s where id = %s",
-        [now() - silence, hashrate, worker_id],
+        [clock.now() - silence, hashrate, worker_id],
     )
 
 
@@ -73,7 +65,7 @@ def test_every_check_passes_on_an_empty_database(check: Check) -> None:
 def test_the_quality_job_runs_every_quick_check_on_real_data(
     connection: Connection, history: History, run: Run
 ) -> None:
-    history.shares(["a.1", "b.1"], now() - timedelta(minutes=30), now(), 500)
+    history.shares(["a.1", "b.1"], clock.now() - timedelta(minutes=30), clock.now(), 500)
     result = run("quality", raise_on_error=False)
     evaluations = result.get_asset_check_evaluations()
     failed = {item.check_name: item.description for item in evaluations if not item.passed}
@@ -122,9 +114,9 @@ def test_silence_that_chance_cannot_explain_is_found(
 def test_shares_from_the_future_or_past_retention_are_found(
     check: Check, history: History, age: timedelta
 ) -> None:
-    history.share("a.1", now())
+    history.share("a.1", clock.now())
     assert check(upstream.share_times_are_plausible).passed
-    history.share("a.1", now() - age)
+    history.share("a.1", clock.now() - age)
     assert not check(upstream.share_times_are_plausible).passed
 
 
@@ -132,20 +124,20 @@ def test_shares_from_the_future_or_past_retention_are_found(
 def test_shares_of_nobody_are_found(
     check: Check, connection: Connection, history: History, column: str
 ) -> None:
-    history.share("a.1", now() - timedelta(minutes=1))
+    history.share("a.1", clock.now() - timedelta(minutes=1))
     assert check(upstream.shares_have_users_and_workers).passed
     user, worker = history.worker("a.1")
     numbers = {"user_id": user, "worker_id": worker, column: 999}
     connection.execute(
         "insert into shares (time, difficulty, is_valid, user_id, worker_id) "
-        "values (now(), 1, true, %s, %s)",
-        [numbers["user_id"], numbers["worker_id"]],
+        "values (%s, 1, true, %s, %s)",
+        [clock.now() - timedelta(minutes=1), numbers["user_id"], numbers["worker_id"]],
     )
     assert not check(upstream.shares_have_users_and_workers).passed
 
 
 def test_doubled_shares_are_found(check: Check, history: History) -> None:
-    when = now() - timedelta(minutes=1)
+    when = clock.now() - timedelta(minutes=1)
     for seq in (1, 2):
         history.share("a.1", when, instance_id=1, seq=seq, share_hash=bytes([seq]) * 32)
     history.share("a.1", when, instance_id=2, seq=1)
@@ -160,10 +152,11 @@ def test_doubled_shares_are_found(check: Check, history: History) -> None:
 
 
 def test_accepted_shares_below_their_difficulty_are_found(check: Check, history: History) -> None:
-    history.share("a.1", now(), share_diff=1000.0 * (1 - 1e-12), difficulty=1000.0)
-    history.share("a.1", now(), share_diff=10.0, reject="above target")
+    when = clock.now() - timedelta(minutes=1)
+    history.share("a.1", when, share_diff=1000.0 * (1 - 1e-12), difficulty=1000.0)
+    history.share("a.1", when, share_diff=10.0, reject="above target")
     assert check(upstream.accepted_shares_meet_their_difficulty).passed
-    history.share("a.1", now(), share_diff=999.0, difficulty=1000.0)
+    history.share("a.1", when, share_diff=999.0, difficulty=1000.0)
     assert not check(upstream.accepted_shares_meet_their_difficulty).passed
 
 
@@ -193,7 +186,7 @@ def test_a_writer_that_falls_behind_is_found(
     check: Check, connection: Connection, client: Any
 ) -> None:
     stream = stream_of("share_submitted")
-    old = int((now() - timedelta(minutes=5)).timestamp() * 1000)
+    old = int((clock.now() - timedelta(minutes=5)).timestamp() * 1000)
     client.xadd(stream, {"a": 1}, id=f"{old}-0")
     client.xadd(stream, {"a": 1}, id=f"{old}-1")
     connection.execute(
@@ -246,7 +239,7 @@ def test_an_hour_that_differs_from_its_raw_shares_is_found(
     check: Check, connection: Connection, history: History, damage: str
 ) -> None:
     # One of the last day, and one of the sample.
-    for hour in (this_hour() - timedelta(hours=3), this_hour() - timedelta(days=9)):
+    for hour in (clock.this_hour() - timedelta(hours=3), clock.this_hour() - timedelta(days=9)):
         history.shares(["a.1", "b.1"], hour, hour + timedelta(hours=1), 100)
         span = [hour, hour + timedelta(hours=1)]
         connection.execute("select rebuild_shares_hourly(%s, %s)", span)
@@ -262,7 +255,7 @@ def test_an_hour_that_differs_from_its_raw_shares_is_found(
 def test_an_hour_whose_rollup_is_gone_is_wrong_and_one_never_computed_is_late(
     check: Check, connection: Connection, history: History, run: Run
 ) -> None:
-    hour = this_hour() - timedelta(hours=3)
+    hour = clock.this_hour() - timedelta(hours=3)
     history.share("a.1", hour)
     history.share("a.1", hour + timedelta(hours=1))
     assert check(rollups.hours_equal_raw_shares).passed
@@ -277,7 +270,7 @@ def test_an_hour_whose_rollup_is_gone_is_wrong_and_one_never_computed_is_late(
 def test_an_hour_that_waits_for_its_late_shares_is_not_called_wrong_for_a_while(
     check: Check, connection: Connection, history: History, run: Run
 ) -> None:
-    hour = this_hour() - timedelta(hours=3)
+    hour = clock.this_hour() - timedelta(hours=3)
     history.share("a.1", hour)
     run("hourly_rollup", f"{hour:%Y-%m-%d-%H:%M}")
     history.share("a.1", hour + timedelta(minutes=1))
@@ -291,7 +284,7 @@ def test_an_hour_that_waits_for_its_late_shares_is_not_called_wrong_for_a_while(
 def test_a_day_that_differs_from_its_hours_is_found(
     check: Check, connection: Connection, history: History
 ) -> None:
-    day = this_hour().replace(hour=0) - timedelta(days=2)
+    day = clock.this_hour().replace(hour=0) - timedelta(days=2)
     history.shares(["a.1"], day, day + timedelta(days=1), 100)
     span = [day, day + timedelta(days=1)]
     connection.execute("select rebuild_shares_hourly(%s, %s)", span)
@@ -305,12 +298,12 @@ def test_a_day_that_differs_from_its_hours_is_found(
 def test_partitions_that_were_never_computed_are_found(
     check: Check, history: History, instance: dg.DagsterInstance
 ) -> None:
-    history.share("a.1", now() - timedelta(hours=3))
+    history.share("a.1", clock.now() - timedelta(hours=3))
     result = check(rollups.partitions_are_there)
     assert (result.passed, result.severity) == (False, WARN)
     for job in (*ROLLUPS, CLOSE_LEDGER):
         assert job.partitions is not None
-        for key in closed(job.partitions, now() - timedelta(days=14), now()):
+        for key in closed(job.partitions, clock.now() - timedelta(days=14), clock.now()):
             for asset in job.assets:
                 instance.report_runless_asset_event(dg.AssetMaterialization(asset, partition=key))
     assert check(rollups.partitions_are_there).passed
@@ -336,12 +329,12 @@ def test_a_reject_ratio_out_of_its_history_is_found(
         rejected = 10 + age % 5
         connection.execute(
             "insert into shares_hourly values (%s, 1, %s, 1000, %s, %s, 1, 1, now(), now())",
-            [this_hour() - timedelta(hours=age), worker, 1000 - rejected, rejected],
+            [clock.this_hour() - timedelta(hours=age), worker, 1000 - rejected, rejected],
         )
     assert check(rollups.reject_ratio_is_usual).passed
     connection.execute(
         "update shares_hourly set rejected = 60 where bucket = %s",
-        [this_hour() - timedelta(hours=1)],
+        [clock.this_hour() - timedelta(hours=1)],
     )
     result = check(rollups.reject_ratio_is_usual)
     assert (result.passed, result.severity) == (False, WARN)
@@ -362,7 +355,7 @@ def test_windows_out_of_order_are_found(check: Check, windows: tuple[int, int, i
 def test_a_block_without_its_share_and_a_share_without_its_block_are_found(
     check: Check, connection: Connection, history: History
 ) -> None:
-    found_at = now() - timedelta(minutes=10)
+    found_at = clock.now() - timedelta(minutes=10)
     block_hash = "00" * 16 + "ab" * 16
     history.block("a.1", 5, block_hash, found_at)
     assert check(upstream.blocks_and_their_shares_match).metadata["blocks_without_share"].value == 1
@@ -378,7 +371,7 @@ def test_a_block_without_its_share_and_a_share_without_its_block_are_found(
 def test_an_old_block_that_is_not_final_is_found(
     check: Check, connection: Connection, history: History, status: str
 ) -> None:
-    history.block("a.1", 5, "ab" * 32, now() - timedelta(hours=23), status)
+    history.block("a.1", 5, "ab" * 32, clock.now() - timedelta(hours=23), status)
     assert check(blocks.old_blocks_are_settled).passed
     connection.execute("update blocks set found_at = now() - interval '25 hours'")
     assert not check(blocks.old_blocks_are_settled).passed
@@ -411,7 +404,7 @@ def test_a_week_that_differs_from_its_hours_is_found(
 def test_a_leaderboard_that_differs_from_the_running_week_is_found(
     check: Check, connection: Connection, client: Any, history: History
 ) -> None:
-    week = week_start(now())
+    week = week_start(clock.now())
     for user, best in (("a.1", 5000.5), ("b.1", 0.1)):
         connection.execute(
             "insert into weekly_best_diff (user_id, week_start, best_difficulty, best_share_time) "

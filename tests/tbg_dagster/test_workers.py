@@ -2,7 +2,7 @@
 
 import json
 import math
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.names import ALERTS_STREAM
+from tbg_dagster import clock
 from tbg_dagster.resources import Thresholds
 from tbg_dagster.workers.liveness import LEAST_GAP, MOST_GAP, allowance, mark_silent
 from tbg_dagster.workers.stats import poisson_interval, worker_stats
@@ -138,7 +139,7 @@ def test_a_fast_worker_is_a_ghost_when_a_slow_one_is_merely_slow(
     connection: Connection, history: History, run: Run
 ) -> None:
     fast, slow = history.worker("a.fast")[1], history.worker("a.slow")[1]
-    silent_since = datetime.now(UTC) - timedelta(minutes=5)
+    silent_since = clock.now() - timedelta(minutes=5)
     online(connection, fast, silent_since, PACE)
     online(connection, slow, silent_since, PACE / 100)  # a share in 17 minutes
     result = run("liveness")
@@ -151,10 +152,10 @@ def test_alerts_come_once_after_a_while_and_once_when_it_is_back(
 ) -> None:
     resources["thresholds"] = Thresholds(liveness_debounce_seconds=0)
     worker = history.worker("a.1")[1]
-    online(connection, worker, datetime.now(UTC) - timedelta(hours=1), PACE)
+    online(connection, worker, clock.now() - timedelta(hours=1), PACE)
     for _ in range(3):
         run("liveness")
-    online(connection, worker, datetime.now(UTC), PACE)
+    online(connection, worker, clock.now(), PACE)
     for _ in range(3):
         run("liveness")
     told = [json.loads(fields["data"]) for _, fields in client.xrange(ALERTS_STREAM)]
@@ -170,7 +171,7 @@ def test_a_worker_that_comes_and_goes_is_not_told_of(
 ) -> None:
     worker = history.worker("a.1")[1]
     debounce = timedelta(minutes=5)
-    start = datetime.now(UTC) - timedelta(hours=3)
+    start = clock.now() - timedelta(hours=3)
     alerted = 0
     for number in range(10):
         now = start + timedelta(minutes=8 * number)
