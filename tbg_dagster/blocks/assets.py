@@ -30,6 +30,7 @@ OWNERS = ["team:game"]
         status=("text", "found, accepted, confirmed, orphaned or rejected"),
         confirmations=("integer", "on the active chain; 0 when off it"),
         confirmed_at=("timestamptz", "when it became final"),
+        chain_height=("integer", "of the node, where the engine reported another"),
     ),
 )
 def block_confirmations(
@@ -45,11 +46,13 @@ def block_confirmations(
     chain, and looked at again until that is final, because a reorg can bring it back.
     rejected when the node has not heard of it after a grace time. Each transition is
     told once to `mining:block_status`. When the node is away or answers nonsense,
-    nothing is changed and the run is retried.
+    nothing is changed and the run is retried. A node that is behind, or in its initial
+    download, condemns no block. A block that the node has at another height than the
+    engine reported is set aside, and the others go on.
     """
     with database.connect() as connection:
         try:
-            looked_at, transitions = confirm(
+            look = confirm(
                 connection,
                 bitcoin_node,
                 thresholds.confirmations,
@@ -66,7 +69,7 @@ def block_confirmations(
                 f"nothing was changed, because the node gave no sensible answer: {error}",
                 allow_retries=False,
             ) from error
-        for transition in transitions:
+        for transition in look.transitions:
             context.log.info(
                 "block %s at height %d: %s → %s",
                 transition.block_hash,
@@ -74,6 +77,10 @@ def block_confirmations(
                 transition.old,
                 transition.new,
             )
+        for text in look.set_aside:
+            context.log.error("set aside: %s", text)
+        for text in look.undecided:
+            context.log.warning("the node is behind, so nothing was decided: %s", text)
         counts = {
             row["status"]: row["blocks"]
             for row in connection.execute(
@@ -85,8 +92,11 @@ def block_confirmations(
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": sum(counts.values()),
-            "looked_at": looked_at,
-            "transitions": len(transitions),
+            "looked_at": look.looked_at,
+            "transitions": len(look.transitions),
+            "node_height": look.tip,
+            "undecided_node_behind": len(look.undecided),
+            "set_aside_wrong_height": len(look.set_aside),
             "messages_sent": len(sent),
             **{status: counts.get(status, 0) for status in get_args(Status)},
         }
