@@ -8,12 +8,12 @@ from datetime import UTC, datetime, timedelta
 
 
 class Clock:
-    """Called, it gives its moment, that of the test's beginning until it is moved."""
+    """Shows the moment of the test's beginning until it is moved."""
 
     def __init__(self) -> None:
         self.moment = datetime.now(UTC)
 
-    def __call__(self) -> datetime:
+    def now(self) -> datetime:
         return self.moment
 
     def move(self, by: timedelta) -> None:

@@ -107,7 +107,7 @@ def _compute(connection: Connection, span: Span) -> pd.DataFrame:
         silent_since=("timestamptz", "its last share"),
         marked_at=("timestamptz", "when it was marked offline"),
         expected_gap_seconds=("double precision", "between two shares of its pace"),
-        allowed_gap_seconds=("double precision", "that chance explains"),
+        allowed_gap_seconds=("double precision", "that chance explains; 0 after a goodbye"),
         alerted_at=("timestamptz", "when its silence was told"),
         back_since=("timestamptz", "when it was seen again"),
     ),
@@ -119,12 +119,13 @@ def worker_liveness(
     webhook: Webhook,
     thresholds: Thresholds,
 ) -> dg.MaterializeResult[None]:
-    """Workers that went silent without a goodbye, judged by their own share rate.
+    """Workers that went silent, judged by their own share rate, or said goodbye.
 
     At its hashrate and difficulty a worker has an expected gap between shares; one
     that is silent for 14 of them (chance: one in a million), and never under a
     minute, is marked offline. So an engine restart leaves no ghosts, and a slow
-    miner is not called dead. Alerts are told once it stays so, and once it is back.
+    miner is not called dead. A worker is gone as well when its last connection has said
+    goodbye. Alerts are told once it stays so, and once it is back.
     """
     with database.connect() as connection:
         done = mark_silent(
@@ -147,11 +148,15 @@ def worker_liveness(
             context.log.error("the webhook did not take an alert: %s", error)
     for name in done.marked_offline[:100]:
         context.log.info("offline: %s", name)
+    for text in done.not_judged[:100]:
+        context.log.error("not judged: %s", text)
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": counts["workers"],
             "online": counts["online"],
             "marked_offline": len(done.marked_offline),
+            "said_goodbye": done.said_goodbye,
+            "not_judged": len(done.not_judged),
             "told_offline": done.alerted,
             "told_back": done.recovered,
             "messages_sent": len(sent),

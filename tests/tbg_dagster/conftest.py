@@ -24,7 +24,7 @@ Connection = psycopg.Connection[DictRow]
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The batch side's clock, which stands still."""
     made = Clock()
-    monkeypatch.setattr("tbg_dagster.clock.now", made)
+    monkeypatch.setattr("tbg_dagster.clock.now", made.now)
     return made
 
 
