@@ -11,6 +11,7 @@ from tbg_dagster.ledger.tables import engines, losses
 from tbg_dagster.partitions import HOUR, HOURLY, key_of, window
 from tbg_dagster.queries import query
 from tbg_dagster.resources import Database
+from tbg_dagster.upstream import skew
 
 HOURS_IN_PICTURE = timedelta(hours=72)
 COUNTS_OF_HOUR = ("emitted", "committed", "dead_lettered", "dropped", "unexplained")
@@ -49,6 +50,7 @@ def share_ledger(context: dg.AssetExecutionContext, database: Database) -> None:
     start, end = window(context)
     drawn_from = end - HOURS_IN_PICTURE
     with database.connect() as connection:
+        skew.note(connection)
         connection.execute(query(__package__, "close.sql"), {"start": start, "end": end})
         hours = connection.execute(
             query(__package__, "hours.sql"), {"start": min(start, drawn_from), "end": end}

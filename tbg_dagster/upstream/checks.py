@@ -170,6 +170,29 @@ def no_sequence_gaps(database: Database, thresholds: Thresholds) -> dg.AssetChec
     )
 
 
+@dg.asset_check(asset="engine_instances")
+def clocks_of_engines_are_right(database: Database) -> dg.AssetCheckResult:
+    """No hour has events whose times cannot be and about which nobody has decided.
+
+    ERROR: the shares of that engine boot and hour are in no weekly result. Set
+    `skewed_hours.decision` to `keep` or `leave out`, and materialise the week again.
+    """
+    with database.connect() as connection:
+        rows = connection.execute(
+            "select k.hour, k.kind, coalesce(i.instance, 'no instance') as instance "
+            "from skewed_hours k left join engine_instances i on i.id = k.instance_id "
+            "where k.decision is null order by k.hour desc, instance"
+        ).fetchall()
+    return verdict(
+        not rows,
+        f"{len(rows)} hours wait for a decision"
+        + "".join(
+            f"; {row['hour']:%F %H}h {row['instance']}: clock {row['kind']}" for row in rows[:5]
+        ),
+        undecided=len(rows),
+    )
+
+
 @dg.asset_check(asset="event_streams")
 def writers_keep_up(
     database: Database, redis_server: RedisServer, thresholds: Thresholds

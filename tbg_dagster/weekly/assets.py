@@ -12,6 +12,7 @@ from tbg_dagster.partitions import HOUR, WEEKLY, window
 from tbg_dagster.queries import query
 from tbg_dagster.resources import Database, RedisServer, Thresholds
 from tbg_dagster.rollup import rollup_of
+from tbg_dagster.upstream import skew
 from tbg_dagster.weekly.pictures import leaderboard, table
 from tbg_dagster.weekly.week import announce, bounds, finalise, freeze, ranking, result_of
 
@@ -46,10 +47,12 @@ def weekly_best_diff(context: dg.AssetExecutionContext, database: Database) -> N
 
     The realtime rows of the running week are provisional; this replaces them by
     what the raw valid shares say, ranks the users and sets `finalized_at`. Run
-    again, it changes nothing, unless late shares have come in.
+    again, it changes nothing, unless late shares have come in. Shares that an engine gave
+    an impossible time are left out until a person has decided (table `skewed_hours`).
     """
     start, end = window(context)
     with database.connect() as connection:
+        skew.note(connection)
         # The result is checked against the hours. Those that wait for their own run
         # (the last one, one with late shares, one missed) are brought up to date.
         for row in connection.execute(
@@ -67,6 +70,7 @@ def weekly_best_diff(context: dg.AssetExecutionContext, database: Database) -> N
                     "dagster/partition_row_count": done.users,
                     "valid_shares": done.shares,
                     "rows_changed": done.changed,
+                    "shares_left_out": done.left_out,
                     "leaderboard": table(rows),
                     "picture": leaderboard(rows, week),
                 },

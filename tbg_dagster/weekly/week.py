@@ -26,11 +26,13 @@ class Finalised:
         users: with a valid share in the week.
         shares: valid shares of all users.
         changed: rows that were written or removed; 0 when the result stood already.
+        left_out: valid shares of hours in which an engine's clock was wrong.
     """
 
     users: int
     shares: int
     changed: int
+    left_out: int
 
 
 def bounds(week: date) -> tuple[datetime, datetime]:
@@ -60,8 +62,11 @@ def finalise(connection: Connection, week: date) -> Finalised:
                 "The result stands; nothing was changed."
             )
         row = connection.execute(query(__package__, "finalise.sql"), span).fetchone()
+        skewed = connection.execute(query(__package__, "left_out.sql"), span).fetchone()
         assert row is not None
-    return Finalised(row["users"], row["shares"], row["written"] + row["removed"])
+        assert skewed is not None
+    changed = row["written"] + row["removed"]
+    return Finalised(row["users"], row["shares"], changed, skewed["shares"])
 
 
 def ranking(connection: Connection, week: date) -> list[DictRow]:
