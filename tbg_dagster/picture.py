@@ -49,12 +49,6 @@ def time_axis(axes: Axes) -> None:
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=UTC))  # type: ignore[no-untyped-call]  # as above
 
 
-def nothing(axes: Axes, text: str) -> None:
-    """Says that there is nothing to draw."""
-    axes.set_axis_off()
-    axes.text(0.5, 0.5, text, ha="center", va="center", color=GREY, fontsize=12)
-
-
 def si(value: float, digits: int = 3) -> str:
     """A number with an SI prefix: ``si(1.2e12)`` is ``1.2 T``."""
     power = 0

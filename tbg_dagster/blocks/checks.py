@@ -11,6 +11,8 @@ from tbg_dagster.resources.bitcoin import NodeError
 from tbg_dagster.verdict import WARN, verdict
 
 SETTLED: Final = timedelta(days=1)
+# From the engine that found a block to the node that is asked.
+ON_ITS_WAY: Final = timedelta(minutes=2)
 
 
 @dg.asset_check(asset="block_confirmations")
@@ -65,7 +67,8 @@ def node_has_every_block(database: Database, bitcoin_node: BitcoinNode) -> dg.As
     with database.connect() as connection:
         row = connection.execute(
             "select count(*) as blocks, max(block_height) as highest from blocks "
-            "where status in ('found', 'accepted')"
+            "where status in ('found', 'accepted') and found_at < %s",
+            [clock.now() - ON_ITS_WAY],
         ).fetchone()
     assert row is not None
     if not row["blocks"]:

@@ -6,17 +6,16 @@ from typing import Any
 import dagster as dg
 import numpy as np
 
-from tbg_dagster.picture import BLUE, INK, ORANGE, as_metadata, canvas, nothing, si
+from tbg_dagster.picture import BLUE, INK, ORANGE, as_metadata, canvas, si
 
 Rows = Sequence[dict[str, Any]]
 
 
 def against_law(rows: Rows, title: str) -> dg.MarkdownMetadataValue:
     """How many shares reached a difficulty, on logarithmic axes, and the 1/x law."""
-    figure, axes = canvas(title)
     if not rows:
-        nothing(axes, "no accepted shares in this time")
-        return as_metadata(figure, title)
+        return dg.MetadataValue.md("No share was accepted in this time.")
+    figure, axes = canvas(title)
     reached = np.exp2([float(row["exponent"]) for row in rows])
     counts = np.array([row["shares"] for row in rows], dtype=float)
     at_least = counts[::-1].cumsum()[::-1]

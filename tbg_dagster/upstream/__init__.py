@@ -2,9 +2,9 @@
 
 import dagster as dg
 
-from tbg_dagster.upstream import assets, checks
+from tbg_dagster.upstream import assets, checks, share_checks
 
 defs = dg.Definitions(
     assets=assets.ASSETS,
-    asset_checks=dg.load_asset_checks_from_modules([checks]),
+    asset_checks=dg.load_asset_checks_from_modules([checks, share_checks]),
 )

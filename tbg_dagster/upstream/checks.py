@@ -1,145 +1,19 @@
-"""Checks of what the realtime side writes."""
+"""Checks of what the realtime side writes, but for the raw shares."""
 
-import math
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Any, Final
 
 import dagster as dg
 
 from ingest.names import STREAMS, leaderboard_key, week_start
 from tbg_dagster import clock
-from tbg_dagster.hashes import HASHES_PER_DIFFICULTY
 from tbg_dagster.queries import query
 from tbg_dagster.resources import Database, RedisServer, Thresholds
 from tbg_dagster.resources.database import Connection
 from tbg_dagster.verdict import ERROR, WARN, lasting, verdict
 
-# Chances below which silence is no chance: once in three years, and never, of looks
-# every five minutes.
-UNLIKELY: Final = 3e-6
-IMPOSSIBLE: Final = 1e-12
-# Clocks of engines may differ by this much.
-CLOCK_SKEW: Final = timedelta(minutes=2)
 # A block and its share travel in two streams.
 TOGETHER: Final = timedelta(minutes=2)
-
-
-# --- Shares ----------------------------------------------------------------------------
-
-
-@dg.asset_check(asset="shares")
-def shares_keep_arriving(database: Database) -> dg.AssetCheckResult:
-    """As many shares arrive as the connected miners' hashrates promise.
-
-    Together they find hashrate / (difficulty * 2^32) shares a second, a Poisson
-    process: silence of t has the chance exp(-rate * t). WARN when that is once in
-    years, ERROR when it cannot be: then the flow is cut. Workers marked offline in the
-    last hour count as well, or else liveness would hide that everybody went silent.
-    """
-    now = clock.now()
-    with database.connect() as connection:
-        row = connection.execute(
-            query(__package__, "promise.sql"), {"now": now, "hashes": HASHES_PER_DIFFICULTY}
-        ).fetchone()
-    assert row is not None
-    if not row["rate"] or row["newest"] is None:
-        return verdict(True, "no connected miner promises shares", rate=0.0)
-    silence = max((now - row["newest"]).total_seconds(), 0.0)
-    chance = math.exp(-min(row["rate"] * silence, 700.0))
-    return verdict(
-        # The writer commits every second: a few seconds are never silence.
-        chance >= UNLIKELY or silence < 15,
-        f"{row['workers']} workers promise {row['rate']:.3g} shares/s; the newest is "
-        f"{silence:.0f} s old (chance {chance:.2g})",
-        ERROR if chance < IMPOSSIBLE else WARN,
-        rate=float(row["rate"]),
-        silence_seconds=silence,
-    )
-
-
-@dg.asset_check(asset="shares")
-def share_times_are_plausible(database: Database, thresholds: Thresholds) -> dg.AssetCheckResult:
-    """No share comes from the future, and none is older than retention keeps.
-
-    ERROR: a wrong clock corrupts every rollup, and old shares mean that retention fails.
-    """
-    now = clock.now()
-    # Retention drops whole days, once a day.
-    oldest = now - thresholds.retention - timedelta(days=2)
-    with database.connect() as connection:
-        row = connection.execute(
-            "select (select count(*) from shares where time > %s) as future, "
-            "(select count(*) from shares where time < %s) as old",
-            [now + CLOCK_SKEW, oldest],
-        ).fetchone()
-    assert row is not None
-    return verdict(
-        row["future"] == 0 and row["old"] == 0,
-        f"{row['future']} shares from the future, {row['old']} older than retention",
-        from_the_future=row["future"],
-        older_than_retention=row["old"],
-    )
-
-
-@dg.asset_check(asset="shares")
-def shares_have_users_and_workers(
-    database: Database, thresholds: Thresholds
-) -> dg.AssetCheckResult:
-    """Every recent share belongs to a worker that exists, of the user that it names.
-
-    ERROR: such a share is in nobody's statistics.
-    """
-    with database.connect() as connection:
-        row = connection.execute(
-            query(__package__, "orphan_shares.sql"), _recent(thresholds)
-        ).fetchone()
-    assert row is not None
-    return verdict(
-        row["orphans"] == 0,
-        f"{row['orphans']} of {row['shares']} recent shares have no user or worker",
-        orphans=row["orphans"],
-    )
-
-
-@dg.asset_check(asset="shares")
-def shares_are_not_doubled(database: Database, thresholds: Thresholds) -> dg.AssetCheckResult:
-    """No recent share is there twice, by engine and sequence number, or by hash.
-
-    ERROR: a doubled share is doubled work. Rejected shares may repeat a hash: that is
-    what the reason `duplicate` means.
-    """
-    with database.connect() as connection:
-        row = connection.execute(query(__package__, "doubles.sql"), _recent(thresholds)).fetchone()
-    assert row is not None
-    return verdict(
-        row["by_seq"] == 0 and row["by_hash"] == 0,
-        f"{row['by_seq']} doubled by (instance, seq), {row['by_hash']} by hash",
-        by_seq=row["by_seq"],
-        by_hash=row["by_hash"],
-    )
-
-
-@dg.asset_check(asset="shares")
-def accepted_shares_meet_their_difficulty(
-    database: Database, thresholds: Thresholds
-) -> dg.AssetCheckResult:
-    """No accepted share achieved less than the difficulty it was judged at.
-
-    ERROR: the engine accepted work that was not done.
-    """
-    with database.connect() as connection:
-        row = connection.execute(
-            query(__package__, "weak_shares.sql"), _recent(thresholds)
-        ).fetchone()
-    assert row is not None
-    return verdict(
-        row["weak"] == 0, f"{row['weak']} accepted shares below their difficulty", weak=row["weak"]
-    )
-
-
-def _recent(thresholds: Thresholds) -> dict[str, datetime]:
-    now = clock.now()
-    return {"start": now - timedelta(hours=thresholds.recent_hours), "end": now}
 
 
 # --- The path from the engine to the database ------------------------------------------

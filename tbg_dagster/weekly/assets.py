@@ -63,7 +63,6 @@ def weekly_best_diff(context: dg.AssetExecutionContext, database: Database) -> N
             week = date.fromisoformat(key)
             with settling(connection, "weekly", *bounds(week)):
                 done = finalise(connection, week)
-            rows = ranking(connection, week)
             context.log.info("week %s: %s", week, done)
             context.add_asset_metadata(
                 {
@@ -71,8 +70,6 @@ def weekly_best_diff(context: dg.AssetExecutionContext, database: Database) -> N
                     "valid_shares": done.shares,
                     "rows_changed": done.changed,
                     "shares_left_out": done.left_out,
-                    "leaderboard": table(rows),
-                    "picture": leaderboard(rows, week),
                 },
                 partition_key=key,
             )

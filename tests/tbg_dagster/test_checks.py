@@ -16,6 +16,7 @@ from tbg_dagster.resources import Thresholds
 from tbg_dagster.shares import checks as rollups
 from tbg_dagster.timetable import CLOSE_LEDGER, ROLLUPS
 from tbg_dagster.upstream import checks as upstream
+from tbg_dagster.upstream import share_checks as shares
 from tbg_dagster.weekly import checks as weekly
 from tbg_dagster.weekly.week import finalise
 from tests.tbg_dagster.conftest import Connection, History, Run, last_monday
@@ -93,12 +94,12 @@ def test_silence_that_chance_cannot_explain_is_found(
     _, worker = history.worker("a.1")
     pace = 1000 * 2**32 / 10.0  # a share in ten seconds
     online(connection, worker, timedelta(seconds=60), pace)
-    assert check(upstream.shares_keep_arriving).passed
+    assert check(shares.shares_keep_arriving).passed
     online(connection, worker, timedelta(seconds=180), pace)
-    result = check(upstream.shares_keep_arriving)
+    result = check(shares.shares_keep_arriving)
     assert (result.passed, result.severity) == (False, WARN)
     online(connection, worker, timedelta(minutes=10), pace)
-    result = check(upstream.shares_keep_arriving)
+    result = check(shares.shares_keep_arriving)
     assert (result.passed, result.severity) == (False, ERROR)
     # Liveness marking everybody offline does not hide it.
     connection.execute("update workers set is_online = false")
@@ -107,7 +108,31 @@ def test_silence_that_chance_cannot_explain_is_found(
         "values (%s, now(), 60)",
         [worker],
     )
-    assert not check(upstream.shares_keep_arriving).passed
+    assert not check(shares.shares_keep_arriving).passed
+
+
+def test_a_pool_of_unnamed_workers_promises_what_their_shares_do_and_no_users_total(
+    check: Check, connection: Connection, history: History, run: Run
+) -> None:
+    # 60 kH/s at difficulty 0.001 beside 200 TH/s, which reach another engine.
+    user, worker = history.worker("a.")
+    end = clock.now() - timedelta(seconds=100)
+    for number in range(50):
+        history.share("a.", end - number * timedelta(seconds=72), 0.002, 0.001)
+    connection.execute("update users set hashrate_1h = 2e14 where id = %s", [user])
+    connection.execute(
+        "update workers set is_online = true, last_share = %s, current_diff = 0.001 where id = %s",
+        [end, worker],
+    )
+    run("liveness")
+    result = check(shares.shares_keep_arriving)
+    assert result.passed
+    assert result.metadata["rate"].value == pytest.approx(1 / 72, rel=0.05)
+    connection.execute(
+        "update workers set last_share = %s where id = %s",
+        [clock.now() - timedelta(minutes=40), worker],
+    )
+    assert not check(shares.shares_keep_arriving).passed
 
 
 @pytest.mark.parametrize("age", [timedelta(minutes=-10), timedelta(days=95)])
@@ -115,9 +140,9 @@ def test_shares_from_the_future_or_past_retention_are_found(
     check: Check, history: History, age: timedelta
 ) -> None:
     history.share("a.1", clock.now())
-    assert check(upstream.share_times_are_plausible).passed
+    assert check(shares.share_times_are_plausible).passed
     history.share("a.1", clock.now() - age)
-    assert not check(upstream.share_times_are_plausible).passed
+    assert not check(shares.share_times_are_plausible).passed
 
 
 @pytest.mark.parametrize("column", ["user_id", "worker_id"])
@@ -125,7 +150,7 @@ def test_shares_of_nobody_are_found(
     check: Check, connection: Connection, history: History, column: str
 ) -> None:
     history.share("a.1", clock.now() - timedelta(minutes=1))
-    assert check(upstream.shares_have_users_and_workers).passed
+    assert check(shares.shares_have_users_and_workers).passed
     user, worker = history.worker("a.1")
     numbers = {"user_id": user, "worker_id": worker, column: 999}
     connection.execute(
@@ -133,7 +158,7 @@ def test_shares_of_nobody_are_found(
         "values (%s, 1, true, %s, %s)",
         [clock.now() - timedelta(minutes=1), numbers["user_id"], numbers["worker_id"]],
     )
-    assert not check(upstream.shares_have_users_and_workers).passed
+    assert not check(shares.shares_have_users_and_workers).passed
 
 
 def test_doubled_shares_are_found(check: Check, history: History) -> None:
@@ -142,11 +167,11 @@ def test_doubled_shares_are_found(check: Check, history: History) -> None:
         history.share("a.1", when, instance_id=1, seq=seq, share_hash=bytes([seq]) * 32)
     history.share("a.1", when, instance_id=2, seq=1)
     history.share("a.1", when, reject="duplicate", share_hash=b"\x01" * 32)
-    assert check(upstream.shares_are_not_doubled).passed
+    assert check(shares.shares_are_not_doubled).passed
     history.share("a.1", when, instance_id=1, seq=1)
-    assert check(upstream.shares_are_not_doubled).metadata["by_seq"].value == 1
+    assert check(shares.shares_are_not_doubled).metadata["by_seq"].value == 1
     history.share("a.1", when, instance_id=1, seq=3, share_hash=b"\x02" * 32)
-    result = check(upstream.shares_are_not_doubled)
+    result = check(shares.shares_are_not_doubled)
     assert not result.passed
     assert result.metadata["by_hash"].value == 1
 
@@ -155,9 +180,9 @@ def test_accepted_shares_below_their_difficulty_are_found(check: Check, history:
     when = clock.now() - timedelta(minutes=1)
     history.share("a.1", when, share_diff=1000.0 * (1 - 1e-12), difficulty=1000.0)
     history.share("a.1", when, share_diff=10.0, reject="above target")
-    assert check(upstream.accepted_shares_meet_their_difficulty).passed
+    assert check(shares.accepted_shares_meet_their_difficulty).passed
     history.share("a.1", when, share_diff=999.0, difficulty=1000.0)
-    assert not check(upstream.accepted_shares_meet_their_difficulty).passed
+    assert not check(shares.accepted_shares_meet_their_difficulty).passed
 
 
 # --- The path --------------------------------------------------------------------------
