@@ -149,14 +149,13 @@ async def write(connection: asyncpg.Connection, plan: Plan) -> None:
             ),
         )
     if plan.totals:
-        # worker '' is the user's total, and the name of a worker that has none: it
-        # never makes a worker.
+        # In an event, worker '' is the user's total. The row '' is a worker without a name.
         totals = sorted(plan.totals.items())
         await connection.execute(
-            "update workers w set hashrate_1m = g.a, hashrate_5m = g.b, hashrate_1h = g.c, "
+            "update users u set hashrate_1m = g.a, hashrate_5m = g.b, hashrate_1h = g.c, "
             "hashrate_24h = g.d from unnest($1::integer[], $2::float8[], $3::float8[], "
             "$4::float8[], $5::float8[]) as g(id, a, b, c, d) "
-            "where w.user_id = g.id and w.worker_name = ''",
+            "where u.id = g.id",
             [user for user, _ in totals],
             *([rates[index] for _, rates in totals] for index in range(4)),
         )

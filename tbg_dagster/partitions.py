@@ -1,11 +1,15 @@
 """The partitions of time, all UTC: hours, days, and weeks from Monday 00:00.
 
-``TBG_FIRST_WEEK`` names the Monday on which they begin. Choose it once: moving it
-later hides partitions from Dagster, though not from the database.
+``TBG_FIRST_WEEK`` names the Monday on which they begin. Nothing before it can be computed,
+so it should lie as far back as raw shares are kept: 13 weeks before the first start.
+Moving it earlier is always safe. Moving it later hides partitions from Dagster, though
+not from the database.
 """
 
 import os
-from datetime import UTC, date, datetime, timedelta
+from bisect import bisect_left
+from collections.abc import Collection, Iterator
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Final
 
 import dagster as dg
@@ -14,11 +18,16 @@ HOUR: Final = timedelta(hours=1)
 DAY: Final = timedelta(days=1)
 WEEK: Final = timedelta(days=7)
 
-HOUR_FORMAT: Final = "%Y-%m-%d-%H:%M"
+Partitions = dg.TimeWindowPartitionsDefinition
+
+
+def midnight(day: date) -> datetime:
+    """The start of a day, UTC."""
+    return datetime.combine(day, time(), UTC)
 
 
 def _first_week() -> str:
-    value = os.environ.get("TBG_FIRST_WEEK", "2026-01-05")
+    value = os.environ.get("TBG_FIRST_WEEK") or "2026-01-05"
     try:
         monday = date.fromisoformat(value).isoweekday() == 1
     except ValueError:
@@ -29,19 +38,52 @@ def _first_week() -> str:
 
 
 FIRST_WEEK: Final = _first_week()
-FIRST_MOMENT: Final = datetime.combine(date.fromisoformat(FIRST_WEEK), datetime.min.time(), UTC)
+FIRST_MOMENT: Final = midnight(date.fromisoformat(FIRST_WEEK))
 
 HOURLY: Final = dg.HourlyPartitionsDefinition(start_date=f"{FIRST_WEEK}-00:00")
 DAILY: Final = dg.DailyPartitionsDefinition(start_date=FIRST_WEEK)
 WEEKLY: Final = dg.WeeklyPartitionsDefinition(start_date=FIRST_WEEK, day_offset=1)
 
 
-def hour_key(moment: datetime) -> str:
-    """The partition of ``moment``'s hour."""
-    return moment.astimezone(UTC).replace(minute=0).strftime(HOUR_FORMAT)
+def key_of(partitions: Partitions, moment: datetime) -> str:
+    """Key of the partition that holds ``moment``."""
+    return partitions.get_partition_key_for_timestamp(moment.timestamp())
+
+
+def end_of(partitions: Partitions, key: str) -> datetime:
+    """When a partition closes."""
+    return partitions.time_window_for_partition_key(key).end
+
+
+def closed(partitions: Partitions, since: datetime, until: datetime) -> list[str]:
+    """Keys of the partitions that end after ``since`` and not after ``until``, in order."""
+    keys = partitions.get_partition_keys(current_time=until)
+    # Keys sort as their times do.
+    return list(keys[bisect_left(keys, key_of(partitions, max(since, FIRST_MOMENT))) :])
+
+
+def ranges(partitions: Partitions, keys: Collection[str], most: int) -> Iterator[tuple[str, str]]:
+    """First and last key of each run of neighbours, none longer than ``most``."""
+    for found in partitions.subset_with_partition_keys(keys).get_partition_key_ranges(partitions):
+        run = partitions.get_partition_keys_in_range(found)
+        for start in range(0, len(run), most):
+            part = run[start : start + most]
+            yield part[0], part[-1]
 
 
 def window(context: dg.AssetExecutionContext) -> tuple[datetime, datetime]:
-    """Start and end (not included) of what a run was asked for, one partition or many."""
+    """Start and end (not included) of what a run was asked for, one partition or many.
+
+    Raises:
+        dagster.Failure: when it lies before the first partition.
+    """
     asked = context.partition_time_window
-    return asked.start.astimezone(UTC), asked.end.astimezone(UTC)
+    start, end = asked.start.astimezone(UTC), asked.end.astimezone(UTC)
+    if start < FIRST_MOMENT:
+        # Before anything is written: Dagster itself refuses only the finished result.
+        raise dg.Failure(
+            f"{start:%F %H:%M} lies before the first partition: they begin on {FIRST_WEEK} "
+            "(TBG_FIRST_WEEK). Nothing was changed. Set it to an earlier Monday and start "
+            "Dagster again."
+        )
+    return start, end

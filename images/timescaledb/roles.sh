@@ -1,14 +1,21 @@
 #!/bin/sh
-# Run once, when the database's volume is new: a role and a database for the platform
-# and one of each for Dagster. Neither role is a superuser; the passwords come from the
-# environment and are quoted by psql.
+# Run once, when the database's volume is new: a role and a database for the platform, one
+# of each for Dagster, and a role that only reads for Grafana. None is a superuser; the
+# passwords come from the environment and are quoted by psql.
 set -eu
 psql --quiet -v ON_ERROR_STOP=1 --username "$POSTGRES_USER" --dbname postgres <<'SQL'
 \getenv tbg_password DATABASE_PASSWORD
 \getenv dagster_password DAGSTER_PASSWORD
+\getenv grafana_password GRAFANA_PASSWORD
 create role tbg login password :'tbg_password';
 create role dagster login password :'dagster_password';
 create database tbg owner tbg;
 create database dagster owner dagster;
 revoke connect on database tbg, dagster from public;
+-- Boards read and never write, and no query of theirs takes the database for itself.
+create role grafana login password :'grafana_password';
+alter role grafana set default_transaction_read_only = on;
+alter role grafana set statement_timeout = '30s';
+grant pg_read_all_data to grafana;
+grant connect on database tbg to grafana;
 SQL

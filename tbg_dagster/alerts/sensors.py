@@ -9,6 +9,7 @@ import requests
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from ingest.names import ALERTS_STREAM
+from tbg_dagster import clock
 from tbg_dagster.alerts.incidents import Alert, Channel, Observation, State, payload
 from tbg_dagster.outbox import add_once
 from tbg_dagster.resources import RedisServer, Webhook
@@ -27,7 +28,7 @@ def alerts_sensor(
     Once when an incident begins, once when it is over. What a channel does not take
     waits for the next tick.
     """
-    now = datetime.now(UTC)
+    now = clock.now()
     first = not context.cursor
     state = State.model_validate_json(context.cursor) if context.cursor else State()
     if first:
@@ -137,6 +138,3 @@ def _checks(context: dg.SensorEvaluationContext) -> Iterator[Observation]:
             detail=evaluation.description or "",
             timestamp=int(record.create_timestamp * 1_000_000),
         )
-
-
-SENSORS = [alerts_sensor]

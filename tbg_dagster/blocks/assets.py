@@ -1,13 +1,14 @@
 """Blocks on their way to final, and the odds of the next."""
 
-import time
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
+from typing import get_args
 
 import dagster as dg
 
 from ingest.names import BLOCK_STATUS_STREAM
+from tbg_dagster import clock
 from tbg_dagster.blocks.confirmations import confirm
-from tbg_dagster.blocks.pictures import difficulty, latest, odds, states
+from tbg_dagster.blocks.status import Status
 from tbg_dagster.columns import columns
 from tbg_dagster.hashes import HASHES_PER_DIFFICULTY
 from tbg_dagster.outbox import deliver
@@ -29,6 +30,7 @@ OWNERS = ["team:game"]
         status=("text", "found, accepted, confirmed, orphaned or rejected"),
         confirmations=("integer", "on the active chain; 0 when off it"),
         confirmed_at=("timestamptz", "when it became final"),
+        chain_height=("integer", "of the node, where the engine reported another"),
     ),
 )
 def block_confirmations(
@@ -44,12 +46,13 @@ def block_confirmations(
     chain, and looked at again until that is final, because a reorg can bring it back.
     rejected when the node has not heard of it after a grace time. Each transition is
     told once to `mining:block_status`. When the node is away or answers nonsense,
-    nothing is changed and the run is retried.
+    nothing is changed and the run is retried. A node that is behind, or in its initial
+    download, condemns no block. A block that the node has at another height than the
+    engine reported is set aside, and the others go on.
     """
-    started = time.monotonic()
     with database.connect() as connection:
         try:
-            looked_at, transitions = confirm(
+            look = confirm(
                 connection,
                 bitcoin_node,
                 thresholds.confirmations,
@@ -66,7 +69,7 @@ def block_confirmations(
                 f"nothing was changed, because the node gave no sensible answer: {error}",
                 allow_retries=False,
             ) from error
-        for transition in transitions:
+        for transition in look.transitions:
             context.log.info(
                 "block %s at height %d: %s → %s",
                 transition.block_hash,
@@ -74,24 +77,28 @@ def block_confirmations(
                 transition.old,
                 transition.new,
             )
+        for text in look.set_aside:
+            context.log.error("set aside: %s", text)
+        for text in look.undecided:
+            context.log.warning("the node is behind, so nothing was decided: %s", text)
         counts = {
             row["status"]: row["blocks"]
             for row in connection.execute(
                 "select status, count(*) as blocks from blocks group by status"
             )
         }
-        newest = connection.execute(query(__package__, "latest.sql")).fetchall()
         with redis_server.connect() as client:
             sent = deliver(connection, client, BLOCK_STATUS_STREAM)
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": sum(counts.values()),
-            "looked_at": looked_at,
-            "transitions": len(transitions),
+            "looked_at": look.looked_at,
+            "transitions": len(look.transitions),
+            "node_height": look.tip,
+            "undecided_node_behind": len(look.undecided),
+            "set_aside_wrong_height": len(look.set_aside),
             "messages_sent": len(sent),
-            "seconds": round(time.monotonic() - started, 3),
-            "latest": latest(newest),
-            "picture": states(counts),
+            **{status: counts.get(status, 0) for status in get_args(Status)},
         }
     )
 
@@ -113,20 +120,17 @@ def block_confirmations(
 )
 def network_difficulty(database: Database) -> dg.MaterializeResult[None]:
     """Every value that the network difficulty had, from the tips that engines saw."""
-    started = time.monotonic()
     with database.connect() as connection:
         with connection.transaction():
             connection.execute(query(__package__, "network_difficulty.sql"))
         rows = connection.execute(
-            "select * from network_difficulty order by first_height"
+            "select network_difficulty, last_height from network_difficulty order by first_height"
         ).fetchall()
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": len(rows),
             "network_difficulty": rows[-1]["network_difficulty"] if rows else 0.0,
             "height": rows[-1]["last_height"] if rows else 0,
-            "seconds": round(time.monotonic() - started, 3),
-            "picture": difficulty(rows),
         }
     )
 
@@ -152,23 +156,20 @@ def block_odds(database: Database) -> dg.MaterializeResult[None]:
     Finding one is a Poisson process with mean `difficulty × 2^32 / hashrate`: the
     chance within t is 1 - exp(-t / mean), however long nothing has been found.
     """
-    started = time.monotonic()
-    now = datetime.now(UTC)
+    now = clock.now()
     with database.connect() as connection:
         with connection.transaction():
             connection.execute(
                 query(__package__, "odds.sql"), {"now": now, "hashes": HASHES_PER_DIFFICULTY}
             )
-        count = connection.execute("select count(*) as rows from block_odds").fetchone()
-        likeliest = connection.execute(query(__package__, "likeliest.sql")).fetchall()
-    assert count is not None
+        rows = connection.execute("select * from block_odds order by scope").fetchall()
+    pool = rows[0] if rows else {}
     return dg.MaterializeResult(
         metadata={
-            "dagster/row_count": count["rows"],
-            "seconds": round(time.monotonic() - started, 3),
-            "odds": odds(likeliest),
+            "dagster/row_count": len(rows),
+            **{
+                name: pool.get(name, 0.0)
+                for name in ("hashrate", "expected_seconds", "chance_day", "chance_year")
+            },
         }
     )
-
-
-ASSETS = [block_confirmations, network_difficulty, block_odds]

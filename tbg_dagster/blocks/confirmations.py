@@ -1,17 +1,17 @@
 """A look at the node for every block that is not final, and what follows from it."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from psycopg.rows import DictRow
 
 from ingest.names import BLOCK_STATUS_STREAM
+from tbg_dagster import clock
 from tbg_dagster.blocks.status import REJECTED_FINAL, Status, next_status
 from tbg_dagster.outbox import micros, post
 from tbg_dagster.queries import query
 from tbg_dagster.resources import BitcoinNode
-from tbg_dagster.resources.bitcoin import Header, NodeError
+from tbg_dagster.resources.bitcoin import Header
 from tbg_dagster.resources.database import Connection
 
 
@@ -25,17 +25,30 @@ class Transition:
     new: Status
 
 
-def confirm(
-    connection: Connection,
-    node: BitcoinNode,
-    needed: int,
-    grace: timedelta,
-    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-) -> tuple[int, list[Transition]]:
+@dataclass(frozen=True)
+class Look:
+    """What one look at the node came to.
+
+    Attributes:
+        looked_at: blocks that were not final.
+        transitions: their messages are in the outbox.
+        tip: height of the node.
+        undecided: blocks that a node which has every block would have condemned.
+        set_aside: blocks that the node has at another height than the engine reported.
+    """
+
+    looked_at: int
+    transitions: list[Transition]
+    tip: int
+    undecided: list[str]
+    set_aside: list[str]
+
+
+def confirm(connection: Connection, node: BitcoinNode, needed: int, grace: timedelta) -> Look:
     """Asks the node about every open block, then writes all that changed at once.
 
-    Returns how many blocks were looked at, and the transitions, whose messages are
-    in the outbox.
+    A node that is behind condemns no block: what it does not know, or has off its chain,
+    may be on the chain that it has yet to fetch.
 
     Raises:
         NodeError: when the node does not answer, or nonsense; nothing is changed then.
@@ -47,22 +60,34 @@ def confirm(
     ).fetchall()
     # Every answer first: one that is missing must leave everything as it was.
     headers = [node.header(block["block_hash"]) for block in blocks]
-    for block, header in zip(blocks, headers, strict=True):
-        if header is not None and header.height != block["block_height"]:
-            raise NodeError(
-                f"the node has block {block['block_hash']} at height {header.height}, "
-                f"the engine reported {block['block_height']}"
-            )
-    now = clock()
-    transitions = []
+    doubtful = any(header is None or header.confirmations < 0 for header in headers)
+    behind = doubtful and node.catching_up()
+    now = clock.now()
+    transitions: list[Transition] = []
+    undecided: list[str] = []
+    set_aside: list[str] = []
     with connection.transaction():
         for block, header in zip(blocks, headers, strict=True):
-            new = next_status(block["status"], header, now - block["found_at"], needed, grace)
-            if _update(connection, block, new, header, now):
-                transitions.append(
-                    Transition(block["block_hash"], block["block_height"], block["status"], new)
+            block_hash, height, status = block["block_hash"], block["block_height"], block["status"]
+            agreed = header is None or header.height == height
+            if agreed == (block["chain_height"] is not None):
+                connection.execute(
+                    "update blocks set chain_height = %s where id = %s",
+                    [None if agreed or header is None else header.height, block["id"]],
                 )
-    return len(blocks), transitions
+            if header is not None and not agreed:
+                set_aside.append(
+                    f"the node has block {block_hash} at height {header.height}, "
+                    f"the engine reported {height}"
+                )
+                continue
+            new = next_status(status, header, now - block["found_at"], needed, grace)
+            if new != status and new in ("rejected", "orphaned") and (behind or tip < height):
+                undecided.append(f"block {block_hash} at height {height}, which may not be {new}")
+                continue
+            if _update(connection, block, new, header, now):
+                transitions.append(Transition(block_hash, height, status, new))
+    return Look(len(blocks), transitions, tip, undecided, set_aside)
 
 
 def _update(

@@ -2,7 +2,7 @@
 -- as deep as a confirmed block's; a rejected one when it has not turned up for long.
 select
     b.id, b.block_height, b.block_hash, b.status, b.confirmations, b.found_at, b.source,
-    b.reward_sats, u.btc_address
+    b.reward_sats, b.chain_height, u.btc_address
 from blocks b
 join users u on u.id = b.user_id
 where b.status in ('found', 'accepted')

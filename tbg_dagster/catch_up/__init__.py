@@ -1,1 +1,9 @@
 """What was missed is made up: ticks, failed runs, and shares that came late."""
+
+import dagster as dg
+
+from tbg_dagster.catch_up import sensors
+
+defs = dg.Definitions(
+    sensors=[sensors.missing_partitions_sensor, sensors.late_shares_sensor],
+)

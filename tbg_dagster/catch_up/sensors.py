@@ -1,21 +1,20 @@
 """Two sensors: one for what was never computed, one for shares that came late."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
+from itertools import chain, islice
 from typing import Final
 
 import dagster as dg
 from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
 
-from tbg_dagster.catch_up.missing import CHAINS, ROLLUPS, Series, begin, missing, neighbours
-from tbg_dagster.ledger.automation import CLOSE_LEDGER
-from tbg_dagster.partitions import FIRST_MOMENT
+from tbg_dagster import clock
+from tbg_dagster.catch_up.missing import CHAINS, begin, missing
+from tbg_dagster.partitions import FIRST_MOMENT, end_of, key_of, ranges
 from tbg_dagster.queries import query
 from tbg_dagster.resources import Database, Thresholds
-from tbg_dagster.shares.automation import DAILY_ROLLUP, HOURLY_ROLLUP
-from tbg_dagster.weekly.automation import WEEKLY_RESET
+from tbg_dagster.timetable import ROLLUPS, Job
 
-ROLLUP_JOBS: Final = [HOURLY_ROLLUP, DAILY_ROLLUP, WEEKLY_RESET]
 IN_PROGRESS: Final = [
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.QUEUED,
@@ -32,35 +31,32 @@ RETRY_SECONDS: Final = 900
 AWAY: Final = timedelta(minutes=15)
 
 
-def requests(
-    series: Series, starts: Sequence[datetime], why: str, now: datetime
-) -> list[dg.RunRequest]:
-    """Runs of the series' job for these partitions, neighbours together."""
+def requests(job: Job, keys: Sequence[str], why: str, now: datetime) -> list[dg.RunRequest]:
+    """Runs of the job for these partitions, neighbours together."""
+    assert job.partitions is not None
     made = []
-    for group in list(neighbours(series, starts, MOST_PER_RUN))[:MOST_RUNS]:
-        first, last = series.key_of(group[0]), series.key_of(group[-1])
+    for first, last in islice(ranges(job.partitions, keys, MOST_PER_RUN), MOST_RUNS):
         # One request in a quarter of an hour, and another try in the next.
-        run_key = f"{why} {series.job} {first} {last} {int(now.timestamp()) // RETRY_SECONDS}"
-        if len(group) == 1:
-            made.append(
-                dg.RunRequest(
-                    run_key, job_name=series.job, partition_key=first, tags={"tbg/why": why}
-                )
+        run_key = f"{why} {job.name} {first} {last} {int(now.timestamp()) // RETRY_SECONDS}"
+        tags = {"tbg/why": why}
+        if first != last:
+            tags["dagster/asset_partition_range_start"] = first
+            tags["dagster/asset_partition_range_end"] = last
+        made.append(
+            dg.RunRequest(
+                run_key,
+                job_name=job.name,
+                partition_key=first if first == last else None,
+                tags=tags,
             )
-        else:
-            tags = {
-                "dagster/asset_partition_range_start": first,
-                "dagster/asset_partition_range_end": last,
-                "tbg/why": why,
-            }
-            made.append(dg.RunRequest(run_key, job_name=series.job, tags=tags))
+        )
     return made
 
 
-def busy(instance: dg.DagsterInstance, series: Series) -> bool:
-    """Whether runs of the series are under way already."""
+def busy(instance: dg.DagsterInstance, job: Job) -> bool:
+    """Whether runs of the job are under way already."""
     return (
-        instance.get_runs_count(dg.RunsFilter(job_name=series.job, statuses=IN_PROGRESS)) > 0
+        instance.get_runs_count(dg.RunsFilter(job_name=job.name, statuses=IN_PROGRESS)) > 0
         or instance.get_backfills_count(BulkActionsFilter(statuses=[BulkActionStatus.REQUESTED]))
         > 0
     )
@@ -74,7 +70,7 @@ def back(context: dg.SensorEvaluationContext, now: datetime) -> bool:
 
 
 @dg.sensor(
-    jobs=[*ROLLUP_JOBS, CLOSE_LEDGER],
+    jobs=[job.definition for job in chain.from_iterable(CHAINS)],
     minimum_interval_seconds=300,
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
@@ -87,7 +83,7 @@ def missing_partitions_sensor(
     then the days that need them, then the weeks; and the ledger's hours, which need none
     of these. What is under way is not asked for again.
     """
-    now = datetime.now(UTC)
+    now = clock.now()
     if back(context, now):
         # It repeats each schedule's last tick itself, at this very moment.
         return dg.SkipReason("the daemon has just come back: its schedules go first")
@@ -97,13 +93,13 @@ def missing_partitions_sensor(
         return dg.SkipReason("no miner was seen yet")
     made: list[dg.RunRequest] = []
     waiting: list[str] = []
-    for chain in CHAINS:
-        for series in chain:
-            if starts := missing(context.instance, series, since, now):
-                if busy(context.instance, series):
-                    waiting.append(series.job)
+    for jobs in CHAINS:
+        for job in jobs:
+            if keys := missing(context.instance, job, since, now):
+                if busy(context.instance, job):
+                    waiting.append(job.name)
                 else:
-                    made += requests(series, starts, "missing", now)
+                    made += requests(job, keys, "missing", now)
                 break  # what comes after needs these
     if made:
         return dg.SensorResult(made)
@@ -113,7 +109,7 @@ def missing_partitions_sensor(
 
 
 @dg.sensor(
-    jobs=ROLLUP_JOBS,
+    jobs=[job.definition for job in ROLLUPS],
     minimum_interval_seconds=30,
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
@@ -125,24 +121,21 @@ def late_shares_sensor(
     First the hours, then the closed days and weeks that hold them. A finalised week
     that changes is published as a correction.
     """
-    now = datetime.now(UTC)
+    now = clock.now()
     with database.connect() as connection:
         rows = connection.execute(
             query(__package__, "late_hours.sql"), [max(now - thresholds.late_window, FIRST_MOMENT)]
         ).fetchall()
     made: list[dg.RunRequest] = []
-    for series, flag in zip(ROLLUPS, ("hourly", "daily", "weekly"), strict=True):
-        starts = sorted({series.start_of(row["hour"]) for row in rows if row[flag]})
-        closed = [start for start in starts if start + series.step <= now]
-        # A week can be computed anew only when every hour in it has been.
-        waiting = {series.start_of(row["hour"]) for row in rows if row["hourly"]}
-        if flag != "hourly":
-            closed = [start for start in closed if start not in waiting]
-        if closed and not busy(context.instance, series):
-            made += requests(series, closed, "late shares", now)
+    for job, flag in zip(ROLLUPS, ("hourly", "daily", "weekly"), strict=True):
+        assert job.partitions is not None
+        owed = {key_of(job.partitions, row["hour"]) for row in rows if row[flag]}
+        if job is not ROLLUPS[0]:
+            # A day or week can be computed anew only when every hour in it has been.
+            owed -= {key_of(job.partitions, row["hour"]) for row in rows if row["hourly"]}
+        closed = sorted(key for key in owed if end_of(job.partitions, key) <= now)
+        if closed and not busy(context.instance, job):
+            made += requests(job, closed, "late shares", now)
     if not made:
         return dg.SkipReason("no late share waits, or its run is under way")
     return dg.SensorResult(made)
-
-
-SENSORS = [missing_partitions_sensor, late_shares_sensor]

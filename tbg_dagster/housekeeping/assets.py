@@ -1,20 +1,18 @@
 """Housekeeping: each asset says how much it made or removed."""
 
-import time
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import dagster as dg
 
+from tbg_dagster import clock
 from tbg_dagster.housekeeping.dagster_history import prune_checks, prune_runs
-from tbg_dagster.partitions import DAY
+from tbg_dagster.partitions import DAY, midnight
 from tbg_dagster.resources import Database, Thresholds
 from tbg_dagster.rollup import rollup_of
+from tbg_dagster.timetable import FREQUENT
 
 GROUP = "housekeeping"
 OWNERS = ["team:data"]
-
-# Jobs without partitions, which run every few minutes.
-FREQUENT_JOBS = ("confirm_blocks", "odds", "liveness", "quality", "housekeeping")
 
 
 @dg.asset(
@@ -33,8 +31,7 @@ def raw_partitions(
     PostgreSQL, a day is dropped only after its hours and days were computed once more
     from the raw shares, and never while a week that it belongs to is not finalised.
     """
-    started = time.monotonic()
-    today = datetime.now(UTC).date()
+    today = clock.today().date()
     keep_from = today - timedelta(days=thresholds.retention_days)
     made, dropped = 0, list[str]()
     with database.connect() as connection:
@@ -56,7 +53,7 @@ def raw_partitions(
                 keep_from = row["week"]
             for day in rollup.raw_days(connection):
                 if day < keep_from:
-                    start = datetime(day.year, day.month, day.day, tzinfo=UTC)
+                    start = midnight(day)
                     rollup.refresh_hours(connection, start, start + DAY)
                     rollup.refresh_days(connection, start, start + DAY)
             dropped = [
@@ -73,7 +70,6 @@ def raw_partitions(
             "partitions_dropped": len(dropped),
             "oldest_day": f"{days[0]}" if days else "none",
             "newest_day": f"{days[-1]}" if days else "none",
-            "seconds": round(time.monotonic() - started, 3),
         }
     )
 
@@ -81,7 +77,6 @@ def raw_partitions(
 @dg.asset(deps=["dead_letters"], group_name=GROUP, owners=OWNERS, kinds={"postgres"})
 def aged_rows(database: Database, thresholds: Thresholds) -> dg.MaterializeResult[None]:
     """Rows that have served: dead letters, sent messages, settled late hours."""
-    started = time.monotonic()
     with database.connect() as connection:
         letters = connection.execute(
             "delete from dead_letters where received_at < now() - make_interval(days => %s)",
@@ -100,7 +95,6 @@ def aged_rows(database: Database, thresholds: Thresholds) -> dg.MaterializeResul
             "dead_letters_removed": letters,
             "messages_removed": messages,
             "late_hours_removed": hours,
-            "seconds": round(time.monotonic() - started, 3),
         }
     )
 
@@ -114,19 +108,17 @@ def dagster_history(
     The event log grows by every run for ever otherwise. The newest result of each
     check stays, and runs of partitions are kept for longer.
     """
-    started = time.monotonic()
     keep = timedelta(days=thresholds.run_keep_days)
     runs = prune_runs(
-        context.instance, FREQUENT_JOBS, keep, timedelta(days=thresholds.partition_run_keep_days)
+        context.instance,
+        [job.name for job in FREQUENT],
+        keep,
+        timedelta(days=thresholds.partition_run_keep_days),
     )
     checks = prune_checks(context.instance, keep)
     return dg.MaterializeResult(
         metadata={
             "runs_removed": runs,
             "check_results_removed": checks,
-            "seconds": round(time.monotonic() - started, 3),
         }
     )
-
-
-ASSETS = [raw_partitions, aged_rows, dagster_history]

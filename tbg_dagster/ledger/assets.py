@@ -1,23 +1,20 @@
-"""Closes the ledger's hours, and checks that no loss is unexplained."""
+"""Closes the ledger's hours."""
 
-import time
 from datetime import timedelta
 
 import dagster as dg
 
 from tbg_dagster.columns import columns
-from tbg_dagster.ledger.pictures import counted, over_time
+from tbg_dagster.ledger.pictures import over_time
 from tbg_dagster.ledger.pictures import verdict as said
 from tbg_dagster.ledger.tables import engines, losses
-from tbg_dagster.partitions import HOUR, HOURLY, hour_key, window
-from tbg_dagster.quality.verdict import verdict
+from tbg_dagster.partitions import HOUR, HOURLY, key_of, window
 from tbg_dagster.queries import query
-from tbg_dagster.resources import Database, Thresholds
+from tbg_dagster.resources import Database
+from tbg_dagster.upstream import skew
 
 HOURS_IN_PICTURE = timedelta(hours=72)
 COUNTS_OF_HOUR = ("emitted", "committed", "dead_lettered", "dropped", "unexplained")
-# Events of one engine travel in several streams: a gap must outlast this to be one.
-SETTLE_SECONDS = 3.0
 
 
 @dg.asset(
@@ -43,19 +40,17 @@ SETTLE_SECONDS = 3.0
         closed_at=("timestamptz", "when the hour was closed, last"),
     ),
 )
-def share_ledger(
-    context: dg.AssetExecutionContext, database: Database
-) -> dg.MaterializeResult[None]:
+def share_ledger(context: dg.AssetExecutionContext, database: Database) -> None:
     """What became of every event, by engine boot and hour, when the hour was closed.
 
     The daemon keeps the books in the transactions of the rows; this closes them. What
     came late for an hour that was closed before is brought there, too: a gap that was
     filled is no loss for ever.
     """
-    started = time.monotonic()
     start, end = window(context)
     drawn_from = end - HOURS_IN_PICTURE
     with database.connect() as connection:
+        skew.note(connection)
         connection.execute(query(__package__, "close.sql"), {"start": start, "end": end})
         hours = connection.execute(
             query(__package__, "hours.sql"), {"start": min(start, drawn_from), "end": end}
@@ -66,7 +61,7 @@ def share_ledger(
         lost = connection.execute(
             query(__package__, "losses.sql"), {"start": drawn_from, "end": end}
         ).fetchall()
-    by_key = {hour_key(row["hour"]): row for row in hours}
+    by_key = {key_of(HOURLY, row["hour"]): row for row in hours}
     for key in context.partition_keys:
         row = by_key.get(key, {})
         context.add_asset_metadata(
@@ -90,60 +85,3 @@ def share_ledger(
         },
         partition_key=context.partition_keys[-1],
     )
-    return dg.MaterializeResult(
-        metadata={
-            "rows_of_run": sum(row["instances"] for row in hours if row["hour"] >= start),
-            "seconds": round(time.monotonic() - started, 3),
-        }
-    )
-
-
-@dg.asset_check(asset=share_ledger)
-def no_unexplained_loss(database: Database, thresholds: Thresholds) -> dg.AssetCheckResult:
-    """Every event that an engine numbered is stored, refused, or counted as dropped.
-
-    ERROR: a number that is missing without that is a share that nobody can account for.
-    """
-    with database.connect() as connection:
-        parameters = {"days": thresholds.gap_days}
-        lost = connection.execute(query(__package__, "unexplained.sql"), parameters).fetchall()
-        if lost:
-            time.sleep(SETTLE_SECONDS)
-            before = {(row["instance"], row["hour"]) for row in lost}
-            again = connection.execute(query(__package__, "unexplained.sql"), parameters).fetchall()
-            lost = [row for row in again if (row["instance"], row["hour"]) in before]
-    events = sum(row["unexplained"] for row in lost)
-    return verdict(
-        not lost,
-        f"{counted(events, 'event')} lost without explanation"
-        + "".join(
-            f"; {row['instance']} at {row['hour']:%F %H:%M}: {row['unexplained']}"
-            for row in lost[:5]
-        ),
-        unexplained=int(events),
-    )
-
-
-@dg.asset_check(asset=share_ledger)
-def books_balance(database: Database) -> dg.AssetCheckResult:
-    """What an engine emitted is what is stored, refused or missing.
-
-    ERROR: the two are counted apart, so a difference is a fault of ours.
-    """
-    with database.connect() as connection:
-        wrong = connection.execute(query(__package__, "unbalanced.sql")).fetchall()
-    return verdict(
-        not wrong,
-        "the books of every engine boot balance"
-        if not wrong
-        else f"the books of {counted(len(wrong), 'engine boot')} do not balance"
-        + "".join(
-            f"; {row['instance']}: emitted {row['emitted']}, accounted for {row['accounted']}"
-            for row in wrong[:5]
-        ),
-        instances=len(wrong),
-    )
-
-
-ASSETS = [share_ledger]
-CHECKS = [no_unexplained_loss, books_balance]

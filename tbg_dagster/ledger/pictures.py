@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from tbg_dagster.partitions import HOUR
-from tbg_dagster.picture import GREEN, GREY, INK, ORANGE, RED, as_metadata, si, time_axis
+from tbg_dagster.picture import GREEN, GREY, INK, ORANGE, PALE, RED, as_metadata, si, time_axis
+from tbg_dagster.verdict import counted
 
 Rows = Sequence[dict[str, Any]]
 
@@ -24,7 +25,6 @@ LANES: Final = (
 )
 # Inches: as wide as the UI's dialog, with three lanes below the volume.
 SIZE: Final = (9.0, 4.1)
-CELL: Final = "#eceef1"
 BAND: Final = "#f9dede"
 WIDTH: Final = HOUR.total_seconds() / 86_400 * 0.85  # days, of a bar
 # So that a single hour is a bar and no wall.
@@ -56,7 +56,7 @@ def over_time(rows: Rows, start: datetime, end: datetime) -> dg.MarkdownMetadata
     most = max(row[name] for row in rows for name, _, _ in LANES)
     for axes, (name, label, colour) in zip(lanes, LANES, strict=True):
         counts = [row[name] for row in rows]
-        axes.bar(middles, [1] * len(rows), WIDTH, color=CELL)
+        axes.bar(middles, [1] * len(rows), WIDTH, color=PALE)
         axes.bar(middles, [_height(count, most) for count in counts], WIDTH, color=colour)
         _label_lane(axes, label, counts, colour)
     time_axis(lanes[-1])
@@ -99,7 +99,7 @@ def _volume(axes: Axes, middles: Sequence[Any], rows: Rows) -> None:
     axes.spines[["left", "bottom"]].set_color(GREY)
     axes.tick_params(colors=INK, labelsize=9)
     axes.tick_params(axis="x", length=0)
-    axes.grid(axis="y", color=CELL, linewidth=0.8)
+    axes.grid(axis="y", color=PALE, linewidth=0.8)
     axes.set_axisbelow(True)
     _beside(axes, 0.95, f"{sum(row['emitted'] for row in rows):,} emitted", INK)
     name, label, colour = STORED
@@ -127,8 +127,3 @@ def _height(count: int, most: int) -> float:
 def _beside(axes: Axes, height: float, text: str, colour: str) -> None:
     """Writes to the right of the axes."""
     axes.text(1.01, height, text, transform=axes.transAxes, va="center", fontsize=9, color=colour)
-
-
-def counted(number: int, noun: str) -> str:
-    """A number with its noun: ``1 event``, ``1,300 events``."""
-    return f"1 {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -53,6 +53,23 @@ class BitcoinNode(dg.ConfigurableResource):  # type: ignore[type-arg]  # yields 
             raise NodeError(f"getblockcount answered {height!r}, which is no height")
         return height
 
+    def catching_up(self) -> bool:
+        """Whether it has yet to fetch or connect blocks (RPC ``getblockchaininfo``).
+
+        Raises:
+            NodeError: when there is no sensible answer.
+        """
+        answer = self._call("getblockchaininfo")
+        try:
+            downloading, blocks, headers = (
+                answer[name] for name in ("initialblockdownload", "blocks", "headers")
+            )
+        except (TypeError, KeyError):
+            raise NodeError(f"getblockchaininfo answered {answer!r:.200}") from None
+        if type(downloading) is not bool or type(blocks) is not int or type(headers) is not int:
+            raise NodeError(f"getblockchaininfo answered {answer!r:.200}")
+        return downloading or blocks < headers
+
     def header(self, block_hash: str) -> Header | None:
         """The header of a block, or None when the node has never heard of it.
 

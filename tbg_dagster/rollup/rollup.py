@@ -13,14 +13,14 @@ The same holds for the tables: only hours whose day still has raw shares are reb
 """
 
 from collections.abc import Iterator
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime
 from typing import Literal, Protocol
 
 from psycopg import sql
 from psycopg.rows import DictRow
 
 from ingest.flavour import Flavour, flavour_of
-from tbg_dagster.partitions import DAY
+from tbg_dagster.partitions import DAY, midnight
 from tbg_dagster.queries import query
 from tbg_dagster.resources.database import Connection
 
@@ -63,8 +63,8 @@ class PlainRollup:
     def refresh_hours(self, connection: Connection, start: datetime, end: datetime) -> Span | None:
         done: list[Span] = []
         for day in self.raw_days(connection):
-            midnight = datetime(day.year, day.month, day.day, tzinfo=UTC)
-            span = max(start, midnight), min(end, midnight + DAY)
+            begin = midnight(day)
+            span = max(start, begin), min(end, begin + DAY)
             if span[0] < span[1]:
                 # A transaction per day: short locks, and what is done is kept.
                 connection.execute("select rebuild_shares_hourly(%s, %s)", span)
@@ -121,6 +121,12 @@ class TimescaleRollup:
 def raw_spans(connection: Connection, start: datetime, end: datetime) -> Iterator[Span]:
     """The days of ``start`` to ``end`` whose raw shares have not been dropped."""
     for day in rollup_of(connection).raw_days(connection):
-        midnight = datetime(day.year, day.month, day.day, tzinfo=UTC)
-        if start <= midnight and midnight + timedelta(days=1) <= end:
-            yield midnight, midnight + timedelta(days=1)
+        begin = midnight(day)
+        if start <= begin and begin + DAY <= end:
+            yield begin, begin + DAY
+
+
+def oldest_raw(connection: Connection) -> datetime | None:
+    """From when on there is a place for raw shares; None where there is none."""
+    days = rollup_of(connection).raw_days(connection)
+    return midnight(days[0]) if days else None

@@ -1,23 +1,28 @@
 """Rollups of shares: hours from the raw rows, days from the hours."""
 
-import time
-from datetime import timedelta
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Final, Literal
 
 import dagster as dg
+from psycopg import sql
+from psycopg.rows import DictRow
 
 from tbg_dagster.columns import columns
 from tbg_dagster.hashes import HASHES_PER_DIFFICULTY
 from tbg_dagster.late import settling
-from tbg_dagster.partitions import DAILY, DAY, HOUR, HOURLY, hour_key, window
+from tbg_dagster.partitions import DAILY, DAY, HOUR, HOURLY, window
 from tbg_dagster.queries import query
 from tbg_dagster.resources import Database
+from tbg_dagster.resources.database import Connection
 from tbg_dagster.rollup import rollup_of
-from tbg_dagster.shares.pictures import against_law, over_time
+from tbg_dagster.shares.pictures import against_law
 
 GROUP = "shares"
 OWNERS = ["team:data"]
-HOURS_IN_PICTURE = timedelta(hours=72)
-DAYS_IN_PICTURE = timedelta(days=56)
+
+# The numbers of a partition that the UI plots, besides its hashrate.
+_PLOTTED: Final = ("shares", "accepted", "rejected", "users", "workers")
 
 # One computation of rollups at a time: two would only wait for each other's lock.
 POOL = "rollup"
@@ -55,45 +60,15 @@ def shares_hourly(
     the continuous aggregate, on plain PostgreSQL by rebuilding the hours. Hours
     whose raw shares were dropped stay as they are.
     """
-    started = time.monotonic()
     start, end = window(context)
     with database.connect() as connection:
         rollup = rollup_of(connection)
         with settling(connection, "hourly", start, end):
             computed = rollup.refresh_hours(connection, start, end)
-        rows = connection.execute(
-            query(__package__, "hours.sql"), {"start": start, "end": end}
-        ).fetchall()
-        drawn = connection.execute(
-            query(__package__, "hours.sql"), {"start": end - HOURS_IN_PICTURE, "end": end}
-        ).fetchall()
-    by_key = {hour_key(row["bucket"]): row for row in rows}
-    for key in context.partition_keys:
-        row = by_key.get(key)
-        context.add_asset_metadata(
-            {
-                "dagster/partition_row_count": row["rows"] if row else 0,
-                "shares": row["shares"] if row else 0,
-                "rejected": row["rejected"] if row else 0,
-                "hashrate": row["work"] * HASHES_PER_DIFFICULTY / 3600 if row else 0.0,
-            },
-            partition_key=key,
-        )
-    # One picture a run, at its last hour: every one is kept in the event log.
-    context.add_asset_metadata(
-        {"picture": over_time(drawn, HOUR, f"Shares and hashrate by hour, to {end:%d %b %H:%M}")},
-        partition_key=context.partition_keys[-1],
-    )
-    return dg.MaterializeResult(
-        metadata={
-            "flavour": rollup.name,
-            "computed": f"{computed[0]:%F %H:%M} to {computed[1]:%F %H:%M}"
-            if computed
-            else "nothing",
-            "rows_of_run": sum(row["rows"] for row in rows),
-            "seconds": round(time.monotonic() - started, 3),
-        }
-    )
+        rows = _totals(connection, "shares_hourly", start, end)
+    _record(context, rows, HOUR)
+    span = f"{computed[0]:%F %H:%M} to {computed[1]:%F %H:%M}" if computed else "nothing"
+    return dg.MaterializeResult(metadata={"flavour": rollup.name, "computed": span})
 
 
 @dg.asset(
@@ -115,51 +90,44 @@ def shares_daily(
     a share of difficulty d reaches x with probability d/x, so work/x shares reach x.
     Points that leave the band speak of a miner that withholds or forges.
     """
-    started = time.monotonic()
     start, end = window(context)
     with database.connect() as connection:
         rollup = rollup_of(connection)
         with settling(connection, "daily", start, end):
             rollup.refresh_days(connection, start, end)
-        rows = connection.execute(
-            query(__package__, "days.sql"), {"start": start, "end": end}
-        ).fetchall()
-        drawn = connection.execute(
-            query(__package__, "days.sql"), {"start": end - DAYS_IN_PICTURE, "end": end}
-        ).fetchall()
+        rows = _totals(connection, "shares_daily", start, end)
         difficulties = connection.execute(
             query(__package__, "difficulties.sql"), {"start": end - DAY, "end": end}
         ).fetchall()
-    by_key = {f"{row['bucket']:%F}": row for row in rows}
+    _record(context, rows, DAY)
+    title = f"Share difficulties of {end - DAY:%d %b %Y} against their law"
+    context.add_asset_metadata(
+        {"difficulties": against_law(difficulties, title)},
+        partition_key=context.partition_keys[-1],
+    )
+    return dg.MaterializeResult(metadata={"flavour": rollup.name})
+
+
+def _totals(
+    connection: Connection,
+    rollup: Literal["shares_hourly", "shares_daily"],
+    start: datetime,
+    end: datetime,
+) -> list[DictRow]:
+    statement = sql.SQL(query(__package__, "totals.sql")).format(rollup=sql.Identifier(rollup))
+    return connection.execute(statement, {"start": start, "end": end}).fetchall()
+
+
+def _record(context: dg.AssetExecutionContext, rows: Iterable[DictRow], step: timedelta) -> None:
+    """The numbers of every partition that was asked for, which the UI plots."""
+    by_start = {row["bucket"]: row for row in rows}
     for key in context.partition_keys:
-        row = by_key.get(key)
+        row = by_start.get(context.assets_def.partitions_def.start_time_for_partition_key(key), {})
         context.add_asset_metadata(
             {
-                "dagster/partition_row_count": row["rows"] if row else 0,
-                "shares": row["shares"] if row else 0,
-                "rejected": row["rejected"] if row else 0,
-                "users": row["users"] if row else 0,
-                "hashrate": row["work"] * HASHES_PER_DIFFICULTY / 86_400 if row else 0.0,
+                "dagster/partition_row_count": row.get("rows", 0),
+                **{name: row.get(name, 0) for name in _PLOTTED},
+                "hashrate": row.get("work", 0.0) * HASHES_PER_DIFFICULTY / step.total_seconds(),
             },
             partition_key=key,
         )
-    last = end - DAY
-    context.add_asset_metadata(
-        {
-            "picture": over_time(drawn, DAY, f"Shares and hashrate by day, to {last:%d %b %Y}"),
-            "difficulties": against_law(
-                difficulties, f"Share difficulties of {last:%d %b %Y} against their law"
-            ),
-        },
-        partition_key=context.partition_keys[-1],
-    )
-    return dg.MaterializeResult(
-        metadata={
-            "flavour": rollup.name,
-            "rows_of_run": sum(row["rows"] for row in rows),
-            "seconds": round(time.monotonic() - started, 3),
-        }
-    )
-
-
-ASSETS = [shares_hourly, shares_daily]

@@ -1,77 +1,21 @@
-"""Shares and hashrate over time, and the difficulties against their law."""
+"""The difficulties of shares against their law."""
 
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import Any
 
 import dagster as dg
 import numpy as np
 
-from tbg_dagster.hashes import HASHES_PER_DIFFICULTY
-from tbg_dagster.picture import (
-    BLUE,
-    INK,
-    ORANGE,
-    RED,
-    as_metadata,
-    canvas,
-    nothing,
-    si,
-    time_axis,
-)
+from tbg_dagster.picture import BLUE, INK, ORANGE, as_metadata, canvas, si
 
 Rows = Sequence[dict[str, Any]]
 
 
-def over_time(rows: Rows, step: timedelta, title: str) -> dg.MarkdownMetadataValue:
-    """Bars of accepted and rejected shares, with a line of the hashrate they prove."""
-    figure, axes = canvas(title)
-    if not rows:
-        nothing(axes, "no shares in this time")
-        return as_metadata(figure, title)
-    times = [row["bucket"] + step / 2 for row in rows]
-    accepted = [row["accepted"] for row in rows]
-    width = step.total_seconds() / 86_400 * 0.85
-    axes.bar(times, accepted, width, color=ORANGE, label="accepted")
-    axes.bar(
-        times,
-        [row["rejected"] for row in rows],
-        width,
-        bottom=accepted,
-        color=RED,
-        label="rejected",
-    )
-    axes.set_ylabel("shares", color=INK)
-    axes.yaxis.set_major_formatter(lambda value, _: si(value))
-    hashrates = [row["work"] * HASHES_PER_DIFFICULTY / step.total_seconds() for row in rows]
-    right = axes.twinx()
-    right.spines[["top", "left"]].set_visible(False)
-    right.spines["right"].set_color(BLUE)
-    right.plot(times, hashrates, color=BLUE, linewidth=1.6, marker="o", markersize=2.5)
-    # The line runs above the bars where both are steady.
-    right.set_ylim(0, max(hashrates) * 1.1 or 1)
-    right.yaxis.set_major_formatter(lambda value, _: si(value, "H/s"))
-    right.tick_params(colors=BLUE, labelsize=9)
-    axes.plot([], [], color=BLUE, label="hashrate")
-    axes.set_ylim(0, max(row["shares"] for row in rows) * 1.3)
-    axes.legend(
-        loc="lower right",
-        bbox_to_anchor=(1, 1),
-        ncols=3,
-        frameon=False,
-        fontsize=9,
-        borderaxespad=0.2,
-    )
-    time_axis(axes)
-    return as_metadata(figure, title)
-
-
 def against_law(rows: Rows, title: str) -> dg.MarkdownMetadataValue:
     """How many shares reached a difficulty, on logarithmic axes, and the 1/x law."""
-    figure, axes = canvas(title)
     if not rows:
-        nothing(axes, "no accepted shares in this time")
-        return as_metadata(figure, title)
+        return dg.MetadataValue.md("No share was accepted in this time.")
+    figure, axes = canvas(title)
     reached = np.exp2([float(row["exponent"]) for row in rows])
     counts = np.array([row["shares"] for row in rows], dtype=float)
     at_least = counts[::-1].cumsum()[::-1]

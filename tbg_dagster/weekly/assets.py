@@ -1,6 +1,5 @@
 """The weekly reset: the result of a closed week, and the news of it."""
 
-import time
 from datetime import date, timedelta
 
 import dagster as dg
@@ -13,6 +12,7 @@ from tbg_dagster.partitions import HOUR, WEEKLY, window
 from tbg_dagster.queries import query
 from tbg_dagster.resources import Database, RedisServer, Thresholds
 from tbg_dagster.rollup import rollup_of
+from tbg_dagster.upstream import skew
 from tbg_dagster.weekly.pictures import leaderboard, table
 from tbg_dagster.weekly.week import announce, bounds, finalise, freeze, ranking, result_of
 
@@ -42,19 +42,17 @@ BACKFILL = dg.BackfillPolicy.multi_run(max_partitions_per_run=4)
         rank=("integer", "1 for the winner; ties go to the earlier share"),
     ),
 )
-def weekly_best_diff(
-    context: dg.AssetExecutionContext, database: Database
-) -> dg.MaterializeResult[None]:
+def weekly_best_diff(context: dg.AssetExecutionContext, database: Database) -> None:
     """**The reset.** Every user's best share of the closed week, from the raw shares.
 
     The realtime rows of the running week are provisional; this replaces them by
     what the raw valid shares say, ranks the users and sets `finalized_at`. Run
-    again, it changes nothing, unless late shares have come in.
+    again, it changes nothing, unless late shares have come in. Shares that an engine gave
+    an impossible time are left out until a person has decided (table `skewed_hours`).
     """
-    started = time.monotonic()
     start, end = window(context)
-    users = shares = changed = 0
     with database.connect() as connection:
+        skew.note(connection)
         # The result is checked against the hours. Those that wait for their own run
         # (the last one, one with late shares, one missed) are brought up to date.
         for row in connection.execute(
@@ -65,28 +63,16 @@ def weekly_best_diff(
             week = date.fromisoformat(key)
             with settling(connection, "weekly", *bounds(week)):
                 done = finalise(connection, week)
-            rows = ranking(connection, week)
-            users, shares, changed = (
-                users + done.users,
-                shares + done.shares,
-                changed + done.changed,
-            )
+            context.log.info("week %s: %s", week, done)
             context.add_asset_metadata(
                 {
                     "dagster/partition_row_count": done.users,
                     "valid_shares": done.shares,
                     "rows_changed": done.changed,
-                    "leaderboard": table(rows),
-                    "picture": leaderboard(rows, week),
+                    "shares_left_out": done.left_out,
                 },
                 partition_key=key,
             )
-    context.log.info(
-        "%d users, %d valid shares, %d rows changed in %s to %s", users, shares, changed, start, end
-    )
-    return dg.MaterializeResult(
-        metadata={"rows_of_run": users, "seconds": round(time.monotonic() - started, 3)}
-    )
 
 
 @dg.asset(
@@ -110,7 +96,6 @@ def weekly_leaderboard(
     tells nothing. The week's sorted set is made equal to the result and expires;
     the new week has begun with an empty one.
     """
-    started = time.monotonic()
     with database.connect() as connection, redis_server.connect() as client:
         for key in context.partition_keys:
             week = date.fromisoformat(key)
@@ -130,9 +115,4 @@ def weekly_leaderboard(
                 partition_key=key,
             )
         sent = deliver(connection, client, WEEKLY_RESET_STREAM)
-    return dg.MaterializeResult(
-        metadata={"messages_sent": len(sent), "seconds": round(time.monotonic() - started, 3)}
-    )
-
-
-ASSETS = [weekly_best_diff, weekly_leaderboard]
+    return dg.MaterializeResult(metadata={"messages_sent": len(sent)})

@@ -4,14 +4,25 @@
 -- A tie within a user goes to the earlier share, and between users as well. Work is
 -- summed as numeric: a sum of doubles depends on the order of the rows, and the
 -- same week must give the same number every time.
-with per_user as (
+--
+-- Shares of hours in which an engine's clock was wrong are left out until a person decides.
+with left_out as (
+    select hour, instance_id from skewed_hours
+    where hour >= %(start)s and hour < %(end)s and decision is distinct from 'keep'
+),
+per_user as (
     select
         user_id,
         max(share_diff) as best_difficulty,
         count(*) as total_shares,
         sum(difficulty::numeric)::double precision as total_work
-    from shares
+    from shares s
     where time >= %(start)s and time < %(end)s and is_valid
+      and not exists (
+          select from left_out l
+          where l.hour = date_trunc('hour', s.time, 'UTC')
+            and l.instance_id = coalesce(s.instance_id, 0)
+      )
     group by user_id
 ),
 best as (
@@ -26,6 +37,11 @@ best as (
     from per_user p
     join shares s on s.user_id = p.user_id and s.share_diff = p.best_difficulty
     where s.time >= %(start)s and s.time < %(end)s and s.is_valid
+      and not exists (
+          select from left_out l
+          where l.hour = date_trunc('hour', s.time, 'UTC')
+            and l.instance_id = coalesce(s.instance_id, 0)
+      )
     order by s.user_id, s.time, s.worker_id, s.share_hash
 ),
 final as (

@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 
-from tbg_dagster.picture import INK, ORANGE, as_metadata, canvas, nothing, si
+from tbg_dagster.picture import INK, ORANGE, PALE, as_metadata, canvas, si
 
 
 def short(address: str) -> str:
@@ -17,11 +17,10 @@ def short(address: str) -> str:
 def leaderboard(rows: Sequence[dict[str, Any]], week: date) -> dg.MarkdownMetadataValue:
     """The ten best shares of a week as bars on a logarithmic axis."""
     title = f"Best shares of the week of {week.day} {week:%B %Y}"
-    figure, axes = canvas(title)
     best = rows[:10]
     if not best:
-        nothing(axes, "nobody found a share in this week")
-        return as_metadata(figure, title)
+        return dg.MetadataValue.md("Nobody found a share in this week.")
+    figure, axes = canvas(title)
     places = range(len(best))
     values = [row["best_difficulty"] for row in best]
     axes.barh(places, values, color=[ORANGE] + ["#f9c784"] * (len(best) - 1))
@@ -31,7 +30,7 @@ def leaderboard(rows: Sequence[dict[str, Any]], week: date) -> dg.MarkdownMetada
     axes.set_xlim(min(values) / 3, max(values) * 3)
     axes.xaxis.set_major_formatter(lambda value, _: si(value))
     axes.grid(axis="y", visible=False)
-    axes.grid(axis="x", color="#e6e8ec", linewidth=0.8)
+    axes.grid(axis="x", color=PALE, linewidth=0.8)
     for place, value in zip(places, values, strict=True):
         axes.text(value * 1.05, place, si(value), va="center", fontsize=9, color=INK)
     axes.set_xlabel("share difficulty", color=INK)
@@ -41,7 +40,7 @@ def leaderboard(rows: Sequence[dict[str, Any]], week: date) -> dg.MarkdownMetada
 def table(rows: Sequence[dict[str, Any]]) -> dg.TableMetadataValue:
     """The first 25 of a week as a table."""
     return dg.MetadataValue.table(
-        records=[
+        [
             dg.TableRecord(
                 {
                     "rank": row["rank"],
@@ -55,15 +54,5 @@ def table(rows: Sequence[dict[str, Any]]) -> dg.TableMetadataValue:
             )
             for row in rows[:25]
         ],
-        schema=dg.TableSchema(
-            [
-                dg.TableColumn("rank", "int"),
-                dg.TableColumn("user", "string"),
-                dg.TableColumn("worker", "string"),
-                dg.TableColumn("best difficulty", "string"),
-                dg.TableColumn("found at (UTC)", "string"),
-                dg.TableColumn("shares", "int"),
-                dg.TableColumn("work", "string"),
-            ]
-        ),
+        None if rows else dg.TableSchema([]),
     )

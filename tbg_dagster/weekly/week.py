@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time
+from datetime import date, datetime
 from typing import Any, Final
 
 import dagster as dg
@@ -11,7 +11,7 @@ from psycopg.types.json import Jsonb
 
 from ingest.names import WEEKLY_RESET_STREAM, leaderboard_key
 from tbg_dagster.outbox import micros, post
-from tbg_dagster.partitions import WEEK
+from tbg_dagster.partitions import WEEK, midnight
 from tbg_dagster.queries import query
 from tbg_dagster.resources.database import Connection
 
@@ -26,17 +26,18 @@ class Finalised:
         users: with a valid share in the week.
         shares: valid shares of all users.
         changed: rows that were written or removed; 0 when the result stood already.
+        left_out: valid shares of hours in which an engine's clock was wrong.
     """
 
     users: int
     shares: int
     changed: int
+    left_out: int
 
 
 def bounds(week: date) -> tuple[datetime, datetime]:
     """Monday 00:00 UTC of the week, and of the next."""
-    start = datetime.combine(week, time(), UTC)
-    return start, start + WEEK
+    return midnight(week), midnight(week) + WEEK
 
 
 def finalise(connection: Connection, week: date) -> Finalised:
@@ -61,8 +62,11 @@ def finalise(connection: Connection, week: date) -> Finalised:
                 "The result stands; nothing was changed."
             )
         row = connection.execute(query(__package__, "finalise.sql"), span).fetchone()
+        skewed = connection.execute(query(__package__, "left_out.sql"), span).fetchone()
         assert row is not None
-    return Finalised(row["users"], row["shares"], row["written"] + row["removed"])
+        assert skewed is not None
+    changed = row["written"] + row["removed"]
+    return Finalised(row["users"], row["shares"], changed, skewed["shares"])
 
 
 def ranking(connection: Connection, week: date) -> list[DictRow]:

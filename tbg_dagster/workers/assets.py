@@ -1,7 +1,6 @@
 """What workers did, and whether they are there."""
 
-import time
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import dagster as dg
 import pandas as pd
@@ -9,6 +8,7 @@ import requests
 from psycopg.types.json import Jsonb
 
 from ingest.names import ALERTS_STREAM
+from tbg_dagster import clock
 from tbg_dagster.columns import columns
 from tbg_dagster.outbox import deliver
 from tbg_dagster.partitions import DAILY, window
@@ -17,7 +17,6 @@ from tbg_dagster.resources import Database, RedisServer, Thresholds, Webhook
 from tbg_dagster.resources.database import Connection
 from tbg_dagster.rollup import Span, raw_spans
 from tbg_dagster.workers.liveness import mark_silent
-from tbg_dagster.workers.pictures import hashrates, luckiest
 from tbg_dagster.workers.stats import COLUMNS, worker_stats
 
 GROUP = "workers"
@@ -52,39 +51,26 @@ OWNERS = ["team:data"]
         luck_percentile=("double precision", "chance of doing no better with this work"),
     ),
 )
-def worker_stats_daily(
-    context: dg.AssetExecutionContext, database: Database
-) -> dg.MaterializeResult[None]:
+def worker_stats_daily(context: dg.AssetExecutionContext, database: Database) -> None:
     """Every worker's day: uptime, rejects by reason, hashrate with its confidence, luck.
 
     Days whose raw shares were dropped keep the statistics that they have.
     """
-    started = time.monotonic()
     start, end = window(context)
-    rows = 0
     with database.connect() as connection:
         spans = {f"{span[0]:%F}": span for span in raw_spans(connection, start, end)}
         for key in context.partition_keys:
             frame = _compute(connection, spans[key]) if key in spans else worker_stats([])
-            rows += len(frame)
             context.add_asset_metadata(
                 {
                     "dagster/partition_row_count": len(frame),
+                    "accepted": int(frame["accepted"].sum()),
+                    "rejected": int(frame["rejected"].sum()),
+                    "hashrate": float(frame["hashrate"].sum()),
                     "raw_shares": "there" if key in spans else "none, or dropped: left alone",
                 },
                 partition_key=key,
             )
-    last = end - timedelta(days=1)
-    context.add_asset_metadata(
-        {
-            "picture": hashrates(frame, f"Hashrates of {last:%d %b %Y}"),
-            "luckiest": luckiest(frame),
-        },
-        partition_key=context.partition_keys[-1],
-    )
-    return dg.MaterializeResult(
-        metadata={"rows_of_run": rows, "seconds": round(time.monotonic() - started, 3)}
-    )
 
 
 def _compute(connection: Connection, span: Span) -> pd.DataFrame:
@@ -121,7 +107,7 @@ def _compute(connection: Connection, span: Span) -> pd.DataFrame:
         silent_since=("timestamptz", "its last share"),
         marked_at=("timestamptz", "when it was marked offline"),
         expected_gap_seconds=("double precision", "between two shares of its pace"),
-        allowed_gap_seconds=("double precision", "that chance explains"),
+        allowed_gap_seconds=("double precision", "that chance explains; 0 after a goodbye"),
         alerted_at=("timestamptz", "when its silence was told"),
         back_since=("timestamptz", "when it was seen again"),
     ),
@@ -133,18 +119,18 @@ def worker_liveness(
     webhook: Webhook,
     thresholds: Thresholds,
 ) -> dg.MaterializeResult[None]:
-    """Workers that went silent without a goodbye, judged by their own share rate.
+    """Workers that went silent, judged by their own share rate, or said goodbye.
 
     At its hashrate and difficulty a worker has an expected gap between shares; one
     that is silent for 14 of them (chance: one in a million), and never under a
     minute, is marked offline. So an engine restart leaves no ghosts, and a slow
-    miner is not called dead. Alerts are told once it stays so, and once it is back.
+    miner is not called dead. A worker is gone as well when its last connection has said
+    goodbye. Alerts are told once it stays so, and once it is back.
     """
-    started = time.monotonic()
     with database.connect() as connection:
         done = mark_silent(
             connection,
-            datetime.now(UTC),
+            clock.now(),
             timedelta(seconds=thresholds.liveness_fallback_seconds),
             timedelta(seconds=thresholds.liveness_debounce_seconds),
         )
@@ -162,17 +148,17 @@ def worker_liveness(
             context.log.error("the webhook did not take an alert: %s", error)
     for name in done.marked_offline[:100]:
         context.log.info("offline: %s", name)
+    for text in done.not_judged[:100]:
+        context.log.error("not judged: %s", text)
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": counts["workers"],
             "online": counts["online"],
             "marked_offline": len(done.marked_offline),
+            "said_goodbye": done.said_goodbye,
+            "not_judged": len(done.not_judged),
             "told_offline": done.alerted,
             "told_back": done.recovered,
             "messages_sent": len(sent),
-            "seconds": round(time.monotonic() - started, 3),
         }
     )
-
-
-ASSETS = [worker_stats_daily, worker_liveness]

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+import psycopg
+
 from ingest.names import ALERTS_STREAM
 from tbg_dagster.hashes import HASHES_PER_DIFFICULTY
 from tbg_dagster.outbox import post
@@ -16,6 +18,10 @@ from tbg_dagster.resources.database import Connection
 MEANS_ALLOWED: Final = -math.log(1e-6)
 LEAST_GAP: Final = timedelta(minutes=1)
 MOST_GAP: Final = timedelta(days=1)
+# Gaps between shares from which a worker's pace is taken; with fewer, the engine's averages.
+ENOUGH_GAPS: Final = 20
+# A worker that said goodbye longer ago than this, before anybody looked, is not told of.
+FORGOTTEN: Final = timedelta(days=7)
 # An alert names this many workers and counts the rest.
 NAMED: Final = 20
 
@@ -34,6 +40,8 @@ class Liveness:
 
     looked_at: int
     marked_offline: list[str]
+    said_goodbye: int
+    not_judged: list[str]
     alerted: int
     recovered: int
 
@@ -47,6 +55,8 @@ def allowance(difficulty: float | None, hashrate: float | None, fallback: timede
     if not difficulty or not hashrate:
         return Allowance(None, max(fallback, LEAST_GAP))
     expected = difficulty * HASHES_PER_DIFFICULTY / hashrate
+    if not 0 <= expected < math.inf:  # not a number, or a negative one
+        return Allowance(None, max(fallback, LEAST_GAP))
     if expected > MOST_GAP.total_seconds():
         return Allowance(MOST_GAP, MOST_GAP)
     allowed = timedelta(seconds=expected * MEANS_ALLOWED)
@@ -59,40 +69,63 @@ def mark_silent(
     """Marks silent workers offline, and tells of those that stay so, and of their return.
 
     An alert is written when a worker has been silent for ``debounce`` beyond its
-    allowance, once; and when it has been back for ``debounce``, once. One that comes
-    back sooner is never told of. The messages are in the outbox.
+    allowance, or has been gone for ``debounce`` after its last connection's goodbye, once;
+    and when it has been back for ``debounce``, once. One that comes back sooner is never
+    told of. The messages are in the outbox.
     """
     marked: list[str] = []
+    not_judged: list[str] = []
+    known = {
+        "now": now,
+        "hashes": HASHES_PER_DIFFICULTY,
+        "enough": ENOUGH_GAPS,
+        "forgotten": FORGOTTEN,
+    }
     with connection.transaction():
         connection.execute("select pg_advisory_xact_lock(hashtext('tbg liveness'))")
-        candidates = connection.execute(query(__package__, "ghosts.sql"), {"now": now}).fetchall()
+        connection.execute(query(__package__, "unnamed.sql"), known)
+        connection.execute(query(__package__, "connected.sql"), known)
+        candidates = connection.execute(query(__package__, "ghosts.sql"), known).fetchall()
         for row in candidates:
-            limit = allowance(row["current_diff"], row["hashrate"], fallback)
-            if now - row["last_seen"] <= limit.allowed:
-                continue
-            # Only if no share came since it was read: the writer may be marking it online.
-            done = connection.execute(
-                "update workers set is_online = false "
-                "where id = %s and is_online and coalesce(last_share, first_seen) = %s",
-                [row["worker_id"], row["last_seen"]],
-            )
-            if done.rowcount == 0:
-                continue
-            connection.execute(
-                query(__package__, "mark.sql"),
-                {
-                    "worker": row["worker_id"],
-                    "since": row["last_seen"],
-                    "now": now,
-                    "expected": limit.expected and limit.expected.total_seconds(),
-                    "allowed": limit.allowed.total_seconds(),
-                },
-            )
-            marked.append(f"{row['user']}.{row['worker']}")
+            name = f"{row['user']}.{row['worker']}"
+            try:
+                # One whose numbers nobody foresaw must not hide the others' silence.
+                with connection.transaction():
+                    if _mark(connection, row, now, fallback):
+                        marked.append(name)
+            except (psycopg.DataError, ArithmeticError, ValueError) as error:
+                not_judged.append(f"{name}: {error}")
+        left = connection.execute(query(__package__, "left.sql"), known).rowcount
         connection.execute(query(__package__, "back.sql"), {"now": now})
         alerted = _tell(connection, "silent.sql", "firing", "offline", now, debounce)
         recovered = _tell(connection, "returned.sql", "recovered", "back", now, debounce)
-    return Liveness(len(candidates), marked, alerted, recovered)
+    return Liveness(len(candidates), marked, left, not_judged, alerted, recovered)
+
+
+def _mark(connection: Connection, row: dict[str, Any], now: datetime, fallback: timedelta) -> bool:
+    """Marks a worker offline if it has been silent for too long."""
+    limit = allowance(row["current_diff"], row["hashrate"], fallback)
+    if now - row["last_seen"] <= limit.allowed:
+        return False
+    # Only if no share came since it was read: the writer may be marking it online.
+    done = connection.execute(
+        "update workers set is_online = false "
+        "where id = %s and is_online and coalesce(last_share, first_seen) = %s",
+        [row["worker_id"], row["last_seen"]],
+    )
+    if done.rowcount == 0:
+        return False
+    connection.execute(
+        query(__package__, "mark.sql"),
+        {
+            "worker": row["worker_id"],
+            "since": row["last_seen"],
+            "now": now,
+            "expected": None if limit.expected is None else limit.expected.total_seconds(),
+            "allowed": limit.allowed.total_seconds(),
+        },
+    )
+    return True
 
 
 def _tell(

@@ -261,7 +261,8 @@ async def test_a_users_total_hashrate_makes_no_worker(
         await publish(redis, "hashrate_update", worker="", hashrate_1h=7.0)
         await committed(db, redis)
     rows = await db.fetch("select worker_name, hashrate_1h from workers order by 1")
-    assert [tuple(row) for row in rows] == [("", 7.0), ("bitaxe-1", None)]
+    assert [tuple(row) for row in rows] == [("", None), ("bitaxe-1", None)]
+    assert await db.fetchval("select hashrate_1h from users") == 7.0
 
 
 async def test_an_old_event_says_nothing_of_the_present(

@@ -13,10 +13,20 @@ import redis as redis_sync
 from psycopg.rows import DictRow, dict_row
 
 from ingest.flavour import flavour_of
+from tbg_dagster import clock as clock_of_batch
 from tbg_dagster.definitions import defs
 from tbg_dagster.resources import BitcoinNode, Database, RedisServer, Thresholds, Webhook
+from tests.clock import Clock
 
 Connection = psycopg.Connection[DictRow]
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The batch side's clock, which stands still."""
+    made = Clock()
+    monkeypatch.setattr("tbg_dagster.clock.now", made.now)
+    return made
 
 
 @pytest.fixture
@@ -157,7 +167,7 @@ class History:
             "insert into blocks (block_height, block_hash, user_id, worker_id, reward_sats, "
             "difficulty, network_difficulty, coinbase_sig, found_at, status) "
             "values (%s, %s, %s, %s, 312500000, 1, 1, '/TheBitcoinGame/', %s, %s)",
-            [height, block_hash, user_id, worker_id, found_at or datetime.now(UTC), status],
+            [height, block_hash, user_id, worker_id, found_at or clock_of_batch.now(), status],
         )
 
 
@@ -231,7 +241,7 @@ def utc(*parts: int) -> datetime:
 
 def last_monday(weeks_ago: int = 1) -> datetime:
     """Monday 00:00 UTC, so many weeks before the running one."""
-    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    today = clock_of_batch.today()
     return today - timedelta(days=today.weekday(), weeks=weeks_ago)
 
 

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from ingest.names import BLOCK_STATUS_STREAM
 from tbg.embedded import free_port
+from tbg_dagster import clock
 from tbg_dagster.blocks.confirmations import confirm
 from tbg_dagster.blocks.status import next_status
 from tbg_dagster.resources import BitcoinNode, RedisServer, Thresholds
@@ -78,12 +79,17 @@ def test_only_a_block_that_was_never_heard_of_is_rejected_after_the_grace(
 
 @contextmanager
 def node(answers: dict[str, Any], http_status: int = 200) -> Iterator[str]:
-    """A node with fixed answers, by method; a string is sent as it is."""
+    """A node with fixed answers, by method; a string is sent as it is.
+
+    A function makes the answer from the first parameter.
+    """
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             answer = answers[body["method"]]
+            if callable(answer):
+                answer = answer(body["params"][0])
             text = answer if isinstance(answer, str) else json.dumps(answer)
             self.send_response(http_status)
             self.end_headers()
@@ -138,17 +144,79 @@ def test_nonsense_of_the_node_changes_nothing(connection: Connection, history: H
     assert connection.execute("select * from outbox").fetchall() == []
 
 
-def test_a_height_that_differs_from_the_engines_is_nonsense(
+def test_a_block_of_another_height_is_set_aside_loudly_and_the_others_go_on(
     connection: Connection, history: History, run: Run, resources: dict[str, Any]
 ) -> None:
-    history.block("a.x", 8, HASH)
-    with node({"getblockcount": result(9), "getblockheader": result(HEADER)}) as url:
+    wrong, right = HASH, "00" * 31 + "cd"
+    history.block("a.x", 8, wrong)
+    history.block("a.x", 7, right)
+    headers = {
+        wrong: result(HEADER),
+        right: result({"hash": right, "height": 7, "confirmations": 3}),
+    }
+    with node({"getblockcount": result(9), "getblockheader": headers.__getitem__}) as url:
         resources["bitcoin_node"] = BitcoinNode(url=url, retries=0)
-        done = run("confirm_blocks", raise_on_error=False)
-    failure = str(done.failure_data_for_node("block_confirmations"))
-    assert "nothing was changed" in failure
-    assert "at height 7, the engine reported 8" in failure
-    assert status_of(connection, HASH) == ("found", 0)
+        done = run("confirm_blocks")
+        metadata = metadata_of(done, "block_confirmations")
+        assert (metadata["set_aside_wrong_height"], metadata["transitions"]) == (1, 1)
+        assert status_of(connection, wrong) == ("found", 0)
+        assert status_of(connection, right) == ("accepted", 3)
+        checks = {item.check_name: item for item in done.get_asset_check_evaluations()}
+        found = checks["blocks_have_the_nodes_height"]
+        assert not found.passed
+        assert f"{wrong}: 8 reported, 7 on the node" in str(found.description)
+        # The engine's report is put right: it takes part again.
+        connection.execute("update blocks set block_height = 7")
+        done = run("confirm_blocks")
+    assert status_of(connection, wrong) == ("accepted", 3)
+    evaluations = done.get_asset_check_evaluations()
+    assert {item.check_name: item.passed for item in evaluations}["blocks_have_the_nodes_height"]
+
+
+UNKNOWN = {"result": None, "error": {"code": -5, "message": "Block not found"}, "id": 1}
+BEHIND = [(6, False, 6), (7, True, 7), (7, False, 9)]
+
+
+@pytest.mark.parametrize(("tip", "downloading", "headers"), BEHIND)
+@pytest.mark.parametrize("answer", [UNKNOWN, result({**HEADER, "confirmations": -1})])
+@pytest.mark.parametrize("age", [timedelta(hours=1), timedelta(days=2)])
+def test_a_node_that_is_behind_condemns_no_block(
+    connection: Connection,
+    client: Any,
+    history: History,
+    run: Run,
+    resources: dict[str, Any],
+    tip: int,
+    downloading: bool,
+    headers: int,
+    answer: dict[str, Any],
+    age: timedelta,
+) -> None:
+    history.block("a.x", 7, HASH, clock.now() - age)
+    chain = {"initialblockdownload": downloading, "blocks": tip, "headers": headers}
+    answers = {
+        "getblockcount": result(tip),
+        "getblockheader": answer,
+        "getblockchaininfo": result(chain),
+    }
+    with node(answers) as url:
+        resources["bitcoin_node"] = BitcoinNode(url=url, retries=0)
+        done = run("confirm_blocks")
+        assert status_of(connection, HASH) == ("found", 0)
+        assert told(client) == []
+        metadata = metadata_of(done, "block_confirmations")
+        assert (metadata["undecided_node_behind"], metadata["node_height"]) == (1, tip)
+        checks = {item.check_name: item for item in done.get_asset_check_evaluations()}
+        assert not checks["node_has_every_block"].passed
+        # It has caught up, and says the same: now it counts.
+        answers["getblockcount"] = result(9)
+        answers["getblockchaininfo"] = result(
+            {**chain, "initialblockdownload": False, "blocks": 9, "headers": 9}
+        )
+        done = run("confirm_blocks")
+    assert told(client) == [(HASH, "found", "rejected" if answer is UNKNOWN else "orphaned")]
+    checks = {item.check_name: item for item in done.get_asset_check_evaluations()}
+    assert checks["node_has_every_block"].passed
 
 
 def test_a_node_that_is_away_is_asked_again_and_then_the_run_fails(
@@ -258,7 +326,7 @@ def test_a_block_is_accepted_then_confirmed_and_another_orphaned_by_a_real_reorg
     (first,) = call(regtest, "generatetoaddress", 1, ADDRESS)
     history.block("alice.x", 1, first)
     unknown = "11" * 32
-    history.block("mallory.x", 2, unknown, datetime.now(UTC) - timedelta(hours=1))
+    history.block("mallory.x", 1, unknown, clock.now() - timedelta(hours=1))
     run("confirm_blocks")
     assert status_of(connection, first) == ("accepted", 1)
     assert status_of(connection, unknown) == ("rejected", 0)
@@ -320,7 +388,7 @@ def test_an_orphan_is_final_when_the_other_chain_is_deep_enough(
 def test_the_network_difficulty_is_kept_as_the_values_that_it_had(
     connection: Connection, run: Run
 ) -> None:
-    start = datetime.now(UTC) - timedelta(days=1)
+    start = clock.now() - timedelta(days=1)
     for number, difficulty in enumerate([10.0, 10.0, 10.0, 20.0, 20.0, 10.0]):
         connection.execute(
             "insert into network_blocks (hash, height, network_difficulty, seen_at) "
@@ -351,7 +419,7 @@ def test_the_odds_follow_from_work_and_network_difficulty(
         "insert into network_blocks (hash, height, network_difficulty, seen_at) "
         "values ('aa', 1, 864000.0, now())"
     )
-    ago = datetime.now(UTC) - timedelta(hours=2)
+    ago = clock.now() - timedelta(hours=2)
     history.share("a.1", ago, difficulty=900.0)
     history.share("a.2", ago, difficulty=100.0)
     history.share("a.2", ago, None, difficulty=5000.0, reject="stale")

@@ -1,17 +1,17 @@
 """What was missed is made up, and late shares are taken in where they belong."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import dagster as dg
 import pytest
 
-from tbg_dagster.catch_up.missing import ROLLUPS, neighbours
+from tbg_dagster import clock
 from tbg_dagster.catch_up.sensors import late_shares_sensor, missing_partitions_sensor
+from tbg_dagster.partitions import HOURLY, ranges
 from tests.tbg_dagster.conftest import Connection, History, Run, last_monday
 
-HOURS, DAYS, WEEKS = ROLLUPS
 Evaluate = Callable[..., list[dg.RunRequest]]
 
 
@@ -24,7 +24,7 @@ def evaluate(instance: dg.DagsterInstance, resources: dict[str, Any]) -> Evaluat
     cursors: dict[str, str | None] = {}
 
     def tick(
-        sensor: dg.SensorDefinition, last: str | None = datetime.now(UTC).isoformat()
+        sensor: dg.SensorDefinition, last: str | None = clock.now().isoformat()
     ) -> list[dg.RunRequest]:
         context = dg.build_sensor_context(
             instance=instance,
@@ -54,9 +54,10 @@ def asked(request: dg.RunRequest) -> tuple[str, str, str | None]:
 
 def test_neighbouring_partitions_share_a_run_and_gaps_part_them() -> None:
     monday = last_monday()
-    starts = [monday + timedelta(hours=number) for number in (0, 1, 2, 5, 6, 9)]
-    groups = [[start.hour for start in group] for group in neighbours(HOURS, starts, 2)]
-    assert groups == [[0, 1], [2], [5, 6], [9]]
+    day = f"{monday:%Y-%m-%d}"
+    keys = [f"{day}-{hour:02d}:00" for hour in (0, 1, 2, 5, 6, 9)]
+    found = [(first[-5:-3], last[-5:-3]) for first, last in ranges(HOURLY, keys, 2)]
+    assert found == [("00", "01"), ("02", "02"), ("05", "06"), ("09", "09")]
 
 
 def test_a_daemon_that_was_down_over_midnight_makes_up_hours_then_days_then_the_week(
@@ -103,7 +104,7 @@ def test_missed_hours_of_the_ledger_are_closed_once_and_only_they(
     evaluate: Evaluate,
     instance: dg.DagsterInstance,
 ) -> None:
-    hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    hour = clock.this_hour()
     hours = [hour - timedelta(hours=age) for age in range(7, 1, -1)]
     keys = [f"{hour:%Y-%m-%d-%H:%M}" for hour in hours]
     history.share("a.1", hours[0])
@@ -135,8 +136,8 @@ def test_missed_hours_of_the_ledger_are_closed_once_and_only_they(
 def test_a_daemon_that_comes_back_lets_its_schedules_go_first(
     history: History, evaluate: Evaluate, away: timedelta | None
 ) -> None:
-    history.share("a.1", datetime.now(UTC) - timedelta(hours=5))
-    last = (datetime.now(UTC) - away).isoformat() if away else None
+    history.share("a.1", clock.now() - timedelta(hours=5))
+    last = (clock.now() - away).isoformat() if away else None
     assert evaluate(missing_partitions_sensor, last) == []
     assert evaluate(missing_partitions_sensor) != []
 
@@ -155,7 +156,7 @@ def test_what_is_under_way_is_not_asked_for_twice_and_holds_up_nothing_else(
     def jobs() -> set[str | None]:
         return {request.job_name for request in evaluate(missing_partitions_sensor)}
 
-    history.share("a.1", datetime.now(UTC) - timedelta(hours=5))
+    history.share("a.1", clock.now() - timedelta(hours=5))
     assert jobs() == {"hourly_rollup", "close_ledger"}
     instance.create_run_for_job(
         dg.job(name=under_way)(lambda: None), status=dg.DagsterRunStatus.STARTED
@@ -203,13 +204,13 @@ def test_late_shares_touch_exactly_their_hours_days_and_weeks_in_this_order(
 def test_late_shares_of_the_running_day_wait_for_the_daily_schedule(
     history: History, run: Run, evaluate: Evaluate
 ) -> None:
-    hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=1)
+    hour = clock.this_hour() - timedelta(hours=1)
     history.share("a.1", hour)
     history.late(hour, 1)
     (request,) = evaluate(late_shares_sensor)
     run(*asked(request))
     later = [asked(request)[0] for request in evaluate(late_shares_sensor)]
-    if hour.date() == datetime.now(UTC).date():
+    if hour.date() == clock.now().date():
         assert later == []
     else:  # the first hour of a day: the day before has closed
         assert "daily_rollup" in later

@@ -1,22 +1,27 @@
 """Every check passes on good data, and each fails on what it is there to find."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import dagster as dg
 import pytest
 
 from ingest.names import leaderboard_key, stream_of, week_start
-from tbg_dagster.catch_up.missing import SERIES
+from tbg_dagster import clock, verdict
+from tbg_dagster.blocks import checks as blocks
 from tbg_dagster.definitions import defs
-from tbg_dagster.quality import engine, game, rollups, shares
-from tbg_dagster.quality.automation import WITH_THEIR_ASSET
+from tbg_dagster.partitions import FIRST_MOMENT, FIRST_WEEK, closed
 from tbg_dagster.resources import Thresholds
+from tbg_dagster.shares import checks as rollups
+from tbg_dagster.timetable import CLOSE_LEDGER, ROLLUPS
+from tbg_dagster.upstream import checks as upstream
+from tbg_dagster.upstream import share_checks as shares
+from tbg_dagster.weekly import checks as weekly
 from tbg_dagster.weekly.week import finalise
 from tests.tbg_dagster.conftest import Connection, History, Run, last_monday
 
-CHECKS = [*shares.CHECKS, *engine.CHECKS, *rollups.CHECKS, *game.CHECKS]
+CHECKS = [item for item in defs.asset_checks or [] if isinstance(item, dg.AssetChecksDefinition)]
 WARN, ERROR = dg.AssetCheckSeverity.WARN, dg.AssetCheckSeverity.ERROR
 
 Check = Callable[..., dg.AssetCheckResult]
@@ -43,23 +48,14 @@ def check(resources: dict[str, Any], instance: dg.DagsterInstance) -> Check:
 
 @pytest.fixture(autouse=True)
 def _no_settling(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "SETTLE_SECONDS", 0.0)
-    monkeypatch.setattr(game, "SETTLE_SECONDS", 0.0)
-
-
-def now() -> datetime:
-    return datetime.now(UTC)
-
-
-def this_hour() -> datetime:
-    return now().replace(minute=0, second=0, microsecond=0)
+    monkeypatch.setattr(verdict, "SETTLE_SECONDS", 0.0)
 
 
 def online(connection: Connection, worker_id: int, silence: timedelta, hashrate: float) -> None:
     connection.execute(
         "update workers set is_online = true, last_share = %s, current_diff = 1000, "
         "hashrate_1h = %s where id = %s",
-        [now() - silence, hashrate, worker_id],
+        [clock.now() - silence, hashrate, worker_id],
     )
 
 
@@ -70,14 +66,15 @@ def test_every_check_passes_on_an_empty_database(check: Check) -> None:
 def test_the_quality_job_runs_every_quick_check_on_real_data(
     connection: Connection, history: History, run: Run
 ) -> None:
-    history.shares(["a.1", "b.1"], now() - timedelta(minutes=30), now(), 500)
+    history.shares(["a.1", "b.1"], clock.now() - timedelta(minutes=30), clock.now(), 500)
     result = run("quality", raise_on_error=False)
     evaluations = result.get_asset_check_evaluations()
     failed = {item.check_name: item.description for item in evaluations if not item.passed}
     # No rollup has run; nothing else is amiss.
     assert set(failed) <= {"partitions_are_there"}
-    quick = {item.check_key.name for item in CHECKS} - set(WITH_THEIR_ASSET)
-    assert quick <= {item.check_name for item in evaluations}
+    with_their_asset = {"hours_equal_raw_shares", "days_equal_hours", "weeks_equal_hours"}
+    quick = {item.check_key.name for item in CHECKS} - with_their_asset
+    assert quick == {item.check_name for item in evaluations}
 
 
 def test_every_check_tells_what_it_finds_and_how_bad_that_is() -> None:
@@ -114,13 +111,37 @@ def test_silence_that_chance_cannot_explain_is_found(
     assert not check(shares.shares_keep_arriving).passed
 
 
+def test_a_pool_of_unnamed_workers_promises_what_their_shares_do_and_no_users_total(
+    check: Check, connection: Connection, history: History, run: Run
+) -> None:
+    # 60 kH/s at difficulty 0.001 beside 200 TH/s, which reach another engine.
+    user, worker = history.worker("a.")
+    end = clock.now() - timedelta(seconds=100)
+    for number in range(50):
+        history.share("a.", end - number * timedelta(seconds=72), 0.002, 0.001)
+    connection.execute("update users set hashrate_1h = 2e14 where id = %s", [user])
+    connection.execute(
+        "update workers set is_online = true, last_share = %s, current_diff = 0.001 where id = %s",
+        [end, worker],
+    )
+    run("liveness")
+    result = check(shares.shares_keep_arriving)
+    assert result.passed
+    assert result.metadata["rate"].value == pytest.approx(1 / 72, rel=0.05)
+    connection.execute(
+        "update workers set last_share = %s where id = %s",
+        [clock.now() - timedelta(minutes=40), worker],
+    )
+    assert not check(shares.shares_keep_arriving).passed
+
+
 @pytest.mark.parametrize("age", [timedelta(minutes=-10), timedelta(days=95)])
 def test_shares_from_the_future_or_past_retention_are_found(
     check: Check, history: History, age: timedelta
 ) -> None:
-    history.share("a.1", now())
+    history.share("a.1", clock.now())
     assert check(shares.share_times_are_plausible).passed
-    history.share("a.1", now() - age)
+    history.share("a.1", clock.now() - age)
     assert not check(shares.share_times_are_plausible).passed
 
 
@@ -128,20 +149,20 @@ def test_shares_from_the_future_or_past_retention_are_found(
 def test_shares_of_nobody_are_found(
     check: Check, connection: Connection, history: History, column: str
 ) -> None:
-    history.share("a.1", now() - timedelta(minutes=1))
+    history.share("a.1", clock.now() - timedelta(minutes=1))
     assert check(shares.shares_have_users_and_workers).passed
     user, worker = history.worker("a.1")
     numbers = {"user_id": user, "worker_id": worker, column: 999}
     connection.execute(
         "insert into shares (time, difficulty, is_valid, user_id, worker_id) "
-        "values (now(), 1, true, %s, %s)",
-        [numbers["user_id"], numbers["worker_id"]],
+        "values (%s, 1, true, %s, %s)",
+        [clock.now() - timedelta(minutes=1), numbers["user_id"], numbers["worker_id"]],
     )
     assert not check(shares.shares_have_users_and_workers).passed
 
 
 def test_doubled_shares_are_found(check: Check, history: History) -> None:
-    when = now() - timedelta(minutes=1)
+    when = clock.now() - timedelta(minutes=1)
     for seq in (1, 2):
         history.share("a.1", when, instance_id=1, seq=seq, share_hash=bytes([seq]) * 32)
     history.share("a.1", when, instance_id=2, seq=1)
@@ -156,10 +177,11 @@ def test_doubled_shares_are_found(check: Check, history: History) -> None:
 
 
 def test_accepted_shares_below_their_difficulty_are_found(check: Check, history: History) -> None:
-    history.share("a.1", now(), share_diff=1000.0 * (1 - 1e-12), difficulty=1000.0)
-    history.share("a.1", now(), share_diff=10.0, reject="above target")
+    when = clock.now() - timedelta(minutes=1)
+    history.share("a.1", when, share_diff=1000.0 * (1 - 1e-12), difficulty=1000.0)
+    history.share("a.1", when, share_diff=10.0, reject="above target")
     assert check(shares.accepted_shares_meet_their_difficulty).passed
-    history.share("a.1", now(), share_diff=999.0, difficulty=1000.0)
+    history.share("a.1", when, share_diff=999.0, difficulty=1000.0)
     assert not check(shares.accepted_shares_meet_their_difficulty).passed
 
 
@@ -173,7 +195,7 @@ def test_a_sequence_gap_is_found_unless_a_dead_letter_explains_it(
         "insert into engine_instances (instance, seq_max, seq_missing) "
         "values ('pool/1', 100, '{[7,9)}')"
     )
-    result = check(engine.no_sequence_gaps)
+    result = check(upstream.no_sequence_gaps)
     assert not result.passed
     assert "pool/1: 2" in str(result.description)
     for seq in (7, 8):
@@ -182,29 +204,29 @@ def test_a_sequence_gap_is_found_unless_a_dead_letter_explains_it(
             "values ('writer', 'bad', '', '', 'pool/1', %s)",
             [seq],
         )
-    assert check(engine.no_sequence_gaps).passed
+    assert check(upstream.no_sequence_gaps).passed
 
 
 def test_a_writer_that_falls_behind_is_found(
     check: Check, connection: Connection, client: Any
 ) -> None:
     stream = stream_of("share_submitted")
-    old = int((now() - timedelta(minutes=5)).timestamp() * 1000)
+    old = int((clock.now() - timedelta(minutes=5)).timestamp() * 1000)
     client.xadd(stream, {"a": 1}, id=f"{old}-0")
     client.xadd(stream, {"a": 1}, id=f"{old}-1")
     connection.execute(
         "insert into stream_offsets (consumer, stream, last_id) values ('writer', %s, %s)",
         [stream, f"{old}-1"],
     )
-    assert check(engine.writers_keep_up).passed
+    assert check(upstream.writers_keep_up).passed
     connection.execute("update stream_offsets set last_id = %s", [f"{old}-0"])
-    result = check(engine.writers_keep_up)
+    result = check(upstream.writers_keep_up)
     assert (result.passed, result.severity) == (False, WARN)
-    result = check(engine.writers_keep_up, thresholds=Thresholds(stream_lag_error_seconds=200))
+    result = check(upstream.writers_keep_up, thresholds=Thresholds(stream_lag_error_seconds=200))
     assert result.severity == ERROR
     # Nobody reads at all: no offset yet.
     connection.execute("delete from stream_offsets")
-    assert not check(engine.writers_keep_up).passed
+    assert not check(upstream.writers_keep_up).passed
 
 
 def test_many_dead_letters_are_found(check: Check, connection: Connection) -> None:
@@ -214,13 +236,13 @@ def test_many_dead_letters_are_found(check: Check, connection: Connection) -> No
         "select 'receiver', 'json', '', '' from generate_series(1, %s)"
     )
     connection.execute(letters, [3])
-    assert check(engine.few_events_are_refused, thresholds=few).passed
+    assert check(upstream.few_events_are_refused, thresholds=few).passed
     connection.execute(letters, [1])
-    result = check(engine.few_events_are_refused, thresholds=few)
+    result = check(upstream.few_events_are_refused, thresholds=few)
     assert (result.passed, result.severity) == (False, WARN)
     assert "receiver json: 4" in str(result.description)
     connection.execute(letters, [30])
-    assert check(engine.few_events_are_refused, thresholds=few).severity == ERROR
+    assert check(upstream.few_events_are_refused, thresholds=few).severity == ERROR
 
 
 # --- Rollups ---------------------------------------------------------------------------
@@ -242,7 +264,7 @@ def test_an_hour_that_differs_from_its_raw_shares_is_found(
     check: Check, connection: Connection, history: History, damage: str
 ) -> None:
     # One of the last day, and one of the sample.
-    for hour in (this_hour() - timedelta(hours=3), this_hour() - timedelta(days=9)):
+    for hour in (clock.this_hour() - timedelta(hours=3), clock.this_hour() - timedelta(days=9)):
         history.shares(["a.1", "b.1"], hour, hour + timedelta(hours=1), 100)
         span = [hour, hour + timedelta(hours=1)]
         connection.execute("select rebuild_shares_hourly(%s, %s)", span)
@@ -258,7 +280,7 @@ def test_an_hour_that_differs_from_its_raw_shares_is_found(
 def test_an_hour_whose_rollup_is_gone_is_wrong_and_one_never_computed_is_late(
     check: Check, connection: Connection, history: History, run: Run
 ) -> None:
-    hour = this_hour() - timedelta(hours=3)
+    hour = clock.this_hour() - timedelta(hours=3)
     history.share("a.1", hour)
     history.share("a.1", hour + timedelta(hours=1))
     assert check(rollups.hours_equal_raw_shares).passed
@@ -273,7 +295,7 @@ def test_an_hour_whose_rollup_is_gone_is_wrong_and_one_never_computed_is_late(
 def test_an_hour_that_waits_for_its_late_shares_is_not_called_wrong_for_a_while(
     check: Check, connection: Connection, history: History, run: Run
 ) -> None:
-    hour = this_hour() - timedelta(hours=3)
+    hour = clock.this_hour() - timedelta(hours=3)
     history.share("a.1", hour)
     run("hourly_rollup", f"{hour:%Y-%m-%d-%H:%M}")
     history.share("a.1", hour + timedelta(minutes=1))
@@ -287,7 +309,7 @@ def test_an_hour_that_waits_for_its_late_shares_is_not_called_wrong_for_a_while(
 def test_a_day_that_differs_from_its_hours_is_found(
     check: Check, connection: Connection, history: History
 ) -> None:
-    day = this_hour().replace(hour=0) - timedelta(days=2)
+    day = clock.this_hour().replace(hour=0) - timedelta(days=2)
     history.shares(["a.1"], day, day + timedelta(days=1), 100)
     span = [day, day + timedelta(days=1)]
     connection.execute("select rebuild_shares_hourly(%s, %s)", span)
@@ -301,16 +323,26 @@ def test_a_day_that_differs_from_its_hours_is_found(
 def test_partitions_that_were_never_computed_are_found(
     check: Check, history: History, instance: dg.DagsterInstance
 ) -> None:
-    history.share("a.1", now() - timedelta(hours=3))
+    history.share("a.1", clock.now() - timedelta(hours=3))
     result = check(rollups.partitions_are_there)
     assert (result.passed, result.severity) == (False, WARN)
-    for series in SERIES:
-        for start in series.closed(now() - timedelta(days=14), now()):
-            for asset in series.assets:
-                instance.report_runless_asset_event(
-                    dg.AssetMaterialization(asset, partition=series.key_of(start))
-                )
+    for job in (*ROLLUPS, CLOSE_LEDGER):
+        assert job.partitions is not None
+        for key in closed(job.partitions, clock.now() - timedelta(days=14), clock.now()):
+            for asset in job.assets:
+                instance.report_runless_asset_event(dg.AssetMaterialization(asset, partition=key))
     assert check(rollups.partitions_are_there).passed
+
+
+def test_shares_before_the_first_partition_are_told_with_what_to_set(
+    check: Check, connection: Connection, history: History
+) -> None:
+    history.share("a.1", FIRST_MOMENT - timedelta(days=3))
+    connection.execute("update workers set first_seen = %s", [FIRST_MOMENT - timedelta(days=3)])
+    wide = Thresholds(refresh_window_days=120)
+    result = check(rollups.partitions_are_there, thresholds=wide)
+    assert (result.passed, result.severity) == (False, WARN)
+    assert f"lie before the first partition, {FIRST_WEEK}" in str(result.description)
 
 
 @pytest.mark.plain_postgresql
@@ -322,12 +354,12 @@ def test_a_reject_ratio_out_of_its_history_is_found(
         rejected = 10 + age % 5
         connection.execute(
             "insert into shares_hourly values (%s, 1, %s, 1000, %s, %s, 1, 1, now(), now())",
-            [this_hour() - timedelta(hours=age), worker, 1000 - rejected, rejected],
+            [clock.this_hour() - timedelta(hours=age), worker, 1000 - rejected, rejected],
         )
     assert check(rollups.reject_ratio_is_usual).passed
     connection.execute(
         "update shares_hourly set rejected = 60 where bucket = %s",
-        [this_hour() - timedelta(hours=1)],
+        [clock.this_hour() - timedelta(hours=1)],
     )
     result = check(rollups.reject_ratio_is_usual)
     assert (result.passed, result.severity) == (False, WARN)
@@ -348,14 +380,14 @@ def test_windows_out_of_order_are_found(check: Check, windows: tuple[int, int, i
 def test_a_block_without_its_share_and_a_share_without_its_block_are_found(
     check: Check, connection: Connection, history: History
 ) -> None:
-    found_at = now() - timedelta(minutes=10)
+    found_at = clock.now() - timedelta(minutes=10)
     block_hash = "00" * 16 + "ab" * 16
     history.block("a.1", 5, block_hash, found_at)
-    assert check(game.blocks_and_their_shares_match).metadata["blocks_without_share"].value == 1
+    assert check(upstream.blocks_and_their_shares_match).metadata["blocks_without_share"].value == 1
     history.share("a.1", found_at, share_hash=bytes.fromhex(block_hash), is_block=True)
-    assert check(game.blocks_and_their_shares_match).passed
+    assert check(upstream.blocks_and_their_shares_match).passed
     history.share("a.1", found_at, share_hash=b"\x07" * 32, is_block=True)
-    result = check(game.blocks_and_their_shares_match)
+    result = check(upstream.blocks_and_their_shares_match)
     assert not result.passed
     assert result.metadata["shares_without_block"].value == 1
 
@@ -364,12 +396,12 @@ def test_a_block_without_its_share_and_a_share_without_its_block_are_found(
 def test_an_old_block_that_is_not_final_is_found(
     check: Check, connection: Connection, history: History, status: str
 ) -> None:
-    history.block("a.1", 5, "ab" * 32, now() - timedelta(hours=23), status)
-    assert check(game.old_blocks_are_settled).passed
+    history.block("a.1", 5, "ab" * 32, clock.now() - timedelta(hours=23), status)
+    assert check(blocks.old_blocks_are_settled).passed
     connection.execute("update blocks set found_at = now() - interval '25 hours'")
-    assert not check(game.old_blocks_are_settled).passed
+    assert not check(blocks.old_blocks_are_settled).passed
     connection.execute("update blocks set status = 'confirmed'")
-    assert check(game.old_blocks_are_settled).passed
+    assert check(blocks.old_blocks_are_settled).passed
 
 
 @pytest.mark.parametrize(
@@ -389,36 +421,36 @@ def test_a_week_that_differs_from_its_hours_is_found(
     history.share("b.1", monday, 4000.0)
     run("hourly_rollup", f"{monday:%Y-%m-%d-%H:%M}")
     finalise(connection, monday.date())
-    assert check(game.weeks_equal_hours).passed
+    assert check(weekly.weeks_equal_hours).passed
     connection.execute(damage)
-    assert not check(game.weeks_equal_hours).passed
+    assert not check(weekly.weeks_equal_hours).passed
 
 
 def test_a_leaderboard_that_differs_from_the_running_week_is_found(
     check: Check, connection: Connection, client: Any, history: History
 ) -> None:
-    week = week_start(now())
+    week = week_start(clock.now())
     for user, best in (("a.1", 5000.5), ("b.1", 0.1)):
         connection.execute(
             "insert into weekly_best_diff (user_id, week_start, best_difficulty, best_share_time) "
             "values (%s, %s, %s, now())",
             [history.worker(user)[0], week, best],
         )
-    result = check(game.leaderboard_equals_the_running_week)
+    result = check(upstream.leaderboard_equals_the_running_week)
     assert (result.passed, result.severity) == (False, WARN)
     client.zadd(leaderboard_key(week), {"a": 5000.5, "b": 0.1})
-    assert check(game.leaderboard_equals_the_running_week).passed
+    assert check(upstream.leaderboard_equals_the_running_week).passed
     client.zadd(leaderboard_key(week), {"c": 1.0})
-    assert not check(game.leaderboard_equals_the_running_week).passed
+    assert not check(upstream.leaderboard_equals_the_running_week).passed
 
 
 def test_messages_that_are_not_sent_are_found(check: Check, connection: Connection) -> None:
     connection.execute(
         "insert into outbox (stream, key, event, payload) values ('s', 'k', 'e', '{}')"
     )
-    assert check(game.messages_are_sent).passed
+    assert check(weekly.messages_are_sent).passed
     connection.execute("update outbox set created_at = now() - interval '20 minutes'")
-    result = check(game.messages_are_sent)
+    result = check(weekly.messages_are_sent)
     assert (result.passed, result.severity) == (False, WARN)
     connection.execute("update outbox set created_at = now() - interval '2 hours'")
-    assert check(game.messages_are_sent).severity == ERROR
+    assert check(weekly.messages_are_sent).severity == ERROR

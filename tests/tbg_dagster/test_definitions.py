@@ -11,7 +11,7 @@ import dagster as dg
 import pytest
 import yaml
 
-from tbg_dagster.blocks.automation import block_found_sensor
+from tbg_dagster.blocks.sensors import block_found_sensor
 from tbg_dagster.definitions import defs
 from tbg_dagster.resources import Database, RedisServer, Thresholds
 from tbg_dagster.resources.environment import from_environment

@@ -1,11 +1,12 @@
 """Housekeeping makes ahead what is needed, drops what is old, and says how much."""
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Any
 
 import dagster as dg
 import pytest
 
+from tbg_dagster import clock
 from tbg_dagster.housekeeping.dagster_history import prune_checks, prune_runs
 from tbg_dagster.resources import Thresholds
 from tests.tbg_dagster.conftest import Connection, History, Run, metadata_of
@@ -24,11 +25,11 @@ def test_partitions_are_made_ahead_and_dropped_after_retention_and_their_rollup_
     connection: Connection, history: History, run: Run, resources: dict[str, Any]
 ) -> None:
     resources["thresholds"] = Thresholds(retention_days=20, partitions_ahead_days=12)
-    old = datetime.now(UTC) - timedelta(days=25)
+    old = clock.now() - timedelta(days=25)
     history.share("a.1", old)
-    history.share("a.1", datetime.now(UTC) - timedelta(days=19))
+    history.share("a.1", clock.now() - timedelta(days=19))
     result = run("housekeeping")
-    today = datetime.now(UTC).date()
+    today = clock.now().date()
     found = days(connection)
     assert found[0] == today - timedelta(days=19)
     assert found[-1] == today + timedelta(days=12)
@@ -48,7 +49,7 @@ def test_days_of_a_week_that_is_not_finalised_are_kept(
     connection: Connection, history: History, run: Run, resources: dict[str, Any]
 ) -> None:
     resources["thresholds"] = Thresholds(retention_days=20)
-    old = datetime.now(UTC) - timedelta(days=25)
+    old = clock.now() - timedelta(days=25)
     history.share("a.1", old)
     connection.execute(
         "insert into weekly_best_diff (user_id, week_start, best_difficulty, best_share_time) "
@@ -83,7 +84,7 @@ def test_old_runs_go_with_their_events_and_runs_of_partitions_stay_longer(
     instance: dg.DagsterInstance, run: Run
 ) -> None:
     frequent = run("odds").run_id
-    partitioned = run("hourly_rollup", f"{datetime.now(UTC) - timedelta(hours=5):%Y-%m-%d-%H}:00")
+    partitioned = run("hourly_rollup", f"{clock.now() - timedelta(hours=5):%Y-%m-%d-%H}:00")
     week, year = timedelta(days=7), timedelta(days=365)
     assert prune_runs(instance, ["odds"], week, year) == 0
     assert prune_runs(instance, ["odds"], timedelta(0), year) == 1

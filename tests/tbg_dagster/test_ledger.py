@@ -10,17 +10,19 @@ from typing import Any
 import dagster as dg
 import numpy as np
 import pytest
-from PIL import Image, ImageColor
+from matplotlib.colors import to_rgb
+from matplotlib.image import imread
 
-from tbg_dagster.ledger import assets, tables
+from tbg_dagster import verdict
+from tbg_dagster.ledger import checks, tables
 from tbg_dagster.ledger.pictures import over_time
-from tbg_dagster.partitions import hour_key
+from tbg_dagster.partitions import HOURLY, key_of
 from tbg_dagster.picture import GREEN, RED
 from tbg_dagster.resources import Database, Thresholds
 from tests.tbg_dagster.conftest import Connection, Run, metadata_of
 
 HOUR = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=1)
-KEY = hour_key(HOUR)
+KEY = key_of(HOURLY, HOUR)
 
 
 def booked(
@@ -52,7 +54,7 @@ def booked(
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(assets, "SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(verdict, "SETTLE_SECONDS", 0.0)
 
 
 def judged(check: dg.AssetChecksDefinition, *resources: object) -> dg.AssetCheckResult:
@@ -86,7 +88,7 @@ def test_what_came_after_its_hour_was_closed_is_brought_by_the_next_hour(
     connection: Connection, run: Run
 ) -> None:
     booked(connection, "pool/1", "{[4,6)}", 0, 98, HOUR - timedelta(hours=1))
-    run("close_ledger", hour_key(HOUR - timedelta(hours=1)))
+    run("close_ledger", key_of(HOURLY, HOUR - timedelta(hours=1)))
     # A spool that drained: the gap is filled, and of pool/2 nothing was heard before.
     connection.execute("update engine_instances set seq_missing = '{}'")
     connection.execute("update ledger set committed = 100, received = 100")
@@ -110,7 +112,7 @@ def test_an_hour_without_events_is_closed_as_empty(run: Run) -> None:
 def test_a_loss_that_nobody_counted_fails_the_check(
     connection: Connection, database: Database
 ) -> None:
-    check = assets.no_unexplained_loss
+    check = checks.no_unexplained_loss
     booked(connection, "explained/1", "{[4,6)}", 2, 98)
     assert judged(check, database, Thresholds()).passed
     booked(connection, "lost/1", "{[4,7)}", 0, 97)
@@ -123,10 +125,10 @@ def test_books_that_do_not_balance_fail_the_check(
     connection: Connection, database: Database
 ) -> None:
     booked(connection, "good/1", "{[4,6)}", 0, 98)
-    result = judged(assets.books_balance, database)
+    result = judged(checks.books_balance, database)
     assert (result.passed, result.description) == (True, "the books of every engine boot balance")
     booked(connection, "bad/1", "{}", 0, 98)  # two events that nobody misses
-    result = judged(assets.books_balance, database)
+    result = judged(checks.books_balance, database)
     assert not result.passed
     assert str(result.description) == (
         "the books of 1 engine boot do not balance; bad/1: emitted 100, accounted for 98"
@@ -158,13 +160,12 @@ def pixels(markdown: str) -> "np.ndarray":
     """The picture in a Markdown text, height x width x RGB."""
     found = re.search(r"data:image/png;base64,([A-Za-z0-9+/=]+)\)", markdown)
     assert found is not None
-    with Image.open(io.BytesIO(base64.b64decode(found[1]))) as image:
-        return np.asarray(image.convert("RGB"), dtype=int)
+    return np.asarray(imread(io.BytesIO(base64.b64decode(found[1])))[:, :, :3])
 
 
 def marks(picture: "np.ndarray", colour: str) -> list[int]:
     """Columns in which the colour fills squares of six pixels: bars, and no letters."""
-    near = np.abs(picture - ImageColor.getrgb(colour)).max(axis=2) < 40
+    near = np.abs(picture - to_rgb(colour)).max(axis=2) < 40 / 255
     squares = np.lib.stride_tricks.sliding_window_view(near, (6, 6)).all(axis=(2, 3))
     return sorted(int(column) for column in set(np.nonzero(squares)[1]))
 

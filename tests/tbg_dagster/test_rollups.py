@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from tbg_dagster.partitions import FIRST_MOMENT, FIRST_WEEK
+from tbg_dagster.timetable import JOBS
 from tests.tbg_dagster.conftest import Connection, History, Run, last_monday, metadata_of
 
 
@@ -43,8 +45,13 @@ def test_an_hour_adds_up_what_each_worker_did(
     ]
     metadata = metadata_of(result, "shares_hourly")
     assert metadata["dagster/partition_row_count"] == 2
-    assert metadata["shares"] == 4
-    assert "data:image/png;base64," in metadata["picture"]
+    assert {name: metadata[name] for name in ("shares", "accepted", "rejected", "workers")} == {
+        "shares": 4,
+        "accepted": 3,
+        "rejected": 1,
+        "workers": 2,
+    }
+    assert metadata["hashrate"] == pytest.approx(2512 * 2**32 / 3600)
 
 
 def test_a_range_in_one_run_gives_what_single_runs_give_and_repeating_changes_nothing(
@@ -140,3 +147,21 @@ def test_late_shares_of_an_hour_are_taken_in_and_noted(
     row = connection.execute("select * from late_share_hours").fetchone()
     assert row is not None
     assert (row["settled_hourly"], row["settled_daily"], row["settled_weekly"]) == (1, 1, 0)
+
+
+@pytest.mark.parametrize("job", ["hourly_rollup", "daily_rollup", "weekly_reset", "close_ledger"])
+def test_a_run_that_begins_before_the_first_partition_is_refused_before_it_writes(
+    connection: Connection, history: History, run: Run, job: str
+) -> None:
+    partitions = {item.name: item.partitions for item in JOBS}[job]
+    assert partitions is not None
+    before = FIRST_MOMENT - timedelta(days=14)
+    history.share("a.1", before)
+    span = before.strftime(partitions.fmt), FIRST_MOMENT.strftime(partitions.fmt)
+    result = run(job, *span, raise_on_error=False)
+    assert not result.success
+    failures = [event for event in result.all_node_events if event.is_step_failure]
+    text = str(failures[0].step_failure_data.error)
+    assert f"they begin on {FIRST_WEEK} (TBG_FIRST_WEEK). Nothing was changed" in text
+    assert connection.execute("select * from weekly_best_diff").fetchall() == []
+    assert connection.execute("select * from share_ledger").fetchall() == []

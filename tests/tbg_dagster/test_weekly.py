@@ -1,13 +1,14 @@
 """The weekly reset: boundaries, ties, corrections, and news told once."""
 
 import json
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import dagster as dg
 import pytest
 
 from ingest.names import WEEKLY_RESET_STREAM, leaderboard_key, week_start
+from tbg_dagster import clock
 from tbg_dagster.weekly.week import announce, bounds, finalise, ranking, result_of
 from tests.tbg_dagster.conftest import (
     Connection,
@@ -18,15 +19,22 @@ from tests.tbg_dagster.conftest import (
     utc,
 )
 
-WEEK = last_monday().date()
-KEY = WEEK.isoformat()
+
+def week() -> date:
+    """The week that closed last."""
+    return last_monday().date()
 
 
-def rows(connection: Connection, week: date = WEEK) -> list[dict[str, Any]]:
+def key() -> str:
+    """Its partition."""
+    return week().isoformat()
+
+
+def rows(connection: Connection, of: date | None = None) -> list[dict[str, Any]]:
     return connection.execute(
         "select w.*, u.btc_address as user from weekly_best_diff w "
         "join users u on u.id = w.user_id where week_start = %s order by rank",
-        [week],
+        [of or week()],
     ).fetchall()
 
 
@@ -42,7 +50,7 @@ def test_the_week_begins_on_monday_midnight_utc_and_not_a_microsecond_before(
     history.share("first.x", monday, 5000.0)
     history.share("last.x", monday + timedelta(days=7, microseconds=-1), 7000.0)
     history.share("late.x", monday + timedelta(days=7), 8e9)  # the next Monday 00:00:00
-    run("weekly_reset", KEY)
+    run("weekly_reset", key())
     assert [(row["user"], row["rank"]) for row in rows(connection)] == [("last", 1), ("first", 2)]
     before = (monday - timedelta(days=7)).date()
     finalise(connection, before)
@@ -79,7 +87,7 @@ def test_a_week_is_its_valid_shares_and_ties_go_to_the_earlier(
     history.share("a.fast", monday + timedelta(hours=3), 10.0, difficulty=0.3)
     history.share("b.", monday + timedelta(hours=1, microseconds=1), 5000.0)
     history.share("c.", monday, 9e9, reject="stale")
-    run("weekly_reset", KEY)
+    run("weekly_reset", key())
     found = rows(connection)
     assert [(row["user"], row["rank"]) for row in found] == [("a", 1), ("b", 2)]
     assert found[0]["best_share_time"] == monday + timedelta(hours=1)
@@ -97,9 +105,9 @@ def test_the_result_replaces_what_realtime_had_said(
         connection.execute(
             "insert into weekly_best_diff (user_id, week_start, best_difficulty, best_share_time) "
             "values (%s, %s, %s, %s)",
-            [history.worker(user)[0], WEEK, best, last_monday()],
+            [history.worker(user)[0], week(), best, last_monday()],
         )
-    run("weekly_reset", KEY)
+    run("weekly_reset", key())
     assert [(row["user"], row["best_difficulty"]) for row in rows(connection)] == [("a", 5000.0)]
 
 
@@ -110,16 +118,16 @@ def test_the_news_are_told_once_and_repeating_changes_nothing(
         history.share(
             f"user{number:02d}.w", last_monday() + timedelta(hours=number), 2000.0 + number
         )
-    result = run("weekly_reset", KEY)
+    result = run("weekly_reset", key())
     before = rows(connection)
     assert metadata_of(result, "weekly_leaderboard")["told"] == "result"
 
-    result = run("weekly_reset", KEY)
+    result = run("weekly_reset", key())
     assert metadata_of(result, "weekly_leaderboard")["told"] == "unchanged"
     assert rows(connection) == before  # finalized_at included
     (news,) = told(client)
     assert (news["kind"], news["revision"], news["entrants"]) == ("result", 1, 12)
-    assert (news["week"], news["week_start"]) == (f"{WEEK:%G-W%V}", KEY)
+    assert (news["week"], news["week_start"]) == (f"{week():%G-W%V}", key())
     assert news["winner"]["user"] == "user11"
     assert [row["rank"] for row in news["top"]] == list(range(1, 11))
 
@@ -130,17 +138,17 @@ def test_late_shares_that_change_the_result_are_told_as_a_correction(
     monday = last_monday()
     history.share("a.x", monday, 5000.0)
     history.share("b.x", monday, 4000.0)
-    run("weekly_reset", KEY)
+    run("weekly_reset", key())
     first = {row["user"]: row["finalized_at"] for row in rows(connection)}
 
     history.share("a.x", monday + timedelta(minutes=1), 1500.0)  # changes no place
     history.late(monday, 1)
-    run("weekly_reset", KEY)
+    run("weekly_reset", key())
     assert len(told(client)) == 1
 
     history.share("b.x", monday + timedelta(days=6), 9000.0)
     history.late(monday + timedelta(days=6), 1)
-    result = run("weekly_reset", KEY)
+    result = run("weekly_reset", key())
     assert metadata_of(result, "weekly_leaderboard")["told"] == "correction"
     news = told(client)
     assert [(item["kind"], item["revision"]) for item in news] == [("result", 1), ("correction", 2)]
@@ -153,7 +161,7 @@ def test_late_shares_that_change_the_result_are_told_as_a_correction(
 
 
 def test_a_week_without_shares_is_published_as_empty(client: Any, run: Run) -> None:
-    result = run("weekly_reset", KEY)
+    result = run("weekly_reset", key())
     assert metadata_of(result, "weekly_best_diff")["dagster/partition_row_count"] == 0
     (news,) = told(client)
     assert (news["winner"], news["entrants"], news["top"]) == (None, 0, [])
@@ -163,13 +171,13 @@ def test_the_closed_leaderboard_is_frozen_and_the_new_one_begins_empty(
     client: Any, history: History, run: Run
 ) -> None:
     history.share("a.x", last_monday(), 5000.0)
-    key = leaderboard_key(WEEK)
-    client.zadd(key, {"a": 4999.0, "gone": 1.0})
-    run("weekly_reset", KEY)
-    assert client.zrange(key, 0, -1, withscores=True) in ([("a", 5000.0)], [["a", 5000.0]])
-    end = bounds(WEEK)[1]
-    assert client.expiretime(key) == int((end + timedelta(days=35)).timestamp())
-    assert client.exists(leaderboard_key(week_start(datetime.now(UTC)))) == 0
+    board = leaderboard_key(week())
+    client.zadd(board, {"a": 4999.0, "gone": 1.0})
+    run("weekly_reset", key())
+    assert client.zrange(board, 0, -1, withscores=True) in ([("a", 5000.0)], [["a", 5000.0]])
+    end = bounds(week())[1]
+    assert client.expiretime(board) == int((end + timedelta(days=35)).timestamp())
+    assert client.exists(leaderboard_key(week_start(clock.now()))) == 0
 
 
 @pytest.mark.plain_postgresql
@@ -179,14 +187,14 @@ def test_a_week_whose_raw_shares_are_going_is_left_as_it_stands(
     monday = last_monday()
     history.share("a.x", monday, 5000.0)
     history.share("a.x", monday + timedelta(days=2), 100.0)
-    run("hourly_rollup", f"{KEY}-00:00")
+    run("hourly_rollup", f"{key()}-00:00")
     run("hourly_rollup", f"{(monday + timedelta(days=2)).date()}-00:00")
-    run("daily_rollup", KEY)
+    run("daily_rollup", key())
     run("daily_rollup", f"{(monday + timedelta(days=2)).date()}")
-    run("weekly_reset", KEY)
+    run("weekly_reset", key())
     before = rows(connection)
     connection.execute("select drop_partitions(%s)", [(monday + timedelta(days=1)).date()])
-    result = run("weekly_reset", KEY, raise_on_error=False)
+    result = run("weekly_reset", key(), raise_on_error=False)
     assert not result.success
     assert "The result stands" in str(result.failure_data_for_node("weekly_best_diff"))
     assert rows(connection) == before
@@ -198,15 +206,15 @@ def test_a_wrong_rollup_keeps_the_week_from_being_published(
     if flavour != "postgresql":
         pytest.skip("a continuous aggregate cannot be falsified by hand")
     history.share("a.x", last_monday(), 5000.0)
-    run("hourly_rollup", f"{KEY}-00:00")
+    run("hourly_rollup", f"{key()}-00:00")
     connection.execute("update shares_hourly set work = work + 1")
-    result = run("weekly_reset", KEY, raise_on_error=False)
+    result = run("weekly_reset", key(), raise_on_error=False)
     assert not result.success
     assert [check.passed for check in result.get_asset_check_evaluations()] == [False]
     assert told(client) == []
 
     connection.execute("update shares_hourly set work = work - 1")
-    run("weekly_reset", KEY)
+    run("weekly_reset", key())
     assert len(told(client)) == 1
 
 
@@ -217,29 +225,29 @@ def test_weeks_that_are_not_finalised_are_not_published(
     connection.execute(
         "insert into weekly_best_diff (user_id, week_start, best_difficulty, best_share_time) "
         "values (%s, %s, 1, now())",
-        [user, WEEK],
+        [user, week()],
     )
     with pytest.raises(dg.Failure, match="not finalised"):
-        ranking(connection, WEEK)
+        ranking(connection, week())
 
 
 def test_a_message_survives_a_delivery_that_died_halfway(
     connection: Connection, client: Any, history: History, run: Run
 ) -> None:
     history.share("a.x", last_monday(), 5000.0)
-    finalise(connection, WEEK)
-    announce(connection, WEEK, result_of(WEEK, ranking(connection, WEEK)))
-    run("weekly_reset", KEY)
+    finalise(connection, week())
+    announce(connection, week(), result_of(week(), ranking(connection, week())))
+    run("weekly_reset", key())
     # As if the process had died after Redis had answered.
     connection.execute("update outbox set sent_at = null, entry_id = null")
-    run("weekly_reset", KEY)
+    run("weekly_reset", key())
     assert len(told(client)) == 1
 
 
 def test_everybody_sees_the_bests_of_session_week_and_all_time(
     connection: Connection, history: History
 ) -> None:
-    now = datetime.now(UTC)
+    now = clock.now()
     user, _ = history.worker("alice.x")
     history.worker("bob.x")
     history.days(now - timedelta(days=1), now)
@@ -255,13 +263,18 @@ def test_everybody_sees_the_bests_of_session_week_and_all_time(
     event("share_best_diff", timedelta(hours=1), period="session", new_best_diff=300.0)
     event("share_best_diff", timedelta(minutes=9), period="session", new_best_diff=700.0)
     event("share_best_diff", timedelta(minutes=9), period="alltime", new_best_diff=5e5)
-    for week, best in ((week_start(now), 800.0), (date(2024, 1, 1), 1e6)):
+    connection.execute(
+        "insert into weekly_best_diff (user_id, week_start, best_difficulty, best_share_time) "
+        "values (%s, '2024-01-01', 1e6, now())",
+        [user],
+    )
+    with connection.transaction():  # one now()
         connection.execute(
             "insert into weekly_best_diff (user_id, week_start, best_difficulty, best_share_time) "
-            "values (%s, %s, %s, now())",
-            [user, week, best],
+            "values (%s, date_trunc('week', now() at time zone 'UTC'), 800, now())",
+            [user],
         )
-    found = connection.execute("select * from user_bests order by btc_address").fetchall()
+        found = connection.execute("select * from user_bests order by btc_address").fetchall()
     assert [
         (row["btc_address"], row["session_best"], row["week_best"], row["alltime_best"])
         for row in found

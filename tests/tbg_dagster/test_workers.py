@@ -2,7 +2,7 @@
 
 import json
 import math
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.names import ALERTS_STREAM
+from tbg_dagster import clock
 from tbg_dagster.resources import Thresholds
 from tbg_dagster.workers.liveness import LEAST_GAP, MOST_GAP, allowance, mark_silent
 from tbg_dagster.workers.stats import poisson_interval, worker_stats
+from tests.clock import Clock
 from tests.tbg_dagster.conftest import Connection, History, Run, last_monday, metadata_of
 
 FALLBACK = timedelta(seconds=600)
@@ -95,7 +97,9 @@ def test_a_day_of_a_worker_is_computed_from_its_shares(
     assert row["longest_gap_seconds"] == pytest.approx((8 * 60 + 51) * 60)
     assert row["best_share_diff"] == 2009.0
     assert row["luck"] == pytest.approx(2009 * math.log(2) / 20_000)
-    assert "data:image/png;base64," in metadata_of(result, "worker_stats_daily")["picture"]
+    metadata = metadata_of(result, "worker_stats_daily")
+    assert (metadata["accepted"], metadata["rejected"]) == (20, 3)
+    assert metadata["hashrate"] == pytest.approx(row["hashrate"])
     run("daily_rollup", key)
     assert connection.execute("select * from worker_stats_daily").fetchall() == [row]
 
@@ -136,7 +140,7 @@ def test_a_fast_worker_is_a_ghost_when_a_slow_one_is_merely_slow(
     connection: Connection, history: History, run: Run
 ) -> None:
     fast, slow = history.worker("a.fast")[1], history.worker("a.slow")[1]
-    silent_since = datetime.now(UTC) - timedelta(minutes=5)
+    silent_since = clock.now() - timedelta(minutes=5)
     online(connection, fast, silent_since, PACE)
     online(connection, slow, silent_since, PACE / 100)  # a share in 17 minutes
     result = run("liveness")
@@ -149,10 +153,10 @@ def test_alerts_come_once_after_a_while_and_once_when_it_is_back(
 ) -> None:
     resources["thresholds"] = Thresholds(liveness_debounce_seconds=0)
     worker = history.worker("a.1")[1]
-    online(connection, worker, datetime.now(UTC) - timedelta(hours=1), PACE)
+    online(connection, worker, clock.now() - timedelta(hours=1), PACE)
     for _ in range(3):
         run("liveness")
-    online(connection, worker, datetime.now(UTC), PACE)
+    online(connection, worker, clock.now(), PACE)
     for _ in range(3):
         run("liveness")
     told = [json.loads(fields["data"]) for _, fields in client.xrange(ALERTS_STREAM)]
@@ -168,7 +172,7 @@ def test_a_worker_that_comes_and_goes_is_not_told_of(
 ) -> None:
     worker = history.worker("a.1")[1]
     debounce = timedelta(minutes=5)
-    start = datetime.now(UTC) - timedelta(hours=3)
+    start = clock.now() - timedelta(hours=3)
     alerted = 0
     for number in range(10):
         now = start + timedelta(minutes=8 * number)
@@ -189,3 +193,176 @@ def test_a_worker_that_comes_and_goes_is_not_told_of(
     for minutes in (10, 20):
         done = mark_silent(connection, later + timedelta(minutes=minutes), FALLBACK, debounce)
         assert (done.alerted, done.recovered) == (0, 0)
+
+
+# --- Goodbyes --------------------------------------------------------------------------
+
+
+def event(
+    connection: Connection, history: History, name: str, when: datetime, **payload: Any
+) -> None:
+    history.days(when, when)
+    connection.execute(
+        "insert into mining_events (time, event, instance_id, payload) values (%s, %s, %s, %s)",
+        [when, name, payload.pop("instance", None), json.dumps({"user": "a", **payload})],
+    )
+
+
+def offline(connection: Connection, worker: int, last_share: datetime) -> None:
+    """As the writer leaves it after a goodbye."""
+    connection.execute(
+        "update workers set is_online = false, last_share = %s where id = %s", [last_share, worker]
+    )
+
+
+def test_a_worker_that_says_goodbye_and_stays_away_is_told_once_and_its_return_once(
+    connection: Connection, client: Any, history: History, run: Run, clock: Clock
+) -> None:
+    worker = history.worker("a.1")[1]
+    history.worker("a.long-gone")
+    offline(connection, worker, clock.now() - timedelta(seconds=20))
+    run("liveness")
+    assert client.xlen(ALERTS_STREAM) == 0  # the debounce
+    for _ in range(3):
+        clock.move(timedelta(minutes=5))
+        run("liveness")
+    online(connection, worker, clock.now(), PACE)
+    run("liveness")
+    clock.move(timedelta(minutes=5))
+    online(connection, worker, clock.now(), PACE)
+    run("liveness")
+    told = [json.loads(fields["data"]) for _, fields in client.xrange(ALERTS_STREAM)]
+    assert [(item["title"], [each["worker"] for each in item["workers"]]) for item in told] == [
+        ("1 worker offline", ["1"]),
+        ("1 worker back", ["1"]),
+    ]
+
+
+def test_a_worker_that_says_goodbye_and_is_back_at_once_is_not_told_of(
+    connection: Connection, client: Any, history: History, run: Run, clock: Clock
+) -> None:
+    worker = history.worker("a.1")[1]
+    for _ in range(4):
+        offline(connection, worker, clock.now())
+        run("liveness")
+        clock.move(timedelta(minutes=4))
+        online(connection, worker, clock.now(), PACE)
+        run("liveness")
+        clock.move(timedelta(minutes=4))
+    assert client.xlen(ALERTS_STREAM) == 0
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_worker_is_offline_when_its_last_connection_is_gone(
+    connection: Connection, history: History, clock: Clock, restarted: bool
+) -> None:
+    worker = history.worker("a.1")[1]
+    start = clock.now() - timedelta(minutes=30)
+    boots = [
+        connection.execute(
+            "insert into engine_instances (instance) values (%s) returning id", [f"pool/{boot}"]
+        ).fetchone()
+        for boot in range(1 + restarted)
+    ]
+    instance = boots[0]["id"]  # type: ignore[index]  # there is a row
+    for client_id in ("c1", "c2"):
+        event(
+            connection, history, "miner_connected", start, worker="1", client_id=client_id,
+            instance=instance,
+        )  # fmt: skip
+    event(
+        connection, history, "miner_disconnected", start + timedelta(minutes=1), worker="1",
+        client_id="c1", instance=instance,
+    )  # fmt: skip
+    offline(connection, worker, clock.now())
+    now = clock.now()
+    done = mark_silent(connection, now, FALLBACK, timedelta(0))
+    # What an engine that was started again had connected is gone.
+    assert (is_online(connection, worker), done.alerted) == (not restarted, restarted)
+    if restarted:
+        return
+    event(
+        connection, history, "miner_disconnected", now, worker="1", client_id="c2",
+        instance=instance,
+    )  # fmt: skip
+    offline(connection, worker, now)
+    done = mark_silent(connection, now + timedelta(minutes=1), FALLBACK, timedelta(0))
+    assert (is_online(connection, worker), done.said_goodbye, done.alerted) == (False, 1, 1)
+
+
+# --- Pace ------------------------------------------------------------------------------
+
+
+def steady(
+    history: History, worker: str, end: datetime, gap: timedelta, count: int, difficulty: float
+) -> None:
+    """Shares one ``gap`` after the other, the last at ``end``."""
+    for number in reversed(range(count)):
+        history.share(worker, end - number * gap, 2 * difficulty, difficulty)
+
+
+def test_a_worker_without_a_name_is_judged_by_its_own_pace_beside_a_mighty_one(
+    connection: Connection, history: History, clock: Clock
+) -> None:
+    # 60 kH/s at difficulty 0.001: a share in 72 s. Beside it 200 TH/s, and their total.
+    end = clock.now() - timedelta(minutes=10)
+    unnamed, named = history.worker("a.")[1], history.worker("a.s21")[1]
+    steady(history, "a.", end, timedelta(seconds=72), 60, 0.001)
+    online(connection, unnamed, end, 2e14)
+    online(connection, named, clock.now(), 2e14)
+    connection.execute("update workers set current_diff = 0.001 where id = %s", [unnamed])
+    mark_silent(connection, clock.now(), FALLBACK, timedelta(0))
+    assert is_online(connection, unnamed)  # ten minutes are eight gaps
+    row = connection.execute("select hashrate_1h from workers where id = %s", [unnamed]).fetchone()
+    assert row is not None
+    assert row["hashrate_1h"] == pytest.approx(0.001 * 2**32 / 72, rel=0.05)
+    clock.move(timedelta(minutes=20))
+    done = mark_silent(connection, clock.now(), FALLBACK, timedelta(0))
+    assert not is_online(connection, unnamed)
+    assert "a." in done.marked_offline
+
+
+@pytest.mark.parametrize(
+    ("difficulty", "hashrate"),
+    [(1e-9, 1e18), (0.001, 2e14), (1e300, 1e-300), (math.nan, PACE), (1.0, math.inf), (-1.0, 1.0)],
+)
+def test_no_numbers_of_one_worker_hide_the_silence_of_the_others(
+    connection: Connection, history: History, clock: Clock, difficulty: float, hashrate: float
+) -> None:
+    odd, other = history.worker("a.odd")[1], history.worker("a.other")[1]
+    for worker in (odd, other):
+        online(connection, worker, clock.now() - timedelta(days=2), PACE)
+    connection.execute(
+        "update workers set current_diff = %s, hashrate_1h = %s where id = %s",
+        [difficulty, hashrate, odd],
+    )
+    done = mark_silent(connection, clock.now(), FALLBACK, timedelta(0))
+    assert not is_online(connection, other)
+    assert not is_online(connection, odd)
+    assert done.not_judged == []
+
+
+def test_an_engine_restart_does_not_make_a_fast_worker_slow(
+    connection: Connection, history: History, clock: Clock
+) -> None:
+    # A share in ten seconds; three minutes after the restart the engine's hour says 1/20.
+    end = clock.now() - timedelta(minutes=5)
+    worker = history.worker("a.1")[1]
+    steady(history, "a.1", end, timedelta(seconds=10), 60, 1000.0)
+    online(connection, worker, end, PACE / 20)
+    done = mark_silent(connection, clock.now(), FALLBACK, timedelta(minutes=5))
+    assert done.marked_offline == ["a.1"]
+
+
+def test_a_nap_does_not_make_a_worker_slow_and_another_difficulty_does_not_make_it_fast(
+    connection: Connection, history: History, clock: Clock
+) -> None:
+    end = clock.now() - timedelta(minutes=5)
+    worker = history.worker("a.1")[1]
+    steady(history, "a.1", end - timedelta(hours=3), timedelta(seconds=1), 30, 100.0)
+    steady(history, "a.1", end, timedelta(seconds=10), 30, 1000.0)
+    online(connection, worker, end, 1.0)
+    mark_silent(connection, end + timedelta(seconds=120), FALLBACK, timedelta(0))
+    assert is_online(connection, worker)
+    mark_silent(connection, clock.now(), FALLBACK, timedelta(0))
+    assert not is_online(connection, worker)

@@ -1,18 +1,20 @@
-"""Checks of the rollups."""
+"""Checks of the hours and days."""
 
 import random
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
+from itertools import chain
 from typing import Final
 
 import dagster as dg
 
-from tbg_dagster.catch_up.missing import SERIES, begin, missing
-from tbg_dagster.partitions import DAY, FIRST_MOMENT, HOUR, hour_key
-from tbg_dagster.quality.verdict import WARN, verdict
+from tbg_dagster import clock
+from tbg_dagster.catch_up.missing import CHAINS, begin, missing
+from tbg_dagster.partitions import DAY, FIRST_MOMENT, FIRST_WEEK, HOUR, HOURLY, closed, key_of
 from tbg_dagster.queries import query
 from tbg_dagster.resources import Database, Thresholds
 from tbg_dagster.resources.database import Connection
-from tbg_dagster.rollup import rollup_of
+from tbg_dagster.rollup import oldest_raw, rollup_of
+from tbg_dagster.verdict import WARN, verdict
 
 # An hour's rollup is due this long after it has closed.
 DUE: Final = timedelta(minutes=15)
@@ -29,13 +31,13 @@ def hours_equal_raw_shares(
     and not wrong (`partitions_are_there` tells of it), and late shares that wait for
     their sensor are not counted against it for ten minutes.
     """
-    now = datetime.now(UTC)
+    now = clock.now()
     there = context.instance.get_materialized_partitions(dg.AssetKey("shares_hourly"))
     with database.connect() as connection:
         hours = _hours(connection, now, thresholds)
         wrong = connection.execute(
             query(__package__, "wrong_hours.sql"),
-            {"hours": hours, "computed": [hour for hour in hours if hour_key(hour) in there]},
+            {"hours": hours, "computed": [hour for hour in hours if key_of(HOURLY, hour) in there]},
         ).fetchall()
     return verdict(
         not wrong,
@@ -47,21 +49,16 @@ def hours_equal_raw_shares(
 
 
 def _hours(connection: Connection, now: datetime, thresholds: Thresholds) -> list[datetime]:
-    days = rollup_of(connection).raw_days(connection)
-    if not days:
+    oldest = oldest_raw(connection)
+    if oldest is None:
         return []
-    newest = (now - DUE).replace(minute=0, second=0, microsecond=0)
-    oldest = max(
-        datetime(days[0].year, days[0].month, days[0].day, tzinfo=UTC),
-        FIRST_MOMENT,
-        newest - thresholds.refresh_window,
-    )
-    count = max(int((newest - oldest) / HOUR), 0)
-    hours = [newest - HOUR * (number + 1) for number in range(count)]
+    due = now - DUE
+    keys = closed(HOURLY, max(oldest, due - thresholds.refresh_window), due)
+    older = keys[:-24]
     # The same sample within an hour, so that a repeated check gives the same answer.
-    chosen = random.Random(newest.timestamp())  # noqa: S311  # a sample, no secret
-    older = hours[24:]
-    return hours[:24] + chosen.sample(older, min(thresholds.sampled_hours, len(older)))
+    chosen = random.Random(keys[-1] if keys else "")  # noqa: S311  # a sample, no secret
+    keys = keys[-24:] + chosen.sample(older, min(thresholds.sampled_hours, len(older)))
+    return [HOURLY.start_time_for_partition_key(key) for key in keys]
 
 
 @dg.asset_check(asset="shares_daily", blocking=True)
@@ -70,7 +67,7 @@ def days_equal_hours(database: Database) -> dg.AssetCheckResult:
 
     ERROR, and blocking: worker statistics come after. The last 14 days are compared.
     """
-    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    today = clock.today()
     with database.connect() as connection:
         wrong = connection.execute(
             query(__package__, "wrong_days.sql"), {"start": today - 14 * DAY, "end": today}
@@ -89,23 +86,26 @@ def partitions_are_there(
 ) -> dg.AssetCheckResult:
     """Every hour, day and week that has closed was computed.
 
-    WARN: the numbers are not wrong, they are late; the sensor makes them up.
+    WARN: the numbers are not wrong, they are late; the sensor makes them up. Shares before
+    the first partition are in no rollup until TBG_FIRST_WEEK is set to an earlier Monday.
     """
-    now = datetime.now(UTC)
+    now = clock.now()
     with database.connect() as connection:
         since = begin(connection, thresholds.refresh_window, now)
     if since is None:
         return verdict(True, "no miner was seen yet")
     # The sensor needs a moment to make up what is overdue.
     late = {
-        series.job: len(missing(context.instance, series, since, now - DUE)) for series in SERIES
+        job.name: len(missing(context.instance, job, since, now - DUE))
+        for job in chain.from_iterable(CHAINS)
     }
-    return verdict(
-        not any(late.values()),
-        ", ".join(f"{job}: {count} partitions missing" for job, count in late.items()),
-        WARN,
-        **late,
-    )
+    said = ", ".join(f"{job}: {count} partitions missing" for job, count in late.items())
+    if since < FIRST_MOMENT:
+        said += (
+            f"; the shares from {since:%F} on lie before the first partition, {FIRST_WEEK}: "
+            "set TBG_FIRST_WEEK to an earlier Monday"
+        )
+    return verdict(since >= FIRST_MOMENT and not any(late.values()), said, WARN, **late)
 
 
 @dg.asset_check(asset="shares_hourly")
@@ -116,7 +116,7 @@ def reject_ratio_is_usual(database: Database) -> dg.AssetCheckResult:
     what both chance and that history's own spread explain: a stuck engine, a bad
     template, or a miner's firmware.
     """
-    now = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    now = clock.this_hour()
     with database.connect() as connection:
         row = connection.execute(
             query(__package__, "reject_ratio.sql"), {"hour": now - HOUR, "end": now}
@@ -152,12 +152,3 @@ def windows_are_in_order(database: Database, thresholds: Thresholds) -> dg.Asset
         f"late {thresholds.late_window.days} d, refresh {thresholds.refresh_window.days} d, "
         f"retention {retention.days} d",
     )
-
-
-CHECKS = [
-    hours_equal_raw_shares,
-    days_equal_hours,
-    partitions_are_there,
-    reject_ratio_is_usual,
-    windows_are_in_order,
-]

@@ -1,15 +1,16 @@
 """Checks of the raw shares."""
 
 import math
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 import dagster as dg
 
+from tbg_dagster import clock
 from tbg_dagster.hashes import HASHES_PER_DIFFICULTY
-from tbg_dagster.quality.verdict import ERROR, WARN, verdict
 from tbg_dagster.queries import query
 from tbg_dagster.resources import Database, Thresholds
+from tbg_dagster.verdict import ERROR, WARN, verdict
 
 # Chances below which silence is no chance: once in three years, and never, of looks
 # every five minutes.
@@ -28,7 +29,7 @@ def shares_keep_arriving(database: Database) -> dg.AssetCheckResult:
     years, ERROR when it cannot be: then the flow is cut. Workers marked offline in the
     last hour count as well, or else liveness would hide that everybody went silent.
     """
-    now = datetime.now(UTC)
+    now = clock.now()
     with database.connect() as connection:
         row = connection.execute(
             query(__package__, "promise.sql"), {"now": now, "hashes": HASHES_PER_DIFFICULTY}
@@ -55,7 +56,7 @@ def share_times_are_plausible(database: Database, thresholds: Thresholds) -> dg.
 
     ERROR: a wrong clock corrupts every rollup, and old shares mean that retention fails.
     """
-    now = datetime.now(UTC)
+    now = clock.now()
     # Retention drops whole days, once a day.
     oldest = now - thresholds.retention - timedelta(days=2)
     with database.connect() as connection:
@@ -130,14 +131,5 @@ def accepted_shares_meet_their_difficulty(
 
 
 def _recent(thresholds: Thresholds) -> dict[str, datetime]:
-    now = datetime.now(UTC)
+    now = clock.now()
     return {"start": now - timedelta(hours=thresholds.recent_hours), "end": now}
-
-
-CHECKS = [
-    shares_keep_arriving,
-    share_times_are_plausible,
-    shares_have_users_and_workers,
-    shares_are_not_doubled,
-    accepted_shares_meet_their_difficulty,
-]

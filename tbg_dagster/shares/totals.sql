@@ -1,4 +1,4 @@
--- What each day of a span came to.
+-- What each hour or day of a span came to.
 select
     bucket,
     count(*) as rows,
@@ -6,9 +6,9 @@ select
     sum(accepted)::bigint as accepted,
     sum(rejected)::bigint as rejected,
     sum(work) as work,
-    max(best_share_diff) as best_share_diff,
-    count(distinct user_id) as users
-from shares_daily
+    count(distinct user_id) as users,
+    count(distinct worker_id) as workers
+from {rollup}
 where bucket >= %(start)s and bucket < %(end)s
 group by bucket
 order by bucket

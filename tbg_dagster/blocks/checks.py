@@ -1,0 +1,87 @@
+"""Checks of blocks on their way to final."""
+
+from datetime import timedelta
+from typing import Final
+
+import dagster as dg
+
+from tbg_dagster import clock
+from tbg_dagster.resources import BitcoinNode, Database
+from tbg_dagster.resources.bitcoin import NodeError
+from tbg_dagster.verdict import WARN, verdict
+
+SETTLED: Final = timedelta(days=1)
+# From the engine that found a block to the node that is asked.
+ON_ITS_WAY: Final = timedelta(minutes=2)
+
+
+@dg.asset_check(asset="block_confirmations")
+def old_blocks_are_settled(database: Database) -> dg.AssetCheckResult:
+    """Every block older than a day is confirmed, orphaned or rejected.
+
+    ERROR: a hundred blocks take 17 hours, so the node or the schedule stands still.
+    """
+    with database.connect() as connection:
+        rows = connection.execute(
+            "select block_height, status from blocks "
+            "where status in ('found', 'accepted') and found_at < %s order by block_height",
+            [clock.now() - SETTLED],
+        ).fetchall()
+    return verdict(
+        not rows,
+        f"{len(rows)} blocks are older than a day and not final"
+        + "".join(f"; {row['block_height']} {row['status']}" for row in rows[:5]),
+        unsettled=len(rows),
+    )
+
+
+@dg.asset_check(asset="block_confirmations")
+def blocks_have_the_nodes_height(database: Database) -> dg.AssetCheckResult:
+    """The node has every block at the height that the engine reported.
+
+    ERROR: such a block is set aside, neither accepted nor rejected, until both agree.
+    """
+    with database.connect() as connection:
+        rows = connection.execute(
+            "select block_hash, block_height, chain_height from blocks "
+            "where chain_height is not null order by block_height"
+        ).fetchall()
+    return verdict(
+        not rows,
+        f"{len(rows)} blocks are set aside for their height"
+        + "".join(
+            f"; {row['block_hash']}: {row['block_height']} reported, {row['chain_height']} on the "
+            "node"
+            for row in rows[:5]
+        ),
+        set_aside=len(rows),
+    )
+
+
+@dg.asset_check(asset="block_confirmations")
+def node_has_every_block(database: Database, bitcoin_node: BitcoinNode) -> dg.AssetCheckResult:
+    """The node is as far as the blocks about which it is asked.
+
+    WARN: a node that is behind, or away, decides nothing; the blocks wait for it.
+    """
+    with database.connect() as connection:
+        row = connection.execute(
+            "select count(*) as blocks, max(block_height) as highest from blocks "
+            "where status in ('found', 'accepted') and found_at < %s",
+            [clock.now() - ON_ITS_WAY],
+        ).fetchone()
+    assert row is not None
+    if not row["blocks"]:
+        return verdict(True, "no block waits for the node")
+    try:
+        tip, catching_up = bitcoin_node.height(), bitcoin_node.catching_up()
+    except NodeError as error:
+        return verdict(False, f"{row['blocks']} blocks wait for the node: {error}", WARN)
+    return verdict(
+        tip >= row["highest"] and not catching_up,
+        f"the node is at height {tip}{', and catching up' if catching_up else ''}; "
+        f"the highest block that waits is {row['highest']}",
+        WARN,
+        node_height=tip,
+        blocks=row["blocks"],
+    )

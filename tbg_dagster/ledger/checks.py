@@ -1,0 +1,57 @@
+"""Checks of the share ledger: no loss is unexplained, and the books balance."""
+
+from datetime import datetime
+
+import dagster as dg
+
+from tbg_dagster.queries import query
+from tbg_dagster.resources import Database, Thresholds
+from tbg_dagster.verdict import counted, lasting, verdict
+
+
+@dg.asset_check(asset="share_ledger")
+def no_unexplained_loss(database: Database, thresholds: Thresholds) -> dg.AssetCheckResult:
+    """Every event that an engine numbered is stored, refused, or counted as dropped.
+
+    ERROR: a number that is missing without that is a share that nobody can account for.
+    """
+    with database.connect() as connection:
+
+        def look() -> dict[tuple[str, datetime], int]:
+            rows = connection.execute(
+                query(__package__, "unexplained.sql"), {"days": thresholds.gap_days}
+            ).fetchall()
+            return {(row["instance"], row["hour"]): int(row["unexplained"]) for row in rows}
+
+        lost = lasting(look)
+    events = sum(lost.values())
+    return verdict(
+        not lost,
+        f"{counted(events, 'event')} lost without explanation"
+        + "".join(
+            f"; {instance} at {hour:%F %H:%M}: {count}"
+            for (instance, hour), count in list(lost.items())[:5]
+        ),
+        unexplained=events,
+    )
+
+
+@dg.asset_check(asset="share_ledger")
+def books_balance(database: Database) -> dg.AssetCheckResult:
+    """What an engine emitted is what is stored, refused or missing.
+
+    ERROR: the two are counted apart, so a difference is a fault of ours.
+    """
+    with database.connect() as connection:
+        wrong = connection.execute(query(__package__, "unbalanced.sql")).fetchall()
+    return verdict(
+        not wrong,
+        "the books of every engine boot balance"
+        if not wrong
+        else f"the books of {counted(len(wrong), 'engine boot')} do not balance"
+        + "".join(
+            f"; {row['instance']}: emitted {row['emitted']}, accounted for {row['accounted']}"
+            for row in wrong[:5]
+        ),
+        instances=len(wrong),
+    )

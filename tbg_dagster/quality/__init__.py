@@ -1,1 +1,0 @@
-"""Asset checks: what must hold, looked at by itself every few minutes."""

@@ -1,0 +1,135 @@
+"""What runs when, and why: the table from which jobs, schedules and catch-up are made."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+import dagster as dg
+from dagster._core.definitions.partitions.partitioned_schedule import (
+    UnresolvedPartitionedAssetScheduleDefinition,
+)
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+from tbg_dagster.partitions import DAILY, HOURLY, WEEKLY, Partitions
+
+
+@dataclass(frozen=True)
+class Job:
+    """One row.
+
+    Attributes:
+        assets: what it computes, with their checks; the table's last row has none.
+        schedule: its schedule's name.
+        cron: minute, hour, day, month and weekday, UTC.
+        partitions: a tick computes the one that has just closed.
+    """
+
+    name: str
+    assets: Sequence[str]
+    schedule: str
+    cron: str
+    why: str
+    partitions: Partitions | None = None
+
+    @cached_property
+    def definition(self) -> UnresolvedAssetJobDefinition:
+        """The job, for the code location and for the sensors that ask for it."""
+        return self._defined(dg.AssetSelection.assets(*self.assets))
+
+    def _defined(self, selection: dg.AssetSelection) -> UnresolvedAssetJobDefinition:
+        return dg.define_asset_job(self.name, selection=selection, description=self.why)
+
+    def checking(self, checks: Iterable[dg.AssetsDefinition]) -> UnresolvedAssetJobDefinition:
+        """A job of all these checks but those that block: they run with their asset alone."""
+        keys = [spec.key for item in checks for spec in item.check_specs if not spec.blocking]
+        return self._defined(dg.AssetSelection.checks(*keys))
+
+    def scheduled(
+        self, job: UnresolvedAssetJobDefinition
+    ) -> dg.ScheduleDefinition | UnresolvedPartitionedAssetScheduleDefinition:
+        """The schedule of this row."""
+        if self.partitions is None:
+            return dg.ScheduleDefinition(
+                self.schedule,
+                job=job,
+                cron_schedule=self.cron,
+                execution_timezone="UTC",
+                default_status=dg.DefaultScheduleStatus.RUNNING,
+            )
+        minute, hour, _, _, weekday = (None if at == "*" else int(at) for at in self.cron.split())
+        return dg.build_schedule_from_partitioned_job(
+            job,
+            name=self.schedule,
+            minute_of_hour=minute,
+            hour_of_day=hour,
+            day_of_week=weekday,
+            default_status=dg.DefaultScheduleStatus.RUNNING,
+        )
+
+
+HOURLY_ROLLUP: Final = Job(
+    "hourly_rollup", ["shares_hourly"],
+    "hourly_rollup_at_02", "2 * * * *",
+    "The hour that has closed.",
+    HOURLY,
+)  # fmt: skip
+DAILY_ROLLUP: Final = Job(
+    "daily_rollup", ["shares_daily", "worker_stats_daily"],
+    "daily_rollup_at_0010", "10 0 * * *",
+    "The day that has closed, and every worker's statistics of it.",
+    DAILY,
+)  # fmt: skip
+WEEKLY_RESET: Final = Job(
+    "weekly_reset", ["weekly_best_diff", "weekly_leaderboard"],
+    "weekly_reset_on_monday_at_0005", "5 0 * * 1",
+    "The result of the week that has closed, checked, then told once.",
+    WEEKLY,
+)  # fmt: skip
+CLOSE_LEDGER: Final = Job(
+    "close_ledger", ["share_ledger"],
+    "close_ledger_at_04", "4 * * * *",
+    "The ledger of the hour that has closed.",
+    HOURLY,
+)  # fmt: skip
+CONFIRM_BLOCKS: Final = Job(
+    "confirm_blocks", ["block_confirmations"],
+    "confirm_blocks_every_10_minutes", "*/10 * * * *",
+    "Asks the node about every block that is not final.",
+)  # fmt: skip
+ODDS: Final = Job(
+    "odds", ["network_difficulty", "block_odds"],
+    "odds_at_07", "7 * * * *",
+    "The network difficulty, and how long the next block takes.",
+)  # fmt: skip
+LIVENESS: Final = Job(
+    "liveness", ["worker_liveness"],
+    "liveness_every_5_minutes", "*/5 * * * *",
+    "Marks workers offline that went silent without a goodbye.",
+)  # fmt: skip
+HOUSEKEEPING: Final = Job(
+    "housekeeping", ["raw_partitions", "aged_rows", "dagster_history"],
+    "housekeeping_daily_at_0340", "40 3 * * *",
+    "Partitions ahead, retention, old rows, old Dagster runs.",
+)  # fmt: skip
+QUALITY: Final = Job(
+    "quality", [],
+    "quality_every_5_minutes", "*/5 * * * *",
+    "Every check that is quick, by itself.",
+)  # fmt: skip
+
+# In the order in which one needs the other.
+ROLLUPS: Final = (HOURLY_ROLLUP, DAILY_ROLLUP, WEEKLY_RESET)
+FREQUENT: Final = (CONFIRM_BLOCKS, ODDS, LIVENESS, HOUSEKEEPING, QUALITY)  # without partitions
+JOBS: Final = (*ROLLUPS, CLOSE_LEDGER, *FREQUENT)
+
+
+def defs(checks: Iterable[dg.AssetsDefinition]) -> dg.Definitions:
+    """Every job and schedule of the table.
+
+    Args:
+        checks: of the whole code location.
+    """
+    jobs = [job.definition if job.assets else job.checking(checks) for job in JOBS]
+    schedules = [row.scheduled(job) for row, job in zip(JOBS, jobs, strict=True)]
+    return dg.Definitions(jobs=jobs, schedules=schedules)

@@ -1,0 +1,192 @@
+"""Checks of what the realtime side writes, but for the raw shares."""
+
+from datetime import date, timedelta
+from typing import Any, Final
+
+import dagster as dg
+
+from ingest.names import STREAMS, leaderboard_key, week_start
+from tbg_dagster import clock
+from tbg_dagster.queries import query
+from tbg_dagster.resources import Database, RedisServer, Thresholds
+from tbg_dagster.resources.database import Connection
+from tbg_dagster.verdict import ERROR, WARN, lasting, verdict
+
+# A block and its share travel in two streams.
+TOGETHER: Final = timedelta(minutes=2)
+
+
+# --- The path from the engine to the database ------------------------------------------
+
+
+@dg.asset_check(asset="engine_instances")
+def no_sequence_gaps(database: Database, thresholds: Thresholds) -> dg.AssetCheckResult:
+    """No event of an engine is missing, other than those refused as dead letters.
+
+    ERROR: a number that never arrived is an event that was lost, at the engine's queue,
+    at the socket, or past the spool's limit. A gap is reported for some days.
+    """
+    with database.connect() as connection:
+
+        def look() -> dict[str, int]:
+            rows = connection.execute(
+                query(__package__, "gaps.sql"), {"days": thresholds.gap_days}
+            ).fetchall()
+            return {row["instance"]: int(row["missing"]) for row in rows}
+
+        gaps = lasting(look)
+    lost = sum(gaps.values())
+    return verdict(
+        not gaps,
+        f"{lost} events missing from {len(gaps)} engine boots"
+        + "".join(f"; {instance}: {missing}" for instance, missing in list(gaps.items())[:5]),
+        missing=lost,
+    )
+
+
+@dg.asset_check(asset="engine_instances")
+def clocks_of_engines_are_right(database: Database) -> dg.AssetCheckResult:
+    """No hour has events whose times cannot be and about which nobody has decided.
+
+    ERROR: the shares of that engine boot and hour are in no weekly result. Set
+    `skewed_hours.decision` to `keep` or `leave out`, and materialise the week again.
+    """
+    with database.connect() as connection:
+        rows = connection.execute(
+            "select k.hour, k.kind, coalesce(i.instance, 'no instance') as instance "
+            "from skewed_hours k left join engine_instances i on i.id = k.instance_id "
+            "where k.decision is null order by k.hour desc, instance"
+        ).fetchall()
+    return verdict(
+        not rows,
+        f"{len(rows)} hours wait for a decision"
+        + "".join(
+            f"; {row['hour']:%F %H}h {row['instance']}: clock {row['kind']}" for row in rows[:5]
+        ),
+        undecided=len(rows),
+    )
+
+
+@dg.asset_check(asset="event_streams")
+def writers_keep_up(
+    database: Database, redis_server: RedisServer, thresholds: Thresholds
+) -> dg.AssetCheckResult:
+    """The writer commits what arrives.
+
+    Lag is the age of the oldest entry that a writer has not committed. WARN past a
+    minute, ERROR past ten: the streams fill Redis meanwhile.
+    """
+    with database.connect() as connection:
+        offsets = connection.execute(
+            "select consumer, stream, last_id from stream_offsets"
+        ).fetchall()
+    worst, name, entries = 0.0, "none", 0
+    now = clock.now().timestamp()
+    with redis_server.connect() as client:
+        committed: dict[str, list[str]] = {stream: [] for stream in STREAMS}
+        for row in offsets:
+            committed.setdefault(row["stream"], []).append(row["last_id"])
+        for stream, ids in committed.items():
+            # A stream that nobody has read yet lags from its beginning.
+            for last_id in ids or ["0-0"]:
+                waiting: Any = client.xrange(stream, min=f"({last_id}", count=1)
+                if waiting:
+                    age = now - int(waiting[0][0].partition("-")[0]) / 1000
+                    entries += 1
+                    if age > worst:
+                        worst, name = age, stream
+    severity = ERROR if worst > thresholds.stream_lag_error_seconds else WARN
+    return verdict(
+        worst <= thresholds.stream_lag_warn_seconds,
+        f"the oldest entry not committed is {worst:.0f} s old ({name})",
+        severity,
+        lag_seconds=worst,
+        streams_behind=entries,
+    )
+
+
+@dg.asset_check(asset="dead_letters")
+def few_events_are_refused(database: Database, thresholds: Thresholds) -> dg.AssetCheckResult:
+    """Few events end as dead letters.
+
+    WARN: they are kept with their bytes and nothing else suffers; ERROR at ten times
+    the threshold, when an engine speaks another language.
+    """
+    with database.connect() as connection:
+        reasons = connection.execute(
+            "select stage, reason, count(*) as letters from dead_letters "
+            "where received_at > now() - interval '1 hour' "
+            "group by stage, reason order by letters desc"
+        ).fetchall()
+    total = sum(row["letters"] for row in reasons)
+    most = thresholds.dead_letters_per_hour
+    return verdict(
+        total <= most,
+        f"{total} dead letters in the last hour"
+        + "".join(f"; {row['stage']} {row['reason']}: {row['letters']}" for row in reasons[:5]),
+        ERROR if total > 10 * most else WARN,
+        dead_letters=total,
+    )
+
+
+# --- Blocks and the running week -------------------------------------------------------
+
+
+@dg.asset_check(asset="blocks")
+def blocks_and_their_shares_match(
+    database: Database, thresholds: Thresholds
+) -> dg.AssetCheckResult:
+    """Every block found has its share, and every share that solved a block has its block.
+
+    ERROR: one of the two events was lost.
+    """
+    now = clock.now()
+    with database.connect() as connection:
+        row = connection.execute(
+            query(__package__, "unmatched_blocks.sql"),
+            # Shares of the oldest day may be gone before their block's.
+            {"start": now - thresholds.retention + timedelta(days=1), "end": now - TOGETHER},
+        ).fetchone()
+    assert row is not None
+    return verdict(
+        row["blocks"] == 0 and row["shares"] == 0,
+        f"{row['blocks']} blocks without a share, {row['shares']} solving shares without a block",
+        blocks_without_share=row["blocks"],
+        shares_without_block=row["shares"],
+    )
+
+
+@dg.asset_check(asset="live_leaderboard")
+def leaderboard_equals_the_running_week(
+    database: Database, redis_server: RedisServer
+) -> dg.AssetCheckResult:
+    """The sorted set in Redis holds what the table of the running week holds.
+
+    WARN: players see a wrong leaderboard; the reset computes from raw shares.
+    """
+    week = week_start(clock.now())
+    with database.connect() as connection, redis_server.connect() as client:
+
+        def different() -> dict[str, None]:
+            table = _bests(connection, week)
+            ranked: Any = client.zrange(leaderboard_key(week), 0, -1, withscores=True)
+            scores: dict[str, float] = dict(ranked)
+            users = sorted(table.keys() | scores.keys())
+            return {user: None for user in users if table.get(user) != scores.get(user)}
+
+        users = list(lasting(different))
+    return verdict(
+        not users,
+        f"{len(users)} users differ between table and leaderboard of the week of {week}",
+        WARN,
+        users=users[:10],
+    )
+
+
+def _bests(connection: Connection, week: date) -> dict[str, float]:
+    rows = connection.execute(
+        "select u.btc_address as user, w.best_difficulty from weekly_best_diff w "
+        "join users u on u.id = w.user_id where w.week_start = %s",
+        [week],
+    )
+    return {row["user"]: row["best_difficulty"] for row in rows}

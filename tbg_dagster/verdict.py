@@ -1,0 +1,40 @@
+"""The result of a check."""
+
+import time
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
+
+import dagster as dg
+
+WARN = dg.AssetCheckSeverity.WARN
+ERROR = dg.AssetCheckSeverity.ERROR
+
+# Events of one engine travel in several streams, and the writer tells the database before
+# Redis: what is amiss must outlast this.
+SETTLE_SECONDS = 3.0
+
+Key = TypeVar("Key", bound=Hashable)
+Value = TypeVar("Value")
+
+
+def verdict(
+    passed: bool, description: str, severity: dg.AssetCheckSeverity = ERROR, **metadata: Any
+) -> dg.AssetCheckResult:
+    """A result that says what was found, passed or not."""
+    return dg.AssetCheckResult(
+        passed=bool(passed), severity=severity, description=description, metadata=metadata
+    )
+
+
+def lasting(look: Callable[[], dict[Key, Value]]) -> dict[Key, Value]:
+    """What two looks, a few seconds apart, both find; the second look's values and order."""
+    found = look()
+    if not found:
+        return found
+    time.sleep(SETTLE_SECONDS)
+    return {key: value for key, value in look().items() if key in found}
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: ``1 event``, ``1,300 events``."""
+    return f"1 {noun}" if number == 1 else f"{number:,} {noun}s"

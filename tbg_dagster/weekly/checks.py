@@ -1,0 +1,52 @@
+"""Checks of the weekly results."""
+
+from datetime import timedelta
+
+import dagster as dg
+
+from ingest.names import week_start
+from tbg_dagster import clock
+from tbg_dagster.queries import query
+from tbg_dagster.resources import Database
+from tbg_dagster.verdict import ERROR, WARN, verdict
+
+
+@dg.asset_check(asset="weekly_best_diff", blocking=True)
+def weeks_equal_hours(database: Database) -> dg.AssetCheckResult:
+    """The finalised weeks of the last month count what their hours count, ranks included.
+
+    ERROR, and blocking: a week that does not add up must not be published.
+    """
+    this_week = week_start(clock.now())
+    with database.connect() as connection:
+        wrong = connection.execute(
+            query(__package__, "wrong_weeks.sql"),
+            {"first": this_week - timedelta(days=28), "end": this_week},
+        ).fetchall()
+    return verdict(
+        not wrong,
+        f"{len(wrong)} users' weeks differ from their hours"
+        + "".join(f"; {row['week_start']} user {row['user_id']}" for row in wrong[:5]),
+        rows_wrong=len(wrong),
+    )
+
+
+@dg.asset_check(asset="weekly_leaderboard")
+def messages_are_sent(database: Database) -> dg.AssetCheckResult:
+    """No message to the world waits in the outbox.
+
+    WARN after ten minutes; ERROR after an hour: the next run of its asset sends it.
+    """
+    with database.connect() as connection:
+        row = connection.execute(
+            "select count(*) as messages, max(now() - created_at) as age "
+            "from outbox where sent_at is null and created_at < now() - interval '10 minutes'"
+        ).fetchone()
+    assert row is not None
+    old = row["age"] is not None and row["age"] > timedelta(hours=1)
+    return verdict(
+        row["messages"] == 0,
+        f"{row['messages']} messages wait for more than ten minutes",
+        ERROR if old else WARN,
+        waiting=row["messages"],
+    )

@@ -1,0 +1,14 @@
+-- Workers that said goodbye since the last look; one that was back for too short to be told
+-- of is gone again: the same incident. Those gone for long are not told of.
+insert into worker_liveness as l (worker_id, silent_since, marked_at, allowed_gap_seconds)
+select w.id, coalesce(w.last_share, w.first_seen), %(now)s, 0
+from workers w
+where not w.is_online
+  and coalesce(w.last_share, w.first_seen) > %(now)s - %(forgotten)s
+on conflict (worker_id) do update set
+    silent_since = excluded.silent_since,
+    marked_at = excluded.marked_at,
+    expected_gap_seconds = null,
+    allowed_gap_seconds = 0,
+    back_since = null
+where l.back_since is not null
