@@ -3,12 +3,14 @@
 import shutil
 import sys
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 from typing import Final
 
-from tbg.program import Port, Program, answers
+from ingest.names import week_start
+from tbg.ports import Port
+from tbg.program import Program, answers
 from tbg.supervisor import Launch
 
 # As workspace.yaml in a checkout; an installed package has none.
@@ -38,8 +40,7 @@ def first_week(folder: Path) -> str:
     file = folder / "first_week"
     if not file.exists():
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        today = datetime.now(UTC).date()
-        file.write_text(f"{today - timedelta(days=today.weekday())}\n")
+        file.write_text(f"{week_start(datetime.now(UTC))}\n")
     return file.read_text().strip()
 
 

@@ -13,8 +13,8 @@ from typing import Final, Literal, get_args
 
 import click
 
-from tbg.embedded import new_password
-from tbg.state import write_private
+from ingest.files import write_private
+from tbg.secrets import new_password
 
 Network = Literal["signet", "regtest", "devnet"]
 NETWORKS: Final[tuple[Network, ...]] = get_args(Network)

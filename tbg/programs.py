@@ -17,19 +17,12 @@ from urllib.parse import urlsplit
 import click
 
 from tbg.batch import daemon, first_week, home, webserver
-from tbg.embedded import HOST, EmbeddedPostgres, EmbeddedValkey
+from tbg.embedded import EmbeddedPostgres, EmbeddedValkey
 from tbg.migrate import migrate
-from tbg.program import (
-    PROBE_SECONDS,
-    Port,
-    Ports,
-    Program,
-    answers,
-    import_path,
-    listens,
-    without_password,
-)
-from tbg.state import Secrets, State
+from tbg.ports import HOST, PROBE_SECONDS, Port, Ports, listens
+from tbg.program import Program, answers, import_path, without_password
+from tbg.secrets import Secrets
+from tbg.state import State
 from tbg.supervisor import Launch
 
 ROLE: Final = "tbg"  # of the database, and the name of the database

@@ -21,26 +21,15 @@ from typing import Any, Final, Self
 
 import click
 
-from tbg.embedded import new_password
+from ingest.files import write_private
+from ingest.settings import SUN_PATH_MAX
+from tbg.secrets import Secrets
 
 DEFAULT_STATE: Final = Path(".tbg")
-# struct sockaddr_un on macOS, its last byte NUL; supervisord binds its socket under a
-# temporary name that is up to 12 bytes longer.
-SUN_PATH_MAX: Final = 103
+# supervisord binds its socket under a temporary name that is up to 12 bytes longer.
 LONGEST_SOCKET: Final = "supervisor.sock.1234567890"
 # What the configuration format of supervisord cannot carry in a path.
 FORBIDDEN: Final = frozenset("\"'\n\r;#")
-
-
-@dataclass(frozen=True)
-class Secrets:
-    """Passwords of the embedded stack, random, one of each per state folder."""
-
-    postgres: str = field(default_factory=new_password, repr=False)
-    database: str = field(default_factory=new_password, repr=False)
-    redis: str = field(default_factory=new_password, repr=False)
-    rpc: str = field(default_factory=new_password, repr=False)
-    dagster: str = field(default_factory=new_password, repr=False)
 
 
 @dataclass(frozen=True)
@@ -95,6 +84,10 @@ class State:
     @property
     def logs(self) -> Path:
         return self.path / "logs"
+
+    def log_of(self, program: str) -> Path:
+        """The log of one program."""
+        return self.logs / f"{program}.log"
 
     @property
     def _stack_file(self) -> Path:
@@ -249,14 +242,6 @@ def _read_json(path: Path) -> Any:
         return None
     except ValueError as error:
         raise click.ClickException(f"{path} is damaged ({error}): remove it") from error
-
-
-def write_private(path: Path, text: str) -> None:
-    """Writes a file that only its owner may read, whole or not at all."""
-    fresh = path.with_name(f"{path.name}.{os.getpid()}")
-    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(text)
-    fresh.replace(path)
 
 
 def state_option(function: Any) -> Any:

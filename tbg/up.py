@@ -1,41 +1,23 @@
 """``tbg up``: the whole stack on one machine, until Ctrl-C."""
 
-import signal
-import threading
 from collections.abc import Callable
 from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
-from types import FrameType
 from typing import Any, Final
 
 import click
 from rich.console import Console
 from rich.table import Table
 
+from tbg.ending import Ending
 from tbg.flow import Flow
-from tbg.program import Ports
+from tbg.ports import Ports
 from tbg.programs import StackOptions, StackPlan
 from tbg.stack import Interrupted, RunningStack
 from tbg.state import DEFAULT_STATE, State, state_option
 
 WATCH_SECONDS: Final = 1.0
-
-
-class Ending:
-    """Ctrl-C, SIGTERM or SIGHUP ask for the end; a second one for an end at once."""
-
-    def __init__(self) -> None:
-        self.asked = threading.Event()
-
-    def install(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, self._on_signal)
-
-    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        if self.asked.is_set():
-            raise KeyboardInterrupt
-        self.asked.set()
 
 
 def port_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -96,8 +78,8 @@ def command(
     """Start everything, and show what flows until Ctrl-C.
 
     PostgreSQL, Valkey, a regtest node, receiver, writer, a Stratum pool, a CPU
-    miner and Dagster, all on 127.0.0.1. DATABASE_URL and REDIS_URL, where set, stand for servers
-    elsewhere. The data stays in the state folder, and the next start goes on from it.
+    miner and Dagster, all on 127.0.0.1. DATABASE_URL and REDIS_URL, if set, name servers to use
+    instead of ours. The data stays in the state folder, and the next start goes on from it.
 
     \b
     Examples:
@@ -129,7 +111,7 @@ def _run(plan: StackPlan, console: Console, ending: Ending, every: float) -> Non
             console.print(f"[dim]{datetime.now():%H:%M:%S}[/] ", end="")
             console.print(text, markup=False, soft_wrap=True)
         except OSError:
-            # The terminal is gone. A stack that nobody sees ends, and still in order.
+            # The terminal is gone: end, and still in order.
             ending.asked.set()
 
     stack = RunningStack(plan, say, ending.asked.is_set)

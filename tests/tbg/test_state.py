@@ -8,10 +8,12 @@ from pathlib import Path
 import click
 import pytest
 
+from ingest.settings import SUN_PATH_MAX
 from tbg.batch import first_week
-from tbg.program import Ports, without_password
+from tbg.ports import Ports
+from tbg.program import without_password
 from tbg.programs import StackOptions, StackPlan
-from tbg.state import LONGEST_SOCKET, SUN_PATH_MAX, State, find_urls
+from tbg.state import LONGEST_SOCKET, State, find_urls
 
 
 def test_secrets_are_made_once_and_readable_by_their_owner_alone(tmp_path: Path) -> None:

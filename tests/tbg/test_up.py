@@ -202,7 +202,7 @@ def test_without_its_supervisor_the_stack_ends_and_says_so(
 ) -> None:
     running = up().wait_until_up()
     psutil.Process(running.process.pid).children()[0].kill()
-    running.wait_for("supervisord does not answer any more")
+    running.wait_for("supervisord no longer answers")
     assert running.process.wait(LIMIT) == 1
     assert leftovers(State(state)) == []
 

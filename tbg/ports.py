@@ -1,0 +1,72 @@
+"""TCP ports of a stack: which they are, and whether they are free."""
+
+import secrets
+import socket
+from dataclasses import dataclass, fields
+from typing import Final
+
+HOST: Final = "127.0.0.1"
+# Below the ports that Linux and macOS give to outgoing connections: one of those could
+# be taken by a client while a server that died is started again.
+FREE_PORTS: Final = range(20_000, 32_000)
+PROBE_SECONDS: Final = 2.0
+
+
+@dataclass(frozen=True)
+class Port:
+    """A port that a program will listen on, and the option that changes it."""
+
+    host: str
+    number: int
+    option: str
+
+
+@dataclass(frozen=True)
+class Ports:
+    """The ports of a stack; the option of each is its name with dashes."""
+
+    stratum_port: int = 3333
+    rpc_port: int = 18443
+    postgres_port: int = 15432
+    valkey_port: int = 16379
+    receiver_metrics_port: int = 9101
+    writer_metrics_port: int = 9102
+    dagster_port: int = 3000
+
+    @classmethod
+    def free(cls) -> "Ports":
+        """Returns ports that nothing listens on now."""
+        found: set[int] = set()
+        while len(found) < len(fields(cls)):
+            found.add(free_port())
+        return cls(*found)
+
+
+def free_port() -> int:
+    """Returns a TCP port of 127.0.0.1 that nothing listens on now."""
+    while True:
+        port = secrets.choice(FREE_PORTS)
+        if why_taken(HOST, port) is None:
+            return port
+
+
+def why_taken(host: str, port: int) -> str | None:
+    """Returns why a port cannot be bound, or None when it can."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        # As servers do: connections that ended a moment ago do not count.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            return error.strerror or str(error)
+    return None
+
+
+def listens(host: str, port: int) -> bool:
+    """Returns whether something accepts connections there."""
+    try:
+        with socket.create_connection((host, port), timeout=PROBE_SECONDS):
+            return True
+    except OSError:
+        return False
