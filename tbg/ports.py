@@ -3,6 +3,7 @@
 import secrets
 import socket
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Final
 
 HOST: Final = "127.0.0.1"
@@ -61,6 +62,17 @@ def why_taken(host: str, port: int) -> str | None:
         except OSError as error:
             return error.strerror or str(error)
     return None
+
+
+def listens_on(path: Path) -> bool:
+    """Returns whether something accepts connections on a Unix socket."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(PROBE_SECONDS)
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+    return True
 
 
 def listens(host: str, port: int) -> bool:

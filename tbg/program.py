@@ -20,7 +20,8 @@ class Program:
     Attributes:
         title: what it is, for the table.
         where: how to reach it, without secrets.
-        prepare: makes its files; runs before it is started.
+        prepare: makes its files before it is started; returns what there is to say of
+            it, or None.
         ready: returns whether it does its work; None if running is enough.
         after: runs once it is ready, before the next one starts.
     """
@@ -29,7 +30,7 @@ class Program:
     title: str
     where: str
     ports: tuple[Port, ...] = ()
-    prepare: Callable[[], None] = lambda: None
+    prepare: Callable[[], str | None] = lambda: None
     ready: Callable[[], bool] | None = None
     after: Callable[[], None] = lambda: None
 

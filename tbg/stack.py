@@ -14,7 +14,7 @@ from tbg.programs import StackPlan
 from tbg.state import Stack
 from tbg.supervisor import BROKEN, Process, Supervisor, stop_leftovers
 
-READY_SECONDS: Final = 90.0
+READY_SECONDS: Final = 180.0
 # supervisord gives up a program after ten quick deaths; we start it again.
 GIVEN_UP_SECONDS: Final = 60.0
 # A program without a probe counts as ready when it has lived this long.
@@ -88,18 +88,21 @@ class RunningStack:
             supervisor_socket=str(self._supervisor.socket),
             receiver_metrics_port=plan.options.ports.receiver_metrics_port,
             writer_metrics_port=plan.options.ports.writer_metrics_port,
-            rpc_url=plan.rpc_url,
+            rpc=plan.node.environment() if plan.node else {},
             stratum_url=plan.stratum_url,
             dagster_url=plan.dagster_url,
+            dagster_database_url=plan.dagster_database_url,
             programs=tuple(program.name for program in plan.programs),
         )
 
     def _start(self, program: Program) -> None:
         self._say(f"starting {program.name}")
         try:
-            program.prepare()
+            said = program.prepare()
         except (RuntimeError, OSError) as error:
             raise click.ClickException(f"{program.name}: {error}") from error
+        if said:
+            self._say(said)
         self._supervisor.start_program(program.name)
         self._started.append(program)
         begun = time.monotonic()
@@ -158,6 +161,10 @@ class RunningStack:
         elif now - self._given_up[name] > GIVEN_UP_SECONDS:
             self._given_up[name] = now
             self._supervisor.start_program(name)
+
+    def seen(self, name: str) -> Process | None:
+        """Returns what was last seen of a program; None if it was not started."""
+        return self._seen.get(name)
 
     def stop_program(self, name: str) -> None:
         """Stops one program and waits until it has ended.

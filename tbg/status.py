@@ -12,6 +12,8 @@ import redis
 from rich.console import Console
 from rich.table import Table
 
+from tbg.batch import DAEMON
+from tbg.health import problems
 from tbg.program import without_password
 from tbg.snapshot import MOST_COUNTED, Snapshot, take
 from tbg.state import State, find_urls, state_option
@@ -49,10 +51,11 @@ def command(state_path: Path, as_json: bool) -> None:
         place = without_password(urls.redis)
         raise click.ClickException(f"Redis at {place} does not answer: {error}") from error
     programs = _programs(state)
+    sick = _dagster(state, programs)
     if as_json:
-        click.echo(json.dumps(_document(found, programs), indent=2))
+        click.echo(json.dumps(_document(found, programs, sick), indent=2))
     else:
-        _show(found, programs)
+        _show(found, programs, sick)
 
 
 def _programs(state: State) -> dict[str, Process]:
@@ -62,15 +65,29 @@ def _programs(state: State) -> dict[str, Process]:
         return {}
 
 
-def _document(found: Snapshot, programs: dict[str, Process]) -> dict[str, Any]:
+def _dagster(state: State, programs: dict[str, Process]) -> list[str] | None:
+    """What is wrong with Dagster; None if it is not part of a running stack."""
+    stack = state.read_stack()
+    if stack is None or stack.dagster_database_url is None or DAEMON not in programs:
+        return None
+    return problems(stack.dagster_database_url, programs[DAEMON])
+
+
+def _document(
+    found: Snapshot, programs: dict[str, Process], sick: list[str] | None
+) -> dict[str, Any]:
     document = asdict(found)
     for event in document["events"].values():
         last = event["last"]
         event["last"] = last.isoformat() if last else None
-    return {"programs": {name: asdict(one) for name, one in programs.items()}, **document}
+    return {
+        "programs": {name: asdict(one) for name, one in programs.items()},
+        "dagster": None if sick is None else {"problems": sick},
+        **document,
+    }
 
 
-def _show(found: Snapshot, programs: dict[str, Process]) -> None:
+def _show(found: Snapshot, programs: dict[str, Process], sick: list[str] | None) -> None:
     console = Console(highlight=False)
     if programs:
         running = Table("program", "state", "process", "for")
@@ -81,6 +98,10 @@ def _show(found: Snapshot, programs: dict[str, Process]) -> None:
         console.print(running)
     else:
         console.print("no stack of this folder is running")
+    if sick is not None:
+        console.print("Dagster is sick:" if sick else "Dagster is well")
+        for problem in sick:
+            console.print(f"  {problem}", markup=False)
     events = Table("event", "last", "minute", "hour", "in stream", "lag", "oldest")
     for name, one in found.events.items():
         now = datetime.now(UTC)

@@ -10,11 +10,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import psycopg
 import pytest
 import redis
+import requests
 
 from tbg.migrate import sql_folder
 from tbg.state import State
@@ -53,10 +55,52 @@ def reached(state: Path) -> dict[str, str]:
     return found
 
 
+def tbg_status(state: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(tbg("status", "--state", str(state), "--json").stdout)
+    return found
+
+
 def program_pid(state: Path, name: str) -> int:
-    document = json.loads(tbg("status", "--state", str(state), "--json").stdout)
-    pid: int = document["programs"][name]["pid"]
+    pid: int = tbg_status(state)["programs"][name]["pid"]
     return pid
+
+
+def graphql(url: str, query: str, **variables: Any) -> dict[str, Any]:
+    answer = requests.post(
+        f"{url}/graphql", json={"query": query, "variables": variables}, timeout=LIMIT
+    )
+    found: dict[str, Any] = answer.json()["data"]
+    return found
+
+
+def launch_job(url: str, name: str) -> str:
+    """Launches the job whose name has ``name`` in it, and returns the run's id."""
+    (repository,) = graphql(
+        url,
+        "{repositoriesOrError{... on RepositoryConnection{nodes{name location{name} jobs{name}}}}}",
+    )["repositoriesOrError"]["nodes"]
+    (job,) = (job["name"] for job in repository["jobs"] if name in job["name"])
+    launched = graphql(
+        url,
+        "mutation($p: ExecutionParams!){launchRun(executionParams: $p){__typename "
+        "... on LaunchRunSuccess{run{runId}} ... on PythonError{message}}}",
+        p={
+            "selector": {
+                "repositoryLocationName": repository["location"]["name"],
+                "repositoryName": repository["name"],
+                "jobName": job,
+            }
+        },
+    )["launchRun"]
+    assert launched["__typename"] == "LaunchRunSuccess", launched
+    run: str = launched["run"]["runId"]
+    return run
+
+
+def run_status(dagster: psycopg.Connection[Any], run: str) -> str:
+    row = dagster.execute("select status from runs where run_id = %s", [run]).fetchone()
+    assert row is not None
+    return str(row[0])
 
 
 def send_share(socket_path: str, seq: int) -> None:
@@ -149,6 +193,34 @@ def test_a_port_in_use_is_named_with_the_option_that_changes_it(state: Path) -> 
     assert f"port {port} on 127.0.0.1, for valkey (streams)" in done.stderr
     assert "choose another with --valkey-port" in done.stderr
     assert leftovers(State(state)) == []
+
+
+def test_dagster_works_with_its_database_named_in_the_usual_form(
+    up: Callable[..., Up], state: Path, database_url: str, redis_url: str, empty_database_url: str
+) -> None:
+    """One code server serves it, and a run comes through."""
+    arguments = [word for word in DATA_SIDE if word != "--no-dagster"]
+    named = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
+    running = up(*arguments, DAGSTER_PG_URL=empty_database_url, **named).wait_until_up()
+    run = launch_job(reached(state)["DAGSTER_URL"], "liveness")
+    with psycopg.connect(empty_database_url, autocommit=True) as dagster:
+        deadline = time.monotonic() + LIMIT
+        while not run_status(dagster, run).endswith(("SUCCESS", "FAILURE", "CANCELED")):
+            assert time.monotonic() < deadline, run_status(dagster, run)
+            time.sleep(0.2)
+        assert run_status(dagster, run) == "SUCCESS"
+        servers = [
+            process for process in leftovers(State(state)) if "grpc" in process.cmdline()[1:5]
+        ]
+        assert len(servers) == 1
+        assert tbg_status(state)["dagster"] == {"problems": []}
+        assert "Dagster is sick" not in running.output
+        dagster.execute("update runs set status = 'FAILURE' where run_id = %s", [run])
+    (problem,) = tbg_status(state)["dagster"]["problems"]
+    assert "liveness" in problem
+    assert "failed" in problem
+    running.wait_for("Dagster is sick: .*liveness.* failed")
+    assert running.end() == 0
 
 
 @pytest.mark.parametrize("name", ["writer", "postgres"])
