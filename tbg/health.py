@@ -90,7 +90,7 @@ def _failed_runs(database: Connection) -> list[str]:
     """Jobs that failed lately, and have not succeeded since for the same partition."""
     rows = database.execute(
         """
-        select failed.pipeline_name, count(*), 
+        select failed.pipeline_name, count(*),
                (array_agg(failed.run_id order by failed.end_time desc))[1]
         from runs as failed
         where failed.status = 'FAILURE'

@@ -2,6 +2,7 @@
 
 import secrets
 import socket
+from collections import deque
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Final
@@ -11,6 +12,10 @@ HOST: Final = "127.0.0.1"
 # be taken by a client while a server that died is started again.
 FREE_PORTS: Final = range(20_000, 32_000)
 PROBE_SECONDS: Final = 2.0
+# Reservations that a process holds; older ones have served.
+RESERVED: Final = 64
+
+_reserved: deque[socket.socket] = deque()
 
 
 @dataclass(frozen=True)
@@ -44,11 +49,27 @@ class Ports:
 
 
 def free_port() -> int:
-    """Returns a TCP port of 127.0.0.1 that nothing listens on now."""
+    """Returns a TCP port of 127.0.0.1 that nothing listens on now.
+
+    No process that calls this gets a port that another one got lately.
+    """
     while True:
         port = secrets.choice(FREE_PORTS)
-        if why_taken(HOST, port) is None:
-            return port
+        # A UDP socket of the same number reserves it among the callers: it is in the way
+        # of no TCP server, and the kernel closes it with the process.
+        reservation = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            reservation.bind((HOST, port))
+        except OSError:
+            reservation.close()
+            continue
+        if why_taken(HOST, port) is not None:
+            reservation.close()
+            continue
+        _reserved.append(reservation)
+        if len(_reserved) > RESERVED:
+            _reserved.popleft().close()
+        return port
 
 
 def why_taken(host: str, port: int) -> str | None:

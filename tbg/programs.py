@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import click
 
+from ingest.settings import RetentionSettings, SettingsError
 from tbg.batch import Batch, first_week, libpq_url, storage_url
 from tbg.embedded import EmbeddedPostgres, EmbeddedValkey
 from tbg.migrate import migrate
@@ -267,7 +268,14 @@ class StackPlan:
 
     def migrate(self, say: Callable[[str], None]) -> None:
         """Brings the database's schema up to date."""
-        migrate(self.database_url, say=say)
+        migrate(self.database_url, retention_days=_retention_days(), say=say)
+
+
+def _retention_days() -> int:
+    try:
+        return RetentionSettings.load().retention_days
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from error
 
 
 def _reachable(options: StackOptions) -> str:

@@ -56,8 +56,12 @@ class Server:
         """The command line that runs the server in the foreground."""
         raise NotImplementedError
 
-    def prepare(self) -> None:
-        """Makes the folder and what is in it; safe to repeat."""
+    def prepare(self) -> str | None:
+        """Makes the folder and what is in it; safe to repeat.
+
+        Returns:
+            what there is to say about it, or None.
+        """
         raise NotImplementedError
 
     def ready(self) -> bool:
@@ -71,8 +75,11 @@ class Server:
             EmbeddedError: when it ends or does not answer; the message holds the end
                 of its log.
         """
-        self.prepare()
+        said = self.prepare()
         with self.log_path.open("ab") as log:
+            if said:
+                log.write(f"{said}\n".encode())
+                log.flush()
             self.process = subprocess.Popen(  # noqa: S603 our own binary and words
                 self.command,
                 stdin=subprocess.DEVNULL,

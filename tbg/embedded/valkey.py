@@ -7,6 +7,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from ingest.files import write_private
+from tbg.embedded.aof import repair
 from tbg.embedded.server import Server, not_installed
 from tbg.ports import HOST
 from tbg.privileges import give, make_runnable, open_the_way
@@ -29,7 +30,7 @@ class EmbeddedValkey(Server):
     def command(self) -> list[str]:
         return [str(binary()), str(self.configuration)]
 
-    def prepare(self) -> None:
+    def prepare(self) -> str | None:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         give(self.folder, self.user)
         open_the_way(self.configuration, self.user)
@@ -58,6 +59,7 @@ class EmbeddedValkey(Server):
             self.configuration, "".join(f"{name} {value}\n" for name, value in settings.items())
         )
         give(self.configuration, self.user)
+        return repair(self.folder, binary(), self.user)
 
     def ready(self) -> bool:
         # Without this, redis-py retries for seconds.

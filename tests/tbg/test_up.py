@@ -269,6 +269,27 @@ def test_what_a_killed_supervisor_left_is_stopped_by_the_next_start(
     assert second.end() == 0
 
 
+def test_after_a_power_cut_the_append_only_file_is_repaired_and_the_stack_starts(
+    up: Callable[..., Up], state: Path
+) -> None:
+    running = up().wait_until_up()
+    urls = reached(state)
+    send_share(urls["SOCKET_PATH"], 1)
+    wait_for_shares(urls["DATABASE_URL"], [1])
+    running.end(signal.SIGKILL)
+    for process in leftovers(State(state)):
+        process.kill()
+    psutil.wait_procs(leftovers(State(state)), timeout=LIMIT)
+    (file,) = (state / "valkey" / "appendonlydir").glob("*.incr.aof")
+    with file.open("ab") as end:
+        end.write(bytes(4096))
+    second = up().wait_for("cut 4,096 bytes, 4,096 of them zeros").wait_until_up()
+    urls = reached(state)
+    send_share(urls["SOCKET_PATH"], 2)
+    wait_for_shares(urls["DATABASE_URL"], [1, 2])
+    assert second.end() == 0
+
+
 def test_without_its_supervisor_the_stack_ends_and_says_so(
     up: Callable[..., Up], state: Path
 ) -> None:
