@@ -1,4 +1,4 @@
-"""``tbg status``: what runs, what came in last, what waits and what was lost."""
+"""``tbg status``: what runs, what arrived last, what waits and what is lost."""
 
 import json
 from dataclasses import asdict
@@ -26,8 +26,9 @@ from tbg.supervisor import BROKEN, Process, Supervisor
 def command(state_path: Path, as_json: bool) -> None:
     """Show what runs, the last events, lag, counts, dead letters and gaps.
 
-    Asks the database and Redis that DATABASE_URL and REDIS_URL name, and else those
-    of the state folder's stack.
+    Asks the database and Redis that DATABASE_URL and REDIS_URL name, or those of the
+    state folder's stack. A number that a stream still holds is on the way; missing is
+    only what is neither there nor in the database.
 
     \b
     Examples:
@@ -121,7 +122,10 @@ def _show(found: Snapshot, programs: dict[str, Process], sick: list[str] | None)
         + (f" ({reasons})" if reasons else ""),
         markup=False,
     )
-    console.print(f"missing by sequence: {found.missing:,}; duplicates: {found.duplicates:,}")
+    console.print(
+        f"missing by sequence: {found.missing:,}; on the way: {found.on_the_way:,}; "
+        f"duplicates: {found.duplicates:,}"
+    )
     for instance, missing in found.instances_with_gaps.items():
         console.print(f"  {instance}: {missing:,} missing", markup=False)
 
