@@ -14,7 +14,7 @@ from typing import Self
 from tbg.migrate import sql_folder
 
 ROOT = sql_folder().parent
-LIMIT = 300.0  # seconds; generous, the machine may be busy
+LIMIT = 200.0  # seconds; generous, the machine may be busy
 
 
 def environment(**more: str) -> dict[str, str]:

@@ -13,6 +13,7 @@ import yaml
 from ingest.settings import SUN_PATH_MAX
 from tbg.batch import first_week
 from tbg.migrate import sql_folder
+from tbg.node import Node
 from tbg.ports import Ports
 from tbg.program import without_password
 from tbg.programs import StackOptions, StackPlan
@@ -121,6 +122,21 @@ def test_what_is_left_out_is_not_in_the_plan(tmp_path: Path) -> None:
     assert found.dagster_url is None
     assert found.stratum_url is None
     assert found.node is not None
+
+
+def test_a_foreign_node_takes_the_place_of_ours(tmp_path: Path) -> None:
+    foreign = Node("http://192.0.2.1:38332", "me", "geheim")
+    found = plan(tmp_path, StackOptions(foreign_node=foreign, miner_user="tb1qx.cpu"))
+    programs = {program.name: program.launch for program in found.programs}
+    assert "node" not in programs
+    assert programs["code-server"].environment["BITCOIN_RPC_URL"] == (
+        "http://me:geheim@192.0.2.1:38332"
+    )
+    assert "http://192.0.2.1:38332" in programs["pool"].command
+    assert programs["pool"].environment["TBG_RPC_PASSWORD"] == "geheim"  # noqa: S105 made up
+    assert "tb1qx.cpu" in programs["miner"].command
+    for launch in programs.values():
+        assert "geheim" not in " ".join(launch.command)
 
 
 def test_every_port_is_another_one_and_has_its_option(tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ import redis
 import requests
 
 from tbg.migrate import sql_folder
+from tbg.node import Node
+from tbg.ports import free_port
 from tbg.state import State
 from tbg.supervisor import leftovers, stop_leftovers
 from tests.tbg.command import LIMIT, Up, environment, tbg
@@ -152,6 +154,41 @@ def test_mined_shares_are_shown(up: Callable[..., Up], state: Path) -> None:
     assert running.end() == 0, running.output
     stopped = [line.split()[-1] for line in running.lines if " stopping " in line]
     assert stopped == ["miner", "pool", "node", "receiver", "writer", "valkey", "postgres"]
+
+
+def test_a_node_of_the_users_own_is_mined_on_instead_of_ours(
+    up: Callable[..., Up], state: Path, server_folder: Path
+) -> None:
+    """Our regtest node, started apart, stands in for bitcoind."""
+    cookie = server_folder / "chain" / ".cookie"
+    port = free_port()
+    command = [sys.executable, "-m", "tbg.cli", "devnet", "node", "--port", str(port)]
+    with subprocess.Popen(
+        [*command, "--datadir", str(cookie.parent)],
+        env=environment(),
+        cwd=sql_folder().parent,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as node:
+        try:
+            url = f"http://127.0.0.1:{port}"
+            deadline = time.monotonic() + LIMIT
+            while not (cookie.exists() and Node(url, cookie=cookie).answers()):
+                assert node.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            arguments = ["--no-dagster", "--free-ports", "--every", "0.5"]
+            arguments += ["--node-url", url, "--node-cookie", str(cookie)]
+            running = up(*arguments).wait_until_up()
+            running.wait_for(r"[1-9]\d* accepted .* height \d")
+            assert "starting node" not in running.output
+            urls = reached(state)
+            assert urls["BITCOIN_RPC_URL"] == url
+            assert urls["BITCOIN_RPC_COOKIE_FILE"] == str(cookie)
+            assert running.end() == 0, running.output
+            assert node.poll() is None
+        finally:
+            node.terminate()
 
 
 def test_no_password_is_printed_logged_or_on_a_command_line(
