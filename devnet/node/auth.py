@@ -5,8 +5,9 @@ from __future__ import annotations
 import hmac
 import os
 import secrets
-from base64 import b64encode
 from pathlib import Path
+
+from ingest.rpc import PasswordCredentials
 
 COOKIE_NAME = ".cookie"
 COOKIE_USER = "__cookie__"
@@ -21,7 +22,7 @@ class Auth:
             raise ValueError(f"a user name cannot contain a colon: {user!r}")
         if not password:
             raise ValueError("the RPC password is empty")
-        self._expected = b"Basic " + b64encode(f"{user}:{password}".encode())
+        self._expected = PasswordCredentials(user, password).authorization().encode()
 
     def accepts(self, header: str) -> bool:
         """Whether an Authorization header names the pair; takes the same time either way."""

@@ -20,7 +20,7 @@ from devnet.node.views import (
     header_view,
     mining_view,
 )
-from devnet.rpc import RPCError, RPCErrorCode
+from ingest.rpc import RPCError, RPCErrorCode
 
 Handler = Callable[..., Awaitable[Any]]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from devnet.bitcoin.hashing import from_display
-from devnet.rpc import RPCError, RPCErrorCode
+from ingest.rpc import RPCError, RPCErrorCode
 
 REQUIRED = object()
 
