@@ -1,24 +1,21 @@
 """The Bitcoin node of a stack: ours, or one that the user runs."""
 
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit, urlunsplit
+from urllib.parse import quote
 
 import click
 
 from devnet.bitcoin.address import Network
-from devnet.rpc import (
+from ingest.rpc import (
     CookieCredentials,
     Credentials,
-    NodeUnreachable,
     PasswordCredentials,
     RPCFailure,
-    decode_response,
-    encode_request,
+    call,
+    split_url,
 )
 from tbg.ports import PROBE_SECONDS
 
@@ -47,16 +44,16 @@ class Node:
         Raises:
             click.ClickException: when the URL is wrong or there are no credentials.
         """
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise click.ClickException("--node-url must look like http://127.0.0.1:18443")
-        bare = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-        user, password = unquote(parts.username or ""), unquote(parts.password or "")
+        try:
+            bare, inside = split_url(url)
+        except ValueError:
+            raise click.ClickException("--node-url must look like http://127.0.0.1:18443") from None
         if cookie is not None:
             return cls(bare, cookie=cookie.expanduser().resolve())
-        if not password:
-            user = environ.get("BITCOIN_RPC_USER") or user
-            password = environ.get("BITCOIN_RPC_PASSWORD", "")
+        if inside is not None and inside.password:
+            return cls(bare, inside.user, inside.password)
+        user = environ.get("BITCOIN_RPC_USER", "")
+        password = environ.get("BITCOIN_RPC_PASSWORD", "")
         if user and password:
             return cls(bare, user, password)
         named = environ.get("BITCOIN_RPC_COOKIE_FILE")
@@ -99,22 +96,7 @@ class Node:
         Raises:
             RPCFailure: when there is no answer, or the answer is an error.
         """
-        request = urllib.request.Request(  # noqa: S310 the scheme was checked
-            self.url,
-            encode_request(method),
-            {
-                "Authorization": self.credentials.authorization(),
-                "Content-Type": "application/json",
-            },
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=seconds) as answer:  # noqa: S310 as above
-                return decode_response(answer.status, answer.read())
-        except urllib.error.HTTPError as error:
-            return decode_response(error.code, error.read())
-        except OSError as error:
-            reason = getattr(error, "reason", error)
-            raise NodeUnreachable(f"{self.url} is not reachable: {reason}") from error
+        return call(self.url, self.credentials, method, timeout=seconds)
 
     def answers(self) -> bool:
         """Returns whether the node serves its chain."""
