@@ -81,7 +81,7 @@ class Batch:
         return [
             Program(
                 self._launch("code-server", code, code_environment),
-                "batch side: assets and runs",
+                "batch side: code",
                 "Dagster",
                 prepare=self.make_home,
                 # It binds the socket once it has loaded the code.
@@ -109,7 +109,7 @@ class Batch:
             "DAGSTER_HOME": str(self.folder),
             "DAGSTER_PG_URL": self.storage_url,
         }
-        # Runs that are under way are told to end, and get the time for it.
+        # Runs in progress are asked to end, and get the time for it.
         return Launch(
             name,
             [sys.executable, "-m", *arguments],

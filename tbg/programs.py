@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 import click
@@ -16,14 +16,12 @@ from ingest.settings import RetentionSettings, SettingsError
 from tbg.batch import Batch, first_week, libpq_url, storage_url
 from tbg.embedded import EmbeddedPostgres, EmbeddedValkey
 from tbg.migrate import migrate
+from tbg.node import Node
 from tbg.ports import HOST, Port, Ports, listens
 from tbg.program import Program, answers, import_path, without_password
 from tbg.secrets import Secrets
 from tbg.state import State
 from tbg.supervisor import Launch
-
-if TYPE_CHECKING:
-    from tbg.node import Node
 
 ROLE: Final = "tbg"  # of the database, and the name of the database
 DAGSTER_ROLE: Final = "dagster"  # of Dagster's own database, and its name
@@ -43,7 +41,7 @@ class StackOptions:
     ports: Ports = field(default_factory=Ports)
     stratum_host: str = HOST
     node: bool = True
-    foreign_node: "Node | None" = None
+    foreign_node: Node | None = None
     pool: bool = True
     miner: bool = True
     dagster: bool = True
@@ -103,12 +101,9 @@ class StackPlan:
         if options.dagster:
             self.programs += self._batch(environ, own_database=elsewhere_database is None)
 
-    def _find_node(self) -> "Node | None":
+    def _find_node(self) -> Node | None:
         if not self.options.node:
             return None
-        # Imported here: without node and pool, the extra devnet need not be there.
-        from tbg.node import Node
-
         return self.options.foreign_node or Node(
             f"http://{HOST}:{self.options.ports.rpc_port}", RPC_USER, self.secrets.rpc
         )
@@ -197,7 +192,7 @@ class StackPlan:
             ready=lambda: answers(f"http://{HOST}:{port}/readyz"),
         )
 
-    def _own_node(self, node: "Node") -> Program:
+    def _own_node(self, node: Node) -> Program:
         port = self.options.ports.rpc_port
         arguments = ["devnet", "node", "--datadir", str(self.state.path / "node")]
         arguments += ["--host", HOST, "--port", str(port), "--rpcuser", RPC_USER]
@@ -209,7 +204,7 @@ class StackPlan:
             ready=node.answers,
         )
 
-    def _pool(self, node: "Node") -> Program:
+    def _pool(self, node: Node) -> Program:
         host, port = self.options.stratum_host, self.options.ports.stratum_port
         arguments = ["devnet", "pool", "--host", host, "--port", str(port)]
         arguments += node.pool_arguments()

@@ -1,4 +1,4 @@
-"""A running stack: starts its programs in order, watches them, stops them in reverse."""
+"""A running stack: starts its programs in order, watches and stops them."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping

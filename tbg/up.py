@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import click
 from rich.console import Console
@@ -15,13 +15,11 @@ from tbg.batch import DAEMON
 from tbg.ending import Ending
 from tbg.flow import Flow
 from tbg.health import problems
+from tbg.node import Node
 from tbg.ports import Ports
 from tbg.programs import StackOptions, StackPlan
 from tbg.stack import Interrupted, RunningStack
 from tbg.state import DEFAULT_STATE, State, state_option
-
-if TYPE_CHECKING:
-    from tbg.node import Node
 
 WATCH_SECONDS: Final = 1.0
 
@@ -45,7 +43,7 @@ def port_options(function: Callable[..., Any]) -> Callable[..., Any]:
     "stratum_host",
     default="127.0.0.1",
     show_default=True,
-    help="Address for Stratum; 0.0.0.0 lets miners of your network in.",
+    help="Address for Stratum; 0.0.0.0 admits miners of your network.",
 )
 @port_options
 @click.option(
@@ -56,7 +54,7 @@ def port_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.option(
     "--node-cookie",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Its cookie file; else BITCOIN_RPC_USER and BITCOIN_RPC_PASSWORD log in.",
+    help="Cookie file of that node; see above for the other ways to log in.",
 )
 @click.option("--miner-user", metavar="ADDRESS", help="Whom the CPU miner mines for.")
 @click.option("--free-ports", is_flag=True, help="Choose free ports for everything.")
@@ -97,9 +95,14 @@ def command(
 ) -> None:
     """Start everything, and show what flows until Ctrl-C.
 
-    PostgreSQL, Valkey, a regtest node, receiver, writer, a Stratum pool, a CPU
-    miner and Dagster, all on 127.0.0.1. DATABASE_URL and REDIS_URL, if set, name servers to use
-    instead of ours; Dagster's own database is then named by DAGSTER_PG_URL. The data stays in the state folder, and the next start goes on from it.
+    PostgreSQL, Valkey, a regtest node, receiver, writer, a Stratum pool, a CPU miner
+    and Dagster, all on 127.0.0.1. DATABASE_URL and REDIS_URL, if set, name servers to
+    use instead of ours, and DAGSTER_PG_URL a database for Dagster. The data stays in
+    the state folder, and the next start goes on from it.
+
+    --node-url names your own bitcoind, on regtest or signet. It logs in by
+    --node-cookie, or by BITCOIN_RPC_USER and BITCOIN_RPC_PASSWORD, or by the cookie
+    file that BITCOIN_RPC_COOKIE_FILE names. A node on mainnet is refused.
 
     \b
     Examples:
@@ -136,7 +139,7 @@ def command(
         _run(StackPlan(state, options), console, ending, every)
 
 
-def _foreign_node(url: str, cookie: Path | None) -> tuple["Node", str]:
+def _foreign_node(url: str, cookie: Path | None) -> tuple[Node, str]:
     """Returns the node that the user runs, and an address on its network for the miner.
 
     Raises:
@@ -144,7 +147,6 @@ def _foreign_node(url: str, cookie: Path | None) -> tuple["Node", str]:
     """
     # Imported here: without node and pool, the extra devnet need not be there.
     from devnet.miner.cli import throwaway_user
-    from tbg.node import Node
 
     node = Node.named(url, cookie, os.environ)
     return node, throwaway_user(node.network())
