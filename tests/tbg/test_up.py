@@ -351,10 +351,13 @@ def test_a_stack_whose_output_nobody_reads_any_more_ends(state: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     )
-    assert process.stdout is not None
-    process.stdout.readline()
-    process.stdout.close()
-    process.wait(LIMIT)
+    try:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+        process.wait(LIMIT)
+    finally:
+        process.kill()
     assert leftovers(State(state)) == []
 
 
