@@ -104,6 +104,19 @@ def test_a_damaged_end_of_the_append_only_file_is_cut_and_a_copy_kept(
         assert client.get("a") is None
 
 
+def test_an_append_only_file_of_zeros_alone_is_emptied(
+    valkey_server: Callable[..., EmbeddedValkey],
+) -> None:
+    server = valkey_server()
+    server.kill()
+    (file,) = (server.folder / "appendonlydir").glob("*.incr.aof")
+    assert file.stat().st_size == 0
+    file.write_bytes(bytes(8192))
+    assert "cut 8,192 bytes, 8,192 of them zeros" in str(server.prepare())
+    server.start()
+    assert server.ready()
+
+
 def test_a_sound_append_only_file_is_left_alone(
     valkey_server: Callable[..., EmbeddedValkey],
 ) -> None:
