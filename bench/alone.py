@@ -17,13 +17,14 @@ import redis.asyncio as redis_async
 from bench.figures import Report
 from bench.load import Load, datagrams
 from bench.stack import Servers, stage, wait_for_rows
-from ingest.batch import Row, StreamEntry, parse
+from ingest.batch import Row, parse
 from ingest.codecs import pack_inet, prepare
 from ingest.datagram import EventSocket
 from ingest.decode import decode
+from ingest.entry import FIELDS, Batch, Entry, event_values
+from ingest.flavour import fetch_flavour
 from ingest.names import STREAMS, stream_of
-from ingest.publisher import FIELDS, Batch, Publisher
-from ingest.receiver import event_values
+from ingest.publisher import Publisher
 from ingest.store import Store
 from ingest.streams import Streams
 from ingest.tables import SHARE_COLUMNS
@@ -101,11 +102,10 @@ def publish(report: Report, servers: Servers, count: int) -> None:
             str(at),
             {SHARES: list(chain(*entries[at : at + size]))},
             len(entries[at : at + size]),
-            [],
         )
         for at in range(0, count, size)
     ]
-    names = [name.encode() for name in FIELDS[SHARES]]
+    names = FIELDS[SHARES]
 
     async def ours() -> float:
         publisher = Publisher(servers.valkey.url, 10)
@@ -192,7 +192,7 @@ async def fill(servers: Servers, count: int, *, workers: int = 1000, first: int 
         name += 1
         values = list(chain.from_iterable(event_values(decode(one)) for one in part))
         await publisher.publish(
-            Batch(f"mining:receiver:fill-{first}", str(name), {SHARES: values}, len(part), [])
+            Batch(f"mining:receiver:fill-{first}", str(name), {SHARES: values}, len(part))
         )
     await publisher.close()
 
@@ -209,7 +209,7 @@ def copy(report: Report, servers: Servers, count: int) -> None:
         connection = await asyncpg.connect(url)
         await prepare(connection)
         await connection.execute("select ensure_partitions(current_date - 1, current_date + 1)")
-        entries: list[StreamEntry] = []
+        entries: list[Entry] = []
         while len(entries) < count:
             entries += await streams.read(10_000, 0)
         await client.aclose()
@@ -330,7 +330,8 @@ def store_cost(
         connection = await asyncpg.connect(url)
         await prepare(connection)
         client = redis_async.Redis.from_url(servers.valkey.url)
-        store = Store(connection, f"bench-{first}", timedelta(days=90), plain=True)
+        plain = await fetch_flavour(connection) == "postgresql"
+        store = Store(connection, f"bench-{first}", timedelta(days=90), plain=plain)
         streams = Streams(client, 0)
         await store.open(STREAMS)
 

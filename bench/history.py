@@ -6,6 +6,8 @@ from typing import Final
 
 import psycopg
 
+from ingest.flavour import flavour_of
+
 # Shares a day of a fleet in which worker n of N has the weight 1 / (n + 5): a few big
 # miners and many small ones. Difficulties are d / u for uniform u, as real ones are.
 _DAY: Final = """
@@ -39,10 +41,7 @@ def write(
     """Writes ``shares`` shares of ``workers`` workers over ``days`` days, the same every time."""
     with psycopg.connect(database_url, options="-c timezone=UTC") as connection:
         connection.execute("select setseed(0.42)")
-        plain = connection.execute(
-            "select relkind = 'p' from pg_class where oid = 'shares'::regclass"
-        ).fetchone()
-        if plain and plain[0]:
+        if flavour_of(connection) == "postgresql":
             connection.execute(
                 "select ensure_partitions(%s, %s)",
                 [start.date(), (start + timedelta(days=days)).date()],

@@ -1,5 +1,9 @@
 """``python -m ingest``: the daemon without the rest of ``tbg``."""
 
-from ingest.cli import ingest
+from ingest import signals
+
+signals.hold()  # before the imports, which take most of a start
+
+from ingest.cli import ingest  # noqa: E402
 
 ingest(prog_name="python -m ingest")

@@ -21,6 +21,7 @@ from ingest.events import (
     HEX,
     MAX_DATAGRAM,
     NO_NUL,
+    SEQ_MAX,
     Event,
     ShareSubmittedData,
     check_share,
@@ -289,4 +290,4 @@ def identify(datagram: bytes) -> tuple[str | None, int | None]:
 
 class _Identity(msgspec.Struct):
     instance: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
-    seq: Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
+    seq: Annotated[int, msgspec.Meta(ge=1, le=SEQ_MAX)]

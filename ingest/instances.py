@@ -1,18 +1,28 @@
 """Engine instances and which of their events are stored."""
 
 from collections import defaultdict
+from typing import Final
 
 import asyncpg
 import msgspec
+import structlog
 
 from ingest.batch import DeadLetter, Row
 from ingest.sequence import Arrival, Seen
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("ingest.instances")
+
+
+# Boots held in memory; of the others the database knows everything.
+MOST_KNOWN: Final = 1000
+
+Event = Row | DeadLetter
 
 
 class Instance(msgspec.Struct):
     """One engine boot: its number and what was seen of it.
 
-    ``sourced`` says whether its source is known: reports and dead letters do not tell.
+    ``sourced`` says whether its source is known: reports and dead letters name none.
     """
 
     id: int
@@ -29,15 +39,17 @@ class Instances:
 
     def __init__(self) -> None:
         self._known: dict[str, Instance] = {}
-        self._trial: dict[str, tuple[Instance, int, int, str]] = {}
+        self._trial: dict[str, tuple[Instance, int, int]] = {}
 
     async def load(self, connection: asyncpg.Connection, sources: dict[str, str | None]) -> None:
         """Makes sure that these instances are known.
 
         Args:
             connection: outside a transaction, so that what is remembered is there.
-            sources: whence each is, None where nothing tells.
+            sources: the source of each, None if the batch names none.
         """
+        if len(self._known) > MOST_KNOWN:
+            self._known = {name: self._known[name] for name in sources if name in self._known}
         for name, source in sources.items():
             known = self._known.get(name)
             if known is not None and (known.sourced or source is None):
@@ -54,17 +66,35 @@ class Instances:
                 known.sourced = True
                 continue
             row = await connection.fetchrow(
-                "select id, seq_max, seq_missing from engine_instances where instance = $1", name
+                "select id, seq_max, seq_missing, seq_floor from engine_instances "
+                "where instance = $1",
+                name,
             )
             assert row is not None
             missing = [(span.lower, span.upper) for span in row["seq_missing"]]
-            seen = Seen(row["seq_max"], missing)
+            seen = Seen(row["seq_max"], missing, row["seq_floor"])
             self._known[name] = Instance(row["id"], seen, source is not None)
 
+    def doubtful(self, events: list[Event]) -> list[Event]:
+        """The events of which only the database knows whether they are stored."""
+        floors = {name: known.seen.floor for name, known in self._known.items() if known.seen.floor}
+        if not floors:
+            return []
+        return [
+            event
+            for event in events
+            if event.seq is not None and event.seq < floors.get(event.instance or "", 0)
+        ]
+
     def sift(
-        self, items: list[Row | DeadLetter]
-    ) -> tuple[list[Row | DeadLetter], list[Row | DeadLetter]]:
-        """Parts new items from resent ones.
+        self, items: list[Event], stored: set[tuple[str, int]]
+    ) -> tuple[list[Event], list[Event]]:
+        """Separates new items from resent ones.
+
+        Args:
+            items: of instances that are loaded.
+            stored: instance and number of the :meth:`doubtful` ones that the database
+                has.
 
         Returns:
             (new, resent), each in the order that they came.
@@ -90,12 +120,21 @@ class Instances:
             if item.instance in odd and item.seq is not None:
                 odd[item.instance].append((item.seq, index))
         resent: set[int] = set()
+        stored = set(stored)
         for name, numbered in odd.items():
-            # Streams are read one after the other: in the order of the numbers most
-            # of what looks like a hole is none.
+            # A batch holds several streams, one after the other: in the order of the
+            # numbers, most of what looks like a hole is filled at once.
             numbered.sort()
             seen = self._known[name].seen.copy()
-            duplicates = {index for seq, index in numbered if seen.add(seq) is Arrival.DUPLICATE}
+            duplicates = set()
+            for seq, index in numbered:
+                arrival = seen.add(seq)
+                if arrival is Arrival.UNKNOWN:
+                    if (name, seq) in stored:
+                        arrival = Arrival.DUPLICATE
+                    stored.add((name, seq))
+                if arrival is Arrival.DUPLICATE:
+                    duplicates.add(index)
             resent |= duplicates
             self._try(name, seen, len(numbered) - len(duplicates), len(duplicates))
         if not resent:
@@ -105,25 +144,33 @@ class Instances:
 
     def _try(self, name: str, seen: Seen, events: int, duplicates: int) -> None:
         known = self._known[name]
-        self._trial[name] = Instance(known.id, seen, known.sourced), events, duplicates, name
+        self._trial[name] = Instance(known.id, seen, known.sourced), events, duplicates
 
     async def save(self, connection: asyncpg.Connection) -> None:
         """Writes what the batch changed, in its transaction."""
-        for instance, events, duplicates, _ in self._trial.values():
+        for instance, events, duplicates in self._trial.values():
             await connection.execute(
-                "update engine_instances set seq_max = $2, seq_missing = $3, "
-                "events = events + $4, duplicates = duplicates + $5, last_seen = now() "
+                "update engine_instances set seq_max = $2, seq_missing = $3, seq_floor = $4, "
+                "events = events + $5, duplicates = duplicates + $6, last_seen = now() "
                 "where id = $1",
                 instance.id,
                 instance.seen.highest,
                 [asyncpg.Range(start, end) for start, end in instance.seen.missing],
+                instance.seen.floor,
                 events,
                 duplicates,
             )
 
     def keep(self) -> None:
         """The batch is committed."""
-        self._known.update((name, trial[0]) for name, trial in self._trial.items())
+        for name, (instance, _, _) in self._trial.items():
+            if instance.seen.floor > self._known[name].seen.floor:
+                log.warning(
+                    "too many holes in the numbers: the database is asked about old events",
+                    instance=name,
+                    below=instance.seen.floor,
+                )
+            self._known[name] = instance
         self._trial.clear()
 
     def drop(self) -> None:

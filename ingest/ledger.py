@@ -14,7 +14,7 @@ from typing import Final, Literal, Protocol
 import msgspec
 import structlog
 
-from ingest.events import INT64_MAX
+from ingest.events import SEQ_MAX
 
 HOUR: Final = 3_600_000_000  # microseconds
 MOST_KEPT: Final = 100_000  # lines, and ranges of numbers, that wait to be reported
@@ -43,10 +43,12 @@ class Report(msgspec.Struct, frozen=True):
     Attributes:
         received: instance, hour in microseconds, and events read from the socket.
         dropped: instance, "stage/reason", and the numbers that were lost.
+        duplicates: instance, hour, and events that Redis had already.
     """
 
     received: list[tuple[str, int, int]]
     dropped: list[tuple[str, str, Spans]]
+    duplicates: list[tuple[str, int, int]] = []
 
 
 class Numbers:
@@ -92,6 +94,7 @@ class Tally:
 
     def __init__(self) -> None:
         self._received: Counter[Key] = Counter()
+        self._duplicates: Counter[Key] = Counter()
         self._dropped: dict[tuple[str, str], Numbers] = {}
         self._ranges = 0
         self._full = False
@@ -102,7 +105,7 @@ class Tally:
         self._hour = 0
 
     def __bool__(self) -> bool:
-        return bool(self._run or self._received or self._dropped)
+        return bool(self._run or self._received or self._dropped or self._duplicates)
 
     def received(self, instance: str, timestamp: int) -> None:
         """One event was read from the socket."""
@@ -113,12 +116,12 @@ class Tally:
 
     def _end_run(self) -> None:
         if self._run:
-            self._add_received((self._instance, self._hour), self._run)
+            _add(self._received, (self._instance, self._hour), self._run)
             self._run = 0
 
-    def _add_received(self, key: Key, count: int) -> None:
-        if len(self._received) < MOST_KEPT or key in self._received:
-            self._received[key] += count
+    def duplicate(self, instance: str, timestamp: int) -> None:
+        """One event was in Redis already, and was left out."""
+        _add(self._duplicates, (instance, timestamp - timestamp % HOUR), 1)
 
     def dropped(self, instance: str, seq: int, stage: str, reason: str) -> None:
         """One event is lost."""
@@ -145,8 +148,10 @@ class Tally:
         report = Report(
             [(*key, count) for key, count in sorted(self._received.items())],
             [(*key, numbers.united()) for key, numbers in sorted(self._dropped.items())],
+            [(*key, count) for key, count in sorted(self._duplicates.items())],
         )
         self._received.clear()
+        self._duplicates.clear()
         self._dropped.clear()
         self._ranges, self._full = 0, False
         return msgspec.json.encode(report)
@@ -155,10 +160,17 @@ class Tally:
         """A report that could not be handed on counts again."""
         report = parse_report(raw)
         for instance, hour, count in report.received:
-            self._add_received((instance, hour), count)
+            _add(self._received, (instance, hour), count)
+        for instance, hour, count in report.duplicates:
+            _add(self._duplicates, (instance, hour), count)
         for instance, cause, lost in report.dropped:
             for start, end in lost:
                 self._add_dropped((instance, cause), start, end)
+
+
+def _add(counts: Counter[Key], key: Key, count: int) -> None:
+    if len(counts) < MOST_KEPT or key in counts:
+        counts[key] += count
 
 
 def parse_report(raw: bytes) -> Report:
@@ -169,7 +181,7 @@ def parse_report(raw: bytes) -> Report:
     """
     report = msgspec.json.decode(raw, type=Report)
     for _, _, lost in report.dropped:
-        if any(not 0 < start < end <= INT64_MAX for start, end in lost):
+        if any(not 0 < start < end <= SEQ_MAX + 1 for start, end in lost):
             raise ValueError("a range of numbers is empty or out of bounds")
     return report
 
@@ -190,6 +202,7 @@ class Sums:
     def __init__(self) -> None:
         self.lines: dict[Key, Line] = {}
         self.received: Counter[Key] = Counter()
+        self.left_out: Counter[Key] = Counter()  # duplicates that never reached Redis
         self.dropped: list[tuple[str, str, Spans]] = []
 
     def add(self, counter: Count, items: Iterable[Numbered]) -> None:
@@ -222,9 +235,11 @@ class Sums:
         """Adds what a receiver says."""
         for instance, hour, count in report.received:
             self.received[instance, hour] += count
+        for instance, hour, count in report.duplicates:
+            self.left_out[instance, hour] += count
         self.dropped += report.dropped
 
     def instances(self) -> set[str]:
         """Every instance that the ledger's rows name."""
-        names = {instance for instance, _ in (*self.lines, *self.received)}
+        names = {instance for instance, _ in (*self.lines, *self.received, *self.left_out)}
         return names | {instance for instance, _, _ in self.dropped}

@@ -4,8 +4,10 @@ Every drop has a stage and a reason; a retry is no drop. docs/operations.md
 lists the names.
 """
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterable
+from socketserver import ThreadingMixIn
 from typing import Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
@@ -76,7 +78,20 @@ Health = Callable[[], tuple[bool, str]]
 StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 
 
+class _Server(ThreadingMixIn, WSGIServer):
+    """A thread for each client: one that is silent delays neither others nor the end."""
+
+    daemon_threads = True
+
+
 class _Quiet(WSGIRequestHandler):
+    timeout = 10  # seconds that a client may be silent
+
+    def handle(self) -> None:
+        """Answers one request; a client that leaves early is not worth a traceback."""
+        with contextlib.suppress(OSError):
+            super().handle()
+
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the base class's name
         """Says nothing: a probe every few seconds is no news."""
 
@@ -98,7 +113,9 @@ class MetricsServer:
         self._metrics = make_wsgi_app(REGISTRY)
         self._server: WSGIServer | None = None
         if port:
-            self._server = make_server(host, port, self._app, handler_class=_Quiet)
+            self._server = make_server(
+                host, port, self._app, server_class=_Server, handler_class=_Quiet
+            )
             threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True).start()
 
     def _app(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:

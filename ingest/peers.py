@@ -12,10 +12,9 @@ from typing import Final
 import asyncpg
 import structlog
 
-from ingest.batch import StreamEntry
+from ingest.entry import START, Entry, id_key
 from ingest.names import STREAMS
 from ingest.shard import Shard, shard_of, shards
-from ingest.streams import START, id_key
 
 Position = tuple[str, int]  # last id, entries read up to it
 
@@ -129,13 +128,9 @@ class Peers:
             if shard.count != self._shard.count
         ]
 
-    def takes(self, entry: StreamEntry) -> bool:
+    def takes(self, entry: Entry) -> bool:
         """Whether an entry is this writer's to commit."""
-        fields = entry.fields
-        if fields[6:7] == [b"instance"]:  # where the receiver puts it
-            instance = fields[7]
-        else:
-            instance = dict(zip(fields[::2], fields[1::2], strict=False)).get(b"instance", b"")
+        instance = entry.instance
         if not self._shard.owns(instance):
             return False
         if self._before:

@@ -1,76 +1,38 @@
-"""Writes batches of events to the Redis streams.
+"""Writes batches to the Redis streams: all of a batch or nothing, and each event once.
 
-One batch is one Lua script call: one round trip, all of it or nothing, and a
-mark that makes a repeated batch harmless. So a retry after a lost answer adds
-nothing twice, also for events that carry no sequence number.
+A batch is one transaction (MULTI … EXEC) with two kinds of marks in it: the batch's name,
+which tells after a lost answer whether it was done, and for every engine boot which of its
+numbers are in the streams, which makes a resent event no second entry. Blocks are announced
+in the same transaction.
 """
 
-from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Final, cast
 
-import hiredis
+import msgspec
 import redis.asyncio as redis
 from redis.asyncio.connection import Connection
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import RedisError, ResponseError
 
-from ingest.names import BLOCKS_CHANNEL, DEAD_LETTER_STREAM, EVENT_STREAMS, LEDGER_STREAM
+from ingest.entry import Batch, additions, command
+from ingest.names import BLOCKS_CHANNEL, STREAMS
+from ingest.sequence import Arrival, Seen
 
-_EVENT_FIELDS: Final = ("event", "timestamp", "source", "instance", "seq", "data")
-# The fields of each stream's entries, in their order.
-FIELDS: Final[dict[str, tuple[str, ...]]] = {
-    **dict.fromkeys(EVENT_STREAMS, _EVENT_FIELDS),
-    DEAD_LETTER_STREAM: ("event", "stage", "reason", "detail", "instance", "seq", "raw"),
-    LEDGER_STREAM: ("report",),
-}
+REMEMBERED: Final = b"604800"  # seconds that marks live: a week
+MAX_INSTANCES: Final = 1000  # engine boots in memory; Redis knows the others
+# Holes kept in an engine's mark, which is written with every batch. What lies before them
+# is published, and the writer tells whether it is new.
+MAX_HOLES: Final = 1000
 
-
-def _add(fields: tuple[str, ...]) -> str:
-    """Lua that adds one entry of so many fields, whose values begin at ``at``."""
-    pairs = ", ".join(f"'{name}', ARGV[at + {index}]" for index, name in enumerate(fields))
-    return f"if width == {len(fields)} then call('XADD', key, '*', {pairs})"
-
-
-_ADD: Final = "\n    else".join(_add(fields) for fields in dict.fromkeys(FIELDS.values()))
-
-# KEYS[1] is the mark, KEYS[2..] the batch's streams. ARGV: the batch's name, then for
-# each stream how many values an entry has, how many there are in all, and these. Field
-# names stand in the script and not in each call: that is a quarter of its time. A script
-# that began below maxmemory is not stopped half-way.
-_SCRIPT: Final = f"""
-if redis.call('GET', KEYS[1]) == ARGV[1] then return 0 end
-local call, at = redis.call, 2
-for index = 2, #KEYS do
-  local key, width, values = KEYS[index], tonumber(ARGV[at]), tonumber(ARGV[at + 1])
-  at = at + 2
-  for at = at, at + values - 1, width do
-    {_ADD}
-    end
-  end
-  at = at + values
-end
-redis.call('SET', KEYS[1], ARGV[1], 'EX', 604800)
-return 1
-"""
+# Redis would answer each command of a transaction with a line, and reading them costs more
+# than all the rest. So only two answers are asked for: that it answers again, and the mark,
+# which is this batch's if and only if the transaction was done.
+_BEGIN: Final = command(b"CLIENT", b"REPLY", b"OFF") + command(b"MULTI")
+_END: Final = command(b"EXEC") + command(b"CLIENT", b"REPLY", b"ON")
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Entries that are published together, under a name that makes it once.
-
-    Attributes:
-        mark: the key that remembers the last batch, one per receiver boot.
-        name: unlike every other batch of that mark.
-        values: by stream, what its entries hold in the order of :data:`FIELDS`, one
-            entry after the other.
-        events: how many of them are events or dead letters; the rest are reports.
-        blocks: JSON for the channel ``blocks:found``.
-    """
-
-    mark: str
-    name: str
-    values: dict[str, list[bytes]]
-    events: int
-    blocks: list[bytes]
+def published_key(instance: str) -> str:
+    """The key that says which numbers of an engine boot are in the streams."""
+    return f"mining:published:{instance}"
 
 
 class Publisher:
@@ -91,60 +53,131 @@ class Publisher:
         )
         self._client = redis.Redis(connection_pool=self._pool)
         self._connection: Connection | None = None
-        self._sha = b""
+        self._seen: dict[str, Seen] = {}
+        self._sure = False  # that Redis has no batch but those that it confirmed
 
-    async def publish(self, batch: Batch) -> None:
-        """Publishes a batch, once however often it is tried.
+    async def publish(self, batch: Batch) -> Batch:
+        """Publishes a batch, but for the events that are in the streams already.
+
+        A batch whose answer was lost, or that a killed process left behind, must be the
+        next one to be tried: its mark then tells whether it was done.
+
+        Returns:
+            What of it was left out: entries that Redis had.
 
         Raises:
             RedisError: Redis is away or refuses (loading, out of memory, read
-                only); the batch may be tried again as it is.
+                only); nothing of the batch is there, or its answer was lost.
             OSError: the same, from the network.
         """
+        nothing = Batch(batch.mark, batch.name, {}, 0)
         try:
-            try:
-                await self._call(batch)
-            except NoScriptError:  # Redis started anew, and forgot the script
-                self._sha = b""
-                await self._call(batch)
+            if not self._sure and await self._client.get(batch.mark) == batch.name.encode():
+                self._sure = True
+                return nothing
+            seen, known = await self._sift(batch)
+            fresh = batch.without(known) if known else batch
+            await self._call(fresh, seen)
         except (RedisError, OSError, TimeoutError):
             await self.disconnect()
             raise
-        for block in batch.blocks:
-            await self._client.publish(BLOCKS_CHANNEL, block)
+        self._sure = True
+        self._seen |= seen
+        if not known:
+            return nothing
+        places = {
+            (stream, place) for stream in batch.values for place in range(batch.count(stream))
+        }
+        return batch.without(places - known)
 
-    async def _call(self, batch: Batch) -> None:
-        if not self._sha:
-            self._sha = (await self._client.script_load(_SCRIPT)).encode()
+    async def _sift(self, batch: Batch) -> tuple[dict[str, Seen], set[tuple[str, int]]]:
+        """What is seen of the batch's engines after it, and which entries Redis has."""
+        arrived: dict[bytes, list[tuple[int, str, int]]] = {}
+        place, last = 0, ""
+        for stream, instance, seq, _ in batch.numbers():
+            place, last = (place + 1, last) if stream == last else (0, stream)
+            if instance and seq:
+                arrived.setdefault(instance, []).append((int(seq), stream, place))
+        after: dict[str, Seen] = {}
+        known: set[tuple[str, int]] = set()
+        for raw, found in arrived.items():
+            name = raw.decode()
+            seen = after[name] = (await self._recall(name)).copy()
+            found.sort()
+            first = seen.highest + 1
+            if [number for number, _, _ in found] == list(range(first, first + len(found))):
+                seen.highest = found[-1][0]
+                continue
+            for number, stream, place in found:
+                if seen.add(number) is Arrival.DUPLICATE:
+                    known.add((stream, place))
+            seen.forget(MAX_HOLES)
+        return after, known
+
+    async def _recall(self, instance: str) -> Seen:
+        seen = self._seen.get(instance)
+        if seen is None:
+            if len(self._seen) >= MAX_INSTANCES:
+                self._seen.clear()
+            stored = cast(bytes | None, await self._client.get(published_key(instance)))
+            seen = self._seen[instance] = _unpacked(stored) if stored else Seen()
+        return seen
+
+    async def _call(self, batch: Batch, seen: dict[str, Seen]) -> None:
         if self._connection is None:
+            await self._check_types()
             self._connection = cast(Connection, await self._pool.get_connection())
-        args: list[bytes] = [
-            b"EVALSHA",
-            self._sha,
-            str(len(batch.values) + 1).encode(),
-            batch.mark.encode(),
-            *(stream.encode() for stream in batch.values),
-            batch.name.encode(),
-        ]
-        for stream, values in batch.values.items():
-            args += (str(len(FIELDS[stream])).encode(), str(len(values)).encode())
-            args += values
-        # hiredis packs thousands of arguments at once, far cheaper than a
-        # pipeline of commands through the client.
-        packed = hiredis.pack_command(cast(Any, tuple(args)))  # its stub knows one-tuples only
-        await self._connection.send_packed_command(packed)
+        mark, name = batch.mark.encode(), batch.name.encode()
+        await self._connection.send_packed_command(
+            [
+                _BEGIN,
+                *additions(batch),
+                *(
+                    command(b"SET", published_key(one).encode(), _packed(state), b"EX", REMEMBERED)
+                    for one, state in seen.items()
+                ),
+                *(command(b"PUBLISH", BLOCKS_CHANNEL.encode(), one) for one in batch.blocks()),
+                command(b"SET", mark, name, b"EX", REMEMBERED),
+                _END,
+                command(b"GET", mark),
+            ]
+        )
         await self._connection.read_response()
+        if await self._connection.read_response() != name:
+            # It says why as soon as one of the commands is asked alone.
+            await self._client.set(f"{batch.mark}:probe", "", ex=1)
+            raise ResponseError("Redis did not take the batch")
+
+    async def _check_types(self) -> None:
+        """A key of another type would fail within the transaction, and nobody would hear."""
+        for stream in STREAMS:
+            kind = cast(bytes, await self._client.type(stream)).decode()
+            if kind not in ("stream", "none"):
+                raise ResponseError(f"the key {stream} is a {kind}: it must be a stream")
 
     async def disconnect(self) -> None:
         """Drops the connection; the next batch makes a new one."""
-        if self._connection is not None:
-            await self._connection.disconnect(nowait=True)
+        connection, self._connection = self._connection, None
+        # Redis may come back with less than it had, or with one batch more.
+        self._seen.clear()
+        self._sure = False
+        if connection is not None:
+            await connection.disconnect(nowait=True)
+            await self._pool.release(connection)
 
     async def close(self) -> None:
         """Closes everything."""
-        if self._connection is not None:
-            await self._connection.disconnect(nowait=True)
-            await self._pool.release(self._connection)
-            self._connection = None
+        await self.disconnect()
         await self._client.aclose()
         await self._pool.aclose()
+
+
+def _packed(seen: Seen) -> bytes:
+    return msgspec.json.encode((seen.highest, seen.floor, seen.missing))
+
+
+def _unpacked(stored: bytes) -> Seen:
+    highest, floor, missing = msgspec.json.decode(
+        stored, type=tuple[int, int, list[tuple[int, int]]]
+    )
+    return Seen(highest, missing, floor)

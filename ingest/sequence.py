@@ -3,15 +3,17 @@
 An instance numbers its events from 1 without a hole, dropped ones too, so a
 hole is a loss, or an event that is still on its way. ``Seen`` remembers the
 highest number and the holes below it; that is enough to tell a new event, a
-late one and a resent one apart.
+late one and a resent one apart. A broken engine can make any number of holes, so
+only the newest are remembered: of a number before them ``Seen`` says that it does
+not know, and the caller must ask the database.
 """
 
 from bisect import bisect_right
 from enum import Enum
 from typing import Final
 
-# Holes open at once before the oldest are closed for good. A late event of a
-# closed hole is taken for a resent one.
+# Holes remembered of one instance, about a megabyte. Streams are read in the order of
+# their entry ids, so that a hole is a loss: only a broken engine has so many.
 MAX_HOLES: Final = 10_000
 
 
@@ -21,6 +23,7 @@ class Arrival(Enum):
     NEW = "new"  # above everything seen before
     LATE = "late"  # fills a hole
     DUPLICATE = "duplicate"  # was seen before
+    UNKNOWN = "unknown"  # lies before the holes that are remembered: ask the database
 
 
 class Seen:
@@ -30,19 +33,21 @@ class Seen:
         highest: the highest number seen, 0 before the first.
         gap_events: numbers skipped so far, those filled later included.
         filled_events: skipped numbers that came late after all.
-        forgotten_events: numbers in holes that were closed for good.
+        floor: which numbers below it were seen is not known; 0 where all is known.
     """
 
-    __slots__ = ("_ends", "_starts", "filled_events", "forgotten_events", "gap_events", "highest")
+    __slots__ = ("_ends", "_starts", "filled_events", "floor", "gap_events", "highest")
 
-    def __init__(self, highest: int = 0, missing: list[tuple[int, int]] | None = None) -> None:
+    def __init__(
+        self, highest: int = 0, missing: list[tuple[int, int]] | None = None, floor: int = 0
+    ) -> None:
         """Starts from what was stored: ``missing`` holds half-open ranges in order."""
         self.highest = highest
+        self.floor = floor
         self._starts = [start for start, _ in missing or []]
         self._ends = [end for _, end in missing or []]
         self.gap_events = 0
         self.filled_events = 0
-        self.forgotten_events = 0
 
     @property
     def missing(self) -> list[tuple[int, int]]:
@@ -51,12 +56,19 @@ class Seen:
 
     @property
     def missing_events(self) -> int:
-        """How many numbers below the highest one were not seen."""
+        """How many numbers between ``floor`` and the highest one were not seen."""
         return sum(self._ends) - sum(self._starts)
 
     def copy(self) -> "Seen":
         """A copy to try a batch on; the counters start at 0."""
-        return Seen(self.highest, self.missing)
+        return Seen(self.highest, self.missing, self.floor)
+
+    def forget(self, most: int) -> None:
+        """Keeps the newest ``most`` holes; what lies before them is unknown from now on."""
+        gone = len(self._starts) - most
+        if gone > 0:
+            self.floor = self._ends[gone - 1]
+            del self._starts[:gone], self._ends[:gone]
 
     def add(self, seq: int) -> Arrival:
         """Notes one number and tells what it means."""
@@ -69,10 +81,10 @@ class Seen:
             self._ends.append(seq)
             self.gap_events += seq - highest - 1
             self.highest = seq
-            if len(self._starts) > MAX_HOLES:
-                self.forgotten_events += self._ends[0] - self._starts[0]
-                del self._starts[0], self._ends[0]
+            self.forget(MAX_HOLES)
             return Arrival.NEW
+        if seq < self.floor:
+            return Arrival.UNKNOWN
         hole = bisect_right(self._starts, seq) - 1
         if hole < 0 or seq >= self._ends[hole]:
             return Arrival.DUPLICATE

@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 import structlog
 
-from ingest.publisher import Batch
+from ingest.entry import Batch
 
 SEGMENT_BYTES: Final = 16 * 2**20
 _HEAD: Final = struct.Struct("<II")
@@ -37,11 +37,14 @@ class Spool:
 
     Raises:
         OSError: the folder cannot be made or read.
+
+    Attributes:
+        max_bytes: may change at any time.
     """
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
-        self._folder = folder
-        self._max_bytes = max_bytes
+        self.folder = folder
+        self.max_bytes = max_bytes
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._segments = sorted(int(path.stem) for path in folder.glob("*.spool"))
         self._sizes = {number: self._path(number).stat().st_size for number in self._segments}
@@ -64,7 +67,7 @@ class Spool:
         self.corrupt_bytes = 0
 
     def _path(self, number: int) -> Path:
-        return self._folder / f"{number:010d}.spool"
+        return self.folder / f"{number:010d}.spool"
 
     @property
     def bytes(self) -> int:
@@ -85,8 +88,8 @@ class Spool:
         """
         payload = msgspec.msgpack.encode(batch)
         record = _HEAD.pack(len(payload), zlib.crc32(payload)) + payload
-        if self.bytes + len(record) > self._max_bytes:
-            raise SpoolFullError(f"spool is at its limit of {self._max_bytes} bytes")
+        if self.bytes + len(record) > self.max_bytes:
+            raise SpoolFullError(f"spool is at its limit of {self.max_bytes} bytes")
         if self._writer is None or self._sizes[self._segments[-1]] >= SEGMENT_BYTES:
             self._new_segment()
         assert self._writer is not None

@@ -21,16 +21,15 @@ from ingest.batch import (
     DeadLetter,
     Item,
     Row,
-    StreamEntry,
     from_micros,
     parse,
     refuse,
 )
+from ingest.entry import START, Entry
 from ingest.instances import Instances
 from ingest.ledger import Report, Sums
 from ingest.miners import Miners
 from ingest.presence import Presence
-from ingest.streams import START
 from ingest.updates import Updates
 
 # Faults of the data: the batch is halved until the row that the database refuses
@@ -84,7 +83,7 @@ class Store:
         *,
         plain: bool,
         known: Presence | None = None,
-        takes: Callable[[StreamEntry], bool] | None = None,
+        takes: Callable[[Entry], bool] | None = None,
     ) -> None:
         self._db = connection
         self._consumer = consumer
@@ -100,6 +99,18 @@ class Store:
         self._instances = Instances()
         self._blocks: dict[bytes, None] = {}
         self.offsets: dict[str, str] = {}
+
+    async def confirm(self) -> None:
+        """Makes sure that the stored offsets are still the ones that this writer set.
+
+        Raises:
+            OffsetsMovedError: they were moved meanwhile, by an operator or another writer.
+        """
+        rows = await self._db.fetch(
+            "select stream, last_id from stream_offsets where consumer = $1", self._consumer
+        )
+        if {row["stream"]: row["last_id"] for row in rows} != self.offsets:
+            raise OffsetsMovedError("the offsets were moved: reading from where they are now")
 
     async def open(self, streams: tuple[str, ...]) -> dict[str, tuple[str, int]]:
         """Loads where to go on reading: last id and entries read, by stream."""
@@ -119,14 +130,14 @@ class Store:
             self._blocks[unhexlify(row["block_hash"])] = None
         return {row["stream"]: (row["last_id"], row["entries"]) for row in rows}
 
-    def parse(self, entries: list[StreamEntry]) -> list[Item]:
+    def parse(self, entries: list[Entry]) -> list[Item]:
         """What those of the entries say that are this writer's."""
         if self._takes is None:
             return [parse(entry) for entry in entries]
         return [parse(entry) for entry in entries if self._takes(entry)]
 
     async def commit(
-        self, entries: list[StreamEntry], items: list[Item] | None = None
+        self, entries: list[Entry], items: list[Item] | None = None
     ) -> list[Committed]:
         """Commits entries; what the database refuses becomes a dead letter.
 
@@ -180,7 +191,7 @@ class Store:
             self.offsets.update((stream, last) for stream, (last, _) in passed.items())
         return passed
 
-    def _offsets(self, entries: list[StreamEntry]) -> dict[str, tuple[str, int]]:
+    def _offsets(self, entries: list[Entry]) -> dict[str, tuple[str, int]]:
         """Last id and number of entries by stream, those passed over before included."""
         offsets = dict(self._passed)
         counts = Counter(map(_STREAM, entries))
@@ -191,7 +202,7 @@ class Store:
                 offsets[stream] = offsets[stream][0], counts[stream] + count
         return offsets
 
-    async def _commit(self, entries: list[StreamEntry], items: list[Item]) -> Committed:
+    async def _commit(self, entries: list[Entry], items: list[Item]) -> Committed:
         events = [item for item in items if not isinstance(item, Report)]
         sums = Sums()
         for item in items:
@@ -203,7 +214,12 @@ class Store:
                 known = sources.get(event.instance)
                 sources[event.instance] = event.source if isinstance(event, Row) else known
         await self._instances.load(self._db, sources)
-        new, resent = self._instances.sift(events)
+        doubtful = self._instances.doubtful(events)
+        await self._miners.resolve(
+            self._db, [event for event in doubtful if isinstance(event, Row)]
+        )
+        stored = await tables.find_stored(self._db, doubtful, self._instances.number)
+        new, resent = self._instances.sift(events, stored)
         rows: list[Row] = []
         letters: list[DeadLetter] = []
         now = time.time_ns() // 1000

@@ -1,7 +1,9 @@
 """Reads the Redis streams from stored offsets, and trims what is committed."""
 
 import asyncio
+from bisect import bisect_left
 from collections import deque
+from operator import attrgetter
 from typing import Any, Final, cast
 
 import redis.asyncio as redis
@@ -9,26 +11,26 @@ import structlog
 from redis.exceptions import ResponseError
 
 from ingest import metrics
-from ingest.batch import StreamEntry
+from ingest.entry import START, Entry, id_key
 from ingest.names import STREAMS
 
-START: Final = "0-0"
 # Entries in one answer: Redis does nothing else while it makes one, and 5,000 would keep
 # what a receiver adds waiting for eight milliseconds.
 AT_ONCE: Final = 1000
 NEARLY_FULL: Final = 0.9  # of maxmemory
+_MILLIS: Final = attrgetter("millis")
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("ingest.streams")
 
 
-def id_key(entry_id: str) -> tuple[int, int]:
-    """An entry id as numbers that compare as Redis does."""
-    millis, _, number = entry_id.partition("-")
-    return int(millis), int(number or 0)
-
-
 class Streams:
-    """The streams, read in the order of each.
+    """The streams, read in the order of their entry ids.
+
+    One engine numbers the events of all streams together. An entry is given only when
+    every other stream has been read up to its id, so that what is still a hole in the
+    numbers then is what never reached Redis, and not what has not been read yet. Ids
+    compare across streams by their milliseconds alone: the number behind counts the
+    entries of one stream.
 
     Args:
         client: answers must be bytes.
@@ -43,6 +45,10 @@ class Streams:
         for command in ("XREAD", "XINFO STREAM"):
             client.set_response_callback(command, cast(Any, _as_it_came))
         self._cursors: dict[str, str] = dict.fromkeys(STREAMS, START)
+        # Entries that were read and lie past what another stream has been read to.
+        self._ahead: dict[str, list[Entry]] = {name: [] for name in STREAMS}
+        # Streams that may hold more than the last answer brought of them.
+        self._unread: set[str] = set()
         # (id of a commit's last entry, entries of it): what may be trimmed once
         # enough newer ones are committed.
         self._commits: dict[str, deque[tuple[str, int]]] = {name: deque() for name in STREAMS}
@@ -69,65 +75,84 @@ class Streams:
             result[stream] = (info[b"last-generated-id"].decode(), info[b"entries-added"])
         return result
 
-    async def read(self, most: int, linger: float) -> list[StreamEntry]:
+    async def read(self, most: int, linger: float) -> list[Entry]:
         """Waits up to a second for entries, then ``linger`` for more of them.
 
         Args:
-            most: about how many entries; a stream that is behind may fill it.
+            most: about how many entries; streams that are behind may bring more.
             linger: seconds that a batch may grow before it is given; 0 does
                 not wait at all.
 
         Returns:
-            Entries in the order of each stream, none when none came.
+            Entries in the order of each stream, none when none came. Whatever was in
+            Redis and is as old as the newest of them is among them, or was given before.
         """
-        if not linger:
-            return await self._read_all(most)
-        count = min(most, AT_ONCE)
-        entries = await self._read_once(count, block=1000)
-        if count <= len(entries) < most:
-            entries += await self._read_all(most - len(entries))
-        if entries and len(entries) < most:
+        entries = await self._read_on(most, [], block=linger > 0)
+        if linger and entries and len(entries) < most:
             await asyncio.sleep(linger)
-            entries += await self._read_all(most - len(entries))
+            entries = await self._read_on(most, entries, block=False)
         return entries
 
-    async def _read_all(self, most: int) -> list[StreamEntry]:
-        entries: list[StreamEntry] = []
-        while len(entries) < most:
+    async def _read_on(self, most: int, entries: list[Entry], *, block: bool) -> list[Entry]:
+        """Adds what there is to ``entries``, until they are ``most`` or nothing is left."""
+        while True:
             count = min(AT_ONCE, most - len(entries))
-            found = await self._read_once(count, block=None)
-            entries += found
-            if len(found) < count:
-                break
-        return entries
+            wait = block and not entries and not any(self._ahead.values())
+            entries += await self._read_once(count, block=1000 if wait else None)
+            if not self._unread or len(entries) >= most:
+                return entries
 
-    async def _read_once(self, most: int, block: int | None) -> list[StreamEntry]:
+    async def _read_once(self, most: int, block: int | None) -> list[Entry]:
+        """Reads up to ``most`` entries of each stream; gives what every stream is read up to."""
         args: list[str | int] = ["COUNT", most]
         if block is not None:
             args += ["BLOCK", block]
+        # A stream that is ahead with more behind it can wait. One that was read to its
+        # end cannot: what is added to it meanwhile may lie before what others bring.
+        asked = [
+            name for name, ahead in self._ahead.items()
+            if name not in self._unread or not ahead or ahead[0].millis == ahead[-1].millis
+        ]  # fmt: skip
         answer = await self._client.execute_command(
-            "XREAD", *args, "STREAMS", *self._cursors, *self._cursors.values()
+            "XREAD", *args, "STREAMS", *asked, *(self._cursors[name] for name in asked)
         )
-        entries: list[StreamEntry] = []
+        self._unread.difference_update(asked)
         pairs = answer.items() if isinstance(answer, dict) else answer or ()
         for name, found in pairs:
+            if not found:
+                continue
             stream = name.decode()
-            entries += [StreamEntry(stream, item[0], item[1]) for item in found if item[1]]
-            if found:
-                self._cursors[stream] = found[-1][0].decode()
-                self._added[stream] += len(found)
+            self._ahead[stream] += [Entry(stream, item[0], item[1]) for item in found]
+            self._cursors[stream] = found[-1][0].decode()
+            if len(found) >= most:
+                self._unread.add(stream)
+        return self._complete()
+
+    def _complete(self) -> list[Entry]:
+        """Takes the entries before the millisecond that every stream was read to."""
+        frontier = min((self._ahead[name][-1].millis for name in self._unread), default=None)
+        entries: list[Entry] = []
+        for stream, ahead in self._ahead.items():
+            upto = len(ahead)
+            if frontier is not None:
+                upto = bisect_left(ahead, frontier, key=_MILLIS)
+            # An entry without fields was deleted meanwhile.
+            entries += [entry for entry in ahead[:upto] if entry.fields]
+            del ahead[:upto]
+            self._added[stream] += upto
         return entries
 
     async def lag(self) -> dict[str, tuple[int, float]]:
         """How far reading is behind: entries and seconds, by stream.
 
-        Counted from the positions read, because XINFO GROUPS may be wrong after
+        Counted from what :meth:`read` has given, because XINFO GROUPS may be wrong after
         a trim. The number of entries is exact once a stream was read to its end.
         """
         result = {}
         for stream, (last_id, added) in (await self.last_ids()).items():
-            cursor = self._cursors[stream]
-            if id_key(cursor) >= id_key(last_id):
+            ahead = self._ahead[stream]
+            cursor = ahead[0].id.decode() if ahead else self._cursors[stream]
+            if not ahead and id_key(cursor) >= id_key(last_id):
                 self._added[stream] = added
                 result[stream] = (0, 0.0)
             else:

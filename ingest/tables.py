@@ -29,6 +29,33 @@ EVENT_COLUMNS: Final = ("time", "seq", "instance_id", "event", "source", "payloa
 Number = Callable[[str | None], int | None]  # the database's number of an instance
 
 
+async def find_stored(
+    db: asyncpg.Connection, items: list[Row | DeadLetter], number: Number
+) -> set[tuple[str, int]]:
+    """Finds which events are in the database: their instances and numbers.
+
+    Args:
+        db: the connection.
+        items: numbered, and ``user_id`` is set in those about a miner.
+        number: finds the database's number of an instance.
+    """
+    if not items:
+        return set()
+    micros = [item.micros for item in items]
+    rows = await db.fetch(
+        _FIND_STORED,
+        [item.instance for item in items],
+        [number(item.instance) for item in items],
+        [item.seq for item in items],
+        micros,
+        [item.user_id if isinstance(item, Row) else None for item in items],
+        [item.event if isinstance(item, Row) else None for item in items],
+        min(micros),
+        max(micros),
+    )
+    return {(row["instance"], row["seq"]) for row in rows}
+
+
 async def insert_blocks(db: asyncpg.Connection, rows: list[Row]) -> list[Row]:
     """Inserts the blocks that were found, and returns their events."""
     found = [row for row in rows if row.event == "block_found"]
@@ -211,7 +238,7 @@ async def note_late_hours(db: asyncpg.Connection, rows: list[Row], now: int) -> 
 
 async def add_to_ledger(db: asyncpg.Connection, sums: Sums, number: Number) -> None:
     """Adds a batch's sums to the ledger, and the numbers that were dropped."""
-    keys = sorted(sums.lines.keys() | sums.received.keys())
+    keys = sorted(sums.lines.keys() | sums.received.keys() | sums.left_out.keys())
     if keys:
         lines = [sums.lines.get(key) for key in keys]
         await db.execute(
@@ -223,7 +250,15 @@ async def add_to_ledger(db: asyncpg.Connection, sums: Sums, number: Number) -> N
             [line.last_seq if line else None for line in lines],
             [line.committed if line else 0 for line in lines],
             [line.dead_lettered if line else 0 for line in lines],
-            [line.duplicates if line else 0 for line in lines],
+            [
+                (line.duplicates if line else 0) + sums.left_out[key]
+                for key, line in zip(keys, lines, strict=True)
+            ],
+        )
+    if sums.left_out:
+        await db.executemany(
+            "update engine_instances set duplicates = duplicates + $2 where id = $1",
+            [(number(instance), count) for (instance, _), count in sums.left_out.items()],
         )
     if sums.dropped:
         # Ranges are united: a drop that is reported twice is one.
@@ -250,6 +285,25 @@ async def insert_letters(db: asyncpg.Connection, letters: list[DeadLetter]) -> N
             ],
         )
 
+
+# The bounds of time let the planner leave out the other days' partitions.
+_FIND_STORED: Final = """
+select g.instance, g.seq
+from unnest(
+    $1::text[], $2::integer[], $3::bigint[], $4::timestamptz[], $5::integer[], $6::text[]
+) as g(instance, instance_id, seq, time, user_id, event)
+where exists (
+    select from shares s
+    where s.user_id = g.user_id and s.time = g.time and s.seq = g.seq
+      and s.instance_id = g.instance_id and s.time between $7 and $8
+) or exists (
+    select from mining_events e
+    where e.event = g.event and e.time = g.time and e.seq = g.seq
+      and e.instance_id = g.instance_id and e.time between $7 and $8
+) or exists (
+    select from dead_letters d where d.instance = g.instance and d.seq = g.seq
+)
+"""
 
 _UPSERT_LEDGER: Final = """
 insert into ledger as l (

@@ -19,21 +19,26 @@ from redis.backoff import ExponentialBackoff
 from redis.exceptions import RedisError
 
 from ingest import metrics
-from ingest.batch import Item, StreamEntry
+from ingest.batch import Item
 from ingest.codecs import prepare
+from ingest.entry import START, Entry, identity
+from ingest.flavour import fetch_flavour
 from ingest.leaderboard import Leaderboard
 from ingest.names import STREAMS
 from ingest.peers import OtherCountError, Peers
 from ingest.presence import Presence
 from ingest.settings import WriterSettings
 from ingest.store import OffsetsMovedError, Store
-from ingest.streams import START, Streams
+from ingest.streams import Streams
 
 REPORT_SECONDS: Final = 60.0
 LAG_SECONDS: Final = 5.0
 RELIEF_SECONDS: Final = 1.0
 SETTLE_SECONDS: Final = 1.0
-DRAIN_SECONDS: Final = 6.0  # SIGTERM to exit takes at most ten
+# SIGTERM to exit takes at most ten seconds, those of a receiver before included: so long
+# what is in the streams is still committed, and so long anything at all may take.
+DRAIN_SECONDS: Final = 4.0
+STOP_SECONDS: Final = 5.0
 COMMAND_SECONDS: Final = 60.0
 
 _AWAY: Final = (
@@ -81,11 +86,27 @@ class Writer:
         return not self._trouble, self._trouble or "committing"
 
     def stop(self) -> None:
-        """Asks for the end: what is in the streams is still committed."""
+        """Requests shutdown: what is in the streams is still committed."""
         self._stopping.set()
 
     async def run(self) -> None:
         """Runs until :meth:`stop`; waits with growing pauses while a server is away."""
+        sessions = asyncio.create_task(self._sessions())
+        stopping = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait({sessions, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        _, late = await asyncio.wait({sessions}, timeout=STOP_SECONDS)
+        if late:  # a server that takes a question and does not answer
+            sessions.cancel()
+        try:
+            await sessions
+        except asyncio.CancelledError:
+            log.warning(
+                "stopped while a server did not answer; what it had not committed waits in Redis"
+            )
+        self._metrics.close()
+
+    async def _sessions(self) -> None:
         backoff = ExponentialBackoff(cap=5.0, base=0.1)
         failures = 0
         while True:
@@ -103,18 +124,14 @@ class Writer:
                     error=self._trouble,
                     retry_seconds=round(pause, 1),
                 )
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._stopping.wait(), pause)
                 if self._stopping.is_set():
                     log.warning("stopped; what was not committed waits in Redis")
-                    break
-                try:
-                    await asyncio.wait_for(self._stopping.wait(), pause)
-                except TimeoutError:
-                    continue
-                break
+                    return
             else:
                 log.info("stopped")
-                break
-        self._metrics.close()
+                return
 
     async def _session(self) -> None:
         """One life of the connections."""
@@ -137,9 +154,7 @@ class Writer:
             peers = Peers(connection, settings.consumer, settings.shard)
             await peers.join()
             await prepare(connection)
-            plain = not await connection.fetchval(
-                "select exists (select from pg_extension where extname = 'timescaledb')"
-            )
+            plain = await fetch_flavour(connection) == "postgresql"
             store = Store(
                 connection,
                 self._consumer,
@@ -214,7 +229,7 @@ class Writer:
         streams: Streams,
         peers: Peers,
         leaderboard: Leaderboard,
-        batches: AsyncGenerator[tuple[list[StreamEntry], list[Item]], None],
+        batches: AsyncGenerator[tuple[list[Entry], list[Item]], None],
     ) -> None:
         settings = self._settings
         shared = not peers.alone
@@ -253,6 +268,7 @@ class Writer:
                 await streams.relieve(store.offsets)
             if now >= next_lag:
                 next_lag = now + LAG_SECONDS
+                await store.confirm()
                 lag = await streams.lag()
                 if leaderboard.behind:
                     await leaderboard.reconcile(connection)
@@ -269,11 +285,11 @@ class Writer:
 
     async def _batches(
         self, store: Store, streams: Streams
-    ) -> AsyncGenerator[tuple[list[StreamEntry], list[Item]], None]:
+    ) -> AsyncGenerator[tuple[list[Entry], list[Item]], None]:
         """Batches and what they say, read while the database works on the one before."""
         settings = self._settings
 
-        async def read() -> tuple[list[StreamEntry], list[Item]]:
+        async def read() -> tuple[list[Entry], list[Item]]:
             linger = 0.0 if self._stopping.is_set() else settings.flush_seconds
             entries = await streams.read(settings.batch_size, linger)
             return entries, store.parse(entries)
@@ -289,13 +305,9 @@ class Writer:
             await asyncio.gather(ahead, return_exceptions=True)
 
 
-def _log_entries(entries: list[StreamEntry]) -> None:
+def _log_entries(entries: list[Entry]) -> None:
     for entry in entries:
-        fields = dict(zip(entry.fields[::2], entry.fields[1::2], strict=False))
+        instance, seq = identity(entry.named())
         log.debug(
-            "committed",
-            stream=entry.stream,
-            id=entry.id.decode(),
-            instance=fields.get(b"instance", b"").decode(errors="replace"),
-            seq=fields.get(b"seq", b"").decode(errors="replace"),
+            "committed", stream=entry.stream, id=entry.id.decode(), instance=instance, seq=seq
         )

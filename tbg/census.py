@@ -87,9 +87,14 @@ def kind_of(event: str, valid: bool | None) -> str:
     return ACCEPTED if valid else REJECTED
 
 
-def emitted(log: Path) -> Counter[str]:
-    """Counts what a pool says that it emitted, in its log (JSON, level DEBUG)."""
+def emitted(log: Path) -> tuple[Counter[str], set[int]]:
+    """Counts what a pool says that it emitted, in its log (JSON, level DEBUG).
+
+    Returns:
+        How many events of each kind, and their numbers.
+    """
     found: Counter[str] = Counter()
+    numbers = set()
     for line in log.read_text().splitlines():
         try:
             record = json.loads(line)
@@ -97,7 +102,8 @@ def emitted(log: Path) -> Counter[str]:
             continue  # a warning of the interpreter, say
         if isinstance(record, dict) and record.get("event") in EVENTS and "seq" in record:
             found[kind_of(record["event"], record["data"].get("valid"))] += 1
-    return found
+            numbers.add(record["seq"])
+    return found, numbers
 
 
 def published(client: "redis.Redis") -> tuple[Counter[str], list[float]]:
@@ -128,6 +134,15 @@ def stored(database: psycopg.Connection[TupleRow]) -> Counter[str]:
     for event, count in database.execute("select event, count(*) from mining_events group by 1"):
         found[event] = count
     return found
+
+
+def stored_numbers(database: psycopg.Connection[TupleRow]) -> Counter[int]:
+    """Counts the rows of each number; for a database that one engine boot has filled."""
+    rows = database.execute(
+        "select seq from shares where seq is not null "
+        "union all select seq from mining_events where seq is not null"
+    )
+    return Counter(seq for (seq,) in rows)
 
 
 class CommitWatch:

@@ -12,6 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from tbg import audit
 from tbg.program import without_password
 from tbg.state import State, find_urls, state_option
 
@@ -53,30 +54,61 @@ def _hour(_context: click.Context, _parameter: click.Parameter, value: str | Non
 @click.option("--instance", help="One engine boot, as tbg status names it.")
 @click.option("--last", "most", default=48, show_default=True, help="Most rows, newest first.")
 @click.option("--json", "as_json", is_flag=True, help="As a JSON list.")
+@click.option(
+    "--audit",
+    "audited",
+    is_flag=True,
+    help="Count every number from the rows themselves, over all that is kept.",
+)
+@click.option(
+    "--repair",
+    "repaired",
+    is_flag=True,
+    help="After --audit: read again what the streams still hold of what is nowhere.",
+)
 def command(
-    state_path: Path, hour: datetime | None, instance: str | None, most: int, as_json: bool
+    state_path: Path,
+    hour: datetime | None,
+    instance: str | None,
+    most: int,
+    as_json: bool,
+    audited: bool,
+    repaired: bool,
 ) -> None:
     """Show the share ledger: emitted, received, stored, and what is missing.
 
-    Exits 0 where every loss is explained, 3 where one is not. An event that is still
-    on its way counts as missing until it is there.
+    Exits 0 if every loss is explained, 3 if one is not. With --audit it looks for every
+    number in the tables, whatever the ledger says, and exits 3 if one is nowhere or
+    stored twice. It reads all shares that are kept: a minute for ten million.
+
+    --repair needs engines that number their events (ours do): an event without a number
+    that is still in a stream would be stored again.
 
     \b
     Examples:
       tbg ledger
       tbg ledger --hour 2026-11-22T07
       tbg ledger --instance ckpool-eu1/1763769600123456 --json
+      tbg ledger --audit
+      tbg ledger --audit --repair
     """
+    if repaired and not audited:
+        raise click.UsageError("--repair needs --audit")
     urls = find_urls(State(state_path))
     try:
         with psycopg.connect(urls.database, autocommit=True, connect_timeout=10) as database:
+            if audited:
+                _audit(database, as_json=as_json, repaired=repaired)
+                return
             rows = (
                 database.cursor(row_factory=dict_row)
                 .execute(_QUERY, {"hour": hour, "instance": instance, "most": most})
                 .fetchall()
             )
-    except psycopg.errors.UndefinedTable as error:
-        raise click.ClickException("the database has no schema yet: run tbg migrate") from error
+    except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction) as error:
+        raise click.ClickException(
+            "the database lacks the schema of this version: run tbg migrate"
+        ) from error
     except psycopg.Error as error:
         place = without_password(urls.database)
         raise click.ClickException(f"the database at {place} does not answer: {error}") from error
@@ -85,6 +117,24 @@ def command(
     else:
         _show(rows)
     if any(row["unexplained"] for row in rows):
+        raise SystemExit(3)
+
+
+def _audit(database: psycopg.Connection[Any], *, as_json: bool, repaired: bool) -> None:
+    console = Console(highlight=False, stderr=as_json)
+    with console.status("counting every number from the rows"):
+        rows = audit.audit(database)
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+    else:
+        audit.show(console, rows)
+    if repaired and any(row["unaccounted"] for row in rows):
+        reopened = audit.repair(database, rows)
+        console.print(
+            f"the writer reads the streams again: {reopened:,} numbers are holes until they come. "
+            "Run tbg ledger --audit when tbg status shows no lag"
+        )
+    if any(audit.wrong(row) for row in rows):
         raise SystemExit(3)
 
 

@@ -18,17 +18,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib import metadata
 from pathlib import Path
-from typing import Final, Literal, get_args
+from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
 import click
 import psycopg
 import yoyo
 
+from ingest.flavour import FLAVOURS, Flavour, flavour_of
 from ingest.settings import RetentionSettings, SettingsError
-
-Flavour = Literal["timescaledb", "postgresql"]
-FLAVOURS: Final[tuple[Flavour, ...]] = get_args(Flavour)
 
 OLDEST_VERSION: Final = 15
 LOCK_KEY: Final = 0x7462_6773_716C  # "tbgsql"
@@ -106,17 +104,15 @@ def migrate(
         raise MigrateError(f"the database cannot be reached or used: {error}") from error
 
 
-def detect_flavour(connection: psycopg.Connection[tuple[object, ...]]) -> Flavour:
-    """Tells the flavour of a migrated database, or the one a server would get."""
-    kind = connection.execute(
-        "select relkind::text from pg_class where oid = to_regclass('shares')"
-    ).fetchone()
-    if kind is not None:
-        return "postgresql" if kind[0] == "p" else "timescaledb"
-    offered = connection.execute(
-        "select 1 from pg_available_extensions where name = 'timescaledb'"
-    ).fetchone()
-    return "timescaledb" if offered else "postgresql"
+def detect_flavour(connection: psycopg.Connection[Any]) -> Flavour:
+    """The schema's flavour; without a schema, the one that this server would get."""
+    flavour = flavour_of(connection)
+    if flavour is None:
+        offered = connection.execute(
+            "select 1 from pg_available_extensions where name = 'timescaledb'"
+        ).fetchone()
+        flavour = "timescaledb" if offered else "postgresql"
+    return flavour
 
 
 def _check_version(connection: psycopg.Connection[tuple[object, ...]]) -> str:
@@ -134,8 +130,7 @@ def _choose_flavour(
     found = detect_flavour(connection)
     if told is None or told == found:
         return found
-    migrated = connection.execute("select to_regclass('shares') is not null").fetchone()
-    if migrated and migrated[0]:
+    if flavour_of(connection) is not None:
         raise MigrateError(f"the database was migrated as {found}; it cannot become {told}")
     if told == "timescaledb":
         raise MigrateError("the server does not offer the extension timescaledb")

@@ -28,6 +28,7 @@ from tbg.census import (
     emitted,
     published,
     stored,
+    stored_numbers,
 )
 from tbg.ending import Ending
 from tbg.ports import Ports
@@ -163,14 +164,17 @@ def run(state: State, seconds: float, limit: float, say: Say) -> Result:
             raise click.ClickException("interrupted") from None
         for name in ("miner", "pool", "node"):
             stack.stop_program(name)
-        said = emitted(state.log_of("pool"))
+        said, sent = emitted(state.log_of("pool"))
         _drain(database, client, watch, said)
         counts, to_redis = published(client)
         snapshot = take(database, client)
+        rows = stored_numbers(database)
         faults = {
             "dead letters": snapshot.dead_letters,
             "missing by sequence": snapshot.missing,
             "duplicates": snapshot.duplicates,
+            "numbers that are nowhere": len(sent - rows.keys()),
+            "rows beyond the first of their number": rows.total() - len(rows),
         }
         blocks = database.execute("select count(*) from blocks").fetchone()
         assert blocks is not None

@@ -14,9 +14,9 @@ import psycopg
 import redis
 from psycopg.rows import TupleRow
 
+from ingest.entry import START, id_key
 from ingest.events import EVENTS
 from ingest.names import DEAD_LETTER_STREAM, EVENT_STREAMS, STREAMS, stream_of
-from ingest.streams import id_key
 
 # Entries that a lag is counted up to; past it, it is "at least".
 MOST_COUNTED: Final = 10_000
@@ -77,7 +77,7 @@ def stream_lags(database: Connection, client: "redis.Redis") -> dict[str, Lag]:
 
 def _offsets(database: Connection) -> dict[str, str]:
     """What the slowest writer has committed of each stream."""
-    offsets = dict.fromkeys(STREAMS, "0-0")
+    offsets = dict.fromkeys(STREAMS, START)
     seen = set()
     for stream, last_id in database.execute("select stream, last_id from stream_offsets"):
         known = offsets[stream] if stream in seen else last_id

@@ -5,7 +5,6 @@ make databases) or TBG_TEST_REDIS_URL names one. Every test gets a database and 
 Redis of its own.
 """
 
-import asyncio
 import contextlib
 import os
 import secrets
@@ -22,10 +21,20 @@ import psycopg
 import pytest
 import redis as redis_sync
 import redis.asyncio as redis_async
+from hypothesis import HealthCheck, settings
 from psycopg import sql
 
+from ingest.flavour import Flavour
 from tbg.embedded import EmbeddedError, EmbeddedPostgres, EmbeddedValkey, free_port, new_password
-from tbg.migrate import Flavour, detect_flavour, migrate
+from tbg.migrate import detect_flavour, migrate
+from tests.processes import until
+
+# For every property test. How long an example takes, or making it, says how busy the
+# machine is, and nothing of the code. One that fails is printed with what repeats it.
+settings.register_profile(
+    "tests", deadline=None, print_blob=True, suppress_health_check=list(HealthCheck)
+)
+settings.load_profile("tests")
 
 AnyServer = TypeVar("AnyServer", EmbeddedPostgres, EmbeddedValkey)
 
@@ -255,21 +264,5 @@ def valkey_server(_servers_folder: Path) -> Iterator[Callable[..., EmbeddedValke
 
 @pytest.fixture
 def eventually() -> Callable[..., object]:
-    """``await eventually(check)`` waits until ``check()`` is true, and fails after a limit.
-
-    ``check`` may be a plain or an async function.
-    """
-
-    async def wait(check: Callable[[], object], seconds: float = 30.0) -> object:
-        deadline = asyncio.get_running_loop().time() + seconds
-        while True:
-            result = check()
-            if asyncio.iscoroutine(result):
-                result = await result
-            if result:
-                return result
-            if asyncio.get_running_loop().time() > deadline:
-                pytest.fail(f"not within {seconds:.0f} s: {getattr(check, '__name__', check)}")
-            await asyncio.sleep(0.02)
-
-    return wait
+    """``await eventually(check)``: :func:`tests.processes.until`."""
+    return until

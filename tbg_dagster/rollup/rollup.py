@@ -19,6 +19,7 @@ from typing import Literal, Protocol
 from psycopg import sql
 from psycopg.rows import DictRow
 
+from ingest.flavour import Flavour, flavour_of
 from tbg_dagster.partitions import DAY
 from tbg_dagster.queries import query
 from tbg_dagster.resources.database import Connection
@@ -30,7 +31,7 @@ Span = tuple[datetime, datetime]
 class Rollup(Protocol):
     """How a flavour of the database computes hours and days."""
 
-    name: str
+    name: Flavour
 
     def raw_days(self, connection: Connection) -> list[date]:
         """The days (UTC) that have a place for raw shares, in order."""
@@ -47,17 +48,13 @@ class Rollup(Protocol):
 
 def rollup_of(connection: Connection) -> Rollup:
     """The rollup of the database's flavour."""
-    row = connection.execute(
-        "select relkind = 'p' as plain from pg_class where oid = 'shares'::regclass"
-    ).fetchone()
-    assert row is not None
-    return PlainRollup() if row["plain"] else TimescaleRollup()
+    return TimescaleRollup() if flavour_of(connection) == "timescaledb" else PlainRollup()
 
 
 class PlainRollup:
     """Tables that functions of the schema rebuild, a day at a time."""
 
-    name = "postgresql"
+    name: Flavour = "postgresql"
 
     def raw_days(self, connection: Connection) -> list[date]:
         rows = connection.execute(query(__package__, "raw_days_postgresql.sql")).fetchall()
@@ -83,7 +80,7 @@ class PlainRollup:
 class TimescaleRollup:
     """Continuous aggregates, refreshed outside a transaction."""
 
-    name = "timescaledb"
+    name: Flavour = "timescaledb"
 
     def raw_days(self, connection: Connection) -> list[date]:
         rows = connection.execute(query(__package__, "raw_days_timescaledb.sql")).fetchall()

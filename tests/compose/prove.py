@@ -263,22 +263,25 @@ class Proof:
         self.project.compose("stop", "devnet-pool")
         self._settle()
         rows = self.project.query(
-            "select instance, source, seq_max, events, duplicates, seq_missing::text from engine_instances order by id"
+            "select i.instance, i.source, i.seq_max, coalesce(numbers_in(n.numbers), 0), "
+            "coalesce(n.events, 0), i.duplicates from engine_instances i "
+            "left join stored_numbers('-infinity') n on n.instance_id = i.id order by i.id"
         )
-        lost = 0
-        for instance, source, seq_max, events, duplicates, missing in rows:
+        lost = twice = 0
+        for instance, source, seq_max, numbers, stored_rows, duplicates in rows:
             self.say(
-                f"account: {instance} ({source}): {seq_max} sent, {events} stored, "
-                f"{duplicates} came twice, missing {missing}"
+                f"account: {instance} ({source}): {seq_max} sent, {numbers} numbers in "
+                f"{stored_rows} rows, {duplicates} came twice"
             )
-            lost += int(seq_max) - int(events)
+            lost += int(seq_max) - int(numbers)
+            twice += int(stored_rows) - int(numbers)
         dead = self.project.number("select count(*) from dead_letters")
         accepted = self.project.logs("miner").count('"share accepted"')
         stored = self._shares()
         self.say(
-            f"account: {lost} lost, {dead} dead letters; {accepted} shares accepted, says the miner, {stored} stored"
+            f"account: {lost} lost, {twice} stored twice, {dead} dead letters; {accepted} shares accepted, says the miner, {stored} stored"
         )
-        if lost or dead or stored < accepted:
+        if lost or twice or dead or stored < accepted:
             raise ProofError("something was lost")
 
     def take_down(self) -> None:
@@ -366,14 +369,16 @@ class Proof:
 
     def _compare_fleet(self, report: dict[str, Any]) -> None:
         rows = self.project.query(
-            "select events, seq_missing::text from engine_instances where instance = :'name'",
+            "select numbers_in(n.numbers), n.events from engine_instances i "
+            "join stored_numbers('-infinity') n on n.instance_id = i.id "
+            "where i.instance = :'name'",
             name=report["instance"],
         )
         self.say(
             f"fleet: {report['events']} events sent, {sum(report['dropped'].values())} dropped, "
-            f"{rows[0][0]} stored, missing {rows[0][1]}"
+            f"{rows[0][0]} numbers in {rows[0][1]} rows"
         )
-        if report["dropped"] or int(rows[0][0]) != report["events"]:
+        if report["dropped"] or {int(rows[0][0]), int(rows[0][1])} != {report["events"]}:
             raise ProofError("the fleet's events are not all there")
 
     def _settle(self) -> None:

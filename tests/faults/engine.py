@@ -1,6 +1,5 @@
 """An engine that numbers its events, waits while nobody receives, and never gives up."""
 
-import json
 import random
 import socket
 import threading
@@ -8,7 +7,7 @@ import time
 from collections import deque
 from pathlib import Path
 
-from tests.ingest.harness import GOLDEN
+from tests import mixture
 
 _TICK = 0.005  # seconds
 _HOUR = 3_600_000_000  # microseconds
@@ -18,8 +17,8 @@ _TOO_OLD = 91 * 24 * _HOUR  # the writer keeps 90 days
 class Engine:
     """One boot of an engine, sending from a thread of its own.
 
-    Nine events in ten are shares; some of these are rejected ones. One in a hundred
-    breaks the contract, and one in fifty may be sent twice. As the ckpool fork does, it
+    It sends the mixture of an ordinary day. One share in twenty is rejected, one in a
+    hundred breaks the contract, and one event in fifty may be sent twice. As the ckpool fork does, it
     sends its last 512 events again to a receiver that takes over from one that died.
 
     Args:
@@ -56,8 +55,6 @@ class Engine:
         self._socket: socket.socket | None = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._share = self._template("share_submitted")
-        self._other = self._template("diff_updated")
         self._kept: deque[bytes] = deque(maxlen=512)
         self._again: deque[bytes] = deque()
         self.sent = 0
@@ -65,37 +62,22 @@ class Engine:
         self.resent = 0
         self.clock = 0
 
-    def _template(self, event: str) -> str:
-        value = json.loads((GOLDEN / f"{event}.json").read_bytes())
-        value |= {"instance": self.name, "seq": "@seq", "timestamp": "@time"}
-        value["data"]["user"] = "@user"
-        for field in ("difficulty", "valid", "reject_reason"):
-            if field in value["data"]:
-                value["data"][field] = f"@{field}"
-        text = json.dumps(value).replace("{", "{{").replace("}", "}}")
-        for field in ("seq", "time", "difficulty", "valid", "reject_reason"):
-            text = text.replace(f'"@{field}"', f"{{{field}}}")
-        return text.replace("@user", "{user}")
-
     def _make(self, seq: int) -> bytes:
-        draw = self._random.random()
+        event = mixture.kind(self._random)
         stamp = time.time_ns() // 1000 + self.clock
-        user = self._users[seq % len(self._users)]
-        if draw < 0.1:
-            text = self._other.format(seq=seq, time=stamp, user=user)
-        else:
-            valid = draw > 0.15
-            text = self._share.format(
-                seq=seq,
-                time=stamp,
-                user=user,
-                difficulty=0 if draw > 0.99 else 512.0,
-                valid="true" if valid else "false",
-                reject_reason="null" if valid else '"Stale"',
-            )
-        if draw > 0.99 or self.clock > _HOUR or self.clock < -_TOO_OLD:
+        share = event == "share_submitted"
+        broken = share and self._random.random() < 0.01
+        if broken or self.clock > _HOUR or self.clock < -_TOO_OLD:
             self.broken += 1
-        return text.encode()
+        return mixture.datagram(
+            event,
+            instance=self.name,
+            seq=seq,
+            micros=stamp,
+            user=self._users[seq % len(self._users)],
+            valid=not share or self._random.random() > 0.05,
+            broken=broken,
+        )
 
     def start(self) -> "Engine":
         """Begins."""

@@ -13,12 +13,13 @@ from typing import Any, TypeVar
 import asyncpg
 import pytest
 import redis.asyncio as redis_async
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from ingest.codecs import prepare
 from ingest.decode import decode
+from ingest.flavour import fetch_flavour
 from ingest.ledger import HOUR, Tally
 from ingest.names import LEDGER_STREAM, STREAMS, stream_of
 from ingest.peers import OtherCountError, Peers
@@ -128,7 +129,7 @@ class Machine(RuleBasedStateMachine):
                 writer.connection,
                 shard.consumer("model"),
                 timedelta(days=90),
-                plain=True,
+                plain=await fetch_flavour(writer.connection) == "postgresql",
                 takes=None if writer.peers.alone else writer.peers.takes,
             )
             # Nothing is kept for others: trimming too early would show.
@@ -293,10 +294,7 @@ def test_however_often_the_count_changes_each_event_is_stored_once(
         settings=settings(
             max_examples=max(25, faults // 10),
             stateful_step_count=40,
-            deadline=None,
             # To make an example smaller takes minutes: each begins with an empty world.
             phases=[Phase.explicit, Phase.reuse, Phase.generate],
-            suppress_health_check=list(HealthCheck),
-            print_blob=True,
         ),
     )

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import asyncpg
 import pytest
 import redis.asyncio as redis_async
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -31,9 +31,13 @@ from prometheus_client import REGISTRY
 from redis.exceptions import RedisError
 
 from ingest.codecs import prepare
+from ingest.delivery import Delivery
+from ingest.flavour import fetch_flavour
+from ingest.ledger import Tally
 from ingest.names import STREAMS
-from ingest.receiver import Receiver
-from ingest.settings import ReceiverSettings
+from ingest.packer import Packer
+from ingest.publisher import Publisher
+from ingest.spool import Spool
 from ingest.store import Store
 from ingest.streams import Streams
 from tests.faults.proxy import Proxy
@@ -106,20 +110,15 @@ class Machine(RuleBasedStateMachine):
         self._make_receiver()
 
     def _make_receiver(self) -> None:
-        self.receiver = Receiver(
-            ReceiverSettings(
-                redis_url=self.redis.url(self.redis_url),
-                socket_path=self.folder / "events.sock",
-                spool_dir=self.folder / "spool",
-                spool_max_bytes=SPOOL_BYTES,
-                redis_timeout=2,
-                receiver_metrics_port=0,
-            )
-        )
+        self.tally = Tally()
+        self.packer = Packer(self.tally, debug=False)
+        self.publisher = Publisher(self.redis.url(self.redis_url), 2)
+        self.spool = Spool(self.folder / "spool", SPOOL_BYTES)
+        self.delivery = Delivery(self.publisher, self.spool, self.tally)
 
     def teardown(self) -> None:
         """Lets everything through, and compares."""
-        if not hasattr(self, "receiver"):
+        if not hasattr(self, "delivery"):
             return
         try:
             self._mend()
@@ -221,15 +220,12 @@ class Machine(RuleBasedStateMachine):
     async def _hand_on_now(self) -> bool:
         """The receiver's own way, one batch; says whether it was dropped."""
         before = drops()
-        await self.receiver._hand_on(await self.receiver._pack(self._datagrams))
+        await self.delivery.hand_on(await self.packer.pack(self._datagrams))
         return drops() > before
 
     async def _drain_spool(self) -> None:
-        spool = self.receiver._spool
-        drain = asyncio.create_task(self.receiver._drain_spool())
-        if not spool.empty:
-            self.receiver._spooled.set()
-        while not spool.empty:
+        drain = asyncio.create_task(self.delivery.drain())
+        while not self.spool.empty:
             await asyncio.sleep(0.001)
             if drain.done():
                 drain.result()
@@ -242,16 +238,16 @@ class Machine(RuleBasedStateMachine):
         """What waited on disk goes to Redis."""
         self.run(self._drain_spool())
 
-    @precondition(lambda self: not self.receiver._spool.empty and not self.redis.refusing)
+    @precondition(lambda self: not self.spool.empty and not self.redis.refusing)
     @rule()
     def killed_between_publishing_and_forgetting(self) -> None:
         """The spool's oldest batch is in Redis, and a new receiver finds it again."""
 
         async def go() -> None:
-            batch = self.receiver._spool.peek()
+            batch = self.spool.peek()
             assert batch is not None
             with contextlib.suppress(*AWAY):
-                await self.receiver._publisher.publish(batch)
+                await self.publisher.publish(batch)
 
         self.run(go())
         self.the_receiver_restarts()
@@ -267,24 +263,21 @@ class Machine(RuleBasedStateMachine):
     def _report(self) -> None:
         """What the receiver does in a second of silence."""
         self._datagrams = []
-        if self.receiver._tally:
+        if self.tally:
             self.run(self._hand_on_now())
 
     @rule()
     def the_spool_is_full(self) -> None:
         """What does not fit is dropped, and counted."""
-        self.receiver._spool._max_bytes = self.receiver._spool.bytes
+        self.spool.max_bytes = self.spool.bytes
 
     @rule()
     def the_spool_has_room(self) -> None:
         """It takes batches again."""
-        self.receiver._spool._max_bytes = SPOOL_BYTES
+        self.spool.max_bytes = SPOOL_BYTES
 
     async def _stop_receiver(self) -> None:
-        self.receiver._socket.stop()
-        self.receiver._spool.close()
-        await self.receiver._publisher.close()
-        self.receiver._metrics.close()
+        await self.delivery.close()
 
     # --- Redis ------------------------------------------------------------------
 
@@ -320,7 +313,8 @@ class Machine(RuleBasedStateMachine):
             self.connection = await asyncpg.connect(self.database.url(self.database_url))
             await prepare(self.connection)
             self.writer_client = redis_async.Redis.from_url(self.redis_url)
-            store = Store(self.connection, "model", timedelta(days=90), plain=True)
+            plain = await fetch_flavour(self.connection) == "postgresql"
+            store = Store(self.connection, "model", timedelta(days=90), plain=plain)
             # Nothing is kept for others: trimming too early would show.
             streams = Streams(self.writer_client, 0)
             offsets = await store.open(STREAMS)
@@ -435,9 +429,6 @@ def test_whatever_happens_the_database_holds_what_the_model_says(
             settings=settings(
                 max_examples=max(25, faults // 10),
                 stateful_step_count=30,
-                deadline=None,
-                suppress_health_check=list(HealthCheck),
-                print_blob=True,
             ),
         )
     finally:

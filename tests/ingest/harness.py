@@ -1,21 +1,24 @@
 """What the daemon's tests share: real stages as processes, and events to send."""
 
-import asyncio
 import contextlib
 import json
-import os
 import signal
 import socket
-import sys
-import time
+import urllib.error
+import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import redis.asyncio as redis_async
 
+from tbg.embedded import free_port
+from tests.clock import moment
+from tests.processes import PYTHON, Process, ProcessError
+
 GOLDEN = Path(__file__).parent.parent / "events"
-ROOT = Path(__file__).parent.parent.parent
+READY = {"receiver": "listening", "writer": "committing"}
+_TRIES = 5  # to find a port that nobody takes before the stage does
 
 
 def golden(event: str, /, **changes: Any) -> dict[str, Any]:
@@ -24,7 +27,7 @@ def golden(event: str, /, **changes: Any) -> dict[str, Any]:
     Changes go to the envelope where it has the field, otherwise to data.
     """
     value: dict[str, Any] = json.loads((GOLDEN / f"{event}.json").read_bytes())
-    value["timestamp"] = time.time_ns() // 1000
+    value["timestamp"] = moment()
     del value["instance"], value["seq"]
     for name, new in changes.items():
         if name in ("event", "timestamp", "source", "instance", "seq"):
@@ -50,7 +53,7 @@ class Sender:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.settimeout(10)
+        self._socket.settimeout(60)
         self._socket.connect(str(path))
 
     def send(self, datagram: bytes) -> None:
@@ -73,65 +76,83 @@ def sending(path: Path) -> Iterator[Sender]:
 
 
 class Stage:
-    """One stage of the daemon as a process."""
+    """One stage of the daemon as a process.
 
-    def __init__(self, name: str, environment: dict[str, str], log: Path) -> None:
+    Args:
+        metrics: whether it serves metrics, on a port of its own choice.
+        ready: what its log says when it is started; another text for one that will not
+            be ready.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        environment: dict[str, str],
+        log: Path,
+        *,
+        metrics: bool = False,
+        ready: str = "",
+    ) -> None:
         self.name = name
         self.environment = environment
         self.log = log
-        self.process: asyncio.subprocess.Process | None = None
+        self.port = 0
+        self._metrics = metrics
+        self._ready = ready or READY[name]
+        self.process = Process([PYTHON, "-m", "ingest", name], log, environment)
 
-    async def start(self) -> "Stage":
-        """Starts the process; it is ready when its log says so."""
-        before = self.log.read_text().count(READY[self.name]) if self.log.exists() else 0
-        with self.log.open("a") as output:
-            self.process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "ingest",
-                self.name,
-                env={**os.environ, **self.environment, "PYTHONPATH": str(ROOT)},
-                stdout=output,
-                stderr=output,
-            )
-        deadline = time.monotonic() + 60
-        while self.log.read_text().count(READY[self.name]) == before:
-            if self.process.returncode is not None:
-                raise AssertionError(f"{self.name} ended:\n{self.log.read_text()}")
-            if time.monotonic() > deadline:
-                raise AssertionError(f"{self.name} is not ready:\n{self.log.read_text()}")
-            await asyncio.sleep(0.02)
-        return self
+    async def start(self) -> Self:
+        """Starts it, perhaps again; it is ready when its log says so."""
+        for attempt in range(_TRIES):
+            if self._metrics:
+                self.port = free_port()
+                variable = f"{self.name.upper()}_METRICS_PORT"
+                self.process.environment[variable] = str(self.port)
+            self.process.start()
+            try:
+                await self.process.saying(self._ready)
+            except ProcessError:
+                taken = "address already in use" in self.process.output.lower()
+                if not (self._metrics and taken) or attempt == _TRIES - 1:
+                    raise
+            else:
+                return self
+        raise AssertionError("unreachable")
 
     def signal(self, number: signal.Signals) -> None:
         """Sends a signal."""
-        assert self.process is not None
-        self.process.send_signal(number)
+        self.process.send(number)
 
     async def kill(self) -> None:
         """Ends the process as kill -9 does."""
-        assert self.process is not None
-        if self.process.returncode is None:
-            self.process.kill()
-        await self.process.wait()
+        self.process.kill()
 
     async def stop(self) -> int:
         """SIGTERM, and the exit code."""
-        assert self.process is not None
-        if self.process.returncode is None:
-            self.process.terminate()
-        return await asyncio.wait_for(self.process.wait(), 30)
+        self.process.send(signal.SIGTERM)
+        return await self.process.ended()
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Asks its port: status and text."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}") as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    def metric(self, name: str) -> float:
+        """The sum of a counter over its labels."""
+        lines = self.get("/metrics")[1].splitlines()
+        return sum(
+            float(line.split()[-1]) for line in lines if line.split("{")[0].split()[0] == name
+        )
 
 
-READY = {"receiver": "listening", "writer": "committing"}
-
-
-@contextlib.asynccontextmanager
-async def stage(
-    name: str, folder: Path, redis_url: str, database_url: str = "", **settings: str
-) -> AsyncIterator[Stage]:
-    """A started stage that is killed at the end if it still runs."""
-    environment = {
+def stage_environment(
+    folder: Path, redis_url: str, database_url: str = "", **settings: str
+) -> dict[str, str]:
+    """Settings of stages whose files are in a folder."""
+    return {
         "SOCKET_PATH": str(folder / "events.sock"),
         "SPOOL_DIR": str(folder / "spool"),
         "REDIS_URL": redis_url,
@@ -141,9 +162,23 @@ async def stage(
         "FLUSH_SECONDS": "0.1",
         **settings,
     }
-    made = Stage(name, environment, folder / f"{name}.log")
-    await made.start()
+
+
+@contextlib.asynccontextmanager
+async def stage(
+    name: str,
+    folder: Path,
+    redis_url: str,
+    database_url: str = "",
+    *,
+    metrics: bool = False,
+    ready: str = "",
+    **settings: str,
+) -> AsyncIterator[Stage]:
+    """A started stage that is killed at the end if it still runs."""
+    environment = stage_environment(folder, redis_url, database_url, **settings)
+    made = Stage(name, environment, folder / f"{name}.log", metrics=metrics, ready=ready)
     try:
-        yield made
+        yield await made.start()
     finally:
         await made.kill()

@@ -11,6 +11,7 @@ import pytest
 
 from ingest import datagram
 from ingest.datagram import EventSocket, SocketInUseError, raise_queue_length
+from tests.processes import LIMIT, until
 
 
 def bound(path: Path, limit: int = 1000) -> EventSocket:
@@ -25,9 +26,12 @@ def client(path: Path) -> socket.socket:
 
 async def emptied(sock: EventSocket, count: int) -> list[bytes]:
     taken: list[bytes] = []
-    while len(taken) < count:
-        taken += sock.take(count)
-        await asyncio.sleep(0.001)
+
+    def all_of_them() -> bool:
+        taken.extend(sock.take(count))
+        return len(taken) >= count
+
+    await until(all_of_them)
     return taken
 
 
@@ -105,7 +109,7 @@ async def test_whoever_waits_is_told_of_every_datagram(tmp_path: Path) -> None:
                     break
                 arrived.clear()
                 if sock.wait():
-                    async with asyncio.timeout(20):
+                    async with asyncio.timeout(LIMIT):
                         await arrived.wait()
                 taken += len(sock.take(10))
     sock.stop()

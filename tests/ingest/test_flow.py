@@ -1,7 +1,6 @@
 """From the socket to the database, through both stages as real processes."""
 
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,9 @@ import redis.asyncio as redis_async
 
 from ingest.events import EVENTS
 from ingest.names import BLOCKS_CHANNEL, leaderboard_key, stream_of, week_start
+from tests.clock import moment, moment_of
 from tests.ingest.harness import golden, packed, sending, stage
+from tests.processes import LIMIT
 
 Eventually = Callable[..., Awaitable[Any]]
 
@@ -23,15 +24,18 @@ async def test_every_event_reaches_redis_and_its_table(
     db: asyncpg.Connection,
     eventually: Eventually,
 ) -> None:
+    now = moment()
     async with (
         stage("receiver", tmp_path, redis_url),
         stage("writer", tmp_path, redis_url, database_url) as writer,
         redis.pubsub() as pubsub,
     ):
         await pubsub.subscribe(BLOCKS_CHANNEL)
+        # What is published before the server has confirmed it is not for us.
+        assert (await pubsub.get_message(timeout=LIMIT) or {})["type"] == "subscribe"
         with sending(tmp_path / "events.sock") as sender:
             for seq, event in enumerate(EVENTS, 1):
-                sender.send(packed(event, instance="test/1", seq=seq))
+                sender.send(packed(event, instance="test/1", seq=seq, timestamp=now))
 
         async def all_committed() -> bool:
             return bool(
@@ -45,7 +49,7 @@ async def test_every_event_reaches_redis_and_its_table(
             assert await redis.xlen(stream_of(event)) == 1
 
         async def celebrated() -> bool:
-            message = await pubsub.get_message(ignore_subscribe_messages=True)
+            message = await pubsub.get_message()
             return (
                 message is not None
                 and golden("block_found")["data"]["hash"].encode() in message["data"]
@@ -82,7 +86,7 @@ async def test_every_event_reaches_redis_and_its_table(
     assert not worker["is_online"]  # miner_disconnected came last
     assert await db.fetchval("select count(*) from mining_events") == 7
     assert await db.fetchval("select count(*) from network_blocks") == 1
-    week = week_start(datetime.now(UTC))
+    week = week_start(moment_of(now))
     best = await db.fetchrow("select * from weekly_best_diff")
     assert best is not None
     assert (

@@ -5,11 +5,12 @@ from types import SimpleNamespace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.batch import Row, StreamEntry
+from ingest.batch import Row
+from ingest.entry import Entry
 from ingest.presence import WRITE_EVERY, Plan, Presence
 from ingest.updates import Rates, Updates, WorkerUpdate
 
-ENTRY = StreamEntry("mining:share_submitted", b"1-0", [])
+ENTRY = Entry("mining:share_submitted", b"1-0", [])
 NOW = 1_800_000_000_000_000
 
 

@@ -32,13 +32,16 @@ def test_what_came_before_the_first_event_is_missing() -> None:
     assert seen.missing == [(1, 4)]
 
 
-def test_the_oldest_hole_is_closed_when_there_are_too_many() -> None:
+def test_before_the_holes_that_are_remembered_it_does_not_know() -> None:
     seen = Seen()
     for seq in range(2, 2 * sequence.MAX_HOLES + 4, 2):
         seen.add(seq)
     assert len(seen.missing) == sequence.MAX_HOLES
-    assert seen.forgotten_events == 1
-    assert seen.add(1) is Arrival.DUPLICATE
+    # The hole at 1 is forgotten: neither 1 nor what was stored next to it is guessed at.
+    assert seen.floor == 2
+    assert seen.add(1) is Arrival.UNKNOWN
+    assert seen.add(2) is Arrival.DUPLICATE
+    assert seen.add(3) is Arrival.LATE
 
 
 @given(st.lists(st.integers(min_value=1, max_value=60), max_size=120), st.integers(0, 40))

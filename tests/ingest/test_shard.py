@@ -8,9 +8,10 @@ from datetime import timedelta
 import asyncpg
 import pytest
 
-from ingest.batch import StreamEntry
 from ingest.codecs import prepare
 from ingest.decode import decode
+from ingest.entry import Entry
+from ingest.flavour import fetch_flavour
 from ingest.names import STREAMS, stream_of
 from ingest.peers import Peers
 from ingest.shard import Shard, names_a_shard, parse_shard, shard_of, shards
@@ -64,7 +65,7 @@ def test_what_is_no_shard_is_refused_with_an_example(text: str) -> None:
         parse_shard(text)
 
 
-def batch(shard: Shard, number: int, draw: random.Random) -> list[StreamEntry]:
+def batch(shard: Shard, number: int, draw: random.Random) -> list[Entry]:
     """Events of all users in any order, and two tips that all engines see."""
     name = next(f"e{n}/1" for n in range(1000) if shard.owns(f"e{n}/1".encode()))
     events: list[tuple[str, dict[str, str | int]]] = []
@@ -87,7 +88,7 @@ def batch(shard: Shard, number: int, draw: random.Random) -> list[StreamEntry]:
             "data": event.raw_data.decode(),
         }
         flat = [part.encode() for pair in fields.items() for part in pair]
-        entries.append(StreamEntry(stream_of(kind), f"{index}-0".encode(), flat))
+        entries.append(Entry(stream_of(kind), f"{index}-0".encode(), flat))
     return entries
 
 
@@ -107,7 +108,7 @@ async def test_writers_with_the_same_miners_never_wait_for_each_other_in_a_circl
                 connection,
                 shard.consumer("writer"),
                 timedelta(days=90),
-                plain=True,
+                plain=await fetch_flavour(connection) == "postgresql",
                 takes=peers.takes,
             )
             await store.open(STREAMS)
@@ -116,13 +117,13 @@ async def test_writers_with_the_same_miners_never_wait_for_each_other_in_a_circl
         finally:
             await connection.close()
 
-    async with asyncio.TaskGroup() as group:
-        for shard in shards(3):
-            group.create_task(write(shard))
-    deadlocks = await db.fetchval(
-        "select deadlocks from pg_stat_database where datname = current_database()"
-    )
-    assert deadlocks == 0, seed
+    try:
+        async with asyncio.TaskGroup() as group:
+            for shard in shards(3):
+                group.create_task(write(shard))
+    except* asyncpg.DeadlockDetectedError as deadlocks:
+        # The server ends one of those that wait in a circle: nobody tries again here.
+        pytest.fail(f"seed {seed}: {deadlocks.exceptions[0]}")
     stored = await db.fetchval(
         "select (select count(*) from shares) + (select count(*) from mining_events)"
     )

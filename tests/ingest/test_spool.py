@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from ingest import spool
-from ingest.publisher import Batch
+from ingest.entry import Batch
 from ingest.spool import Spool, SpoolFullError
 
 MAX = 10_000
 
 
 def batch(number: int, size: int = 10) -> Batch:
-    return Batch("mark", str(number), {"mining:ledger": [b"x" * size]}, 1, [])
+    return Batch("mark", str(number), {"mining:ledger": [b"x" * size]}, 1)
 
 
 def test_batches_come_back_in_order_after_a_restart(tmp_path: Path) -> None:
@@ -152,4 +152,4 @@ class SpoolMachine(RuleBasedStateMachine):
 
 
 TestSpoolMachine = SpoolMachine.TestCase
-TestSpoolMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestSpoolMachine.settings = settings(max_examples=60, stateful_step_count=40)

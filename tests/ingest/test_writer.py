@@ -1,10 +1,5 @@
 """The writer as a process: once each, in the right table, whatever comes."""
 
-import asyncio
-import os
-import sys
-import time
-from collections.abc import Awaitable, Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,19 +11,19 @@ from ingest.decode import decode
 from ingest.names import (
     DEAD_LETTER_STREAM,
     LEDGER_STREAM,
-    STREAMS,
     leaderboard_key,
     stream_of,
     week_start,
 )
-from tests.ingest.harness import entries, packed, stage
+from tests.clock import DAY, HOUR, moment, moment_of
+from tests.ingest.harness import Stage, entries, packed, stage
+from tests.processes import until
+from tests.settled import committed
 
-Eventually = Callable[..., Awaitable[Any]]
 SHARES = stream_of("share_submitted")
 Db = asyncpg.Connection
 Redis = redis_async.Redis
 USER = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080"
-HOUR = 3_600_000_000
 
 
 async def publish(client: Redis, event: str, /, **changes: Any) -> None:
@@ -47,37 +42,19 @@ async def publish(client: Redis, event: str, /, **changes: Any) -> None:
     )
 
 
-async def caught_up(db: Db, redis: Redis) -> None:
-    """Waits until the database's offsets are at the streams' ends."""
-    deadline = time.monotonic() + 30
-    while True:
-        offsets = {
-            row["stream"]: row["last_id"]
-            for row in await db.fetch("select stream, last_id from stream_offsets")
-        }
-        ends = {}
-        for stream in STREAMS:
-            newest: Any = await redis.xrevrange(stream, count=1)
-            ends[stream] = newest[0][0].decode() if newest else "0-0"
-        if offsets == ends:
-            return
-        assert time.monotonic() < deadline, (offsets, ends)
-        await asyncio.sleep(0.02)
-
-
 async def test_a_resent_event_is_stored_once(
     tmp_path: Path, redis_url: str, database_url: str, redis: Redis, db: Db
 ) -> None:
     async with stage("writer", tmp_path, redis_url, database_url) as writer:
         for seq in (1, 2, 2, 3, 1):
             await publish(redis, "share_submitted", instance="e/1", seq=seq)
-        await caught_up(db, redis)
+        await committed(db, redis)
         await writer.kill()
         await writer.start()
         for seq in (3, 4):
             await publish(redis, "share_submitted", instance="e/1", seq=seq)
         await publish(redis, "share_submitted", instance="e/2", seq=1)  # another boot
-        await caught_up(db, redis)
+        await committed(db, redis)
     rows = await db.fetch("select instance, seq from shares_hex order by 1, 2")
     assert [tuple(row) for row in rows] == [
         ("e/1", 1),
@@ -89,7 +66,7 @@ async def test_a_resent_event_is_stored_once(
     state = await db.fetchrow("select * from engine_instances where instance = 'e/1'")
     assert state is not None
     assert (state["seq_max"], state["events"], state["duplicates"]) == (4, 4, 3)
-    total = await db.fetchval("select total_shares from weekly_best_diff")
+    total = await db.fetchval("select sum(total_shares) from weekly_best_diff")
     assert total == 5
 
 
@@ -99,7 +76,7 @@ async def test_a_gap_stays_until_the_late_event_fills_it(
     async with stage("writer", tmp_path, redis_url, database_url):
         for seq in (2, 6):
             await publish(redis, "share_submitted", instance="e/1", seq=seq)
-        await caught_up(db, redis)
+        await committed(db, redis)
         missing = "select seq_missing::text from engine_instances"
         assert await db.fetchval(missing) == "{[1,2),[3,6)}"
         await publish(redis, "hashrate_update", instance="e/1", seq=4)
@@ -115,7 +92,7 @@ async def test_a_gap_stays_until_the_late_event_fills_it(
                 "raw": b"\xff\x00",
             },
         )
-        await caught_up(db, redis)
+        await committed(db, redis)
         assert await db.fetchval(missing) == "{[3,4),[5,6)}"
     letter = await db.fetchrow("select * from dead_letters")
     assert letter is not None
@@ -133,7 +110,7 @@ async def test_events_without_a_number_are_stored(
     async with stage("writer", tmp_path, redis_url, database_url):
         await publish(redis, "share_submitted")
         await publish(redis, "share_submitted")
-        await caught_up(db, redis)
+        await committed(db, redis)
     assert await db.fetchval("select count(*) from shares where instance_id is null") == 2
 
 
@@ -145,7 +122,7 @@ async def test_what_the_database_refuses_is_isolated_and_the_batch_goes_on(
     for seq in range(1, 31):
         await publish(redis, "share_submitted", instance="e/1", seq=seq)
     async with stage("writer", tmp_path, redis_url, database_url):
-        await caught_up(db, redis)
+        await committed(db, redis)
     stored = await db.fetch("select seq from shares order by seq")
     assert [row["seq"] for row in stored] == [seq for seq in range(1, 31) if seq != 13]
     letter = await db.fetchrow("select * from dead_letters")
@@ -157,7 +134,7 @@ async def test_what_the_database_refuses_is_isolated_and_the_batch_goes_on(
         13,
     )
     assert "no_13" in letter["detail"]
-    assert await db.fetchval("select total_shares from weekly_best_diff") == 29
+    assert await db.fetchval("select sum(total_shares) from weekly_best_diff") == 29
     assert await db.fetchval("select seq_missing::text from engine_instances") == "{}"
 
 
@@ -176,7 +153,7 @@ async def test_entries_that_another_program_wrote_badly_are_dead_letters(
         await redis.xadd(SHARES, fields)  # type: ignore[arg-type]  # redis-py wants invariant keys
     await publish(redis, "share_submitted")
     async with stage("writer", tmp_path, redis_url, database_url):
-        await caught_up(db, redis)
+        await committed(db, redis)
     assert await db.fetchval("select count(*) from shares") == 1
     assert await db.fetchval("select count(*) from dead_letters") == len(bad)
 
@@ -184,12 +161,12 @@ async def test_entries_that_another_program_wrote_badly_are_dead_letters(
 async def test_shares_older_than_the_retention_are_refused_and_younger_ones_find_a_partition(
     tmp_path: Path, redis_url: str, database_url: str, redis: Redis, db: Db
 ) -> None:
-    now = time.time_ns() // 1000
+    now = moment()
     async with stage("writer", tmp_path, redis_url, database_url, RETENTION_DAYS="30"):
         for days in (0, 1, 10, 29, 31):
-            await publish(redis, "share_submitted", timestamp=now - days * 24 * HOUR)
-        await publish(redis, "hashrate_update", timestamp=now - 29 * 24 * HOUR)
-        await caught_up(db, redis)
+            await publish(redis, "share_submitted", timestamp=now - days * DAY)
+        await publish(redis, "hashrate_update", timestamp=now - 29 * DAY)
+        await committed(db, redis)
     assert await db.fetchval("select count(*) from shares") == 4
     assert await db.fetchval("select count(*) from mining_events") == 1
     assert await db.fetchval("select reason from dead_letters") == "past_retention"
@@ -198,8 +175,7 @@ async def test_shares_older_than_the_retention_are_refused_and_younger_ones_find
 async def test_a_week_begins_on_monday_at_midnight_utc(
     tmp_path: Path, redis_url: str, database_url: str, redis: Redis, db: Db
 ) -> None:
-    today = datetime.now(UTC).date()
-    monday = today - timedelta(days=today.weekday() + 7)
+    monday = week_start(moment_of(moment())) - timedelta(days=7)
     midnight = int(datetime.combine(monday, datetime.min.time(), UTC).timestamp()) * 1_000_000
     async with stage("writer", tmp_path, redis_url, database_url) as writer:
         await publish(redis, "share_submitted", timestamp=midnight - 1, share_diff=1000.0)
@@ -207,7 +183,7 @@ async def test_a_week_begins_on_monday_at_midnight_utc(
         await publish(
             redis, "share_submitted", timestamp=midnight + 1, share_diff=2000.0, worker="later"
         )
-        await caught_up(db, redis)
+        await committed(db, redis)
         assert await writer.stop() == 0
     rows = await db.fetch(
         "select week_start, best_difficulty, total_shares, total_work, worker_name, best_share_time "
@@ -226,26 +202,28 @@ async def test_a_week_begins_on_monday_at_midnight_utc(
 async def test_a_finalised_week_is_left_alone_and_the_late_hour_is_noted(
     tmp_path: Path, redis_url: str, database_url: str, redis: Redis, db: Db
 ) -> None:
-    now = time.time_ns() // 1000
-    late = now - 8 * 24 * HOUR
+    now = moment()
+    late = now - 8 * DAY
     async with stage("writer", tmp_path, redis_url, database_url) as writer:
         await publish(redis, "share_submitted", timestamp=late, share_diff=1000.0)
-        await caught_up(db, redis)
+        await committed(db, redis)
+        week: date = await db.fetchval("select week_start from weekly_best_diff")
+        # The leaderboard is written after the commit.
+        await until(lambda: redis.exists(leaderboard_key(week)))
         await db.execute("update weekly_best_diff set finalized_at = now()")
-        await redis.flushdb()
+        await redis.delete(leaderboard_key(week))
         await publish(redis, "share_submitted", timestamp=late, share_diff=9000.0)
         await publish(redis, "share_submitted", timestamp=now)
-        await caught_up(db, redis)
+        await committed(db, redis)
         assert await writer.stop() == 0
-        rows = await db.fetch(
-            "select best_difficulty, total_shares from weekly_best_diff order by week_start"
-        )
-        assert tuple(rows[0]) == (1000.0, 1)
-        week: date = await db.fetchval("select min(week_start) from weekly_best_diff")
-        assert not await redis.exists(leaderboard_key(week))
-        assert await redis.exists(leaderboard_key(week_start(datetime.now(UTC))))
+    rows = await db.fetch(
+        "select best_difficulty, total_shares from weekly_best_diff order by week_start"
+    )
+    assert tuple(rows[0]) == (1000.0, 1)
+    assert not await redis.exists(leaderboard_key(week))
+    assert await redis.exists(leaderboard_key(week_start(moment_of(now))))
     hours = await db.fetch("select hour, shares from late_share_hours")
-    hour = datetime.fromtimestamp(late // HOUR * 3600, UTC)
+    hour = moment_of(late - late % HOUR)
     assert [tuple(row) for row in hours] == [(hour, 2)]
 
 
@@ -255,16 +233,16 @@ async def test_a_block_marks_its_share_whichever_comes_first(
     first, second = "0a" * 32, "0b" * 32
     async with stage("writer", tmp_path, redis_url, database_url) as writer:
         await publish(redis, "block_found", hash=first, height=1)
-        await caught_up(db, redis)
+        await committed(db, redis)
         await writer.kill()  # known after a restart too
         await writer.start()
         await publish(redis, "share_submitted", hash=first.upper())
         await publish(redis, "share_submitted", hash=second)
-        await caught_up(db, redis)
+        await committed(db, redis)
         await publish(redis, "block_found", hash=second, height=2)
         await publish(redis, "block_found", hash=second, height=2)
         await publish(redis, "share_submitted", hash="0c" * 32)
-        await caught_up(db, redis)
+        await committed(db, redis)
     rows = await db.fetch("select share_hash, is_block from shares_hex order by 1")
     assert [tuple(row) for row in rows] == [(first, True), (second, True), ("0c" * 32, False)]
     assert await db.fetchval("select count(*) from blocks") == 2
@@ -276,12 +254,12 @@ async def test_a_users_total_hashrate_makes_no_worker(
     async with stage("writer", tmp_path, redis_url, database_url):
         await publish(redis, "share_submitted")
         await publish(redis, "hashrate_update", worker="")
-        await caught_up(db, redis)
+        await committed(db, redis)
         assert await db.fetchval("select count(*) from workers") == 1
         # A miner that has no worker name is the worker ''.
         await publish(redis, "share_submitted", worker="")
         await publish(redis, "hashrate_update", worker="", hashrate_1h=7.0)
-        await caught_up(db, redis)
+        await committed(db, redis)
     rows = await db.fetch("select worker_name, hashrate_1h from workers order by 1")
     assert [tuple(row) for row in rows] == [("", 7.0), ("bitaxe-1", None)]
 
@@ -289,46 +267,40 @@ async def test_a_users_total_hashrate_makes_no_worker(
 async def test_an_old_event_says_nothing_of_the_present(
     tmp_path: Path, redis_url: str, database_url: str, redis: Redis, db: Db
 ) -> None:
-    now = time.time_ns() // 1000
+    now = moment()
     async with stage("writer", tmp_path, redis_url, database_url):
         await publish(redis, "share_submitted", timestamp=now, difficulty=64.0)
-        await caught_up(db, redis)
+        await committed(db, redis)
         await publish(redis, "share_submitted", timestamp=now - 5 * HOUR, difficulty=1.0)
         await publish(redis, "miner_disconnected", timestamp=now - 4 * HOUR)
-        await caught_up(db, redis)
+        await committed(db, redis)
         worker = await db.fetchrow("select * from workers")
         assert worker is not None
         assert (worker["current_diff"], worker["is_online"]) == (64.0, True)
-        assert worker["last_share"].timestamp() * 1e6 // 1000 == now // 1000
+        assert worker["last_share"] == moment_of(now)
         await publish(redis, "miner_disconnected")
-        await caught_up(db, redis)
+        await committed(db, redis)
         assert not await db.fetchval("select is_online from workers")
 
 
-async def test_the_time_of_a_share_may_wait_and_what_is_news_does_not(
+async def test_what_is_news_of_a_worker_is_written_at_once_and_the_rest_at_the_end(
     tmp_path: Path, redis_url: str, database_url: str, redis: Redis, db: Db
 ) -> None:
-    now = time.time_ns() // 1000
+    now = moment()
     state = "select last_share, current_diff, user_agent from workers"
     async with stage("writer", tmp_path, redis_url, database_url) as writer:
-        await publish(redis, "share_submitted", timestamp=now - 3, user_agent="a")
-        await caught_up(db, redis)
-        before = await db.fetchrow(state)
-        assert before is not None
-        await publish(redis, "share_submitted", timestamp=now - 2, user_agent="a")
-        await caught_up(db, redis)
-        assert await db.fetchrow(state) == before
-        assert await db.fetchval("select total_shares from weekly_best_diff") == 2
+        # How long the time of a share may wait: test_presence.py.
+        for later in (3, 2):
+            await publish(redis, "share_submitted", timestamp=now - later, user_agent="a")
+            await committed(db, redis)
         await publish(redis, "share_submitted", timestamp=now - 1, user_agent="b")
-        await caught_up(db, redis)
+        await committed(db, redis)
         after = await db.fetchrow(state)
         assert after is not None
-        assert after["last_share"] == datetime.fromtimestamp(0, UTC) + timedelta(
-            microseconds=now - 1
-        )
+        assert after["last_share"] == moment_of(now - 1)
         assert after["user_agent"] == "b"
         await publish(redis, "share_submitted", timestamp=now, user_agent="b")
-        await caught_up(db, redis)
+        await committed(db, redis)
         assert await writer.stop() == 0  # what waits is written at the end
     latest = await db.fetchrow("select w.last_share, u.last_seen from workers w, users u")
     assert latest is not None
@@ -345,9 +317,9 @@ async def test_an_event_tells_whence_its_instance_is_when_a_report_did_not(
     report = b'{"received": [["sim/1", 0, 1], ["sim/2", 0, 1]], "dropped": []}'
     async with stage("writer", tmp_path, redis_url, database_url):
         await redis.xadd(LEDGER_STREAM, {"report": report})
-        await caught_up(db, redis)
+        await committed(db, redis)
         await publish(redis, "share_submitted", instance="sim/1", seq=1, source="simulated")
-        await caught_up(db, redis)
+        await committed(db, redis)
     rows = await db.fetch("select instance, source from engine_instances order by 1")
     assert [tuple(row) for row in rows] == [("sim/1", "simulated"), ("sim/2", "hosted")]
 
@@ -367,7 +339,7 @@ async def test_an_entry_is_read_in_any_order_of_its_fields(
     }
     async with stage("writer", tmp_path, redis_url, database_url):
         await redis.xadd(SHARES, fields)
-        await caught_up(db, redis)
+        await committed(db, redis)
     assert await db.fetchval("select seq from shares") == 7
 
 
@@ -380,14 +352,14 @@ async def test_streams_are_trimmed_to_what_is_kept_and_never_past_the_commit(
         pipeline = redis.pipeline(transaction=False)
         fields: Any = {
             "event": "share_submitted",
-            "timestamp": time.time_ns() // 1000,
+            "timestamp": moment(),
             "source": "hosted",
             "data": decode(packed("share_submitted")).raw_data,
         }
         for _ in range(2000):
             pipeline.xadd(SHARES, fields)
         await pipeline.execute()
-        await caught_up(db, redis)
+        await committed(db, redis)
         assert await writer.stop() == 0
     left = len(await entries(redis, SHARES))
     assert 300 <= left < 700  # Redis drops whole nodes of about a hundred entries
@@ -398,61 +370,39 @@ async def test_a_second_writer_waits_and_takes_over(
     tmp_path: Path, redis_url: str, database_url: str, redis: Redis, db: Db
 ) -> None:
     async with stage("writer", tmp_path, redis_url, database_url) as first:
-        other = tmp_path / "other"
-        other.mkdir()
-        second = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "ingest",
-            "writer",
-            env={**os.environ, **first.environment},
-            stderr=asyncio.subprocess.PIPE,
+        other = Stage(
+            "writer", first.environment, tmp_path / "other.log", ready="another writer is at work"
         )
-        assert second.stderr is not None
-        async with asyncio.timeout(30):
-            while b"another writer is at work" not in await second.stderr.readline():
-                pass
+        try:
+            await other.start()
             await publish(redis, "share_submitted", instance="e/1", seq=1)
-            await caught_up(db, redis)
+            await committed(db, redis)
             await first.kill()
-            while b"committing" not in await second.stderr.readline():
-                pass
+            await other.process.saying("committing")
             await publish(redis, "share_submitted", instance="e/1", seq=2)
-            await caught_up(db, redis)
-        second.terminate()
-        assert await second.wait() == 0
+            await committed(db, redis)
+            assert await other.stop() == 0
+        finally:
+            await other.kill()
     assert await db.fetchval("select count(*) from shares") == 2
 
 
 async def test_a_database_without_schema_is_told_and_waited_for(
-    tmp_path: Path, redis_url: str, empty_database_url: str, eventually: Eventually
+    tmp_path: Path, redis_url: str, empty_database_url: str
 ) -> None:
-    environment = {
-        "REDIS_URL": redis_url,
-        "DATABASE_URL": empty_database_url,
-        "WRITER_METRICS_PORT": "0",
-    }
-    log = (tmp_path / "log").open("wb")
-    writer = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "ingest",
-        "writer",
-        env={**os.environ, **environment},
-        stderr=log,
-    )
-    await eventually(lambda: "tbg migrate" in (tmp_path / "log").read_text())
-    writer.terminate()
-    assert await asyncio.wait_for(writer.wait(), 10) == 0
+    async with stage(
+        "writer", tmp_path, redis_url, empty_database_url, ready="tbg migrate"
+    ) as writer:
+        assert await writer.stop() == 0
 
 
 async def test_a_redis_that_lost_its_data_is_read_from_the_beginning(
     tmp_path: Path, redis_url: str, database_url: str, redis: Redis, db: Db
 ) -> None:
-    future = f"{time.time_ns() // 1_000_000 + 10_000_000}-0"
+    future = f"{moment() // 1000 + 10_000_000}-0"
     async with stage("writer", tmp_path, redis_url, database_url) as writer:
         await publish(redis, "share_submitted", instance="e/1", seq=1)
-        await caught_up(db, redis)
+        await committed(db, redis)
         await writer.kill()
         # As after a clock that ran ahead: the new stream's ids are lower.
         await db.execute("update stream_offsets set last_id = $1 where stream = $2", future, SHARES)
@@ -460,7 +410,7 @@ async def test_a_redis_that_lost_its_data_is_read_from_the_beginning(
         await publish(redis, "share_submitted", instance="e/1", seq=1)
         await publish(redis, "share_submitted", instance="e/1", seq=2)
         await writer.start()
-        await caught_up(db, redis)
+        await committed(db, redis)
         assert "redis lost a stream" in writer.log.read_text()
     assert await db.fetchval("select count(*) from shares") == 2
 
@@ -470,9 +420,35 @@ async def test_a_leaderboard_that_was_lost_is_made_again(
 ) -> None:
     async with stage("writer", tmp_path, redis_url, database_url) as writer:
         await publish(redis, "share_submitted", share_diff=5000.0)
-        await caught_up(db, redis)
+        await committed(db, redis)
         week: date = await db.fetchval("select week_start from weekly_best_diff")
-        await redis.delete(leaderboard_key(week))
-        await writer.kill()
+        assert await writer.stop() == 0
+        # Only now, when nothing of it is on its way.
+        assert await redis.delete(leaderboard_key(week)) == 1
         await writer.start()
         assert await redis.zscore(leaderboard_key(week), USER) == 5000.0
+
+
+async def test_an_idle_writer_notices_that_its_offsets_were_moved_and_reads_again(
+    tmp_path: Path,
+    redis_url: str,
+    database_url: str,
+    redis: Redis,
+    db: Db,
+) -> None:
+    """What ``tbg ledger --audit --repair`` does."""
+    async with stage("writer", tmp_path, redis_url, database_url):
+        for seq in (1, 2, 3):
+            await publish(redis, "share_submitted", instance="e/1", seq=seq)
+        await committed(db, redis)
+        await db.execute("delete from shares where seq = 2")
+        await db.execute("update engine_instances set seq_missing = '{[2,3)}'")
+        await db.execute("update stream_offsets set last_id = '0-0' where stream = $1", SHARES)
+
+        async def mended() -> bool:
+            return bool(await db.fetchval("select count(*) = 3 from shares"))
+
+        await until(mended)
+    state = await db.fetchrow("select seq_missing, duplicates from engine_instances")
+    assert state is not None
+    assert (list(state["seq_missing"]), state["duplicates"]) == ([], 2)

@@ -1,7 +1,7 @@
 """``tbg ledger`` shows what is lost, and its exit code tells whether it is explained."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import psycopg
@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tbg.cli import main
+from tbg.migrate import detect_flavour
 
 Ledger = Callable[..., Result]
 HOUR = "2026-11-22T07"
@@ -81,3 +82,86 @@ def test_an_hour_and_an_instance_can_be_picked(ledger: Ledger, database_url: str
     assert json.loads(ledger("--json", "--hour", "2026-11-22T08").output) == []
     assert "no such hour" in ledger("--instance", "other").output
     assert ledger("--hour", "noon").exit_code == 2
+
+
+# --- The audit --------------------------------------------------------------------------
+
+
+def store(database_url: str, seqs: Iterable[int], events: Iterable[int] = ()) -> None:
+    """Rows of pool/1 with these numbers: shares, and other events."""
+    with psycopg.connect(database_url, autocommit=True) as database:
+        if detect_flavour(database) == "postgresql":
+            database.execute("select ensure_partitions('2026-11-22', '2026-11-22')")
+        database.execute(
+            "insert into shares (time, difficulty, seq, user_id, worker_id, instance_id, is_valid) "
+            "select '2026-11-22 07:30+00', 1, n, 1, 1, (select id from engine_instances), true "
+            "from unnest(%s::bigint[]) as n",
+            [list(seqs)],
+        )
+        database.execute(
+            "insert into mining_events (time, seq, instance_id, event, payload) "
+            "select '2026-11-22 07:31+00', n, (select id from engine_instances), 'diff_updated', "
+            "'{}' from unnest(%s::bigint[]) as n",
+            [list(events)],
+        )
+
+
+def test_the_audit_finds_a_number_that_the_books_take_for_stored(
+    ledger: Ledger, database_url: str
+) -> None:
+    fill(database_url, "{[10,12)}", dropped=0)  # it knows that 10 and 11 are missing
+    store(database_url, [n for n in range(1, 91) if n not in (10, 11, 40)], events=[*range(91, 99)])
+    with psycopg.connect(database_url, autocommit=True) as database:
+        database.execute(
+            "insert into dead_letters (stage, reason, detail, raw, instance, seq) "
+            "values ('writer', 'x', 'x', '', 'pool/1', 99)"
+        )
+    result = ledger("--audit", "--json")
+    (row,) = json.loads(result.stdout)
+    assert result.exit_code == 3
+    assert row["absent"] == [[40, 40], [100, 100]]
+    assert (row["emitted"], row["stored"], row["refused"], row["missing"]) == (100, 95, 1, 2)
+    assert (row["unaccounted"], row["doubled"]) == (2, 0)
+    assert "pool/1: nowhere: 40; 100" in ledger("--audit").output
+    store(database_url, [40, 100])
+    result = ledger("--audit")
+    assert result.exit_code == 0
+    assert "every number is stored once, refused, or known to be missing" in result.output
+
+
+def test_the_audit_finds_a_number_that_is_stored_twice(ledger: Ledger, database_url: str) -> None:
+    fill(database_url, "{}", dropped=0)
+    store(database_url, [*range(1, 101), 50], events=[51])
+    result = ledger("--audit", "--json")
+    (row,) = json.loads(result.stdout)
+    assert (result.exit_code, row["doubled"], row["unaccounted"]) == (3, 2, 0)
+
+
+def test_a_refused_event_whose_letter_has_expired_is_accounted_for(
+    ledger: Ledger, database_url: str
+) -> None:
+    fill(database_url, "{}", dropped=0)
+    store(database_url, [*range(1, 100)])
+    with psycopg.connect(database_url, autocommit=True) as database:
+        database.execute("update ledger set committed = 99, dead_lettered = 1")
+    assert ledger("--audit").exit_code == 0
+
+
+def test_repair_opens_the_holes_and_sends_the_writer_back(
+    ledger: Ledger, database_url: str
+) -> None:
+    fill(database_url, "{[10,12)}", dropped=0)
+    store(database_url, [n for n in range(1, 101) if n not in (10, 11, 40, 41, 60)])
+    with psycopg.connect(database_url, autocommit=True) as database:
+        database.execute(
+            "insert into stream_offsets values ('writer', 'mining:share_submitted', '5-1', 7), "
+            "('writer', 'mining:ledger', '5-1', 7)"
+        )
+        assert ledger("--repair").exit_code == 2
+        result = ledger("--audit", "--repair")
+        assert "3 numbers are holes until they come" in " ".join(result.output.split())
+        missing = database.execute("select seq_missing::text from engine_instances").fetchone()
+        offsets = database.execute("select stream, last_id from stream_offsets").fetchall()
+    assert missing == ("{[10,12),[40,42),[60,61)}",)
+    # Reports are not read again: their counts would be added twice.
+    assert dict(offsets) == {"mining:share_submitted": "0-0", "mining:ledger": "5-1"}

@@ -9,10 +9,9 @@ import psycopg
 import pytest
 from click.testing import CliRunner
 
+from ingest.flavour import FLAVOURS, Flavour
 from tbg.cli import main
 from tbg.migrate import (
-    FLAVOURS,
-    Flavour,
     Migrated,
     MigrateError,
     detect_flavour,

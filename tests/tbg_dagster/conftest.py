@@ -12,6 +12,7 @@ import pytest
 import redis as redis_sync
 from psycopg.rows import DictRow, dict_row
 
+from ingest.flavour import flavour_of
 from tbg_dagster.definitions import defs
 from tbg_dagster.resources import BitcoinNode, Database, RedisServer, Thresholds, Webhook
 
@@ -64,11 +65,7 @@ class History:
 
     def days(self, first: datetime, last: datetime) -> None:
         """Makes room for shares of these days, as the writer does."""
-        plain = self.connection.execute(
-            "select relkind = 'p' as plain from pg_class where oid = 'shares'::regclass"
-        ).fetchone()
-        assert plain is not None
-        if plain["plain"]:
+        if flavour_of(self.connection) == "postgresql":
             self.connection.execute("select ensure_partitions(%s, %s)", [first.date(), last.date()])
 
     def share(

@@ -1,0 +1,106 @@
+"""``tbg ledger --audit``: counts every number from the rows, and mends what was forgotten.
+
+The audit trusts none of the ledger's counters: it looks for each number that an engine
+used in the tables (``audit_numbers`` in sql/0005_balance.sql).
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final, LiteralString
+
+import psycopg
+from psycopg.rows import dict_row
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from ingest.entry import START
+from ingest.names import EVENT_STREAMS
+
+COLUMNS: Final = {
+    "emitted": "emitted",
+    "stored": "stored",
+    "refused": "refused",
+    "dropped": "dropped",
+    "missing": "missing",
+    "doubled": "twice",
+    "unaccounted": "unaccounted",
+}
+MOST_SPANS: Final = 10  # ranges of numbers shown of one engine boot
+_AUDIT: Final[LiteralString] = """
+select instance_id, instance, emitted, stored, refused, dropped, missing, doubled,
+    greatest(numbers_in(absent) - expired, 0) as unaccounted,
+    array(select array[lower(span), upper(span) - 1] from unnest(absent) as span) as absent
+from audit_numbers()
+order by unaccounted desc, doubled desc, instance
+"""
+
+Rows = Sequence[dict[str, Any]]
+
+
+def audit(database: psycopg.Connection[Any]) -> list[dict[str, Any]]:
+    """Returns a row for each engine boot; ``absent`` holds first and last numbers of ranges."""
+    return database.cursor(row_factory=dict_row).execute(_AUDIT).fetchall()
+
+
+def wrong(row: dict[str, Any]) -> bool:
+    """Whether numbers of an engine boot are stored twice, or nowhere and not missed."""
+    return bool(row["unaccounted"] or row["doubled"])
+
+
+def repair(database: psycopg.Connection[Any], rows: Rows) -> int:
+    """Makes the writer read the event streams again, with the absent numbers as holes.
+
+    A running writer notices that its offsets have moved, and begins again. What is still
+    in the streams fills the holes; everything else there is recognised by its number.
+
+    Returns:
+        How many numbers are holes now.
+    """
+    hurt = [row for row in rows if row["unaccounted"]]
+    with database.transaction():
+        # In the order in which the writer locks them.
+        database.execute(
+            "update stream_offsets set last_id = %s, entries = 0, updated_at = now() "
+            "where stream = any(%s)",
+            [START, list(EVENT_STREAMS)],
+        )
+        for row in hurt:
+            database.execute(
+                "update engine_instances set seq_missing = seq_missing + ("
+                "select range_agg(int8range(a.first, a.last, '[]')) "
+                "from unnest(%s::bigint[], %s::bigint[]) as a(first, last)) where id = %s",
+                [
+                    [first for first, _ in row["absent"]],
+                    [last for _, last in row["absent"]],
+                    row["instance_id"],
+                ],
+            )
+    return sum(row["unaccounted"] for row in hurt)
+
+
+def show(console: Console, rows: Rows) -> None:
+    """Shows the audit as a table, then the numbers that nothing accounts for."""
+    table = Table("engine boot", *COLUMNS.values(), box=box.SIMPLE_HEAD, collapse_padding=True)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row in rows:
+        table.add_row(
+            row["instance"],
+            *(f"{row[name]:,}" for name in COLUMNS),
+            style="red" if wrong(row) else None,
+        )
+    console.print(table, markup=False)
+    for row in rows:
+        if row["unaccounted"]:
+            spans = [f"{a:,}" if a == b else f"{a:,} to {b:,}" for a, b in row["absent"]]
+            more = f", and {len(spans) - MOST_SPANS:,} ranges more" if spans[MOST_SPANS:] else ""
+            numbers = "; ".join(spans[:MOST_SPANS])
+            console.print(f"{row['instance']}: nowhere: {numbers}{more}", markup=False)
+    lost = sum(row["unaccounted"] for row in rows)
+    twice = sum(row["doubled"] for row in rows)
+    if lost:
+        console.print(f"{lost:,} events were taken for stored and are nowhere")
+    if twice:
+        console.print(f"{twice:,} rows are a second copy of a number")
+    if not lost and not twice:
+        console.print("every number is stored once, refused, or known to be missing")
