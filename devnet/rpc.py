@@ -76,7 +76,7 @@ class RPCClient:
 
         Raises:
             RPCError: the node's error.
-            NodeUnreachable: no answer, or none that a node gives.
+            NodeUnreachable: no answer, or not a node's.
         """
         if self._session is None:
             raise RuntimeError("RPCClient is an asynchronous context manager: enter it first")

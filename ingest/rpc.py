@@ -68,7 +68,7 @@ class Credentials(Protocol):
         """The header for the next request.
 
         Raises:
-            NodeUnauthorized: when there is none.
+            NodeUnauthorized: when it cannot be read.
         """
         ...
 
@@ -141,7 +141,7 @@ def call(
 
     Raises:
         RPCError: the node's error.
-        NodeUnreachable: no answer, or none that a node gives.
+        NodeUnreachable: no answer, or not a node's.
     """
     try:
         parts = urlsplit(url)

@@ -11,6 +11,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from devnet.bitcoin.address import decode_address, encode_address
 from tbg.batch import DAEMON
 from tbg.ending import Ending
 from tbg.flow import Flow
@@ -149,7 +150,9 @@ def _foreign_node(url: str, cookie: Path | None) -> tuple[Node, str]:
     from devnet.miner.cli import throwaway_user
 
     node = Node.named(url, cookie, os.environ)
-    return node, throwaway_user(node.network())
+    address, _, worker = throwaway_user().partition(".")  # on regtest
+    there = encode_address(decode_address(address).script_pubkey, node.network())
+    return node, f"{there}.{worker}"
 
 
 def _run(plan: StackPlan, console: Console, ending: Ending, every: float) -> None:

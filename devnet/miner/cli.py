@@ -27,14 +27,14 @@ Examples:
 log = structlog.get_logger("miner")
 
 
-def throwaway_user(network: Network = Network.REGTEST) -> str:
-    """An address of a test network that nobody holds the key of, and a worker name.
+def throwaway_user() -> str:
+    """A regtest address that nobody holds the key of, and a worker name.
 
     Its key hash is the first 20 bytes of a SHA-256 of words: to find a key for it is as hard as
-    for anybody's address. What it earns on a test network is worth nothing, and stays unspent.
+    for anybody's address. What it earns on regtest is worth nothing, and stays unspent.
     """
     program = sha256(b"The Bitcoin Game devnet miner").digest()[:20]
-    return encode_address(witness_program_script(0, program), network) + ".cpu"
+    return encode_address(witness_program_script(0, program), Network.REGTEST) + ".cpu"
 
 
 @click.command("miner", epilog=EXAMPLES)

@@ -1,21 +1,24 @@
-"""Who may call the node: a user with a password, or whoever can read the cookie file."""
-
-from __future__ import annotations
+"""Who may call the node: a user with a password, or a user who can read the cookie file."""
 
 import hmac
 import os
 import secrets
 from pathlib import Path
+from typing import Final
 
 from ingest.rpc import PasswordCredentials
 
-COOKIE_NAME = ".cookie"
-COOKIE_USER = "__cookie__"
+COOKIE_NAME: Final = ".cookie"
+COOKIE_USER: Final = "__cookie__"
 """The user name that bitcoind writes into its cookie file."""
 
 
 class Auth:
-    """The one pair of user and password that HTTP basic authentication has to name."""
+    """The user and password that HTTP basic authentication must name.
+
+    Raises:
+        ValueError: when the user holds a colon or the password is empty.
+    """
 
     def __init__(self, user: str, password: str) -> None:
         if ":" in user:
@@ -30,7 +33,7 @@ class Auth:
 
 
 def write_cookie(path: Path) -> Auth:
-    """Make up a password for this run and leave it in ``path``, readable by our user alone."""
+    """Makes up a password for this run and writes it to ``path``, readable by our user alone."""
     password = secrets.token_hex(32)
     # Written aside and renamed: a client never reads half a cookie.
     fresh = path.with_name(path.name + ".tmp")
