@@ -23,7 +23,8 @@ from ingest.datagram import EventSocket
 from ingest.decode import decode
 from ingest.entry import FIELDS, Batch, Entry, event_values
 from ingest.flavour import fetch_flavour
-from ingest.names import STREAMS, stream_of
+from ingest.names import stream_of
+from ingest.offsets import Offsets
 from ingest.publisher import Publisher
 from ingest.store import Store
 from ingest.streams import Streams
@@ -205,7 +206,7 @@ def copy(report: Report, servers: Servers, count: int) -> None:
 
     async def go() -> float:
         client = redis_async.Redis.from_url(servers.valkey.url)
-        streams = Streams(client, 0)
+        streams = Streams(client)
         connection = await asyncpg.connect(url)
         await prepare(connection)
         await connection.execute("select ensure_partitions(current_date - 1, current_date + 1)")
@@ -331,9 +332,10 @@ def store_cost(
         await prepare(connection)
         client = redis_async.Redis.from_url(servers.valkey.url)
         plain = await fetch_flavour(connection) == "postgresql"
-        store = Store(connection, f"bench-{first}", timedelta(days=90), plain=plain)
-        streams = Streams(client, 0)
-        await store.open(STREAMS)
+        offsets = Offsets(connection, f"bench-{first}")
+        store = Store(connection, offsets, timedelta(days=90), plain=plain)
+        streams = Streams(client)
+        await offsets.load()
 
         async def commit(start: int, events: int) -> float:
             seconds = 0.0

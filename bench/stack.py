@@ -4,7 +4,6 @@ import contextlib
 import os
 import secrets
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -18,9 +17,8 @@ import redis
 
 from tbg.embedded import EmbeddedPostgres, EmbeddedValkey, free_port, new_password
 from tbg.migrate import migrate
+from tests.processes import PYTHON, Process
 
-ROOT: Final = Path(__file__).resolve().parent.parent
-START_SECONDS: Final = 60.0
 _READY: Final = {"receiver": "listening", "writer": "committing"}
 # What a small dedicated server would have; commit times are wanted for latencies.
 _POSTGRES: Final = {
@@ -91,7 +89,7 @@ def servers() -> Iterator[Servers]:
 
 
 class Stage:
-    """One stage of the daemon as a process.
+    """One stage of the daemon as a process, and what it costs.
 
     Args:
         words: put before the command, to run it elsewhere or otherwise.
@@ -101,7 +99,6 @@ class Stage:
         self, name: str, folder: Path, words: list[str] | None = None, **settings: Any
     ) -> None:
         self.name = name
-        self.log = folder / f"{name}.log"
         environment = {
             "SOCKET_PATH": str(folder / "events.sock"),
             "SPOOL_DIR": str(folder / "spool"),
@@ -109,35 +106,27 @@ class Stage:
             "WRITER_METRICS_PORT": "0",
             **{key.upper(): str(value) for key, value in settings.items()},
         }
-        with self.log.open("w") as output:
-            self._process = subprocess.Popen(  # noqa: S603  our own daemon
-                [*(words or []), sys.executable, "-m", "ingest", name],
-                env={**os.environ, **environment},
-                cwd=ROOT,
-                stdout=output,
-                stderr=output,
-            )
-        deadline = time.monotonic() + START_SECONDS
-        while _READY[name] not in self.log.read_text():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"{name} did not start:\n{self.log.read_text()}")
-            time.sleep(0.02)
-        self.process = psutil.Process(self._process.pid)
+        command = [*(words or []), PYTHON, "-m", "ingest", name]
+        self.running = Process(command, folder / f"{name}.log", environment)
 
-    def stop(self) -> None:
-        """Ends it in an orderly way."""
-        self._process.terminate()
-        self._process.wait(60)
+    @property
+    def process(self) -> psutil.Process:
+        """Its first process."""
+        return psutil.Process(self.running.pid)
 
 
 @contextlib.contextmanager
-def stage(name: str, folder: Path, **settings: Any) -> Iterator[Stage]:
-    """A running stage."""
-    made = Stage(name, folder, **settings)
+def stage(
+    name: str, folder: Path, words: list[str] | None = None, **settings: Any
+) -> Iterator[Stage]:
+    """A running stage, ended in an orderly way."""
+    made = Stage(name, folder, words, **settings)
     try:
+        made.running.start().wait_for(_READY[name])
         yield made
+        made.running.end()
     finally:
-        made.stop()
+        made.running.kill()
 
 
 def cpu_seconds(process: psutil.Process) -> float:

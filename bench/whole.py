@@ -167,7 +167,7 @@ def _queue_length(
         ) as receiver,
         stage("writer", folder, redis_url=servers.valkey.url, database_url=url),
     ):
-        if f"max_dgram_qlen={length}" not in receiver.log.read_text():
+        if f"max_dgram_qlen={length}" not in receiver.running.output:
             report.left_out.append(f"queue length {length}: it could not be set")
             return
         load = Load(folder / "events.sock", "paced", 10_000 * seconds, 10_000, punctual=True)

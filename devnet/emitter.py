@@ -1,11 +1,11 @@
-"""Sends an engine's events to the receiver's datagram socket without ever making it wait.
+"""Sends an engine's events to the receiver's datagram socket; the engine never waits.
 
 :meth:`Emitter.emit` numbers the event, puts it into a bounded queue and returns; a task of the
-same event loop sends. While the receiver's queue is full (ten datagrams by default on Linux) or
-nobody listens, events wait; when the queue is full too they are dropped, counted by reason, and
-their sequence numbers stay used, so that the receiver sees the gap. What was sent last is sent
-again, with its numbers, to a receiver that takes over: the old one may have died with it in its
-hands, and what arrives twice is recognised.
+same event loop sends. Events wait while the receiver's queue is full (ten datagrams by default on
+Linux) or no receiver listens. When our queue is full too, events are dropped and counted by reason;
+their sequence numbers stay used, so that the receiver sees the gap. The last events are sent again,
+with their numbers, to a receiver that takes over: the old one may have died before it passed them
+on, and duplicates are recognised.
 """
 
 import asyncio
@@ -27,15 +27,15 @@ from ingest.events import MAX_DATAGRAM
 
 DROP_REASONS: Final = (
     "receiver_slow",  # the queue was full behind a receiver that listens
-    "receiver_absent",  # the queue was full and nobody listened
-    "too_large",  # longer than the contract's datagram
-    "shutdown",  # still queued when the engine had to go
+    "receiver_absent",  # the queue was full and no receiver listened
+    "too_large",  # longer than a datagram of the contract
+    "shutdown",  # still queued when the engine ended
 )
 QUEUE_SIZE: Final = 65_536  # events; about 40 MB of shares at worst
 KEPT: Final = 512  # events sent again to a receiver that takes over from one that died
 
 _BURST: Final = 64  # datagrams between two looks at the event loop
-_RETRY_ROOM: Final = 0.05  # seconds; safety net where no wake-up comes for a full peer
+_RETRY_ROOM: Final = 0.05  # seconds; safety net if the system does not report room
 _RECONNECT_FIRST: Final = 0.05  # seconds
 _RECONNECT_MAX: Final = 1.0  # seconds
 _REPORT_EVERY: Final = 10.0  # seconds between two warnings about drops
@@ -48,34 +48,23 @@ class Emitter:
     """One engine's connection to the receiver; an async context manager.
 
     Every method belongs to the thread of the running event loop. ``instance`` is
-    ``<name>/<boot microseconds>``: new at every start, as the contract wants it.
+    ``<name>/<boot microseconds>``: new at every start, as the contract demands.
 
     Args:
         path: the receiver's Unix datagram socket; it need not exist yet.
-        name: what this engine is called, for example ``devnet-pool``.
-        source: ``hosted`` for engines, ``simulated`` for generated traffic.
-        instance: overrides the made-up one (runs that must be reproducible).
-        queue_size: events that may wait for the receiver.
+        name: the engine's name, for example ``devnet-pool``.
+
+    Raises:
+        ValueError: the path is too long for a socket.
     """
 
-    def __init__(
-        self,
-        path: Path | str,
-        name: str,
-        *,
-        source: str = "hosted",
-        instance: str | None = None,
-        queue_size: int = QUEUE_SIZE,
-    ) -> None:
-        if queue_size < 1:
-            raise ValueError(f"queue_size is at least 1, got {queue_size}")
+    def __init__(self, path: Path | str, name: str) -> None:
         if len(os.fsencode(path)) > _MAX_PATH:
             raise ValueError(
                 f"the socket path {path} is longer than {_MAX_PATH} bytes: use a shorter one"
             )
         self.path = str(path)
-        self.source = source
-        self.instance = instance or f"{name}/{time.time_ns() // 1000}"
+        self.instance = f"{name}/{time.time_ns() // 1000}"
         self.seq = 0
         """Events so far, dropped ones included."""
         self.sent = 0
@@ -83,7 +72,6 @@ class Emitter:
         self.dropped: Counter[str] = Counter()
         """Events that never reached the socket, by one of ``DROP_REASONS``."""
         self.connected = False
-        self._queue_size = queue_size
         self._queue: deque[bytes] = deque()
         self._kept: deque[bytes] = deque(maxlen=KEPT)
         self._again: deque[bytes] = deque()
@@ -91,9 +79,7 @@ class Emitter:
         self._socket: socket.socket | None = None
         self._task: asyncio.Task[None] | None = None
         self._pending = asyncio.Event()  # set while the queue holds something
-        self._room = asyncio.Event()  # set while the queue is less than half full
         self._empty = asyncio.Event()  # set while nothing waits
-        self._room.set()
         self._empty.set()
         self._closed = False
         self._absence_logged = False
@@ -123,7 +109,7 @@ class Emitter:
         Args:
             event: one of the eight names of the contract.
             data: its data, as JSON types.
-            timestamp: microseconds since the epoch; now where it is left out.
+            timestamp: microseconds since the epoch; now if it is left out.
         """
         self.seq += 1
         if timestamp is None:
@@ -132,7 +118,7 @@ class Emitter:
             {
                 "event": event,
                 "timestamp": timestamp,
-                "source": self.source,
+                "source": "hosted",
                 "instance": self.instance,
                 "seq": self.seq,
                 "data": data,
@@ -143,22 +129,13 @@ class Emitter:
             self._drop("too_large")
         elif self._closed:
             self._drop("shutdown")
-        elif len(self._queue) >= self._queue_size:
+        elif len(self._queue) >= QUEUE_SIZE:
             self._drop("receiver_slow" if self.connected else "receiver_absent")
         else:
             self._queue.append(datagram)
             self._pending.set()
             self._empty.clear()
-            if len(self._queue) > self._queue_size // 2:
-                self._room.clear()
         return self.seq
-
-    async def wait_for_room(self) -> None:
-        """Returns once the queue is less than half full: back-pressure for a generator of events.
-
-        An engine with miners does not call it: it would make them wait.
-        """
-        await self._room.wait()
 
     async def drain(self, within: float) -> bool:
         """Waits up to ``within`` seconds for the queue to empty; says whether it did."""
@@ -168,7 +145,7 @@ class Emitter:
         return not self._queue
 
     async def close(self, within: float = 2.0) -> None:
-        """Sends what waits for at most ``within`` seconds, then drops the rest; safe to repeat."""
+        """Sends for at most ``within`` seconds, then drops what is left; safe to repeat."""
         if self._task is None:
             return
         await self.drain(within)
@@ -198,7 +175,7 @@ class Emitter:
             await self._send_burst()
 
     async def _send_burst(self) -> None:
-        """Sends until the burst is over, the queue is empty or the receiver has no room."""
+        """Sends until the burst is over, the queue is empty or the receiver is full."""
         assert self._socket is not None
         for _ in range(_BURST):
             waiting = self._again or self._queue
@@ -228,8 +205,6 @@ class Emitter:
             else:
                 waiting.popleft()
                 self.resent += 1
-        if len(self._queue) <= self._queue_size // 2:
-            self._room.set()
         if not self._queue:
             self._pending.clear()
             self._empty.set()
@@ -240,7 +215,7 @@ class Emitter:
         """Waits until the receiver took something from its queue, or a short while."""
         assert self._socket is not None
         if code == errno.ENOBUFS:
-            # macOS says so for a full peer, and calls the socket writable all the time.
+            # macOS says so of a full peer, and always calls the socket writable.
             await asyncio.sleep(0.001)
             return
         loop = asyncio.get_running_loop()
@@ -250,12 +225,12 @@ class Emitter:
             async with asyncio.timeout(_RETRY_ROOM):
                 await writable.wait()
         except TimeoutError:
-            pass  # the next send tells whether there is room
+            pass  # the next send shows whether there is room
         finally:
             loop.remove_writer(self._socket)
 
     async def _connect(self) -> None:
-        """Connects, however long it takes for somebody to listen."""
+        """Connects, however long it takes until a receiver listens."""
         delay = _RECONNECT_FIRST
         while True:
             candidate = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -265,7 +240,7 @@ class Emitter:
             try:
                 candidate.connect(self.path)
             except OSError as error:
-                # Absent, not listening any more, or not yet allowed: each can change.
+                # Absent, no longer listening, or not permitted: each can change.
                 candidate.close()
                 if not self._absence_logged:
                     self._absence_logged = True

@@ -14,9 +14,8 @@ import structlog
 
 from ingest.entry import START, Entry, id_key
 from ingest.names import STREAMS
+from ingest.offsets import Position
 from ingest.shard import Shard, shard_of, shards
-
-Position = tuple[str, int]  # last id, entries read up to it
 
 _BEGINNING: Final[Position] = (START, 0)
 _MINE = "select pg_advisory_lock_shared(hashtext('tbg writers ' || $1), $2)"

@@ -9,7 +9,6 @@ from binascii import unhexlify
 from collections import Counter
 from collections.abc import Callable
 from datetime import date, timedelta
-from operator import attrgetter
 from typing import Final
 
 import asyncpg
@@ -25,38 +24,46 @@ from ingest.batch import (
     parse,
     refuse,
 )
-from ingest.entry import START, Entry
+from ingest.entry import Entry
 from ingest.instances import Instances
 from ingest.ledger import Report, Sums
 from ingest.miners import Miners
+from ingest.offsets import Offsets, Positions
 from ingest.presence import Presence
 from ingest.updates import Updates
 
-# Faults of the data: the batch is halved until the row that the database refuses
-# stands alone.
-REFUSALS: Final = (
-    asyncpg.DataError,
-    asyncpg.IntegrityConstraintViolationError,
-    asyncpg.ProgramLimitExceededError,
-    asyncpg.UntranslatableCharacterError,
+# Errors that say nothing about the data, by the class of their SQLSTATE (PostgreSQL's
+# appendix A): connection, transaction state, authorisation, missing catalog or schema,
+# rollback by the server, resources, object in use, intervention, system, configuration.
+# Every other error is the fault of a row: the batch is halved until it stands alone.
+_SERVER_CLASSES: Final = frozenset(
+    {"08", "25", "28", "3D", "3F", "40", "42", "53", "55", "57", "58", "F0"}
 )
+_SERVER_STATES: Final = frozenset({"XX001", "XX002"})  # corrupted data, corrupted index
+_FAILURES: Final = (asyncpg.PostgresError, ValueError, OverflowError)
 _DAY: Final = 86_400_000_000  # microseconds
 RECENT_BLOCKS: Final = 10_000
-_STREAM: Final = attrgetter("stream")
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("ingest.store")
-
-
-class OffsetsMovedError(RuntimeError):
-    """Another writer committed under the same consumer name."""
 
 
 class Committed(msgspec.Struct):
     """What one transaction did."""
 
-    offsets: dict[str, tuple[str, int]]
+    positions: Positions
     week_bests: list[tuple[date, str, float]]  # week, user, best difficulty: raised ones
     entries: int = 0  # that were this writer's
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether an error is about the data, and not about the connection or the server.
+
+    What cannot be sent at all (asyncpg says so with a ``ValueError``) is about the data.
+    """
+    if not isinstance(error, asyncpg.PostgresError):
+        return isinstance(error, ValueError | OverflowError)
+    state = error.sqlstate or ""
+    return state[:2] not in _SERVER_CLASSES and state not in _SERVER_STATES
 
 
 class Store:
@@ -64,21 +71,18 @@ class Store:
 
     Args:
         connection: made by the writer, prepared with :func:`ingest.codecs.prepare`.
-        consumer: name that offsets are kept under.
+        offsets: move with every commit.
         retention: shares and events older than this are refused.
         plain: whether partitions are ours to make (plain PostgreSQL).
         known: what is known of miners; outlives the connection.
         takes: tells which entries are this writer's where several share the work;
             offsets move over the others. None where it is alone.
-
-    Attributes:
-        offsets: last committed id by stream.
     """
 
     def __init__(
         self,
         connection: asyncpg.Connection,
-        consumer: str,
+        offsets: Offsets,
         retention: timedelta,
         *,
         plain: bool,
@@ -86,49 +90,22 @@ class Store:
         takes: Callable[[Entry], bool] | None = None,
     ) -> None:
         self._db = connection
-        self._consumer = consumer
+        self._offsets = offsets
         self._retention = retention
         self._plain = plain
         self._presence = known or Presence()
         self._takes = takes
-        # Last id and number of the entries that came since the last commit and are
-        # another writer's, by stream.
-        self._passed: dict[str, tuple[str, int]] = {}
         self._days: set[int] = set()  # since the epoch
         self._miners = Miners()
         self._instances = Instances()
         self._blocks: dict[bytes, None] = {}
-        self.offsets: dict[str, str] = {}
 
-    async def confirm(self) -> None:
-        """Makes sure that the stored offsets are still the ones that this writer set.
-
-        Raises:
-            OffsetsMovedError: they were moved meanwhile, by an operator or another writer.
-        """
-        rows = await self._db.fetch(
-            "select stream, last_id from stream_offsets where consumer = $1", self._consumer
-        )
-        if {row["stream"]: row["last_id"] for row in rows} != self.offsets:
-            raise OffsetsMovedError("the offsets were moved: reading from where they are now")
-
-    async def open(self, streams: tuple[str, ...]) -> dict[str, tuple[str, int]]:
-        """Loads where to go on reading: last id and entries read, by stream."""
-        await self._db.executemany(
-            "insert into stream_offsets (consumer, stream, last_id) values ($1, $2, $3) "
-            "on conflict do nothing",
-            [(self._consumer, stream, START) for stream in streams],
-        )
-        rows = await self._db.fetch(
-            "select stream, last_id, entries from stream_offsets where consumer = $1",
-            self._consumer,
-        )
-        self.offsets = {row["stream"]: row["last_id"] for row in rows}
+    async def open(self) -> None:
+        """Loads the blocks that were found lately."""
         for row in await self._db.fetch(
             "select block_hash from blocks order by found_at desc limit $1", RECENT_BLOCKS
         ):
             self._blocks[unhexlify(row["block_hash"])] = None
-        return {row["stream"]: (row["last_id"], row["entries"]) for row in rows}
 
     def parse(self, entries: list[Entry]) -> list[Item]:
         """What those of the entries say that are this writer's."""
@@ -142,7 +119,7 @@ class Store:
         """Commits entries; what the database refuses becomes a dead letter.
 
         Where all of them are another writer's, nothing is committed, and their
-        offsets move with the next commit or :meth:`settle`.
+        offsets move with the next commit or :meth:`Offsets.settle`.
 
         Args:
             entries: in the order of each stream.
@@ -157,12 +134,14 @@ class Store:
         if items is None:
             items = self.parse(entries)
         if not items:
-            self._passed = self._offsets(entries)
+            self._offsets.pass_over(entries)
             return []
         try:
             return [await self._commit(entries, items)]
-        except REFUSALS as error:
+        except _FAILURES as error:
             self._instances.drop()
+            if not is_refusal(error):
+                raise
             # A partition may have been dropped under us: look again.
             self._days.clear()
             if len(entries) > 1:
@@ -174,33 +153,6 @@ class Store:
         except BaseException:
             self._instances.drop()
             raise
-
-    async def settle(self) -> dict[str, tuple[str, int]]:
-        """Moves the offsets over entries that were another writer's.
-
-        Returns:
-            Last id and number of these entries, by stream.
-
-        Raises:
-            OffsetsMovedError: another writer took over.
-        """
-        passed, self._passed = self._passed, {}
-        if passed:
-            async with self._db.transaction():
-                await self._move_offsets(passed)
-            self.offsets.update((stream, last) for stream, (last, _) in passed.items())
-        return passed
-
-    def _offsets(self, entries: list[Entry]) -> dict[str, tuple[str, int]]:
-        """Last id and number of entries by stream, those passed over before included."""
-        offsets = dict(self._passed)
-        counts = Counter(map(_STREAM, entries))
-        for stream, last in {entry.stream: entry for entry in entries}.items():
-            offsets[stream] = last.id.decode(), counts[stream]
-        for stream, (_, count) in self._passed.items():
-            if stream in counts:
-                offsets[stream] = offsets[stream][0], counts[stream] + count
-        return offsets
 
     async def _commit(self, entries: list[Entry], items: list[Item]) -> Committed:
         events = [item for item in items if not isinstance(item, Report)]
@@ -240,10 +192,10 @@ class Store:
             await self._ensure_days(rows)
         await self._miners.resolve(self._db, rows)
         plan = self._presence.plan(Updates(rows, now), time.monotonic())
-        offsets = self._offsets(entries)
+        positions = self._offsets.after(entries)
         number = self._instances.number
         async with self._db.transaction():
-            await self._move_offsets(offsets)
+            await self._offsets.move(positions)
             found = await tables.insert_blocks(self._db, rows)
             weekly = await tables.copy_shares(self._db, rows, number, self._blocks)
             await tables.copy_events(self._db, rows, number)
@@ -259,12 +211,11 @@ class Store:
             await tables.add_to_ledger(self._db, sums, number)
         self._instances.keep()
         self._presence.keep(plan, time.monotonic())
-        self._passed.clear()
-        self.offsets.update((stream, last) for stream, (last, _) in offsets.items())
+        self._offsets.keep(positions)
         for row in found:
             self._remember_block(unhexlify(row.data.hash))
         self._count(rows, letters, resent)
-        return Committed(offsets, bests, len(items))
+        return Committed(positions, bests, len(items))
 
     async def tell(self, *, everything: bool = False) -> None:
         """Writes when miners were last seen, where that waits and is due.
@@ -308,22 +259,3 @@ class Store:
                 "select ensure_partitions($1, $1)", from_micros(day * _DAY).date()
             )
             self._days.add(day)
-
-    async def _move_offsets(self, offsets: dict[str, tuple[str, int]]) -> None:
-        moved = await self._db.fetch(
-            "update stream_offsets o set last_id = g.to_id, entries = o.entries + g.entries, "
-            "updated_at = now() "
-            "from unnest($2::text[], $3::text[], $4::text[], $5::bigint[]) "
-            "as g(stream, from_id, to_id, entries) "
-            "where o.consumer = $1 and o.stream = g.stream and o.last_id = g.from_id "
-            "returning o.stream",
-            self._consumer,
-            list(offsets),
-            [self.offsets[stream] for stream in offsets],
-            [last for last, _ in offsets.values()],
-            [count for _, count in offsets.values()],
-        )
-        if len(moved) != len(offsets):
-            raise OffsetsMovedError(
-                f"another writer commits as {self._consumer!r}: stop it, or set CONSUMER"
-            )

@@ -1,26 +1,22 @@
-"""Reads the Redis streams from stored offsets, and trims what is committed."""
+"""Reads the Redis streams from stored offsets, in the order of their entry ids."""
 
 import asyncio
 from bisect import bisect_left
-from collections import deque
 from operator import attrgetter
 from typing import Any, Final, cast
 
 import redis.asyncio as redis
-import structlog
 from redis.exceptions import ResponseError
 
 from ingest import metrics
 from ingest.entry import START, Entry, id_key
 from ingest.names import STREAMS
+from ingest.offsets import Positions
 
 # Entries in one answer: Redis does nothing else while it makes one, and 5,000 would keep
 # what a receiver adds waiting for eight milliseconds.
 AT_ONCE: Final = 1000
-NEARLY_FULL: Final = 0.9  # of maxmemory
 _MILLIS: Final = attrgetter("millis")
-
-log: structlog.stdlib.BoundLogger = structlog.get_logger("ingest.streams")
 
 
 class Streams:
@@ -34,12 +30,10 @@ class Streams:
 
     Args:
         client: answers must be bytes.
-        keep: committed entries kept in each stream for other readers.
     """
 
-    def __init__(self, client: redis.Redis, keep: int) -> None:
+    def __init__(self, client: redis.Redis) -> None:
         self._client = client
-        self._keep = keep
         # Answers as they come: turning every entry into a dictionary of texts would
         # cost more than all the rest of reading.
         for command in ("XREAD", "XINFO STREAM"):
@@ -49,17 +43,14 @@ class Streams:
         self._ahead: dict[str, list[Entry]] = {name: [] for name in STREAMS}
         # Streams that may hold more than the last answer brought of them.
         self._unread: set[str] = set()
-        # (id of a commit's last entry, entries of it): what may be trimmed once
-        # enough newer ones are committed.
-        self._commits: dict[str, deque[tuple[str, int]]] = {name: deque() for name in STREAMS}
-        self._added: dict[str, int] = dict.fromkeys(STREAMS, 0)
-        self._kept: dict[str, int] = dict.fromkeys(STREAMS, 0)
-        self._floor: dict[str, str] | None = None
+        # Entries given of each stream since it began.
+        self._given: dict[str, int] = dict.fromkeys(STREAMS, 0)
 
-    def seek(self, offsets: dict[str, str], entries: dict[str, int]) -> None:
+    def seek(self, positions: Positions) -> None:
         """Goes on after these ids, so many entries after each stream's beginning."""
-        self._cursors.update(offsets)
-        self._added.update(entries)
+        for stream, (last_id, entries) in positions.items():
+            self._cursors[stream] = last_id
+            self._given[stream] = entries
 
     async def last_ids(self) -> dict[str, tuple[str, int]]:
         """Each stream's newest id ever and number of entries ever added."""
@@ -139,7 +130,7 @@ class Streams:
             # An entry without fields was deleted meanwhile.
             entries += [entry for entry in ahead[:upto] if entry.fields]
             del ahead[:upto]
-            self._added[stream] += upto
+            self._given[stream] += upto
         return entries
 
     async def lag(self) -> dict[str, tuple[int, float]]:
@@ -153,81 +144,15 @@ class Streams:
             ahead = self._ahead[stream]
             cursor = ahead[0].id.decode() if ahead else self._cursors[stream]
             if not ahead and id_key(cursor) >= id_key(last_id):
-                self._added[stream] = added
+                self._given[stream] = added
                 result[stream] = (0, 0.0)
             else:
-                entries = added - self._added[stream]
+                entries = added - self._given[stream]
                 behind = (id_key(last_id)[0] - id_key(cursor)[0]) / 1000 if cursor != START else 0.0
                 result[stream] = (entries, behind)
             metrics.LAG_ENTRIES.labels(stream).set(result[stream][0])
             metrics.LAG_SECONDS.labels(stream).set(result[stream][1])
         return result
-
-    async def trim(self, committed: dict[str, tuple[str, int]]) -> None:
-        """Trims each stream, never past what is committed.
-
-        Args:
-            committed: last id and number of entries of a commit, by stream.
-        """
-        for stream, (last_id, count) in committed.items():
-            commits = self._commits[stream]
-            self._kept[stream] += count
-            if commits and commits[-1][1] + count <= self._keep // 64:
-                # Small commits count as one: what is remembered stays bounded.
-                count += commits.pop()[1]
-            commits.append((last_id, count))
-            await self._trim(stream)
-
-    async def _trim(self, stream: str) -> None:
-        commits = self._commits[stream]
-        upto = None
-        while (
-            len(commits) > 1
-            and self._kept[stream] - commits[0][1] >= self._keep
-            and id_key(commits[0][0]) <= id_key(self._bounded(stream, commits[0][0]))
-        ):
-            upto, gone = commits.popleft()
-            self._kept[stream] -= gone
-        if upto is not None:
-            # MINID keeps the id itself; "~" lets Redis drop whole nodes only.
-            await self._client.xtrim(stream, minid=upto, approximate=True)
-
-    def _bounded(self, stream: str, last_id: str) -> str:
-        """An id, or what other writers have committed, whichever is lower."""
-        if self._floor is None:
-            return last_id
-        return min(last_id, self._floor.get(stream, START), key=id_key)
-
-    async def hold(self, floor: dict[str, str]) -> None:
-        """Trims nothing past these ids from now on: other writers still need it.
-
-        Args:
-            floor: what every writer has committed, by stream; what may go and was
-                held back is trimmed now.
-        """
-        self._floor = floor
-        for stream in self._commits:
-            await self._trim(stream)
-
-    async def relieve(self, committed: dict[str, str]) -> None:
-        """Trims everything committed while Redis is nearly full.
-
-        What is kept for other readers must not keep new events out.
-
-        Args:
-            committed: last committed id by stream.
-        """
-        memory = await self._client.info("memory")
-        most = memory["maxmemory"]
-        if not most or memory["used_memory"] < NEARLY_FULL * most:
-            return
-        log.warning("redis is nearly full: trimming what is committed", maxmemory=most)
-        for stream, own in committed.items():
-            last_id = self._bounded(stream, own)
-            if last_id != START:
-                await self._client.xtrim(stream, minid=last_id, approximate=False)
-            self._commits[stream].clear()
-            self._kept[stream] = 0
 
 
 def _as_it_came(answer: Any, **_: Any) -> Any:

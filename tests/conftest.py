@@ -50,7 +50,7 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGTERM, ended)
 
 
-def _started(make: Callable[[int], AnyServer]) -> AnyServer:
+def started(make: Callable[[int], AnyServer]) -> AnyServer:
     """Starts a server, on another port where somebody else took the one tried."""
     for attempt in range(3):
         server = make(free_port())
@@ -97,7 +97,7 @@ def postgres_url(_servers_folder: Path) -> Iterator[str]:
     folder = _servers_folder / "postgres"
     # What a crash of the machine would lose is not asked here, and speed is.
     settings = {"fsync": "off", "max_connections": "200", "log_min_messages": "fatal"}
-    server = _started(lambda port: EmbeddedPostgres(folder, port, new_password(), settings))
+    server = started(lambda port: EmbeddedPostgres(folder, port, new_password(), settings))
     try:
         yield server.url
     finally:
@@ -193,7 +193,7 @@ def postgres_server(_servers_folder: Path) -> Iterator[Callable[..., EmbeddedPos
     def start(**settings: str) -> EmbeddedPostgres:
         folder = _servers_folder / f"postgres-{secrets.token_hex(4)}"
         password = new_password()
-        server = _started(lambda port: EmbeddedPostgres(folder, port, password, settings))
+        server = started(lambda port: EmbeddedPostgres(folder, port, password, settings))
         servers.append(server)
         return server
 
@@ -212,7 +212,7 @@ def _valkey_url(_servers_folder: Path) -> Iterator[str]:
         yield named
         return
     folder = _servers_folder / "valkey"
-    server = _started(
+    server = started(
         lambda port: EmbeddedValkey(folder, port, new_password(), {"appendfsync": "no"})
     )
     try:
@@ -250,7 +250,7 @@ def valkey_server(_servers_folder: Path) -> Iterator[Callable[..., EmbeddedValke
     def start(**settings: str) -> EmbeddedValkey:
         folder = _servers_folder / f"valkey-{secrets.token_hex(4)}"
         password = new_password()
-        server = _started(lambda port: EmbeddedValkey(folder, port, password, settings))
+        server = started(lambda port: EmbeddedValkey(folder, port, password, settings))
         servers.append(server)
         return server
 

@@ -7,6 +7,7 @@ its end of file looks like silence.
 import asyncio
 import contextlib
 import os
+import re
 import secrets
 import signal
 import subprocess
@@ -20,7 +21,7 @@ import psutil
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 PYTHON: Final = sys.executable
-LIMIT: Final = 120.0  # seconds: no figure, only the end of a wait on a machine that is busy
+LIMIT: Final = 240.0  # seconds: no figure, only the end of a wait on a machine that is busy
 _LOOK: Final = 0.02  # seconds between two looks
 _MARK: Final = "TBG_TEST_PROCESS"  # every process below ours has it in its environment
 
@@ -129,21 +130,22 @@ class Process:
             return ""
         return self.log.read_bytes()[self._before :].decode(errors="replace")
 
-    def said(self, words: str) -> bool:
-        """Whether it has written something.
+    def said(self, words: str | re.Pattern[str]) -> bool:
+        """Whether it has written a text, or what fits a pattern.
 
         Raises:
             ProcessError: it has not, and it has ended.
         """
         # In this order: what it wrote last must be seen.
         code = self.returncode
-        if words in self.output:
+        found = words in self.output if isinstance(words, str) else words.search(self.output)
+        if found:
             return True
         if code is not None:
             raise ProcessError(f"{self} ended with {code}, without {words!r}:\n{self.output}")
         return False
 
-    def wait_for(self, words: str, seconds: float = LIMIT) -> Self:
+    def wait_for(self, words: str | re.Pattern[str], seconds: float = LIMIT) -> Self:
         """Waits until it has written something.
 
         Raises:
@@ -156,7 +158,7 @@ class Process:
             time.sleep(_LOOK)
         return self
 
-    async def saying(self, words: str, seconds: float = LIMIT) -> Self:
+    async def saying(self, words: str | re.Pattern[str], seconds: float = LIMIT) -> Self:
         """:meth:`wait_for`, while the loop runs."""
         try:
             await until(lambda: self.said(words), seconds=seconds)

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.request
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from tbg.cli import main
+from tests.processes import running
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -66,37 +66,23 @@ def test_every_link_leads_somewhere(link: str) -> None:
     assert (ROOT / link).exists()
 
 
+@pytest.mark.timeout(600)
 def test_make_up_shows_what_runs_where_and_what_flows_and_ctrl_c_ends_it() -> None:
     # Not below pytest's own folder: PostgreSQL may run as another user.
     with tempfile.TemporaryDirectory(prefix="tbg-readme-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)
-        output = Path(folder) / "output"
         state = f"--state {folder}/state --free-ports --every 0.5"
-        with output.open("wb") as stream:
-            # Only its environment's PATH: what `make up` needs, it brings along.
-            process = subprocess.Popen(
-                ["make", f"VENV={sys.prefix}", "up", f"ARGS={state}"],
-                cwd=ROOT,
-                stdout=stream,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        try:
-            deadline = time.monotonic() + 200
-            while not re.search(r"[1-9]\d* accepted", output.read_text()):
-                assert process.poll() is None, output.read_text()
-                assert time.monotonic() < deadline, output.read_text()
-                time.sleep(0.2)
-            assert "stratum+tcp://127.0.0.1:" in output.read_text()
-            ui = re.search(r"checks, backfills: (http\S+)", output.read_text())
+        # Only its environment's PATH: what `make up` needs, it brings along.
+        words = ["make", f"VENV={sys.prefix}", "up", f"ARGS={state}"]
+        with running(words, Path(folder) / "output") as up:
+            up.wait_for(re.compile(r"[1-9]\d* accepted"), 300)
+            assert "stratum+tcp://127.0.0.1:" in up.output
+            ui = re.search(r"checks, backfills: (http\S+)", up.output)
             assert ui
             with urllib.request.urlopen(f"{ui[1]}/server_info") as answer:  # noqa: S310  ours
                 assert "dagster_version" in json.load(answer)
             # As a terminal does: to the whole group.
-            os.killpg(process.pid, signal.SIGINT)
-            process.wait(60)
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-        assert "Traceback" not in output.read_text()
+            os.killpg(up.pid, signal.SIGINT)
+            up.wait()
+            assert not up.family()
+            assert "Traceback" not in up.output

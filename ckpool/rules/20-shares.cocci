@@ -44,6 +44,33 @@ parse_submit(...)
 ...>
 }
 
+// Some firmware writes numbers without leading zeros. The text that upstream tests
+// is its JSON's, so the longer one stands on the stack.
+@nonce@
+expression E;
+statement S;
+@@
+parse_submit(...)
+{
+<...
+ nonce = E;
++nonce = tbg_padded_nonce(nonce, alloca(9));
+ if (<+... strlen(nonce) < 8 ...+>) S
+...>
+}
+
+// Header, coinbase and merkle branch are together only here, before the verdict.
+// `swap` is the header as it is hashed; `data` has the bytes of its words swapped.
+@proof@
+@@
+submission_diff(...)
+{
+<...
++tbg_share_proof(hash, swap, coinbase, cblen, wb->merklebin, wb->merkles);
+ test_blocksolve(...);
+...>
+}
+
 // What could not be read skips add_submit() and ends at the last test of
 // `share`. The strings may be uninitialised there: none is passed.
 @malformed@

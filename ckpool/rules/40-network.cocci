@@ -19,7 +19,7 @@ test_blocksolve(...)
 +tbg_block_found(&(struct tbg_block){
 +	.user = client->user_instance->username,
 +	.workername = client->workername,
-+	.hash = blockhash,
++	.hash_words = blockhash,
 +	.nonce = nonce,
 +	.coinbase_sig = ckpool.btcsig,
 +	.prev_words = wb->prevhash,
@@ -42,7 +42,7 @@ test_blocksolve(...)
 +tbg_block_found(&(struct tbg_block){
 +	.user = client->user_instance->username,
 +	.workername = client->workername,
-+	.hash = blockhash,
++	.hash_words = blockhash,
 +	.nonce = nonce,
 +	.coinbase_sig = ckp->btcsig,
 +	.prev_words = wb->prevhash,

@@ -22,12 +22,13 @@
 #define PROBES 128
 
 /* A week's best in one word, so that it changes in one step: four bits of tag
- * (the week modulo 16), and the double. Bits of positive doubles order as the
+ * (the week by TBG_WEEKS, modulo 16), and the double. Bits of positive doubles order as the
  * numbers do, and no share difficulty needs all of them: the hardest hash is
  * below 2^224, the easiest above 2^-33. So the bits above those of 2^-33 fit in
  * 60, exactly; 0 means none. */
 #define TAG_SHIFT 60
 #define VALUE_MASK (((uint64_t)1 << TAG_SHIFT) - 1)
+#define CYCLE (16 * TBG_WEEKS)	/* weeks that tag and place tell apart */
 #define LOWEST ((uint64_t)(1023 - 33) << 52)
 
 /* All-time: the bits of the double; ckpool's word that there was none yet must
@@ -59,7 +60,7 @@ static bool is_positive_bits(uint64_t bits)
 
 static uint64_t tag_of(uint32_t week)
 {
-	return (uint64_t)(week & 15) << TAG_SHIFT;
+	return (uint64_t)(week / TBG_WEEKS & 15) << TAG_SHIFT;
 }
 
 static uint64_t value_of(uint64_t bits)
@@ -169,10 +170,17 @@ static bool raise_word(_Atomic uint64_t *word, uint64_t bits, double *previous)
 	return true;
 }
 
+static bool is_far(uint32_t week, uint32_t other)
+{
+	return (week > other ? week - other : other - week) >= CYCLE / 2;
+}
+
 void tbg_best_share(struct tbg_best *best, const char *user, double difficulty, uint32_t week,
 		    struct tbg_best_result *result)
 {
 	struct tbg_best_entry *entry;
+	struct tbg_best_week *kept;
+	uint32_t swept;
 	uint64_t bits = bits_of(difficulty);
 
 	memset(result, 0, sizeof(*result));
@@ -183,8 +191,12 @@ void tbg_best_share(struct tbg_best *best, const char *user, double difficulty, 
 		atomic_fetch_add_explicit(&best->untracked, 1, memory_order_relaxed);
 		return;
 	}
-	result->week_shares = count_share(&entry->week_shares, tag_of(week));
-	result->week = raise_week(&entry->week_best, tag_of(week), bits, &result->previous_week);
+	swept = atomic_load_explicit(&best->week, memory_order_relaxed);
+	if (!swept || is_far(swept, week))
+		tbg_best_sweep(best, week);
+	kept = &entry->weeks[week % TBG_WEEKS];
+	result->week_shares = count_share(&kept->shares, tag_of(week));
+	result->week = raise_week(&kept->best, tag_of(week), bits, &result->previous_week);
 	result->alltime = raise_word(&entry->alltime, bits, &result->previous_alltime);
 	/* Read first: the line stays shared while nothing changes. */
 	if (!atomic_load_explicit(&best->changed, memory_order_relaxed))
@@ -198,23 +210,28 @@ bool tbg_session_best(struct tbg_session *session, double difficulty, double *pr
 	return is_positive_bits(bits) && raise_word(&session->best, bits, previous);
 }
 
-static void sweep_word(_Atomic uint64_t *word, uint64_t tag)
+static void sweep_word(_Atomic uint64_t *word, uint32_t place, uint32_t week, bool all)
 {
 	uint64_t old = atomic_load_explicit(word, memory_order_relaxed);
+	uint32_t its_week = (uint32_t)(old >> TAG_SHIFT) * TBG_WEEKS + place;
 
-	/* A share that comes in meanwhile changes the word to this week's, and
-	 * the exchange then fails, as it should. */
-	if (old && (old & ~VALUE_MASK) != tag)
+	/* Half of the cycle counts as past, half as future. A share that comes in
+	 * meanwhile changes the word, and the exchange then fails, as it should. */
+	if (old && (all || (week % CYCLE + CYCLE - its_week) % CYCLE >= CYCLE / 2))
 		atomic_compare_exchange_strong_explicit(word, &old, 0, memory_order_relaxed,
 							memory_order_relaxed);
 }
 
 void tbg_best_sweep(struct tbg_best *best, uint32_t week)
 {
+	uint32_t place, before = atomic_exchange_explicit(&best->week, week, memory_order_relaxed);
+	bool all = before && is_far(before, week);
 	size_t i;
 
 	for (i = 0; i <= best->mask; i++) {
-		sweep_word(&best->entries[i].week_best, tag_of(week));
-		sweep_word(&best->entries[i].week_shares, tag_of(week));
+		for (place = 0; place < TBG_WEEKS; place++) {
+			sweep_word(&best->entries[i].weeks[place].best, place, week, all);
+			sweep_word(&best->entries[i].weeks[place].shares, place, week, all);
+		}
 	}
 }

@@ -29,17 +29,27 @@
 
 #include "tbg_session.h"
 
+/* Weeks are kept apart, each in the place of its number modulo 3. A clock that
+ * jumps to another week and back finds the right one as it was, unless it lies
+ * a multiple of three weeks or more than 23 away: then the week starts over. */
+#define TBG_WEEKS 3
+
+struct tbg_best_week {
+	_Atomic uint64_t best;		/* week tag and best: see tbg_best.c */
+	_Atomic uint64_t shares;	/* week tag and count */
+};
+
 struct tbg_best_entry {
 	_Atomic uint64_t user;		/* hash of the name; 0 = free */
 	_Atomic uint64_t alltime;	/* bits of a double; 0 = unset, 1 = none yet */
-	_Atomic uint64_t week_best;	/* week tag and best: see tbg_best.c */
-	_Atomic uint64_t week_shares;	/* week tag and count */
+	struct tbg_best_week weeks[TBG_WEEKS];
 };
 
 struct tbg_best {
 	struct tbg_best_entry *entries;
 	size_t mask;
 	uint64_t key[2];
+	_Atomic uint32_t week;		/* of the last sweep; 0 = none yet */
 	_Atomic uint64_t untracked;	/* shares of users that found no place */
 	_Atomic bool changed;		/* since the last tbg_best_save() */
 };
@@ -69,17 +79,19 @@ void tbg_best_share(struct tbg_best *best, const char *user, double difficulty, 
  * what it was. */
 bool tbg_session_best(struct tbg_session *session, double difficulty, double *previous);
 
-/* Clears what belongs to other weeks than `week`. The tag of a week is its
- * number modulo 16, so this must run at least once in 15 weeks; the sender
- * thread runs it every minute. Safe while shares come in. */
+/* Clears what belongs to weeks after `week`, which only a wrong clock can have
+ * dated, and to weeks long past; all weeks, when the last sweep was for one more
+ * than 23 away, since a week is known by its number modulo 48. The sender thread
+ * runs it every minute, and a share of so far a week at once. Safe while shares
+ * come in. */
 void tbg_best_sweep(struct tbg_best *best, uint32_t week);
 
-/* Saves the table to `path` by way of a new file beside it; keeps bests of
- * week `week`. False, with errno set, on failure: the old file then stays. */
+/* Saves the table, swept for week `week`, to `path` by way of a new file beside
+ * it. False, with errno set, on failure: the old file then stays. */
 bool tbg_best_save(struct tbg_best *best, const char *path, uint32_t week);
 
-/* Fills an empty table from `path`, the weekly part only when it is of week
- * `week`. False, with errno set, when there is no such file (ENOENT) or it is
+/* Fills an empty table from `path` and sweeps it for week `week`; the weekly part
+ * only when the file is less than 24 weeks away from that. False, with errno set, when there is no such file (ENOENT) or it is
  * damaged (EBADMSG): the table then stays empty. */
 bool tbg_best_load(struct tbg_best *best, const char *path, uint32_t week);
 

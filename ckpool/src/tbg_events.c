@@ -19,24 +19,28 @@
 
 #include "tbg_best.h"
 #include "tbg_json.h"
+#include "tbg_name.h"
 #include "tbg_record.h"
 #include "tbg_ring.h"
 #include "tbg_sender.h"
 #include "tbg_settings.h"
 #include "tbg_week.h"
 
-#define USERS 98304		/* with best difficulties; 4 MiB */
+#define USERS 98304		/* with best difficulties; 8 MiB */
 #define STOP_MS 3000		/* at exit, for what still waits */
+#define RATES 65536		/* hash rates that may wait, at least; 28 MiB */
 #define BLOCKS 4096		/* block hashes remembered */
 
 /* One process is one engine. `kinds` is the switch: bits of the events that
  * are on, 0 while there is no sender. Release when set, acquire when asked, so
- * that whoever sees a bit sees the ring too. The ring is never freed, since a
+ * that a thread that sees a bit sees the ring too. The ring is never freed, since a
  * thread may be writing to it when events go off. */
 static _Atomic uint32_t kinds;
-static _Atomic uint64_t lost_full;
+static _Atomic uint64_t lost_full, lost_rates, proofs_left_out;
 static struct tbg_settings settings;
-static struct tbg_ring ring;
+static struct tbg_ring ring, rates;
+static struct tbg_proofs proofs;
+static _Thread_local struct tbg_proof proof;	/* of the share in this thread's hands */
 static struct tbg_best best;
 static struct tbg_sender sender;
 static bool started;
@@ -52,7 +56,7 @@ static void load_bests(tbg_log_fn log)
 	if (!*settings.state || tbg_best_load(&best, settings.state, tbg_week_of(time(NULL))) ||
 	    errno == ENOENT)
 		return;
-	log(LOG_WARNING, "tbg: cannot read best difficulties from %s: %s; this week starts anew",
+	log(LOG_WARNING, "tbg: cannot read best difficulties from %s: %s; this week starts over",
 	    settings.state, strerror(errno));
 }
 
@@ -61,13 +65,17 @@ bool tbg_events_start(const char *name, const char *directory, tbg_log_fn log)
 	if (started || !tbg_settings_read(&settings, name, directory, log))
 		return false;
 	if (!tbg_json_setup() || !tbg_best_make(&best, USERS) ||
-	    !tbg_ring_make(&ring, settings.ring + TBG_KEPT)) {
+	    !tbg_ring_make(&ring, settings.ring, TBG_TEXT_AREA) ||
+	    !tbg_ring_make(&rates, settings.ring > RATES ? settings.ring : RATES, TBG_RATE_AREA)) {
 		log(LOG_WARNING, "tbg: no memory for %zu waiting events: no events are sent;"
 				 " set TBG_EVENTS_RING lower", settings.ring);
 		return false;
 	}
 	load_bests(log);
 	sender.ring = &ring;
+	sender.rates = &rates;
+	sender.proofs = &proofs;
+	sender.proofs_left_out = &proofs_left_out;
 	sender.best = &best;
 	sender.settings = &settings;
 	sender.log = log;
@@ -107,7 +115,9 @@ void tbg_events_stop(int timeout_ms)
 void tbg_events_counts(struct tbg_counts *counts)
 {
 	counts->lost_full = lost_full;
-	counts->emitted = ring.head + counts->lost_full;
+	counts->lost_rates = lost_rates;
+	counts->proofs_left_out = proofs_left_out;
+	counts->emitted = ring.head + rates.head + counts->lost_full;
 	counts->sent = sender.sent;
 	counts->resent = sender.resent;
 	counts->lost_unsayable = sender.lost_unsayable;
@@ -126,9 +136,11 @@ static struct tbg_cell *begin(enum tbg_kind kind)
 
 	if (!is_on(kind))
 		return NULL;
-	cell = tbg_ring_take(&ring);
+	cell = tbg_ring_take(kind == TBG_HASHRATE_UPDATE ? &rates : &ring);
 	if (!cell) {
 		atomic_fetch_add_explicit(&lost_full, 1, memory_order_relaxed);
+		if (kind == TBG_HASHRATE_UPDATE)
+			atomic_fetch_add_explicit(&lost_rates, 1, memory_order_relaxed);
 		return NULL;
 	}
 	tbg_record_begin(&cell->record, kind);
@@ -148,6 +160,22 @@ void tbg_share_submitted(struct tbg_session *session, const struct tbg_share *sh
 	tbg_ring_commit(cell);
 }
 
+void tbg_share_proof(const unsigned char *hash, const unsigned char *header,
+		     const void *coinbase, int coinbase_length, const void *branch, int branches)
+{
+	if (atomic_load_explicit(&kinds, memory_order_acquire))
+		tbg_proof_copy(&proof, hash, header, coinbase, coinbase_length, branch, branches);
+}
+
+static void attach_proof(struct tbg_record *record, const char *hash, bool in_words)
+{
+	if (!tbg_proof_is_of(&proof, hash, in_words))
+		return;
+	record->proof = tbg_proofs_put(&proofs, &proof);
+	if (!record->proof)
+		atomic_fetch_add_explicit(&proofs_left_out, 1, memory_order_relaxed);
+}
+
 static void best_broken(struct tbg_best_broken *broken, const char *period, double previous)
 {
 	struct tbg_cell *cell = begin(TBG_SHARE_BEST_DIFF);
@@ -157,6 +185,8 @@ static void best_broken(struct tbg_best_broken *broken, const char *period, doub
 	broken->period = period;
 	broken->previous_best = previous;
 	tbg_record_best(&cell->record, broken);
+	if (strcmp(period, "session") != 0)
+		attach_proof(&cell->record, broken->hash, false);
 	tbg_ring_commit(cell);
 }
 
@@ -203,12 +233,13 @@ void tbg_block_found(const struct tbg_block *block)
 {
 	struct tbg_cell *cell;
 
-	if (!is_on(TBG_BLOCK_FOUND) || (block->hash && !is_new_block(block->hash)))
+	if (!is_on(TBG_BLOCK_FOUND) || (block->hash_words && !is_new_block(block->hash_words)))
 		return;
 	cell = begin(TBG_BLOCK_FOUND);
 	if (!cell)
 		return;
 	tbg_record_block(&cell->record, block);
+	attach_proof(&cell->record, block->hash_words, true);
 	tbg_ring_commit(cell);
 }
 
@@ -263,7 +294,7 @@ void tbg_hashrate_update(const struct tbg_hashrate *hashrate)
 {
 	struct tbg_cell *cell;
 
-	if (hashrate->workername && !*tbg_worker_of(hashrate->workername))
+	if (hashrate->workername && !tbg_name_split(hashrate->workername).worker_length)
 		return;
 	cell = begin(TBG_HASHRATE_UPDATE);
 	if (!cell)

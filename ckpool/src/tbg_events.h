@@ -25,8 +25,8 @@
  *  - Texts are copied before it returns. NULL is allowed for each and means
  *    "unknown", but an event without a user is refused. Texts may hold any
  *    bytes; too long ones are cut.
- *  - `workername` is the whole Stratum user name; the event carries what
- *    follows its first '.' or '_'. */
+ *  - `workername` is the whole Stratum user name; the event carries its worker
+ *    part (tbg_name.h). */
 
 #ifndef TBG_EVENTS_H
 #define TBG_EVENTS_H
@@ -61,7 +61,9 @@ struct tbg_counts {
 	uint64_t sent;		/* given to the socket once, resends not counted */
 	uint64_t resent;	/* given again after the receiver went away */
 	uint64_t lost_full;	/* the ring was full: the receiver is too slow or gone */
+	uint64_t lost_rates;	/* of those, hash rates, which have a ring of their own */
 	uint64_t lost_unsayable; /* did not fit the contract */
+	uint64_t proofs_left_out; /* of bests and blocks that were sent without */
 	uint64_t lost_at_stop;	/* still waiting when the time to stop was up */
 };
 
@@ -80,9 +82,23 @@ struct tbg_share {
 	double network_diff;	/* <= 0 or beyond 1e19: unknown */
 };
 
-/* One share, accepted or not; also counts it in the session. Where a text that
- * must be hex is not, it is left out. */
+/* One share, accepted or not; also counts it in the session. Hex gets the
+ * leading zeros that it lacks; where it is no hex it is left out of a rejected
+ * share. An accepted one always has what the contract requires of it: a nonce
+ * that cannot be read is 0. */
 void tbg_share_submitted(struct tbg_session *session, const struct tbg_share *share);
+
+/* A nonce with the leading zeros that firmware leaves out: 1 to 7 hex digits are
+ * filled up to 8 in `room`, anything else is returned as it is. Upstream would
+ * call the share malformed, and it may be a block. */
+char *tbg_padded_nonce(const char *nonce, char room[9]);
+
+/* What proves the work of a share, before its verdict is known: 32 bytes of hash,
+ * 80 of header, the coinbase transaction without witness, and the merkle branch,
+ * 32 bytes each, all in the order in which they are hashed. This thread's next
+ * block, and its next week or all-time best, carry it if they have that hash. */
+void tbg_share_proof(const unsigned char *hash, const unsigned char *header,
+		     const void *coinbase, int coinbase_length, const void *branch, int branches);
 
 /* An accepted share, for the best difficulties: emits share_best_diff once for
  * each scope that it broke, narrowest first. Call before
@@ -92,9 +108,10 @@ void tbg_share_accepted(struct tbg_session *session, const char *user, const cha
 			double share_diff, const char *hash);
 
 struct tbg_block {
-	const char *user, *workername, *hash, *nonce, *coinbase_sig;
-	const char *prev_words;	/* previous block's hash as ckpool keeps it in
-				 * a workbase: its eight words in reverse order */
+	const char *user, *workername, *nonce, *coinbase_sig;
+	/* The hashes of the block and of the one before it as ckpool keeps them:
+	 * eight words in reverse order. */
+	const char *hash_words, *prev_words;
 	int64_t height;
 	int64_t reward;		/* the whole coinbase value, satoshis */
 	int64_t halving;	/* blocks between subsidy halvings; 0: unknown */
@@ -148,7 +165,8 @@ struct tbg_hashrate {
 	double dsps_1m, dsps_5m, dsps_1h, dsps_24h; /* difficulty-1 shares per second */
 };
 
-/* Average hashrates, sent as H/s (2^32 hashes to a difficulty-1 share). A
+/* Average hashrates, sent as H/s (2^32 hashes to a difficulty-1 share), after
+ * whatever else waits. A
  * worker without a name of its own is left out: its event would look like the
  * user's total. */
 void tbg_hashrate_update(const struct tbg_hashrate *hashrate);

@@ -115,6 +115,23 @@ void tbg_json_string(struct tbg_json *json, const char *text, size_t length, boo
 	put(json, "\"", 1);
 }
 
+void tbg_json_hex(struct tbg_json *json, const unsigned char *bytes, size_t length)
+{
+	static const char digits[] = "0123456789abcdef";
+	size_t i;
+
+	if ((size_t)(json->end - json->at) < 2 * length + 2)
+		json->full = true;
+	if (json->full)
+		return;
+	*json->at++ = '"';
+	for (i = 0; i < length; i++) {
+		*json->at++ = digits[bytes[i] >> 4];
+		*json->at++ = digits[bytes[i] & 15];
+	}
+	*json->at++ = '"';
+}
+
 void tbg_json_int(struct tbg_json *json, int64_t number)
 {
 	char digits[20], *at = digits + sizeof(digits);

@@ -40,6 +40,9 @@ void tbg_json_raw(struct tbg_json *json, const char *text);
  * its end is left out instead. */
 void tbg_json_string(struct tbg_json *json, const char *text, size_t length, bool cut);
 
+/* Writes `length` bytes as a JSON string of hex digits, quotes included. */
+void tbg_json_hex(struct tbg_json *json, const unsigned char *bytes, size_t length);
+
 void tbg_json_int(struct tbg_json *json, int64_t number);
 
 /* Writes a double so that reading it gives the same double back: in 15 digits

@@ -15,6 +15,7 @@
 #include <time.h>
 
 #include "tbg_json.h"
+#include "tbg_name.h"
 
 const char *const tbg_kind_names[TBG_KINDS] = {
 	"share_submitted",    "share_best_diff", "block_found",	    "miner_connected",
@@ -40,6 +41,8 @@ _Static_assert(TBG_TEXT_AREA * 6 + 2048 <= TBG_DATAGRAM_MAX,
 	       "an event must fit a datagram however much is escaped");
 _Static_assert(TBG_TEXTS <= 16, "one bit per text in `cut`");
 
+#define HEX "0123456789abcdefABCDEF"
+
 static bool is_hex_text(enum tbg_text which)
 {
 	return which == TBG_NONCE || which == TBG_NONCE2 || which == TBG_NTIME ||
@@ -62,13 +65,8 @@ void tbg_record_begin(struct tbg_record *record, enum tbg_kind kind)
 		record->length[i] = TBG_NONE;
 }
 
-static void text(struct tbg_record *record, enum tbg_text which, const char *from)
+static void span(struct tbg_record *record, enum tbg_text which, const char *from, size_t length)
 {
-	size_t length;
-
-	if (!from)
-		return;
-	length = strnlen(from, (size_t)caps[which] + 1);
 	if (length > caps[which]) {
 		if (is_hex_text(which))
 			return;
@@ -81,17 +79,56 @@ static void text(struct tbg_record *record, enum tbg_text which, const char *fro
 	record->used = (uint16_t)(record->used + length);
 }
 
-const char *tbg_worker_of(const char *workername)
+static void text(struct tbg_record *record, enum tbg_text which, const char *from)
 {
-	const char *split = workername ? strpbrk(workername, "._") : NULL;
-
-	return split ? split + 1 : "";
+	if (from)
+		span(record, which, from, strnlen(from, (size_t)caps[which] + 1));
 }
 
 static void miner(struct tbg_record *record, const char *user, const char *workername)
 {
-	text(record, TBG_USER, user);
-	text(record, TBG_WORKER, tbg_worker_of(workername));
+	struct tbg_name parts = tbg_name_split(user);
+
+	if (user)
+		span(record, TBG_USER, parts.user, parts.user_length);
+	parts = tbg_name_split(workername);
+	span(record, TBG_WORKER, parts.worker, parts.worker_length);
+}
+
+/* A number in hex as the contract wants it: whole bytes, at least `digits` digits.
+ * Firmware leaves leading zeros out. What is no hex is left out as well, unless
+ * it must be there (a share was accepted by it): then as far as it can be read. */
+static void hex(struct tbg_record *record, enum tbg_text which, const char *from, size_t digits,
+		bool must)
+{
+	char padded[TBG_CAP_NONCE2 + 1];
+	size_t length, zeros;
+
+	if (!from) {
+		if (!must)
+			return;
+		from = "";
+	}
+	length = strspn(from, HEX);
+	if (!must && (!length || from[length] || length > caps[which]))
+		return;
+	if (length > caps[which])
+		length = caps[which];
+	zeros = length < digits ? digits - length : length % 2;
+	memset(padded, '0', zeros);
+	memcpy(padded + zeros, from, length);
+	span(record, which, padded, zeros + length);
+}
+
+char *tbg_padded_nonce(const char *nonce, char room[9])
+{
+	size_t length = nonce ? strspn(nonce, HEX) : 0;
+
+	if (!length || length > 7 || nonce[length])
+		return (char *)nonce;
+	memset(room, '0', 8 - length);
+	memcpy(room + 8 - length, nonce, length + 1);
+	return room;
 }
 
 void tbg_record_share(struct tbg_record *record, const struct tbg_share *share)
@@ -103,10 +140,10 @@ void tbg_record_share(struct tbg_record *record, const struct tbg_share *share)
 	record->valid = share->valid;
 	if (!share->valid)
 		text(record, TBG_REASON, share->reject_reason ? share->reject_reason : "unknown");
-	text(record, TBG_JOB_ID, share->job_id);
-	text(record, TBG_NONCE, share->nonce);
-	text(record, TBG_NONCE2, share->nonce2);
-	text(record, TBG_NTIME, share->ntime);
+	text(record, TBG_JOB_ID, share->valid && !share->job_id ? "" : share->job_id);
+	hex(record, TBG_NONCE, share->nonce, 8, share->valid);
+	hex(record, TBG_NONCE2, share->nonce2, 2, share->valid);
+	hex(record, TBG_NTIME, share->ntime, 8, false);
 	text(record, TBG_HASH, share->hash);
 	text(record, TBG_IP, share->ip);
 	text(record, TBG_USER_AGENT, share->user_agent);
@@ -134,9 +171,10 @@ static int64_t subsidy(int64_t height, int64_t halving)
 	return halvings > 63 ? 0 : (int64_t)5000000000 >> halvings;
 }
 
-/* ckpool keeps the previous hash with its eight words in reverse order
- * (swap_256 in gen_gbtbase); explorers and we show it as the node said it. */
-static void prev_hash_of_words(struct tbg_record *record, const char *words)
+/* ckpool keeps the hash of a block and of the one before it with the eight
+ * words in reverse order (flip_32 in process_block, swap_256 in gen_gbtbase);
+ * explorers, its shares and we show it as the node says it. */
+static void hash_of_words(struct tbg_record *record, enum tbg_text which, const char *words)
 {
 	char hash[TBG_CAP_HASH + 1];
 	int i;
@@ -146,15 +184,15 @@ static void prev_hash_of_words(struct tbg_record *record, const char *words)
 	for (i = 0; i < 8; i++)
 		memcpy(hash + 8 * i, words + 8 * (7 - i), 8);
 	hash[TBG_CAP_HASH] = '\0';
-	text(record, TBG_PREV_HASH, hash);
+	text(record, which, hash);
 }
 
 void tbg_record_block(struct tbg_record *record, const struct tbg_block *block)
 {
 	miner(record, block->user, block->workername);
-	text(record, TBG_HASH, block->hash);
-	prev_hash_of_words(record, block->prev_words);
-	text(record, TBG_NONCE, block->nonce);
+	hash_of_words(record, TBG_HASH, block->hash_words);
+	hash_of_words(record, TBG_PREV_HASH, block->prev_words);
+	hex(record, TBG_NONCE, block->nonce, 8, false);
 	text(record, TBG_JOB_ID, block->coinbase_sig);
 	record->height = block->height;
 	record->reward = block->reward;

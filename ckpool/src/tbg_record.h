@@ -21,6 +21,7 @@
 #include <stdint.h>
 
 #include "tbg_events.h"
+#include "tbg_proof.h"
 
 /* The largest datagram of the event contract, bytes. */
 #define TBG_DATAGRAM_MAX 8192
@@ -73,13 +74,14 @@ struct tbg_record {
 	double number[4];	/* meaning by kind, below */
 	uint32_t week;		/* of tbg_week_of */
 	uint32_t version_bits;	/* 0 = none rolled */
+	uint16_t proof;		/* of tbg_proofs_put(); 0 = none */
 	uint8_t kind;
 	bool valid;
 	uint16_t used;		/* bytes of `area` in use */
 	uint16_t at[TBG_TEXTS];
 	uint16_t length[TBG_TEXTS];	/* TBG_NONE = null */
 	uint16_t cut;		/* bit per text: it was longer than kept */
-	char area[TBG_TEXT_AREA];
+	char area[TBG_TEXT_AREA];	/* the last: a hash rate's cell ends earlier */
 };
 
 #define TBG_NONE UINT16_MAX
@@ -98,6 +100,8 @@ enum {
 	TBG_CAP_HASH = 64,
 	TBG_CAP_USER_AGENT = 200,
 };
+
+#define TBG_RATE_AREA (TBG_CAP_USER + TBG_CAP_WORKER)	/* all texts of a hash rate */
 
 /* What number[] holds, by kind. */
 enum { SHARE_ASSIGNED, SHARE_ACHIEVED, SHARE_NETWORK };
@@ -134,17 +138,14 @@ void tbg_record_diff(struct tbg_record *record, const struct tbg_diff *diff);
 void tbg_record_hashrate(struct tbg_record *record, const struct tbg_hashrate *hashrate);
 void tbg_record_tip(struct tbg_record *record, const struct tbg_tip *tip);
 
-/* The worker part of a Stratum user name: what follows the first '.' or '_',
- * where ckpool's generate_user() splits it; '' where there is none. */
-const char *tbg_worker_of(const char *workername);
-
-/* Writes the record as one JSON object into `buffer` (tbg_write.c). The sender
- * thread's work: it must run with floating-point traps off.
+/* Writes the record as one JSON object into `buffer` (tbg_write.c), with its proof
+ * unless that is NULL or there is no room for it. The sender thread's work: it
+ * must run with floating-point traps off.
  *
  * Returns its length, or 0 when the event cannot be said within the contract:
  * a required number that is not finite, not above zero or out of bounds, no
  * user, no hash of a block. */
-size_t tbg_record_write(const struct tbg_record *record, const char *source,
-			const char *instance, char *buffer, size_t size);
+size_t tbg_record_write(const struct tbg_record *record, const struct tbg_proof *proof,
+			const char *source, const char *instance, char *buffer, size_t size);
 
 #endif

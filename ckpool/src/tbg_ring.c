@@ -14,19 +14,26 @@
 #include <stdlib.h>
 #include <string.h>
 
-bool tbg_ring_make(struct tbg_ring *ring, size_t size)
+static struct tbg_cell *cell_at(const struct tbg_ring *ring, uint64_t position)
 {
-	size_t cells = 2, i;
+	return (struct tbg_cell *)(ring->cells + (position & ring->mask) * ring->stride);
+}
+
+bool tbg_ring_make(struct tbg_ring *ring, size_t size, size_t area)
+{
+	size_t line = _Alignof(struct tbg_cell), cells = 2, i;
 
 	while (cells < size)
 		cells *= 2;
-	ring->cells = aligned_alloc(_Alignof(struct tbg_cell), cells * sizeof(struct tbg_cell));
+	ring->mask = cells - 1;
+	ring->stride = offsetof(struct tbg_cell, record) + offsetof(struct tbg_record, area) + area;
+	ring->stride = (ring->stride + line - 1) / line * line;
+	ring->cells = aligned_alloc(line, cells * ring->stride);
 	if (!ring->cells)
 		return false;
-	memset(ring->cells, 0, cells * sizeof(struct tbg_cell));
+	memset(ring->cells, 0, cells * ring->stride);
 	for (i = 0; i < cells; i++)
-		atomic_init(&ring->cells[i].turn, i);
-	ring->mask = cells - 1;
+		atomic_init(&cell_at(ring, i)->turn, i);
 	atomic_init(&ring->head, 0);
 	atomic_init(&ring->tail, 0);
 	return true;
@@ -47,7 +54,7 @@ struct tbg_cell *tbg_ring_take(struct tbg_ring *ring)
 	uint64_t position = atomic_load_explicit(&ring->head, memory_order_relaxed);
 
 	for (;;) {
-		struct tbg_cell *cell = &ring->cells[position & ring->mask];
+		struct tbg_cell *cell = cell_at(ring, position);
 		uint64_t turn = atomic_load_explicit(&cell->turn, memory_order_acquire);
 
 		if (turn == position) {
@@ -73,9 +80,10 @@ void tbg_ring_commit(struct tbg_cell *cell)
 	atomic_store_explicit(&cell->turn, position + 1, memory_order_release);
 }
 
-struct tbg_record *tbg_ring_at(struct tbg_ring *ring, uint64_t position)
+struct tbg_record *tbg_ring_next(struct tbg_ring *ring)
 {
-	struct tbg_cell *cell = &ring->cells[position & ring->mask];
+	uint64_t position = atomic_load_explicit(&ring->tail, memory_order_relaxed);
+	struct tbg_cell *cell = cell_at(ring, position);
 
 	/* Acquire pairs with the release in tbg_ring_commit(). */
 	if (atomic_load_explicit(&cell->turn, memory_order_acquire) != position + 1)
@@ -83,12 +91,11 @@ struct tbg_record *tbg_ring_at(struct tbg_ring *ring, uint64_t position)
 	return &cell->record;
 }
 
-void tbg_ring_give_back(struct tbg_ring *ring, uint64_t position)
+void tbg_ring_give_back(struct tbg_ring *ring)
 {
-	uint64_t tail = atomic_load_explicit(&ring->tail, memory_order_relaxed);
+	uint64_t position = atomic_load_explicit(&ring->tail, memory_order_relaxed);
 
-	for (; tail < position; tail++)
-		atomic_store_explicit(&ring->cells[tail & ring->mask].turn, tail + ring->mask + 1,
-				      memory_order_release);
-	atomic_store_explicit(&ring->tail, tail, memory_order_relaxed);
+	atomic_store_explicit(&cell_at(ring, position)->turn, position + ring->mask + 1,
+			      memory_order_release);
+	atomic_store_explicit(&ring->tail, position + 1, memory_order_relaxed);
 }

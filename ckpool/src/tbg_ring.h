@@ -18,9 +18,8 @@
  * record is complete. The consumer may read position p while the turn is
  * p + 1; it leaves p + n, the next producer's turn.
  *
- * Unlike in the common form, reading and giving back are two steps: the
- * consumer keeps cells that it has read until it knows that they arrived, so
- * that they can be read again. */
+ * A ring of events with short texts takes less memory: the area of its records
+ * ends early (tbg_record.h). */
 
 #ifndef TBG_RING_H
 #define TBG_RING_H
@@ -38,16 +37,18 @@ struct tbg_cell {
 };
 
 struct tbg_ring {
-	struct tbg_cell *cells;
+	char *cells;
+	size_t stride;		/* from one cell to the next, bytes */
 	uint64_t mask;
 	/* Each on a cache line of its own: producers fight over `head` only. */
 	_Alignas(64) _Atomic uint64_t head;	/* next position to produce */
-	_Alignas(64) _Atomic uint64_t tail;	/* first position not given back */
+	_Alignas(64) _Atomic uint64_t tail;	/* next position to consume */
 };
 
-/* Makes a ring of at least `size` cells, and touches its memory so that no
- * producer pays for a page fault. False when there is no memory. */
-bool tbg_ring_make(struct tbg_ring *ring, size_t size);
+/* Makes a ring of at least `size` cells whose records hold `area` bytes of text,
+ * and touches its memory so that no producer pays for a page fault. False when
+ * there is no memory. */
+bool tbg_ring_make(struct tbg_ring *ring, size_t size, size_t area);
 
 void tbg_ring_free(struct tbg_ring *ring);
 
@@ -60,10 +61,10 @@ struct tbg_cell *tbg_ring_take(struct tbg_ring *ring);
 /* Hands the record over to the consumer. */
 void tbg_ring_commit(struct tbg_cell *cell);
 
-/* The record at `position`, or NULL while it is not there yet. Consumer only. */
-struct tbg_record *tbg_ring_at(struct tbg_ring *ring, uint64_t position);
+/* The next record, or NULL while it is not there yet. Consumer only. */
+struct tbg_record *tbg_ring_next(struct tbg_ring *ring);
 
-/* Gives every cell before `position` back to the producers. Consumer only. */
-void tbg_ring_give_back(struct tbg_ring *ring, uint64_t position);
+/* Gives the cell of the next record back to the producers. Consumer only. */
+void tbg_ring_give_back(struct tbg_ring *ring);
 
 #endif

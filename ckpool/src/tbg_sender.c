@@ -60,7 +60,7 @@ static void save(struct tbg_sender *sender)
 /* What is due once a second or once a minute, whatever else goes on. */
 static void chores(struct tbg_sender *sender)
 {
-	uint64_t lost, untracked;
+	uint64_t lost, untracked, left_out;
 	int64_t now = now_ms();
 
 	if (now < sender->next_chores)
@@ -83,6 +83,12 @@ static void chores(struct tbg_sender *sender)
 		sender->log(LOG_WARNING, "tbg: the table of best difficulties is full:"
 					 " bests of further users are not tracked");
 	sender->told_untracked = untracked;
+	left_out = *sender->proofs_left_out;
+	if (left_out != sender->told_left_out)
+		sender->log(LOG_WARNING, "tbg: %llu bests and blocks went without their proof of work,"
+					 " as too many of them wait to be sent",
+			    (unsigned long long)(left_out - sender->told_left_out));
+	sender->told_left_out = left_out;
 	if (now < sender->next_save)
 		return;
 	sender->next_save = now + SAVE_EVERY_MS;
@@ -97,13 +103,11 @@ static bool time_is_up(struct tbg_sender *sender)
 
 static void hang_up(struct tbg_sender *sender)
 {
-	uint64_t tail = sender->ring->tail;
-
 	close(sender->fd);
 	sender->fd = -1;
 	rest(RETRY_US_MIN);
 	/* Everything that may have been on its way or in its memory goes again. */
-	sender->next = tail;
+	sender->next = sender->made > TBG_KEPT ? sender->made - TBG_KEPT : 0;
 }
 
 static bool dial(struct tbg_sender *sender)
@@ -152,57 +156,79 @@ static bool connected(struct tbg_sender *sender)
 	return true;
 }
 
-/* Passes the record at `next`, and gives back what is older than the kept ones. */
-static void pass(struct tbg_sender *sender)
+static bool is_empty(const struct tbg_sender *sender)
 {
-	if (sender->next >= TBG_KEPT)
-		tbg_ring_give_back(sender->ring, sender->next - TBG_KEPT);
-	sender->next++;
-}
-
-static void sent(struct tbg_sender *sender)
-{
-	if (sender->next < sender->furthest) {
-		sender->resent++;
-	} else {
-		sender->sent++;
-		sender->furthest = sender->next + 1;
-	}
-	pass(sender);
+	return sender->ring->head == sender->ring->tail &&
+	       sender->rates->head == sender->rates->tail;
 }
 
 static void unsayable(struct tbg_sender *sender, const struct tbg_record *record)
 {
-	if (sender->next >= sender->furthest) {
-		sender->lost_unsayable++;
-		sender->furthest = sender->next + 1;
-		sender->log(LOG_DEBUG, "tbg: a %s (seq %llu) cannot be said within the contract",
-			    tbg_kind_names[record->kind], (unsigned long long)record->seq);
-	}
-	/* Not pass(): nothing was sent, so nothing is proved. */
-	sender->next++;
+	sender->lost_unsayable++;
+	sender->log(LOG_DEBUG, "tbg: a %s (seq %llu) cannot be said within the contract",
+		    tbg_kind_names[record->kind], (unsigned long long)record->seq);
 }
 
-/* Sends the record at `next`, unless there is nobody to send it to. */
-static void deliver(struct tbg_sender *sender, struct tbg_record *record)
+static void number(struct tbg_sender *sender, struct tbg_record *record)
 {
-	size_t length;
+	/* Threads may see the count of losses out of order, and rates come late;
+	 * `seq` must not go back. */
+	if (record->dropped > sender->dropped)
+		sender->dropped = record->dropped;
+	record->seq = ++sender->numbered + sender->dropped;
+}
 
-	if (!record->seq) {
-		/* Threads may see the count of losses out of order; `seq` must
-		 * not go back. */
-		if (record->dropped > sender->dropped)
-			sender->dropped = record->dropped;
-		record->seq = sender->next + 1 + sender->dropped;
+/* The ring whose turn it is, or NULL while nothing waits in either. */
+static struct tbg_ring *ready(struct tbg_sender *sender)
+{
+	if (tbg_ring_next(sender->ring))
+		return sender->ring;
+	return tbg_ring_next(sender->rates) ? sender->rates : NULL;
+}
+
+/* Makes a datagram of the next record that can be said; false when there is none.
+ * The record's cell goes back at once. One that cannot be said spoils the oldest
+ * kept datagram, in whose place the next one is made before anything is sent. */
+static bool make(struct tbg_sender *sender)
+{
+	struct tbg_datagram *datagram = &sender->kept[sender->made % TBG_KEPT];
+	struct tbg_record *record;
+	struct tbg_ring *ring;
+
+	while ((ring = ready(sender)) != NULL) {
+		record = tbg_ring_next(ring);
+		number(sender, record);
+		datagram->length = tbg_record_write(record,
+						    tbg_proofs_at(sender->proofs, record->proof),
+						    sender->settings->source,
+						    sender->settings->instance, datagram->text,
+						    TBG_DATAGRAM_MAX);
+		tbg_proofs_free(sender->proofs, record->proof);
+		datagram->text[datagram->length] = '\0';
+		if (!datagram->length)
+			unsayable(sender, record);
+		tbg_ring_give_back(ring);
+		if (datagram->length) {
+			sender->made++;
+			return true;
+		}
 	}
-	length = tbg_record_write(record, sender->settings->source, sender->settings->instance,
-				  sender->buffer, TBG_DATAGRAM_MAX);
-	if (!length) {
-		unsayable(sender, record);
-		return;
-	}
-	sender->buffer[length] = '\0';
-	while (send(sender->fd, sender->buffer, length, MSG_NOSIGNAL) < 0) {
+	return false;
+}
+
+/* What is at `next` is the receiver's now, or never will be. */
+static void pass(struct tbg_sender *sender)
+{
+	if (sender->next++ == sender->furthest)
+		sender->furthest = sender->next;
+}
+
+/* Sends the datagram at `next`, unless there is nobody to send it to. */
+static void deliver(struct tbg_sender *sender)
+{
+	const struct tbg_datagram *datagram = &sender->kept[sender->next % TBG_KEPT];
+
+	while (send(sender->fd, datagram->text, datagram->length, MSG_NOSIGNAL) < 0) {
 		if (errno == EAGAIN || errno == EINTR || errno == ENOBUFS || errno == ENOMEM) {
 			if (errno == ENOBUFS || errno == ENOMEM)
 				rest(1000);
@@ -212,15 +238,20 @@ static void deliver(struct tbg_sender *sender, struct tbg_record *record)
 			continue;
 		}
 		if (errno == EMSGSIZE) {
-			unsayable(sender, record);
-			return;
+			sender->lost_unsayable += sender->next == sender->furthest;
+			pass(sender);
+		} else {
+			hang_up(sender);
 		}
-		hang_up(sender);
 		return;
 	}
-	if (sender->next >= sender->furthest)
-		sender->log(LOG_DEBUG, "tbg: event %s", sender->buffer);
-	sent(sender);
+	if (sender->next == sender->furthest) {
+		sender->sent++;
+		sender->log(LOG_DEBUG, "tbg: event %s", datagram->text);
+	} else {
+		sender->resent++;
+	}
+	pass(sender);
 }
 
 /* Nothing to send. */
@@ -240,20 +271,19 @@ static void *run(void *argument)
 	fedisableexcept(FE_ALL_EXCEPT);
 	pthread_setname_np(pthread_self(), "tbg_sender");
 	while (!time_is_up(sender)) {
-		struct tbg_record *record = tbg_ring_at(sender->ring, sender->next);
-
-		if (record) {
+		if (sender->next < sender->made || make(sender)) {
 			pause = IDLE_US_MIN;
 			if (connected(sender))
-				deliver(sender, tbg_ring_at(sender->ring, sender->next));
+				deliver(sender);
 			chores(sender);
-		} else if (sender->stopping && sender->next == sender->ring->head) {
+		} else if (sender->stopping && is_empty(sender)) {
 			break;
 		} else {
 			idle(sender, &pause);
 		}
 	}
-	sender->lost_at_stop = sender->ring->head - sender->furthest;
+	sender->lost_at_stop = sender->ring->head - sender->ring->tail + sender->rates->head -
+			       sender->rates->tail + sender->made - sender->furthest;
 	if (sender->fd >= 0)
 		close(sender->fd);
 	save(sender);

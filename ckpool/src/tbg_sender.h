@@ -9,17 +9,19 @@
  * any later version. It comes without any warranty; see LICENSE for details.
  */
 
-/* The one thread that owns the socket. It takes records from the ring in order,
- * gives each its `seq`, and sends it as one datagram.
+/* The one thread that owns the socket. It takes records from the rings, each in
+ * order, gives each its `seq`, and sends it as one datagram. Hash rates come by
+ * the thousand at once and have a ring of their own, which is looked at only
+ * while the other is empty: no share waits for them or is lost for them.
  *
  * Slow receiver: the kernel holds few datagrams (net.unix.max_dgram_qlen, 10 by
  * default), so the thread waits for room, and the ring fills meanwhile.
  *
- * Receiver gone: it connects again until somebody listens. What the old
- * receiver had not read is gone with it and nobody says how much that was. But
+ * Receiver gone: it connects again until there is one. What the old
+ * receiver had not read is gone with it, and how much that was is unknown. But
  * it is at most what fits the send buffer, so the thread keeps that many
- * records in the ring and sends them again: a resent event carries the same
- * `seq`, by which the other side knows it. */
+ * datagrams and sends them again: a resent event carries the same `seq`, by
+ * which the other side knows it. */
 
 #ifndef TBG_SENDER_H
 #define TBG_SENDER_H
@@ -33,19 +35,26 @@
 #include "tbg_ring.h"
 #include "tbg_settings.h"
 
-/* Records kept after they were sent, for a receiver that takes over from one that
+/* Datagrams kept after they were sent, for a receiver that takes over from one that
  * died. The send buffer is pinned at 212,992 bytes (as the kernel counts), and a
  * datagram costs at least 768 of them (a 256-byte sk_buff and the smallest block of
  * data): at most 277 can be on their way. The rest is for what the dead one had read
  * and not yet handed on, a few milliseconds of events. */
 #define TBG_KEPT 512
 
+struct tbg_datagram {
+	size_t length;
+	char text[TBG_DATAGRAM_MAX + 1];	/* ends with a NUL, for the log */
+};
+
 struct tbg_sender {
 	struct tbg_ring *ring;
+	struct tbg_ring *rates;
+	struct tbg_proofs *proofs;
 	struct tbg_best *best;
 	const struct tbg_settings *settings;
 	tbg_log_fn log;
-	_Atomic uint64_t *lost_full;
+	_Atomic uint64_t *lost_full, *proofs_left_out;
 
 	pthread_t thread;
 	_Atomic bool stopping;
@@ -55,13 +64,15 @@ struct tbg_sender {
 
 	/* The thread's own. */
 	int fd;
-	uint64_t next;		/* position to send */
-	uint64_t furthest;	/* first position never sent */
+	uint64_t numbered;	/* records that got a `seq` */
 	uint64_t dropped;	/* losses that `seq` already counts */
+	uint64_t made;		/* datagrams made of them, the last ones kept */
+	uint64_t next;		/* of those, the one to send */
+	uint64_t furthest;	/* the first never sent */
 	bool told_gone;
 	int64_t next_chores, next_save;
-	uint64_t told_lost, told_untracked;
-	char buffer[TBG_DATAGRAM_MAX + 1];
+	uint64_t told_lost, told_untracked, told_left_out;
+	struct tbg_datagram kept[TBG_KEPT];
 };
 
 /* Starts the thread, with all signals blocked and floating-point traps off.

@@ -17,7 +17,8 @@
  *   TBG_EVENTS_INSTANCE  the engine's name in `instance` (ckpool's own -n name)
  *   TBG_EVENTS_EMIT      which events, separated by commas (all)
  *   TBG_EVENTS_RING      how many events may wait, 1024 to 1048576 (16384);
- *                        each takes a KiB
+ *                        each takes a KiB; as many hash rates, which take less
+ *                        than half of that, and at least 65,536
  *   TBG_EVENTS_STATE     where best difficulties are kept
  *                        (<log directory>/tbg_best.state; empty: nowhere)
  */

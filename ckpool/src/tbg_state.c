@@ -11,7 +11,7 @@
 
 /* Saving and loading of the best difficulties (declared in tbg_best.h). The
  * file is this machine's own cache, in its byte order; without it, all-time
- * bests come from ckpool's records and the week starts anew. */
+ * bests come from ckpool's records and the week starts over. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -25,7 +25,8 @@
 #include "tbg_best.h"
 #include "tbg_siphash.h"
 
-#define MAGIC 0x3174736562676274u	/* "tbgbest1" */
+#define MAGIC 0x3274736562676274u	/* "tbgbest2" */
+#define WEEKS_APART 24			/* from there on a week is not told from another */
 
 struct header {
 	uint64_t magic;
@@ -36,7 +37,10 @@ struct header {
 };
 
 struct row {
-	uint64_t user, alltime, week_best, week_shares;
+	uint64_t user, alltime;
+	struct {
+		uint64_t best, shares;
+	} weeks[TBG_WEEKS];
 };
 
 static bool write_all(int fd, const void *data, size_t length)
@@ -78,7 +82,7 @@ static bool read_all(int fd, void *data, size_t length)
 
 static size_t collect(struct tbg_best *best, struct row *rows)
 {
-	size_t i, count = 0;
+	size_t i, week, count = 0;
 
 	for (i = 0; i <= best->mask; i++) {
 		struct tbg_best_entry *entry = &best->entries[i];
@@ -87,8 +91,10 @@ static size_t collect(struct tbg_best *best, struct row *rows)
 			continue;
 		rows[count].user = entry->user;
 		rows[count].alltime = entry->alltime;
-		rows[count].week_best = entry->week_best;
-		rows[count].week_shares = entry->week_shares;
+		for (week = 0; week < TBG_WEEKS; week++) {
+			rows[count].weeks[week].best = entry->weeks[week].best;
+			rows[count].weeks[week].shares = entry->weeks[week].shares;
+		}
 		count++;
 	}
 	return count;
@@ -135,9 +141,9 @@ bool tbg_best_save(struct tbg_best *best, const char *path, uint32_t week)
 }
 
 /* A row goes to the first free place from its own on, as in find(). */
-static void place(struct tbg_best *best, const struct row *row, bool same_week)
+static void place(struct tbg_best *best, const struct row *row, bool with_weeks)
 {
-	size_t i;
+	size_t i, week;
 
 	for (i = 0; i <= best->mask; i++) {
 		struct tbg_best_entry *entry = &best->entries[(row->user + i) & best->mask];
@@ -146,9 +152,9 @@ static void place(struct tbg_best *best, const struct row *row, bool same_week)
 			continue;
 		entry->user = row->user;
 		entry->alltime = row->alltime;
-		if (same_week) {
-			entry->week_best = row->week_best;
-			entry->week_shares = row->week_shares;
+		for (week = 0; with_weeks && week < TBG_WEEKS; week++) {
+			entry->weeks[week].best = row->weeks[week].best;
+			entry->weeks[week].shares = row->weeks[week].shares;
 		}
 		return;
 	}
@@ -180,7 +186,9 @@ bool tbg_best_load(struct tbg_best *best, const char *path, uint32_t week)
 		goto out;
 	memcpy(best->key, header.key, sizeof(header.key));
 	for (i = 0; i < header.count; i++)
-		place(best, &rows[i], header.week == week);
+		place(best, &rows[i], header.week < (uint64_t)week + WEEKS_APART &&
+				      week < header.week + WEEKS_APART);
+	tbg_best_sweep(best, week);
 	loaded = true;
 out:
 	error = errno;

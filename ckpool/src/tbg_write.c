@@ -152,7 +152,10 @@ static void write_share(struct tbg_json *json, const struct tbg_record *record)
 
 	write_miner(json, record);
 	write_positive(json, ",\"difficulty\":", record->number[SHARE_ASSIGNED]);
-	write_positive_or_null(json, ",\"share_diff\":", record->number[SHARE_ACHIEVED]);
+	/* One that was accepted achieved what was asked, whatever else is known. */
+	write_positive_or_null(json, ",\"share_diff\":",
+			       record->valid && !tbg_is_positive(record->number[SHARE_ACHIEVED]) ?
+			       record->number[SHARE_ASSIGNED] : record->number[SHARE_ACHIEVED]);
 	tbg_json_raw(json, record->valid ? ",\"valid\":true" : ",\"valid\":false");
 	write_text(json, record, ",\"reject_reason\":", TBG_REASON);
 	write_text(json, record, ",\"job_id\":", TBG_JOB_ID);
@@ -273,8 +276,26 @@ static void (*const writers[TBG_KINDS])(struct tbg_json *, const struct tbg_reco
 	write_gone,  write_diff, write_hashrate, write_tip,
 };
 
-size_t tbg_record_write(const struct tbg_record *record, const char *source,
-			const char *instance, char *buffer, size_t size)
+static void write_proof(struct tbg_json *json, const struct tbg_proof *proof)
+{
+	const unsigned char *at = proof->bytes + TBG_HEADER;
+	int i;
+
+	tbg_json_raw(json, ",\"proof\":{\"header\":");
+	tbg_json_hex(json, proof->bytes, TBG_HEADER);
+	tbg_json_raw(json, ",\"branch\":[");
+	for (i = 0; i < proof->branches; i++, at += 32) {
+		if (i)
+			tbg_json_raw(json, ",");
+		tbg_json_hex(json, at, 32);
+	}
+	tbg_json_raw(json, "],\"coinbase\":");
+	tbg_json_hex(json, at, proof->coinbase_length);
+	tbg_json_raw(json, "}");
+}
+
+size_t tbg_record_write(const struct tbg_record *record, const struct tbg_proof *proof,
+			const char *source, const char *instance, char *buffer, size_t size)
 {
 	struct tbg_json json = { buffer, buffer + size, false };
 
@@ -288,6 +309,10 @@ size_t tbg_record_write(const struct tbg_record *record, const char *source,
 	write_int(&json, ",\"seq\":", (int64_t)record->seq);
 	tbg_json_raw(&json, ",\"data\":{");
 	writers[record->kind](&json, record);
+	if (proof)
+		write_proof(&json, proof);
 	tbg_json_raw(&json, "}}");
+	if (json.full && proof)
+		return tbg_record_write(record, NULL, source, instance, buffer, size);
 	return json.full ? 0 : (size_t)(json.at - buffer);
 }

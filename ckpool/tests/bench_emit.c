@@ -97,6 +97,20 @@ static void time_emits(const char *what, int pause_every)
 	row(what);
 }
 
+static void time_proofs(const char *what)
+{
+	static unsigned char coinbase[300], branch[12][32], header[80];
+	int64_t start;
+	int i;
+
+	for (i = 0; i < emits; i++) {
+		start = now_ns();
+		tbg_share_proof(header, header, coinbase, sizeof(coinbase), branch, 12);
+		took[i] = (uint32_t)(now_ns() - start);
+	}
+	row(what);
+}
+
 static void time_sendto(int out, const char *what)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
@@ -148,6 +162,7 @@ int main(int argc, char **argv)
 	tbg_events_counts(&before);
 	time_emits("emit, receiver reading, 12,800 a second", 128);
 	time_emits("emit, receiver reading, flat out", 0);
+	time_proofs("the proof of one share, kept for its verdict");
 	reading = false;
 	pthread_join(drainer, NULL);
 	time_emits("emit, receiver stopped, 12,800 a second", 128);

@@ -9,7 +9,7 @@
  * any later version. It comes without any warranty; see LICENSE for details.
  */
 
-/* Sends shares through the whole module to whoever listens, as a pool would,
+/* Sends shares through the whole module to a receiver, as a pool would,
  * and says what became of them in one line of JSON.
  *
  * Usage: flood shares [per second]

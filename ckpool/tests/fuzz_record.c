@@ -120,10 +120,22 @@ static const char *read_object(const char *at)
 	return at && *at == '}' ? at + 1 : NULL;
 }
 
+static const char *read_array(const char *at)
+{
+	if (at[1] == ']')
+		return at + 2;
+	do {
+		at = read_value(at + 1);
+	} while (at && *at == ',');
+	return at && *at == ']' ? at + 1 : NULL;
+}
+
 static const char *read_value(const char *at)
 {
 	if (*at == '{')
 		return read_object(at);
+	if (*at == '[')
+		return read_array(at);
 	if (*at == '"')
 		return read_string(at);
 	if (!strncmp(at, "null", 4) || !strncmp(at, "true", 4))
@@ -197,7 +209,7 @@ static void fill(struct tbg_record *record, enum tbg_kind kind, char *text[8])
 		break;
 	case TBG_BLOCK_FOUND:
 		tbg_record_block(record, &(struct tbg_block){
-			text[0], text[1], text[7], text[4], text[2], text[6], (int64_t)take(8),
+			text[0], text[1], text[4], text[2], text[7], text[6], (int64_t)take(8),
 			(int64_t)take(8), (int64_t)take(2), take_double(), take_double() });
 		break;
 	case TBG_MINER_CONNECTED:
@@ -225,6 +237,17 @@ static void fill(struct tbg_record *record, enum tbg_kind kind, char *text[8])
 	}
 }
 
+static void fill_proof(struct tbg_proof *proof)
+{
+	static unsigned char coinbase[4096], branch[TBG_BRANCH_MAX][32];
+	int length = (int)(int16_t)take(2), branches = (int)(int8_t)take(1);
+
+	memset(branch, (int)take(1), sizeof(branch));
+	tbg_proof_copy(proof, branch[0], coinbase, coinbase, length % 4097, branch, branches);
+	MUST(TBG_HEADER + 32 * proof->branches + proof->coinbase_length <= TBG_PROOF_MAX ||
+	     !proof->coinbase_length);
+}
+
 static void check_double(double number)
 {
 	char text[64];
@@ -243,7 +266,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static struct tbg_record record;
-	char json[TBG_DATAGRAM_MAX + 1];
+	static struct tbg_proof proof;
+	char json[TBG_DATAGRAM_MAX + 1], without[TBG_DATAGRAM_MAX + 1] = "";
 	char *text[8];
 	enum tbg_kind kind;
 	size_t length, room;
@@ -261,14 +285,19 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	fill(&record, kind, text);
 	for (i = 0; i < 8; i++)
 		free(text[i]);
-	length = tbg_record_write(&record, "hosted", "fuzz/1", json, TBG_DATAGRAM_MAX);
+	fill_proof(&proof);
+	length = tbg_record_write(&record, proof.coinbase_length ? &proof : NULL, "hosted", "fuzz/1",
+				  json, TBG_DATAGRAM_MAX);
+	MUST((length == 0) == (tbg_record_write(&record, NULL, "hosted", "fuzz/1", without,
+						TBG_DATAGRAM_MAX) == 0));
 	if (length) {
 		json[length] = '\0';
 		MUST(strlen(json) == length);
 		MUST(read_value(json) == json + length);
 		/* In less room it is all or nothing. */
 		room = length - 1 - take(2) % length;
-		MUST(tbg_record_write(&record, "hosted", "fuzz/1", json, room) == 0);
+		MUST(tbg_record_write(&record, NULL, "hosted", "fuzz/1", json,
+				      room < strlen(without) ? room : 0) == 0);
 	}
 	return 0;
 }

@@ -22,6 +22,7 @@
 #define USER "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080"
 #define WORKER USER ".bitaxe-1"
 #define HASH "00000000002d1f5e6b7a8c9d0e1f2a3b4c5d6e7f8091a2b3c4d5e6f708192a3b"
+#define HASH_WORDS "08192a3bc4d5e6f78091a2b34c5d6e7f0e1f2a3b6b7a8c9d002d1f5e00000000"
 #define TIP "0000000000a1b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a4b"
 #define TIP_WORDS "18293a4bd4e5f60790a1b2c35c6d7e8f18293a4bd4e5f60700a1b2c300000000"
 #define BEFORE_TIP "00000000000000000001b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f607"
@@ -40,7 +41,7 @@ static struct tbg_record *begin(enum tbg_kind kind, int64_t timestamp, uint64_t 
 static void print(void)
 {
 	char text[TBG_DATAGRAM_MAX];
-	size_t length = tbg_record_write(&record, "hosted", "ckpool-eu1/1763769600123456", text,
+	size_t length = tbg_record_write(&record, NULL, "hosted", "ckpool-eu1/1763769600123456", text,
 					 sizeof(text));
 
 	printf("%.*s\n", (int)length, text);
@@ -82,7 +83,7 @@ int main(void)
 	print();
 	begin(TBG_BLOCK_FOUND, 1763769600129456, 6);
 	tbg_record_block(&record, &(struct tbg_block){
-		.user = USER, .workername = WORKER, .hash = HASH, .prev_words = TIP_WORDS,
+		.user = USER, .workername = WORKER, .hash_words = HASH_WORDS, .prev_words = TIP_WORDS,
 		.nonce = "7a1c03e2", .coinbase_sig = "/TheBitcoinGame/", .height = 868001,
 		.reward = 318750000, .halving = 210000, .share_diff = 121500000000000.5,
 		.network_diff = NETWORK });

@@ -88,6 +88,61 @@ static void records(void)
 	tbg_best_free(&best);
 }
 
+/* The clock says another week for a while, and then the right one again. */
+static void wrong_clock(void)
+{
+	struct tbg_best_result result;
+	uint32_t jump;
+	int wrong = 0;
+
+	tbg_best_make(&best, 1000);
+	share("anna", 1000, 2900);
+	share("anna", 10, 2900);
+	result = share("anna", 5, 2902);
+	check(result.week && result.previous_week == 0 && result.week_shares == 1,
+	      "14 days ahead, another week begins");
+	tbg_best_sweep(&best, 2902);
+	result = share("anna", 6, 2900);
+	check(!result.week && result.week_shares == 3, "and back, the real week goes on as it was");
+	result = share("anna", 1001, 2900);
+	check(result.week && result.previous_week == 1000, "with the best that is to be broken");
+	tbg_best_sweep(&best, 2900);
+	share("anna", 1, 2901);
+	tbg_best_sweep(&best, 2902);
+	result = share("anna", 4, 2902);
+	check(result.week && result.previous_week == 0 && result.week_shares == 1,
+	      "what was dated into a future week does not count when it comes");
+	tbg_best_free(&best);
+
+	for (jump = 1; jump < 200; jump++) {
+		tbg_best_make(&best, 1000);
+		share("anna", 1000, 2900);
+		share("anna", 1e12, 2900 + jump);
+		tbg_best_sweep(&best, 2900 + jump);
+		tbg_best_sweep(&best, 2900);
+		result = share("anna", 1001, 2900);
+		wrong += !result.week;
+		wrong += jump % 3 && jump < 24 && result.previous_week != 1000;
+		tbg_best_sweep(&best, 2900 + jump);
+		result = share("anna", 3, 2900 + jump);
+		wrong += !result.week || result.previous_week != 0;
+		tbg_best_free(&best);
+	}
+	check(wrong == 0, "from any jump ahead of up to 200 weeks the bests recover");
+	wrong = 0;
+	for (jump = 1; jump < 200; jump++) {
+		tbg_best_make(&best, 1000);
+		share("anna", 1000, 2900);
+		share("anna", 1e12, 2900 - jump);
+		tbg_best_sweep(&best, 2900 - jump);
+		tbg_best_sweep(&best, 2900);
+		wrong += !share("anna", 1001, 2900).week;
+		wrong += share("anna", 1000, 2900).week;
+		tbg_best_free(&best);
+	}
+	check(wrong == 0, "and from any jump back");
+}
+
 static void full_table(void)
 {
 	char name[16];
@@ -121,6 +176,23 @@ static void restart(void)
 	check(!share("anna", 699, 2900).week, "a weekly best survives a restart");
 	check(share("anna", 701, 2900).previous_alltime == 700, "so does an all-time one");
 	check(share("boris", 7, 2900).week_shares == 2, "and the count of the week's shares");
+	tbg_best_free(&best);
+
+	tbg_best_make(&best, 1000);
+	check(tbg_best_load(&best, path, 2900), "loaded");
+	share("anna", 3, 2902);
+	check(tbg_best_save(&best, path, 2902), "a clock 14 days ahead saves its own week");
+	tbg_best_free(&best);
+	tbg_best_make(&best, 1000);
+	check(tbg_best_load(&best, path, 2900) && share("anna", 701, 2900).previous_week == 700,
+	      "and after a restart at the right time the real week is there");
+	check(share("anna", 1, 2902).previous_week == 0, "and the future one is not");
+	share("carla", 9, 2900);
+	check(tbg_best_save(&best, path, 2900), "saved again");
+	tbg_best_free(&best);
+	tbg_best_make(&best, 1000);
+	check(tbg_best_load(&best, path, 2948) && share("anna", 2, 2948).week,
+	      "a file of 48 weeks ago is not taken for this week's");
 	tbg_best_free(&best);
 
 	tbg_best_make(&best, 1000);
@@ -194,6 +266,7 @@ int main(void)
 {
 	weeks();
 	records();
+	wrong_clock();
 	full_table();
 	restart();
 	together();

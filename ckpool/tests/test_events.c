@@ -23,10 +23,13 @@
 #include "check.h"
 #include "receiver.h"
 #include "tbg_events.h"
+#include "tbg_proof.h"
 
 #define USER "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080"
 #define TIP "0000000000a1b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a4b"
 #define HASH "00000000002d1f5e6b7a8c9d0e1f2a3b4c5d6e7f8091a2b3c4d5e6f708192a3b"
+
+#define HASH_WORDS "08192a3bc4d5e6f78091a2b34c5d6e7f0e1f2a3b6b7a8c9d002d1f5e00000000"
 
 static char text[TBG_DATAGRAM_MAX + 1];
 static int fd;
@@ -120,7 +123,7 @@ static void shares(void)
 
 	tbg_share_submitted(&session, &one);
 	next();
-	check(says("\"event\":\"share_submitted\"") && says("\"seq\":1,") &&
+	check(says("\"event\":\"share_submitted\"") && says("\"seq\":12,") &&
 	      says("\"instance\":\"eu1/") && says("\"source\":\"hosted\"") &&
 	      says("\"worker\":\"rig\"") && says("\"difficulty\":512.0,") &&
 	      says("\"share_diff\":4821.375,\"valid\":true,\"reject_reason\":null,") &&
@@ -146,6 +149,59 @@ static void shares(void)
 	check(says("\"worker\":\"\"") && says("\"reject_reason\":\"unknown\",\"job_id\":null") &&
 	      says("\"user_agent\":null"), "a malformed one has next to nothing");
 	check(session.accepted == 1 && session.rejected == 2, "the session counts them");
+}
+
+/* What firmware sends, and what no firmware should: an accepted share has what
+ * the contract requires, so that it ends in no dead-letter stream. */
+static void forms(void)
+{
+	static const struct {
+		const char *nonce, *nonce2, *ntime, *said;
+	} cases[] = {
+		{ "1ec4", "00000029", "6920fd41", "\"nonce\":\"00001ec4\",\"nonce2\":\"00000029\"" },
+		{ "1", "1", "1", "\"nonce\":\"00000001\",\"nonce2\":\"01\"" },
+		{ "abc", "123", "920fd41", "\"nonce\":\"00000abc\",\"nonce2\":\"0123\"" },
+		{ "7A1C03E2", "2a", "6920fd41", "\"nonce\":\"7A1C03E2\",\"nonce2\":\"2a\"" },
+		{ "123456789", "0a", "0006920fd41", "\"nonce\":\"0123456789\",\"nonce2\":\"0a\"" },
+		{ "0x1ec4", "2a;", "later", "\"nonce\":\"00000000\",\"nonce2\":\"2a\"" },
+		{ "", "", "", "\"nonce\":\"00000000\",\"nonce2\":\"00\"" },
+		{ NULL, NULL, NULL, "\"nonce\":\"00000000\",\"nonce2\":\"00\"" },
+		{ "12345678" "12345678" "1", "12345678" "12345678" "12345678" "12345678" "12345678"
+		  "12345678" "12345678" "12345678" "1", NULL,
+		  "\"nonce\":\"1234567812345678\",\"nonce2\":\"12345678" "12345678" "12345678"
+		  "12345678" "12345678" "12345678" "12345678" "12345678\"" },
+	};
+	struct tbg_share one;
+	size_t i;
+
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		one = share();
+		one.nonce = cases[i].nonce;
+		one.nonce2 = cases[i].nonce2;
+		one.ntime = cases[i].ntime;
+		tbg_share_submitted(&session, &one);
+		next();
+		check(says(cases[i].said), "an accepted share of nonce %s, nonce2 %s",
+		      cases[i].nonce ? cases[i].nonce : "NULL",
+		      cases[i].nonce2 ? cases[i].nonce2 : "NULL");
+	}
+	one = share();
+	one.nonce = "1ec4";
+	one.ntime = "920fd41";
+	one.job_id = NULL;
+	one.share_diff = -1;
+	tbg_share_submitted(&session, &one);
+	next();
+	check(says("\"ntime\":\"0920fd41\"") && says("\"job_id\":\"\"") &&
+	      says("\"difficulty\":512.0,\"share_diff\":512.0"),
+	      "nor is an accepted one without job or achieved difficulty");
+	one.valid = false;
+	one.nonce2 = "odd";
+	tbg_share_submitted(&session, &one);
+	next();
+	check(says("\"nonce\":\"00001ec4\",\"nonce2\":null") && says("\"job_id\":null") &&
+	      says("\"share_diff\":null"), "a rejected one leaves out what is unknown");
+	session.accepted = session.rejected = 0;
 }
 
 static void hostile(void)
@@ -214,7 +270,8 @@ static void bests(void)
 static void blocks(void)
 {
 	struct tbg_block block = {
-		.user = USER, .workername = USER ".rig", .hash = HASH, .nonce = "7a1c03e2",
+		.user = USER, .workername = USER ".rig", .hash_words = HASH_WORDS,
+		.nonce = "7a1c03e2",
 		.coinbase_sig = "/TheBitcoinGame/",
 		.prev_words = "18192a3bd5e6f7078091b2c34c5d6e7f0e1f2a3b6b7a8c9d002d1f5e00000000",
 		.height = 868001, .reward = 318750000, .halving = 210000,
@@ -223,11 +280,11 @@ static void blocks(void)
 
 	tbg_block_found(&block);
 	next();
-	check(says("block_found") && says("\"height\":868001") && says("\"fees_sats\":6250000") &&
+	check(says("block_found") && says("\"height\":868001") && says("\"hash\":\"" HASH "\"") && says("\"fees_sats\":6250000") &&
 	      says("\"prev_hash\":\"00000000002d1f5e6b7a8c9d0e1f2a3b4c5d6e7f8091b2c3d5e6f70718192a3b\"") &&
 	      says("\"coinbase_sig\":\"/TheBitcoinGame/\""), "a block, fees worked out");
 	tbg_block_found(&block);
-	block.hash = "11" "00000000002d1f5e6b7a8c9d0e1f2a3b4c5d6e7f8091a2b3c4d5e6f708192a";
+	block.hash_words = "11" "00000000002d1f5e6b7a8c9d0e1f2a3b4c5d6e7f8091a2b3c4d5e6f708192a";
 	block.height = 151;
 	block.halving = 150;
 	block.reward = 2500000000;
@@ -240,6 +297,93 @@ static void blocks(void)
 	next();
 	check(says("\"data\":{\"height\":868000,\"hash\":\"" HASH "\",\"network_difficulty\":1.0}"),
 	      "a new tip");
+}
+
+/* A share's proof goes with what it broke, and with nothing else. */
+static void proofs(void)
+{
+	unsigned char hash[32], header[TBG_HEADER], coinbase[TBG_PROOF_MAX], branch[TBG_BRANCH_MAX][32];
+	struct tbg_session other = { 0 };
+	char hexhash[65], words[65], worker[200];
+	struct tbg_counts counts;
+	int i, branches, most;
+
+	for (i = 0; i < 32; i++)
+		hash[i] = (unsigned char)(3 * i + 1);
+	for (i = 0; i < 32; i++)
+		sprintf(hexhash + 2 * i, "%02x", hash[31 - i]);
+	for (i = 0; i < 32; i++)
+		sprintf(words + 2 * i, "%02x", hash[i / 4 * 4 + 3 - i % 4]);
+	memset(header, 0xab, sizeof(header));
+	memset(coinbase, 0xcd, sizeof(coinbase));
+	memset(branch, 0xef, sizeof(branch));
+	memset(worker, 1, sizeof(worker));
+	memcpy(worker, USER ".", sizeof(USER));
+	worker[sizeof(worker) - 1] = '\0';
+
+	for (branches = 0; branches <= TBG_BRANCH_MAX; branches += TBG_BRANCH_MAX) {
+		most = TBG_PROOF_MAX - TBG_HEADER - 32 * branches;
+		tbg_share_proof(hash, header, coinbase, most, branch, branches);
+		tbg_share_accepted(&other, "prover", worker, 10 + branches, hexhash);
+		next();
+		check(!strstr(text, "proof"), "a session's best has no proof");
+		next();
+		check(says("\"period\":\"week\"") && says("\"proof\":{\"header\":\"abab") &&
+		      strlen(text) < TBG_DATAGRAM_MAX &&
+		      strlen(strstr(text, "\"proof\"")) < 4096,
+		      "a week's best has, the largest of %d branches (%zu of %zu bytes)", branches,
+		      strlen(strstr(text, "\"proof\"")), strlen(text));
+		next();
+		check(says("\"period\":\"alltime\"") && says("cdcd\"}}}"), "so has an all-time best");
+		tbg_share_proof(hash, header, coinbase, most + 1, branch, branches);
+		tbg_share_accepted(&other, "prover", USER, 11 + branches, hexhash);
+		next();
+		next();
+		check(says("\"week\"") && !strstr(text, "proof"), "one byte more is left out");
+		next();
+	}
+	tbg_share_proof(hash, header, coinbase, 200, branch, 3);
+	tbg_share_accepted(&other, "prover", USER, 1000, HASH);
+	next();
+	next();
+	check(says("\"week\"") && !strstr(text, "proof"), "another share's proof is not taken for this one's");
+	next();
+	tbg_block_found(&(struct tbg_block){ .user = USER, .hash_words = words, .share_diff = 1,
+					     .network_diff = 1 });
+	next();
+	check(says("block_found") && says(hexhash) && says("\"proof\":{"), "a block has its share's proof");
+	tbg_share_proof(hash, header, coinbase, 0, branch, 3);
+	tbg_share_proof(hash, header, NULL, 5, branch, 3);
+	tbg_share_proof(hash, header, coinbase, -5, branch, 3);
+	tbg_share_proof(hash, header, coinbase, 200, branch, -1);
+	tbg_share_proof(hash, header, coinbase, 200, branch, TBG_BRANCH_MAX + 1);
+	tbg_share_accepted(&other, "prover", USER, 2000, hexhash);
+	next();
+	next();
+	check(says("\"week\"") && !strstr(text, "proof"), "parts that make no sense are no proof");
+	next();
+	for (i = 0; i < 3 * TBG_PROOFS; i++) {
+		tbg_share_proof(hash, header, coinbase, 200, branch, 3);
+		tbg_share_accepted(&other, "prover", USER, 3000 + i, hexhash);
+		next();
+		next();
+		if (!strstr(text, "proof"))
+			break;
+		next();
+	}
+	tbg_events_counts(&counts);
+	check(i == 3 * TBG_PROOFS && !counts.proofs_left_out, "places are used again and again");
+	for (i = 0; i < 2 * TBG_PROOFS; i++) {
+		tbg_share_proof(hash, header, coinbase, 200, branch, 3);
+		tbg_share_accepted(&other, "prover", USER, 90000 + i, hexhash);
+	}
+	for (i = branches = 0; i < 6 * TBG_PROOFS && strstr(next(), "{\"event\""); i++)
+		branches += strstr(text, "\"proof\"") != NULL;
+	tbg_events_counts(&counts);
+	check(i == 6 * TBG_PROOFS && counts.proofs_left_out > 0 &&
+	      branches == 4 * TBG_PROOFS - (int)counts.proofs_left_out,
+	      "when too many wait, bests go without, and it is counted (%llu)",
+	      (unsigned long long)counts.proofs_left_out);
 }
 
 static void rates(void)
@@ -307,12 +451,12 @@ static void impossible(void)
 	one = share();
 	one.user = NULL;
 	tbg_share_submitted(&session, &one);
-	tbg_block_found(&(struct tbg_block){ .user = USER, .hash = "none", .share_diff = 1,
+	tbg_block_found(&(struct tbg_block){ .user = USER, .hash_words = "none", .share_diff = 1,
 					     .network_diff = 1 });
-	tbg_block_found(&(struct tbg_block){ .user = USER, .hash = TIP, .halving = 210000,
+	tbg_block_found(&(struct tbg_block){ .user = USER, .hash_words = TIP, .halving = 210000,
 					     .reward = INT64_MIN, .share_diff = 1,
 					     .network_diff = 1 });
-	tbg_block_found(&(struct tbg_block){ .user = USER, .hash = "ff" "0000000000a1b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a",
+	tbg_block_found(&(struct tbg_block){ .user = USER, .hash_words = "ff" "0000000000a1b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a",
 					     .height = -1,
 					     .share_diff = 1, .network_diff = 1 });
 	one = share();
@@ -324,10 +468,13 @@ static void impossible(void)
 	}
 	check(says("the last one"), "NaN, infinity, zero and negative numbers do no harm");
 	tbg_events_counts(&after);
-	seq = number_after(text, "\"seq\":");
 	check(after.lost_unsayable - before.lost_unsayable == 22,
 	      "what cannot be said is counted (%llu)",
 	      (unsigned long long)(after.lost_unsayable - before.lost_unsayable));
+	/* Hash rates come last. */
+	do {
+		seq = number_after(text, "\"seq\":");
+	} while (seq < (long long)after.emitted && strstr(next(), "{\"event\""));
 	check(seq == (long long)after.emitted, "and leaves a gap in seq");
 }
 
@@ -345,6 +492,7 @@ int main(void)
 	check(tbg_events_start("eu1", NULL, keep), "events start");
 	check(logged("longer than 16 bytes") && logged("names 'shares'") && logged("'many' is no number"),
 	      "settings that make no sense are named");
+	forms();
 	shares();
 	hostile();
 	bests();
@@ -353,6 +501,7 @@ int main(void)
 	death(path);
 	tbg_new_block_network(&(struct tbg_tip){ .hash = HASH, .height = 1, .network_diff = 1 });
 	impossible();
+	proofs();
 	tbg_events_stop(5000);
 	check(logged("unsayable"), "the end is summed up");
 	check(!access(state, R_OK), "best difficulties are saved");

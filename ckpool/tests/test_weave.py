@@ -11,7 +11,6 @@
 fails loudly and leaves the tree alone, and that older shapes are served."""
 
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,15 +18,20 @@ import unittest
 from pathlib import Path
 
 CKPOOL = Path(__file__).resolve().parent.parent
-TREE = CKPOOL / "tests" / "tree" / "current"
+TREE = CKPOOL / "tests" / "tree"
+sys.path.insert(0, str(TREE))
+
+import shapes  # noqa: E402  # it lies beside the tree
 
 
 class WeaveTest(unittest.TestCase):
+    SHAPE = "current"
+
     def setUp(self) -> None:
         scratch = tempfile.TemporaryDirectory()
         self.addCleanup(scratch.cleanup)
         self.tree = Path(scratch.name, "ckpool")
-        shutil.copytree(TREE, self.tree)
+        shapes.make(self.SHAPE, self.tree)
 
     def file(self, name: str) -> Path:
         return self.tree / "src" / name
@@ -62,11 +66,17 @@ class Good(WeaveTest):
         run = self.weave()
         self.assertEqual(run.returncode, 0, run.stderr)
         for event in (
-            "share_submitted", "share_best_diff", "block_found", "miner_connected",
-            "miner_disconnected", "diff_updated", "hashrate_update", "new_block_network",
+            "share_submitted",
+            "share_best_diff",
+            "block_found",
+            "miner_connected",
+            "miner_disconnected",
+            "diff_updated",
+            "hashrate_update",
+            "new_block_network",
         ):
             self.assertRegex(run.stdout, rf"{event}[^\n]*\(\), line \d+")
-        self.assertIn("19 checks passed", run.stdout)
+        self.assertIn("21 checks passed", run.stdout)
 
     def test_nothing_but_additions_is_made(self) -> None:
         before = self.file("stratifier.c").read_text().splitlines()
@@ -85,12 +95,14 @@ class Good(WeaveTest):
             self.assertIn(path.name, program.group(1).split())
             self.assertEqual(self.file(path.name).read_text(), path.read_text())
         self.assertIn("stratifier.c", program.group(1).split())
+        # What joins under a condition stays as it is.
+        self.assertRegex(text, r"(?m)^ckpool_SOURCES \+= ipc\.cpp$")
         self.assertRegex(text, r"(?m)^notifier_SOURCES = notifier\.c$")
 
     def test_signet_is_asked_for_and_understood(self) -> None:
         self.weave()
         text = self.file("bitcoin.c").read_text()
-        self.assertIn(r'\"rules\" : [\"segwit\", \"signet\"]', text)
+        self.assertIn(r"\"rules\" : [\"segwit\", \"signet\"]", text)
         self.assertIn('understood_rules[] = {"segwit", "signet"}', text)
 
     def test_a_second_time_is_refused(self) -> None:
@@ -102,6 +114,13 @@ class Good(WeaveTest):
         self.assertEqual(self.weave("--dry-run").returncode, 0)
         self.assertEqual(self.contents(), before)
 
+    def test_bytes_that_are_no_utf_8_stay_as_they_are(self) -> None:
+        path = self.file("stratifier.c")
+        path.write_bytes(path.read_bytes() + b"/* by K\xf3nig \xe2\x82 */\n")
+        run = self.weave()
+        self.assertEqual(run.returncode, 0, run.stderr)
+        self.assertTrue(path.read_bytes().endswith(b"/* by K\xf3nig \xe2\x82 */\n"))
+
     def test_a_tree_without_stratum_v2_is_served(self) -> None:
         text = self.file("stratifier.c").read_text()
         text = re.sub(r"#ifdef WITH_SV2.*?#endif\n", "", text, flags=re.DOTALL)
@@ -111,33 +130,76 @@ class Good(WeaveTest):
         self.assertIn("has no stratifier_sv2_set_diff", run.stdout)
 
 
+class Pinned(Good):
+    """The shape of the pin before: the same rules, the same results."""
+
+    SHAPE = "pinned"
+
+
+class Report(WeaveTest):
+    """What a dry run prints is for an issue: whole, and free of the machine's paths."""
+
+    def dry(self) -> subprocess.CompletedProcess[str]:
+        run = self.weave("--dry-run")
+        self.assertNotIn(str(self.tree), run.stdout)
+        self.assertNotIn(str(CKPOOL), run.stdout)
+        self.assertEqual(run.stderr, "")
+        return run
+
+    def git(self, *arguments: str) -> str:
+        identity = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+        command = ["git", "-C", self.tree, *identity, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    def test_a_good_tree_is_reported_with_every_check(self) -> None:
+        run = self.dry()
+        self.assertEqual(run.returncode, 0)
+        self.assertIn("- upstream: no git clone", run.stdout)
+        self.assertRegex(run.stdout, r"(?m)^- src/stratifier\.c: \d{3} lines, SHA-256 [0-9a-f]{16}…$")
+        self.assertRegex(run.stdout, r"(?m)^- spatch version [\d.]+ .*; Python 3")
+        self.assertRegex(run.stdout, r"(?m)^\*\*(\d+) checks passed, nothing written\*\*$")
+        self.assertEqual(run.stdout.count("\n| ok |"), int(run.stdout.split("**")[1].split()[0]))
+        self.assertNotIn("MISS", run.stdout)
+
+    def test_a_clone_is_named_by_its_commit_and_what_changed_in_it(self) -> None:
+        self.git("init", "-q")
+        self.git("add", ".")
+        self.git("commit", "-q", "-m", "upstream")
+        commit = self.git("rev-parse", "HEAD")
+        self.assertIn(f"- upstream: commit {commit}\n", self.dry().stdout)
+        self.append("ckpool.h", "\n")
+        self.assertIn(f"commit {commit}, 1 files changed since\n", self.dry().stdout)
+
+    def test_misses_come_first_and_the_rest_is_there(self) -> None:
+        self.change("stratifier.c", "\tadd_submit(client,", "\tcount_submit(client,")
+        self.change("bitcoin.c", "understood_rules", "known_rules")
+        before = self.contents()
+        run = self.dry()
+        self.assertEqual(run.returncode, 1)
+        self.assertIn("**3 missed, nothing written**", run.stdout)
+        table = run.stdout.split("| --- | --- |\n")[1].splitlines()
+        self.assertEqual([row.startswith("| **MISS** |") for row in table[:4]], [True] * 3 + [False])
+        self.assertIn("share_submitted: 0 hooks in parse_submit()", run.stdout)
+        self.assertIn("| ok | src/stratifier.c: miner_connected: client_auth(), line", run.stdout)
+        self.assertEqual(self.contents(), before)
+
+    def test_a_folder_that_is_no_upstream_is_reported_as_well(self) -> None:
+        self.file("bitcoin.c").unlink()
+        run = self.dry()
+        self.assertEqual(run.returncode, 1)
+        self.assertIn("| **MISS** | src/bitcoin.c is not there", run.stdout)
+
+
 class Older(WeaveTest):
     """Shapes of older trees: the pool as a leading argument, its fields by
     arrow, and no word for shares before the first work."""
 
-    FUNCTIONS = (
-        "block_update", "block_solve", "block_reject", "client_auth", "add_submit",
-        "test_blocksolve", "parse_submit", "suggest_diff", "sauth_process", "add_base",
-        "__kill_instance", "submit_node_block",
-    )
-
-    def setUp(self) -> None:
-        super().setUp()
-        text = self.file("stratifier.c").read_text()
-        for name in self.FUNCTIONS:
-            text = re.sub(rf"(?m)^((?:static )[\w ]*\b{name}\()", r"\1ckpool_t *ckp, ", text)
-            text = re.sub(rf"(?m)^(\t.*?\b{name}\()", r"\1ckp, ", text)
-        for name in ("stratifier", "statsupdate"):
-            text = re.sub(rf"(\*{name}\(void \*arg\)\n{{\n)", r"\1\tckpool_t *ckp = arg;\n", text)
-        text = text.replace("ckpool.", "ckp->")
-        text = re.sub(r"#ifdef WITH_SV2.*?#endif\n", "", text, flags=re.DOTALL)
-        text = re.sub(r"\tif \(!sdata->current_workbase\) \{.*?\n\t\}\n", "", text, flags=re.DOTALL)
-        self.file("stratifier.c").write_text(text)
+    SHAPE = "older"
 
     def test_every_hook_is_there_and_compiles(self) -> None:
         run = self.weave()
         self.assertEqual(run.returncode, 0, run.stderr)
-        self.assertIn("19 checks passed", run.stdout)
+        self.assertIn("21 checks passed", run.stdout)
         self.assertIn("has no SE_NO_WORKBASE", run.stdout)
         text = self.file("stratifier.c").read_text()
         self.assertIn("tbg_events_start(ckp->name, ckp->logdir, logmsg);", text)
@@ -177,7 +239,7 @@ class Changed(WeaveTest):
             ("sauth_process", "diff_updated, mindiff"),
         ):
             with self.subTest(name):
-                shutil.copytree(TREE, self.tree, dirs_exist_ok=True)
+                shapes.make(self.SHAPE, self.tree)
                 text = self.file("stratifier.c").read_text()
                 self.file("stratifier.c").write_text(re.sub(rf"\b{name}\b", f"new_{name}", text))
                 self.assert_refused(f"{event}: there is no function {name}()")
@@ -185,30 +247,49 @@ class Changed(WeaveTest):
     def test_shares_are_counted_twice(self) -> None:
         self.change(
             "stratifier.c",
-            "\tadd_submit(client, diff, result);",
-            "\tif (result)\n\t\tadd_submit(client, diff, true);\n"
-            "\telse\n\t\tadd_submit(client, diff, false);",
+            "\tadd_submit(client, diff, result, submit);",
+            "\tif (result)\n\t\tadd_submit(client, diff, true, submit);\n"
+            "\telse\n\t\tadd_submit(client, diff, false, submit);",
         )
         self.assert_refused("share_submitted: 2 hooks in parse_submit()")
 
     def test_shares_are_counted_by_another_name(self) -> None:
         self.change("stratifier.c", "\tadd_submit(client,", "\tcount_submit(client,")
-        self.assert_refused("share_submitted: 0 hooks", "share_best_diff: 0 hooks", "add_submit(...)")
+        self.assert_refused(
+            "share_submitted: 0 hooks", "share_best_diff: 0 hooks", "add_submit(...)"
+        )
 
     def test_malformed_shares_end_elsewhere(self) -> None:
         self.change("stratifier.c", "\tif (!share)\n", "\tif (share == false)\n")
         self.assert_refused("share_submitted, malformed: 0 hooks")
 
     def test_shares_before_work_end_elsewhere(self) -> None:
-        self.change("stratifier.c", "err = SE_NO_WORKBASE;\n\t\t*why = err;", "*why = SE_NO_WORKBASE;")
+        self.change(
+            "stratifier.c",
+            "err = SE_NO_WORKBASE;\n\t\t*err_code = err;",
+            "*err_code = SE_NO_WORKBASE;",
+        )
         self.assert_refused("share_submitted, no work yet: 0 hooks")
+
+    def test_nonces_are_tested_otherwise(self) -> None:
+        self.change("stratifier.c", "strlen(nonce) < 8", "9 > strlen(nonce)")
+        self.assert_refused("nonce, filled up: 0 hooks in parse_submit()")
+
+    def test_difficulty_is_worked_out_elsewhere(self) -> None:
+        text = self.file("stratifier.c").read_text()
+        self.file("stratifier.c").write_text(text.replace("submission_diff", "diff_of_submission"))
+        self.assert_refused("proof of work: there is no function submission_diff()")
 
     def test_blocks_are_solved_in_two_places(self) -> None:
         self.change("stratifier.c", "\t\tblock_reject(blockhash);", "\t\tblock_solve(blockhash);")
         self.assert_refused("block_found: 2 hooks")
 
     def test_vardiff_is_set_by_other_means(self) -> None:
-        self.change("stratifier.c", "\t\tclient->diff = wanted;\n\t}", "\t\tset_diff(client, wanted);\n\t}")
+        self.change(
+            "stratifier.c",
+            "\t\tclient->diff = optimal;\n\t}",
+            "\t\tset_diff(client, optimal);\n\t}",
+        )
         self.assert_refused("diff_updated, vardiff: 0 hooks in add_submit()")
 
     def test_a_new_place_changes_the_difficulty(self) -> None:
@@ -228,7 +309,9 @@ class Changed(WeaveTest):
 
     def test_work_is_added_in_two_places(self) -> None:
         self.change(
-            "stratifier.c", "\tadd_base(wb, &new_block);\n", "\tadd_base(wb, &new_block);\n" * 2
+            "stratifier.c",
+            "\tadd_base(sdata, wb, &new_block);\n",
+            "\tadd_base(sdata, wb, &new_block);\n" * 2,
         )
         self.assert_refused("new_block_network: 2 hooks")
 
@@ -245,7 +328,7 @@ class Changed(WeaveTest):
         self.assert_refused("src/bitcoin.c: the rules that are understood")
 
     def test_the_build_names_its_sources_differently(self) -> None:
-        self.change("Makefile.am", "ckpool_SOURCES", "pool_SOURCES")
+        self.change("Makefile.am", "ckpool_SOURCES", "pool_SOURCES", count=4)
         self.assert_refused("src/Makefile.am: the sources of ckpool")
 
     def test_several_misses_are_all_named(self) -> None:

@@ -1,6 +1,4 @@
-"""Addresses: which script they pay, and on which network they mean anything."""
-
-from __future__ import annotations
+"""Addresses: which script they pay, and on which networks they are valid."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -36,20 +34,11 @@ class AddressKind(Enum):
     P2WSH = "p2wsh"
     P2TR = "p2tr"
     WITNESS_UNKNOWN = "witness_unknown"
-    """A witness version or length without rules yet: anyone may spend it today."""
+    """A witness version or length without rules yet: anybody may spend it today."""
 
 
 class AddressError(ValueError):
-    """The text is not an address, or (``WrongNetworkError``) not one of this network."""
-
-
-class WrongNetworkError(AddressError):
-    """A well-formed address of another network; ``address`` holds it."""
-
-    def __init__(self, address: Address, network: Network) -> None:
-        found = " or ".join(sorted(item.value for item in address.networks))
-        super().__init__(f"this is an address of {found}, not of {network.value}")
-        self.address = address
+    """The text is not an address, or not one of this network."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +55,6 @@ class Address:
     script_pubkey: bytes
     witness_version: int | None = None
     witness_program: bytes | None = None
-
-    @property
-    def is_mainnet(self) -> bool:
-        """Whether real money would go there."""
-        return Network.MAIN in self.networks
 
 
 _PUBLIC_TESTS = frozenset({Network.TESTNET, Network.TESTNET4, Network.SIGNET})
@@ -95,9 +79,10 @@ _KIND_OF_PROGRAM = {
 
 
 def decode_address(text: str) -> Address:
-    """The address in ``text``, whatever its network.
+    """The address in ``text``, whatever its network. Nothing is stripped or repaired.
 
-    Raises ``AddressError`` that names the fault. Nothing is stripped or repaired.
+    Raises:
+        AddressError: names the fault.
     """
     prefix = text.lower().rpartition("1")[0]
     if prefix in _NETWORKS_OF_PREFIX:
@@ -116,19 +101,21 @@ def decode_address(text: str) -> Address:
 def decode_address_for(text: str, network: Network) -> Address:
     """The address in ``text`` if it is valid on ``network``.
 
-    Raises ``WrongNetworkError`` (its ``address`` tells whether it is a mainnet address) when it
-    belongs elsewhere, and plain ``AddressError`` when it is no address at all.
+    Raises:
+        AddressError: if it is not an address, or one of other networks, which the text names.
     """
     address = decode_address(text)
     if network not in address.networks:
-        raise WrongNetworkError(address, network)
+        found = " or ".join(sorted(item.value for item in address.networks))
+        raise AddressError(f"this is an address of {found}, not of {network.value}")
     return address
 
 
 def encode_address(script_pubkey: bytes, network: Network) -> str:
     """The address of ``network`` that pays ``script_pubkey``.
 
-    Raises ``AddressError`` for a script that no address describes (an OP_RETURN, for one).
+    Raises:
+        AddressError: no address describes this script (an OP_RETURN, for one).
     """
     main = network is Network.MAIN
     if len(script_pubkey) == 25 and script_pubkey == pay_to_pubkey_hash(script_pubkey[3:23]):

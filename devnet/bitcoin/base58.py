@@ -1,7 +1,5 @@
 """Base58Check: the encoding of addresses that begin with 1, 3, m, n or 2."""
 
-from __future__ import annotations
-
 from devnet.bitcoin.hashing import sha256d
 
 _ALPHABET = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
@@ -26,7 +24,8 @@ def encode_base58check(payload: bytes) -> str:
 def decode_base58check(text: str) -> bytes:
     """The payload of ``text``, version byte first.
 
-    Raises ``ValueError`` for a character outside the alphabet or a checksum that does not match.
+    Raises:
+        ValueError: a character is not in the alphabet, or the checksum does not match.
     """
     if len(text) > _MAX_LENGTH:
         raise ValueError(f"Base58Check of {len(text)} characters is too long for an address")

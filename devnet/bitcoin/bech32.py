@@ -1,7 +1,5 @@
 """Bech32 (BIP 173) and Bech32m (BIP 350): the encodings of witness programs."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from enum import Enum
 
@@ -22,7 +20,8 @@ class Encoding(Enum):
 def encode_segwit(hrp: str, version: int, program: bytes) -> str:
     """The address of a witness program: Bech32 for version 0, Bech32m from version 1 on.
 
-    Raises ``ValueError`` for a program that BIP 141 does not know (see ``decode_segwit``).
+    Raises:
+        ValueError: BIP 141 does not allow the version or the length (see ``decode_segwit``).
     """
     _check_program(version, program)
     encoding = Encoding.BECH32 if version == 0 else Encoding.BECH32M
@@ -35,9 +34,10 @@ def encode_segwit(hrp: str, version: int, program: bytes) -> str:
 def decode_segwit(address: str) -> tuple[str, int, bytes]:
     """The human-readable part (lower case), witness version and program of ``address``.
 
-    Raises ``ValueError`` that names what is wrong: mixed case, characters, checksum, the wrong
-    one of the two encodings, padding, version (0 to 16) or program length (2 to 40 bytes; 20 or
-    32 for version 0).
+    Raises:
+        ValueError: names what is wrong: mixed case, characters, checksum, the wrong one of the
+            two encodings, padding, version (0 to 16) or program length (2 to 40 bytes; 20 or 32
+            for version 0).
     """
     hrp, data, encoding = _decode(address)
     if not data:

@@ -1,7 +1,5 @@
 """Whole blocks: a header and its transactions."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +13,9 @@ def pack_block(header: bytes, transactions: Sequence[bytes]) -> bytes:
 
     The coinbase comes first, with its witness (``Transaction.pack()``) when the block has a
     witness commitment; the rest in the template's order, each its ``data``.
+
+    Raises:
+        ValueError: the header does not have 80 bytes.
     """
     if len(header) != HEADER_SIZE:
         raise ValueError(f"a block header has {HEADER_SIZE} bytes, got {len(header)}")
@@ -23,7 +24,7 @@ def pack_block(header: bytes, transactions: Sequence[bytes]) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A block that was read: its header and transactions."""
+    """A block's header and transactions."""
 
     header: BlockHeader
     transactions: tuple[Transaction, ...]
@@ -36,10 +37,11 @@ class Block:
         )
 
     @classmethod
-    def unpack(cls, data: bytes) -> Block:
-        """The block at the start of ``data``; raises ``ValueError`` when there is none.
+    def unpack(cls, data: bytes) -> "Block":
+        """The block at the start of ``data``; what follows it is ignored, as in Bitcoin Core's RPCs.
 
-        What follows the block is ignored, as Bitcoin Core's RPCs do.
+        Raises:
+            ValueError: ``data`` does not begin with a block.
         """
         reader = Reader(data)
         header = BlockHeader.unpack(reader.take(HEADER_SIZE))

@@ -1,7 +1,5 @@
 """The coinbase transaction: who is paid, at which height, under which witness commitment."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from devnet.bitcoin.hashing import NULL_HASH, sha256d
@@ -27,8 +25,11 @@ def coinbase_transaction(
     """The first transaction of the block at ``height``.
 
     ``script_sig_tail`` follows the height (BIP 34) in the input's script: extranonce, signature.
-    Together they have 2 to 100 bytes; ``ValueError`` otherwise. ``reserved_value`` becomes the
-    input's witness, which a block with a witness commitment needs; None leaves it out.
+    ``reserved_value`` becomes the input's witness, which a block with a witness commitment needs;
+    None leaves it out.
+
+    Raises:
+        ValueError: height and tail do not have 2 to 100 bytes together.
     """
     script_sig = push_height(height) + script_sig_tail
     if not 2 <= len(script_sig) <= MAX_COINBASE_SCRIPT_SIG:
@@ -41,16 +42,14 @@ def coinbase_transaction(
     return Transaction(2, (coinbase_input,), tuple(outputs))
 
 
-def witness_commitment_script(
-    other_wtxids: Sequence[bytes], reserved_value: bytes = WITNESS_RESERVED_VALUE
-) -> bytes:
+def witness_commitment_script(other_wtxids: Sequence[bytes]) -> bytes:
     """The scriptPubKey that commits a block to its witnesses (BIP 141).
 
-    ``other_wtxids`` are those of every transaction but the coinbase, which counts as zero. It is
-    what ``getblocktemplate`` gives as ``default_witness_commitment``.
+    ``getblocktemplate`` gives it as ``default_witness_commitment``. ``other_wtxids`` are those of
+    every transaction but the coinbase, which counts as zero.
     """
     root = merkle_root([NULL_HASH, *other_wtxids])
-    return bytes((OP_RETURN,)) + push(_COMMITMENT_MAGIC + sha256d(root + reserved_value))
+    return bytes((OP_RETURN,)) + push(_COMMITMENT_MAGIC + sha256d(root + WITNESS_RESERVED_VALUE))
 
 
 def has_witness_commitment(coinbase: Transaction) -> bool:

@@ -1,13 +1,15 @@
 """CompactSize: the variable-length counts in front of lists and byte strings."""
 
-from __future__ import annotations
-
 MAX_COMPACT_SIZE = 0x02000000
 """Bitcoin Core refuses to read a longer list or byte string (MAX_SIZE, 32 MiB)."""
 
 
 def pack_compact_size(value: int) -> bytes:
-    """``value`` (0 to 2^64-1) in its shortest encoding of 1, 3, 5 or 9 bytes."""
+    """``value`` (0 to 2^64-1) in its shortest encoding of 1, 3, 5 or 9 bytes.
+
+    Raises:
+        ValueError: the value is out of range.
+    """
     if value < 0 or value > 0xFFFFFFFFFFFFFFFF:
         raise ValueError(f"a CompactSize lies between 0 and 2^64-1, got {value}")
     if value < 0xFD:
@@ -27,13 +29,13 @@ def pack_bytes(data: bytes) -> bytes:
 class Reader:
     """Takes serialised fields off the front of ``data``, one after the other.
 
-    Every method raises ``ValueError`` when the data end too early, so that a parser built on it
+    Every method raises ``ValueError`` if the data end too early, so that a parser built on it
     never returns a shortened field.
     """
 
-    def __init__(self, data: bytes, offset: int = 0) -> None:
+    def __init__(self, data: bytes) -> None:
         self._data = data
-        self.offset = offset
+        self.offset = 0
 
     @property
     def remaining(self) -> int:
@@ -59,7 +61,7 @@ class Reader:
         return int.from_bytes(self.take(4), "little", signed=True)
 
     def compact_size(self) -> int:
-        """A CompactSize; a longer encoding than needed is refused, as consensus does."""
+        """A CompactSize; a longer encoding than needed raises ``ValueError``, as in consensus."""
         first = self.uint(1)
         if first < 0xFD:
             return first

@@ -4,12 +4,9 @@ Difficulty 1 is the target 0x00000000ffff0000…0000 (compact 0x1d00ffff), which
 hashes. ``truediffone`` in ckpool and ``getdifficulty`` in Bitcoin Core use the same unit.
 """
 
-from __future__ import annotations
-
 import math
 from fractions import Fraction
 
-DIFFICULTY_1_BITS = 0x1D00FFFF
 DIFFICULTY_1_TARGET = 0xFFFF << 208
 MAX_TARGET = (1 << 256) - 1
 
@@ -17,8 +14,8 @@ MAX_TARGET = (1 << 256) - 1
 def target_from_bits(bits: int) -> int:
     """The target of a compact ``nBits`` (three bytes of mantissa, one of exponent, base 256).
 
-    Raises ``ValueError`` for what Bitcoin Core calls a bad compact target: negative, zero, or
-    over 256 bits.
+    Raises:
+        ValueError: Bitcoin Core calls it a bad compact target: negative, zero or over 256 bits.
     """
     if not 0 <= bits <= 0xFFFFFFFF:
         raise ValueError(f"nBits has 32 bits, got {bits}")
@@ -32,32 +29,20 @@ def target_from_bits(bits: int) -> int:
     return target
 
 
-def bits_from_target(target: int) -> int:
-    """The compact form of ``target``, rounded down to its three leading bytes.
-
-    Raises ``ValueError`` unless 0 < target < 2^256.
-    """
-    if not 0 < target <= MAX_TARGET:
-        raise ValueError("a target lies between 1 and 2^256-1")
-    exponent = (target.bit_length() + 7) // 8
-    shift = 8 * (exponent - 3)
-    mantissa = target >> shift if shift >= 0 else target << -shift
-    if mantissa & 0x00800000:  # the top bit is the sign: make room for it
-        mantissa >>= 8
-        exponent += 1
-    return exponent << 24 | mantissa
-
-
 def difficulty_from_target(target: int) -> float:
     """How many times harder than difficulty 1 it is to meet ``target``; inf for a target of 0.
 
-    With the value of a hash as ``target`` this is the share difficulty which that hash achieved.
+    With the value of a hash as ``target``, it is the share difficulty that the hash achieved.
     """
     return DIFFICULTY_1_TARGET / target if target else math.inf
 
 
 def difficulty_from_bits(bits: int) -> float:
-    """The difficulty of a compact target; raises ``ValueError`` for a bad one."""
+    """The difficulty of a compact target.
+
+    Raises:
+        ValueError: as :func:`target_from_bits`.
+    """
     return difficulty_from_target(target_from_bits(bits))
 
 
@@ -65,7 +50,9 @@ def target_from_difficulty(difficulty: float) -> int:
     """The largest target of at least this difficulty, between 1 and 2^256-1.
 
     Exact rational arithmetic, so that tiny and huge difficulties keep every digit of the float.
-    Raises ``ValueError`` unless ``difficulty`` is finite and positive.
+
+    Raises:
+        ValueError: the difficulty is not finite and above 0.
     """
     if not (math.isfinite(difficulty) and difficulty > 0):
         raise ValueError(f"a difficulty is finite and above 0, got {difficulty}")
@@ -74,7 +61,11 @@ def target_from_difficulty(difficulty: float) -> int:
 
 
 def work_from_target(target: int) -> int:
-    """The expected number of hashes to meet ``target``, as Bitcoin Core sums it to chainwork."""
+    """The expected number of hashes to meet ``target``, which Bitcoin Core sums to chainwork.
+
+    Raises:
+        ValueError: the target is not between 1 and 2^256-1.
+    """
     if not 0 < target <= MAX_TARGET:
         raise ValueError("a target lies between 1 and 2^256-1")
     return (1 << 256) // (target + 1)

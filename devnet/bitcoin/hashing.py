@@ -1,7 +1,5 @@
 """Double SHA-256, and the two orders in which Bitcoin writes a hash."""
 
-from __future__ import annotations
-
 from hashlib import sha256
 
 HASH_SIZE = 32
@@ -17,7 +15,8 @@ def sha256d(data: bytes) -> bytes:
 def to_display(digest: bytes) -> str:
     """A hash in internal order as the reversed hex that RPCs show.
 
-    Raises ``ValueError`` unless ``digest`` is 32 bytes long.
+    Raises:
+        ValueError: the hash does not have 32 bytes.
     """
     if len(digest) != HASH_SIZE:
         raise ValueError(f"a hash has {HASH_SIZE} bytes, got {len(digest)}")
@@ -27,7 +26,8 @@ def to_display(digest: bytes) -> str:
 def from_display(text: str) -> bytes:
     """The internal order of a hash shown as 64 hex digits.
 
-    Raises ``ValueError`` for another length or for anything but hex digits.
+    Raises:
+        ValueError: the text is anything but 64 hex digits.
     """
     if len(text) != 2 * HASH_SIZE:
         raise ValueError(f"a hash has {2 * HASH_SIZE} hex digits, got {len(text)}")

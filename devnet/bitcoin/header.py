@@ -1,7 +1,5 @@
 """The 80-byte block header."""
 
-from __future__ import annotations
-
 import struct
 from dataclasses import dataclass
 
@@ -30,7 +28,8 @@ class BlockHeader:
     def pack(self) -> bytes:
         """The 80 bytes that are hashed.
 
-        Raises ``ValueError`` when a hash is not 32 bytes long or a number does not fit its field.
+        Raises:
+            ValueError: a hash does not have 32 bytes, or a number does not fit its field.
         """
         if len(self.prev_hash) != HASH_SIZE or len(self.merkle_root) != HASH_SIZE:
             raise ValueError("prev_hash and merkle_root have 32 bytes each")
@@ -47,8 +46,12 @@ class BlockHeader:
             raise ValueError(f"a header field is out of range: {error}") from error
 
     @classmethod
-    def unpack(cls, data: bytes) -> BlockHeader:
-        """The header in ``data``; raises ``ValueError`` unless that is exactly 80 bytes long."""
+    def unpack(cls, data: bytes) -> "BlockHeader":
+        """The header in ``data``.
+
+        Raises:
+            ValueError: ``data`` does not have 80 bytes.
+        """
         if len(data) != HEADER_SIZE:
             raise ValueError(f"a block header has {HEADER_SIZE} bytes, got {len(data)}")
         return cls(*_LAYOUT.unpack(data))

@@ -1,7 +1,5 @@
 """Merkle roots over transaction ids, and the branch that Stratum sends in place of the block."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 
 from devnet.bitcoin.hashing import sha256d
@@ -10,8 +8,10 @@ from devnet.bitcoin.hashing import sha256d
 def merkle_root(hashes: Sequence[bytes]) -> bytes:
     """The root over ``hashes`` (txids, or wtxids for the witness commitment).
 
-    A level of odd length repeats its last hash. Raises ``ValueError`` for an empty list: every
-    block has a coinbase.
+    A level of odd length repeats its last hash.
+
+    Raises:
+        ValueError: there are no hashes; every block has a coinbase.
     """
     if not hashes:
         raise ValueError("a block has at least one transaction")
@@ -26,12 +26,12 @@ def merkle_root(hashes: Sequence[bytes]) -> bytes:
 def coinbase_branch(other_hashes: Sequence[bytes]) -> list[bytes]:
     """The hashes that lead from the coinbase, first in its block, to the root.
 
-    ``other_hashes`` are the txids of every transaction but the coinbase, in block order. What
-    comes back is what Stratum's ``mining.notify`` lists as merkle branches (in internal order):
-    it stays the same whatever the coinbase becomes.
+    ``other_hashes`` are the txids of every transaction but the coinbase, in block order. The
+    result is the merkle branch of Stratum's ``mining.notify``, in internal order. It does not
+    depend on the coinbase.
     """
     branch: list[bytes] = []
-    # The coinbase's own place is left empty: its branch never contains what grows above it.
+    # The coinbase's own place stays empty: its branch never contains the hashes above it.
     level: list[bytes] = list(other_hashes)
     while level:
         branch.append(level[0])

@@ -1,7 +1,5 @@
 """The few scripts that a miner writes."""
 
-from __future__ import annotations
-
 OP_0 = 0x00
 OP_PUSHDATA1 = 0x4C
 OP_PUSHDATA2 = 0x4D
@@ -14,7 +12,11 @@ MAX_COINBASE_SCRIPT_SIG = 100
 
 
 def push(data: bytes) -> bytes:
-    """The opcodes that push ``data`` (up to 65,535 bytes) onto the stack."""
+    """The opcodes that push ``data`` onto the stack.
+
+    Raises:
+        ValueError: there are more than 65,535 bytes.
+    """
     size = len(data)
     if size < OP_PUSHDATA1:
         return bytes((size,)) + data
@@ -29,8 +31,11 @@ def push_height(height: int) -> bytes:
     """The block height as the first item of a coinbase script (BIP 34).
 
     A minimally encoded script number: OP_0 to OP_16 for 0 to 16, else the shortest little-endian
-    bytes whose top bit, the sign, is clear. The consensus code compares the bytes, so that a
-    different encoding of the same number is ``bad-cb-height``.
+    bytes whose top bit, the sign, is clear. Consensus compares the bytes: another encoding of the
+    same number is ``bad-cb-height``.
+
+    Raises:
+        ValueError: the height is negative.
     """
     if height < 0:
         raise ValueError(f"a block height is not negative, got {height}")
@@ -42,7 +47,11 @@ def push_height(height: int) -> bytes:
 
 
 def witness_program_script(version: int, program: bytes) -> bytes:
-    """The scriptPubKey that pays a witness program (BIP 141): version 0 to 16, 2 to 40 bytes."""
+    """The scriptPubKey that pays a witness program (BIP 141).
+
+    Raises:
+        ValueError: the version is not 0 to 16, or the program does not have 2 to 40 bytes.
+    """
     if not 0 <= version <= 16 or not 2 <= len(program) <= 40:
         raise ValueError("a witness program has a version of 0 to 16 and 2 to 40 bytes")
     opcode = OP_0 if version == 0 else OP_1 + version - 1

@@ -1,7 +1,5 @@
 """The new coins of a block."""
 
-from __future__ import annotations
-
 INITIAL_SUBSIDY = 50 * 100_000_000
 """Satoshis per block before the first halving."""
 
@@ -16,6 +14,9 @@ def block_subsidy(height: int, interval: int = HALVING_INTERVAL) -> int:
 
     Bitcoin Core's GetBlockSubsidy: 50 BTC, halved with integer arithmetic every ``interval``
     blocks.
+
+    Raises:
+        ValueError: the height is negative.
     """
     if height < 0:
         raise ValueError(f"a block height is not negative, got {height}")

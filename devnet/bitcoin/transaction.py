@@ -1,7 +1,5 @@
 """Transactions, with and without witness (BIP 141, BIP 144)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from devnet.bitcoin.compact_size import Reader, pack_bytes, pack_compact_size
@@ -58,7 +56,7 @@ class Transaction:
     def pack(self, *, witness: bool = True) -> bytes:
         """The serialisation; ``witness=False`` leaves the witness out, as the txid does.
 
-        A transaction that carries none has one serialisation only.
+        A transaction without witness has only one serialisation.
         """
         with_witness = witness and self.has_witness
         parts = [self.version.to_bytes(4, "little", signed=True)]
@@ -86,8 +84,12 @@ class Transaction:
         return b"".join(parts)
 
     @classmethod
-    def unpack(cls, data: bytes) -> Transaction:
-        """The transaction that ``data`` consists of; raises ``ValueError`` for anything else."""
+    def unpack(cls, data: bytes) -> "Transaction":
+        """The transaction that ``data`` consists of.
+
+        Raises:
+            ValueError: ``data`` is anything else.
+        """
         reader = Reader(data)
         transaction = cls.read(reader)
         if reader.remaining:
@@ -95,13 +97,17 @@ class Transaction:
         return transaction
 
     @classmethod
-    def read(cls, reader: Reader) -> Transaction:
-        """The transaction at the reader's place, for lists of transactions such as a block's."""
+    def read(cls, reader: Reader) -> "Transaction":
+        """The next transaction of a reader, such as that of a block.
+
+        Raises:
+            ValueError: the reader is not at a transaction.
+        """
         version = reader.int32()
         input_count = reader.compact_size()
         with_witness = input_count == 0
         if with_witness:
-            # No input means the marker of BIP 144; a transaction without inputs is none.
+            # No inputs means the marker of BIP 144: every transaction has an input.
             if reader.uint(1) != 1:
                 raise ValueError("unknown flag after the witness marker")
             input_count = reader.compact_size()
@@ -130,11 +136,6 @@ class Transaction:
     def txid(self) -> bytes:
         """The hash without witness, in internal order."""
         return sha256d(self.pack(witness=False))
-
-    @property
-    def wtxid(self) -> bytes:
-        """The hash with witness (BIP 141). In a witness merkle tree the coinbase counts as zero."""
-        return sha256d(self.pack())
 
     @property
     def weight(self) -> int:

@@ -36,7 +36,7 @@ log = structlog.get_logger("pool")
     "--config",
     "config_path",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A ckpool configuration file (JSON). The options below win over it.",
+    help="A ckpool configuration file (JSON). The options below take precedence.",
 )
 @click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
 @click.option(
@@ -76,7 +76,7 @@ log = structlog.get_logger("pool")
     type=click.Path(dir_okay=False, path_type=Path),
     default=Path(".tbg/pool/bests.json"),
     show_default=True,
-    help="File that keeps the week's and the all-time bests over a restart.",
+    help="File that keeps the weekly and all-time bests across restarts.",
 )
 @click.option(
     "--name", default="devnet-pool", show_default=True, help="The engine's name in events."
@@ -130,9 +130,9 @@ def pool(
 ) -> None:
     """Run a Stratum V1 solo pool: a block pays the miner who found it, and nobody else.
 
-    The user name of a miner is its address, or address.worker; the password may hold tag=NAME,
-    which is signed into the coinbase. SIGTERM and Ctrl-C say goodbye to the miners, send what
-    events are left and end it.
+    The user name of a miner is its address, or address.worker. The password may hold tag=NAME,
+    which signs the coinbase, and d=512, which asks for a difficulty. SIGTERM and Ctrl-C close the
+    connections, send the remaining events and end the pool.
     """
     configure(log_level, log_format)
     options: dict[str, Any] = {
@@ -200,7 +200,7 @@ def _node(
 
 
 def _allow_files(needed: int) -> None:
-    """Raises the limit of open files as far as it may: each miner takes one."""
+    """Raises the limit of open files towards ``needed``: each miner takes one."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
     if wanted > soft:

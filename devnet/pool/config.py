@@ -1,6 +1,6 @@
-"""The pool's configuration: a ckpool configuration file, read with ckpool's meanings.
+"""The pool's configuration: a ckpool configuration file, with ckpool's meanings.
 
-Difficulties may be fractions here, and some keys are ours: ckpool has no use for them.
+Difficulties may be fractions here, and some keys are ours alone.
 """
 
 import json
@@ -28,7 +28,7 @@ IGNORED: Final = frozenset(
 
 
 class ConfigError(ValueError):
-    """The configuration is wrong; the text names each fault, for a person."""
+    """The configuration is wrong; the text names each fault."""
 
 
 def _as_list(value: Any) -> Any:
@@ -38,11 +38,12 @@ def _as_list(value: Any) -> Any:
 def _mask(value: Any) -> Any:
     if not isinstance(value, str) or not re.fullmatch(r"[0-9a-fA-F]{8}", value):
         raise ValueError("is 8 hex digits, as 1fffe000")
-    return int(value, 16)
+    # BIP 9 sets the top three to 001. Jobs have the bits of the mask clear, and would lose them.
+    return int(value, 16) & 0x1FFFFFFF
 
 
 class NodeConfig(BaseModel):
-    """One node to ask; several are tried in turn."""
+    """One node; several are tried in turn."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -58,11 +59,11 @@ class NodeConfig(BaseModel):
 
 
 class PoolConfig(BaseModel):
-    """What the pool does; each field is a key of the file. Times in seconds unless said."""
+    """The pool's settings; each field is a key of the file. Times are in seconds unless noted."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    btcd: list[NodeConfig] = Field(default=[], description="nodes, the first that answers is used")
+    btcd: list[NodeConfig] = Field(default=[], description="nodes; the first that answers is used")
     btcsig: str = Field(
         default="/TheBitcoinGame/",
         max_length=38,
@@ -70,10 +71,16 @@ class PoolConfig(BaseModel):
         description="signature in the coinbase, ASCII",
     )
     blockpoll: int = Field(
-        default=100, ge=1, description="milliseconds between two looks at the tip, no long poll"
+        default=100,
+        ge=1,
+        description="milliseconds between two looks at the tip, without a long poll",
     )
-    nonce1length: int = Field(default=4, ge=2, le=8, description="bytes of a connection's own")
-    nonce2length: int = Field(default=8, ge=2, le=8, description="bytes that its miner rolls")
+    nonce1length: int = Field(
+        default=4, ge=2, le=8, description="extranonce bytes that tell connections apart"
+    )
+    nonce2length: int = Field(
+        default=8, ge=2, le=8, description="extranonce bytes that a miner rolls"
+    )
     update_interval: float = Field(default=30, gt=0, le=600, description="between two templates")
     version_mask: Annotated[int, BeforeValidator(_mask)] = Field(
         default=0x1FFFE000, description="version bits that a miner may roll (BIP 310), hex"
@@ -93,13 +100,15 @@ class PoolConfig(BaseModel):
         default=None,
         gt=0,
         allow_inf_nan=False,
-        description="on regtest: the share difficulty that makes a block (0.005 where left out)",
+        description="on regtest: the share difficulty that makes a block (default 0.005)",
     )
     max_per_address: int = Field(default=256, ge=1, description="connections at once from one IP")
     handshake_timeout: float = Field(default=30, gt=0, description="until a miner has authorised")
-    idle_timeout: float = Field(default=900, gt=0, description="without a line, then it is closed")
+    idle_timeout: float = Field(
+        default=900, gt=0, description="without a line until a miner is closed"
+    )
     message_rate: float = Field(
-        default=250, gt=0, description="lines per second of one connection; the rest has to wait"
+        default=250, gt=0, description="lines per second that are read of one connection"
     )
     hashrate_interval: float = Field(default=60, gt=0, description="between two hashrate_updates")
 
@@ -107,10 +116,10 @@ class PoolConfig(BaseModel):
     def read(cls, path: Path | None, options: dict[str, Any]) -> tuple[Self, list[str]]:
         """Reads a file, if any; returns the configuration and a warning for each unknown key.
 
-        ``options`` stand in place of the file's values, except those that are None.
+        ``options`` that are not None replace the file's values.
 
         Raises:
-            ConfigError: when it is no JSON object, or names every value that is wrong.
+            ConfigError: the file is not a JSON object, or values are wrong; names each of them.
         """
         values: Any = {}
         if path is not None:
@@ -144,9 +153,9 @@ def listen_address(url: str) -> tuple[str, int]:
     """Host and port of a ``serverurl`` (host:port, [ipv6]:port, or either without a port).
 
     Raises:
-        ConfigError: when the port is none.
+        ConfigError: it is anything else.
     """
     match = re.fullmatch(r"(?:[\w+.-]+://)?(?:\[([^\]]+)\]|([^:]*))(?::(\d{1,5}))?/?", url)
     if match is None or int(match[3] or 0) > 65535:
         raise ConfigError(f"serverurl {url!r} is not host:port")
-    return match[1] or match[2] or "0.0.0.0", int(match[3] or DEFAULT_PORT)  # noqa: S104 - ckpool's meaning of an empty host, and only if a file says so
+    return match[1] or match[2] or "0.0.0.0", int(match[3] or DEFAULT_PORT)  # noqa: S104 - ckpool's meaning of an empty host

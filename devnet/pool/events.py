@@ -1,10 +1,11 @@
-"""The pool's eight events, as the contract of ``ingest.events`` has them."""
+"""The pool's eight events, as in the contract of ``ingest.events``."""
 
-from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+from devnet.bitcoin.hashing import to_display
 from devnet.pool.bests import Broken
-from devnet.pool.identity import Identity
+from devnet.pool.identity import Miner
+from devnet.pool.share import Share, Solution
 
 PROTOCOL: Final = "stratum_v1"
 
@@ -13,23 +14,8 @@ class Sink(Protocol):
     """Where events go; ``devnet.emitter.Emitter`` is one."""
 
     def emit(self, event: str, data: dict[str, Any], *, timestamp: int | None = None) -> int:
-        """Takes an event and returns at once."""
+        """Takes an event, and returns its sequence number at once."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Miner:
-    """An authorised connection, as its events describe it."""
-
-    identity: Identity
-    client_id: int
-    ip: str
-    user_agent: str | None
-
-    @property
-    def who(self) -> dict[str, Any]:
-        """The two fields that every event about a miner carries."""
-        return {"user": self.identity.user, "worker": self.identity.worker}
 
 
 class PoolEvents:
@@ -62,7 +48,7 @@ class PoolEvents:
         best: float,
         reason: str,
     ) -> None:
-        """A miner that had authorised is gone."""
+        """The connection of an authorised miner has ended."""
         self._sink.emit(
             "miner_disconnected",
             miner.who
@@ -77,34 +63,53 @@ class PoolEvents:
             },
         )
 
-    def share(self, miner: Miner, timestamp: int, fields: dict[str, Any]) -> None:
-        """A share came in; ``fields`` are those of the share itself."""
+    def share(self, share: Share) -> None:
+        """A share came in."""
+        miner = share.miner
         self._sink.emit(
             "share_submitted",
             miner.who
-            | fields
+            | share.fields()
             | {"ip": miner.ip, "client_id": miner.client_id, "user_agent": miner.user_agent},
-            timestamp=timestamp,
+            timestamp=share.timestamp,
         )
 
-    def best(self, miner: Miner, timestamp: int, broken: Broken, share_hash: str) -> None:
-        """A best was broken."""
+    def best(self, share: Share, solution: Solution, broken: Broken) -> None:
+        """An accepted share broke a best; those that stand for longer carry their proof."""
         self._sink.emit(
             "share_best_diff",
-            miner.who
+            share.miner.who
             | {
                 "new_best_diff": broken.new,
                 "previous_best_diff": broken.previous,
                 "period": broken.period,
                 "week": broken.week,
-                "hash": share_hash,
-            },
-            timestamp=timestamp,
+                "hash": to_display(solution.hash),
+            }
+            | (_proof(solution) if broken.period != "session" else {}),
+            timestamp=share.timestamp,
         )
 
-    def block(self, miner: Miner, timestamp: int, fields: dict[str, Any]) -> None:
-        """The node took a block; ``fields`` are those of the block."""
-        self._sink.emit("block_found", miner.who | fields, timestamp=timestamp)
+    def block(self, share: Share, solution: Solution) -> None:
+        """An accepted share is a block that the node did not refuse."""
+        template = solution.work.template
+        self._sink.emit(
+            "block_found",
+            share.miner.who
+            | {
+                "height": template.height,
+                "hash": to_display(solution.hash),
+                "prev_hash": to_display(template.prev_hash),
+                "difficulty": solution.share_diff,
+                "network_difficulty": solution.work.network_difficulty,
+                "reward_sats": template.coinbase_value,
+                "fees_sats": template.fees,
+                "nonce": f"{int.from_bytes(solution.header[76:], 'little'):08x}",
+                "coinbase_sig": solution.payout.signature,
+            }
+            | _proof(solution),
+            timestamp=share.timestamp,
+        )
 
     def difficulty(
         self, miner: Miner, old: float, new: float, reason: str, timestamp: int | None = None
@@ -123,7 +128,7 @@ class PoolEvents:
         )
 
     def hashrate(self, user: str, worker: str, rates: dict[str, float]) -> None:
-        """The averages of a worker, or of a user over all workers ('')."""
+        """The averages of a worker, or of a user over all workers (worker '')."""
         self._sink.emit("hashrate_update", {"user": user, "worker": worker} | rates)
 
     def new_tip(
@@ -138,3 +143,8 @@ class PoolEvents:
         if prev_hash is not None:
             data["prev_hash"] = prev_hash
         self._sink.emit("new_block_network", data)
+
+
+def _proof(solution: Solution) -> dict[str, Any]:
+    proof = solution.proof()
+    return {} if proof is None else {"proof": proof}

@@ -1,8 +1,8 @@
 """Decaying average hashrates over 1 minute, 5 minutes, 1 hour and 24 hours.
 
-As ckpool has them: the accepted difficulty per second, averaged with an exponential decay of that
-length, times 2^32 hashes per difficulty. An average starts at 0 and takes about three times its
-length to tell the whole truth about a new miner. Pure: time comes in as monotonic seconds.
+As in ckpool: the accepted difficulty per second, averaged with an exponential decay of that length,
+times 2^32 hashes per difficulty. An average starts at 0 and comes close to the rate of a new miner
+after three times its length. Pure: time comes in as monotonic seconds.
 """
 
 from collections.abc import Set
@@ -36,7 +36,7 @@ class Meter:
         self._rates = dict.fromkeys(WINDOWS, 0.0)
 
     def add(self, now: float, difficulty: float) -> None:
-        """Takes an accepted share in."""
+        """Adds an accepted share."""
         self._advance(now, difficulty)
         self.last_share = now
 
@@ -60,7 +60,7 @@ class Hashrates:
         self._meters: dict[tuple[str, str | None], Meter] = {}
 
     def add(self, now: float, user: str, worker: str, difficulty: float) -> None:
-        """Takes an accepted share in."""
+        """Adds an accepted share."""
         for key in ((user, worker), (user, None)):
             meter = self._meters.get(key)
             if meter is None:
@@ -70,10 +70,10 @@ class Hashrates:
     def report(
         self, now: float, online: Set[tuple[str, str]]
     ) -> list[tuple[str, str, dict[str, float]]]:
-        """User, worker and rates of everybody who is online, or left a short while ago.
+        """User, worker and rates of all who are online or left a short while ago.
 
-        The worker '' is the user's total, as the event contract has it, and so a worker without
-        a name is not reported apart. Meters without a share for a day are forgotten.
+        The worker '' is the user's total, as in the event contract, so a worker without a name is
+        not reported on its own. Meters without a share for a day are forgotten.
         """
         users = {user for user, _ in online}
         rows = []

@@ -1,34 +1,31 @@
-"""Who a miner says it is. All of it is text from a stranger, cleaned here once."""
+"""Who a miner says it is: its address, the name of its worker, and the options in its password."""
 
 import re
 from dataclasses import dataclass
 from typing import Any, Final
 
-from devnet.bitcoin.address import (
-    AddressError,
-    AddressKind,
-    Network,
-    decode_address_for,
-)
+from devnet.bitcoin.address import AddressError, AddressKind, Network, decode_address_for
+from devnet.pool.values import PADDING, difficulty, printable
+from devnet.pool.work import Payout
 
-MAX_WORKER: Final = 128  # characters, as the event contract has it
-MAX_USER_AGENT: Final = 256
-MAX_JOB_ID: Final = 128
+MAX_WORKER: Final = 128  # characters, as in the event contract
 
-_TAG: Final = re.compile(r"(?:^|[,;\s])tag=([A-Za-z0-9_.\-]{1,20})(?=$|[,;\s])")
-_HEX: Final = re.compile(r"(?:[0-9a-fA-F]{2}){1,32}")
+_MAX_PASSWORD: Final = 256  # characters that are searched for options
+_PREFIX: Final = "bitcoin:"
+_SEPARATOR: Final = re.compile(r"[._/+]")
+_TAG: Final = re.compile(r"[A-Za-z0-9_.\-]{1,20}")
 
 
 class IdentityError(ValueError):
-    """The user name does not name an address that can be paid; the text says why."""
+    """The user name has no address that can be paid; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """An authorised miner.
+    """What a user name says.
 
-    ``name`` is the user name as it was sent: every share has to repeat it. ``user`` is the
-    address in its canonical form, ``worker`` the printable part of what follows the first dot.
+    ``name`` is the user name as it was sent. ``user`` is the address in its canonical form,
+    ``worker`` the printable part of the name of the worker.
     """
 
     name: str
@@ -36,17 +33,65 @@ class Identity:
     worker: str
     script_pubkey: bytes
 
+    def answers_to(self, username: str, network: Network) -> bool:
+        """Whether ``username`` names the same user and worker, however it is written."""
+        if username == self.name:
+            return True
+        try:
+            other = identify(username, network)
+        except IdentityError:
+            return False
+        return (other.user, other.worker) == (self.user, self.worker)
+
+
+@dataclass(frozen=True, slots=True)
+class Miner:
+    """An authorised connection, as events describe it, and what its blocks pay."""
+
+    identity: Identity
+    payout: Payout
+    client_id: int
+    ip: str
+    user_agent: str | None
+
+    @property
+    def who(self) -> dict[str, Any]:
+        """The two fields that every event about a miner carries."""
+        return {"user": self.identity.user, "worker": self.identity.worker}
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a password asks for: a tag in the coinbase, a first difficulty."""
+
+    tag: str = ""
+    difficulty: float | None = None
+
+
+def split_username(username: str) -> tuple[str, str]:
+    """The address and the worker in a Stratum user name, as the C module splits it.
+
+    White space around the name and ``bitcoin:`` before it mean nothing. The address ends before
+    the first of ``.``, ``_``, ``/`` and ``+``; the worker is the rest, without white space around
+    it. tests/events/usernames.json holds the cases that both engines follow.
+    """
+    text = username.strip(PADDING)
+    if text[: len(_PREFIX)].lower() == _PREFIX:
+        text = text[len(_PREFIX) :]
+    user, *rest = _SEPARATOR.split(text, maxsplit=1)
+    return user.strip(PADDING), "".join(rest).strip(PADDING)
+
 
 def identify(username: Any, network: Network) -> Identity:
-    """Reads ``address[.worker]``.
+    """Reads a Stratum user name.
 
     Raises:
-        IdentityError: when it is no text, or the address is none of ``network``, or of a kind
-            that anybody could spend from.
+        IdentityError: if it is not text, if its address is not one of ``network``, or if anybody
+            could spend from that kind of address.
     """
     if not isinstance(username, str) or not username:
         raise IdentityError("the user name is your address, or address.worker")
-    text, _, worker = username.partition(".")
+    text, worker = split_username(username)
     try:
         address = decode_address_for(text, network)
     except AddressError as error:
@@ -56,29 +101,18 @@ def identify(username: Any, network: Network) -> Identity:
     return Identity(username, address.text, printable(worker, MAX_WORKER), address.script_pubkey)
 
 
-def printable(text: str, limit: int) -> str:
-    """``text`` without control characters, lone surrogates and the like, cut to ``limit``.
+def password_options(password: Any) -> Options:
+    """The options in a password: ``tag=NAME`` and ``d=DIFFICULTY``, the first valid one of each.
 
-    What remains fits every store: PostgreSQL refuses U+0000, UTF-8 refuses surrogates, and a
-    terminal obeys escape sequences.
+    Commas, semicolons and white space separate options. Anything else is ignored: most miners
+    send a password that means nothing.
     """
-    # Cut first: the work on a hostile text is bounded, too.
-    return "".join(item for item in text[: 4 * limit] if item.isprintable())[:limit]
-
-
-def printable_or_none(value: Any, limit: int) -> str | None:
-    """The printable part of ``value``, None where it is no text or nothing remains."""
-    return printable(value, limit) or None if isinstance(value, str) else None
-
-
-def hex_or_none(value: Any) -> str | None:
-    """``value`` in lower case if it is the hex of 1 to 32 bytes, else None."""
-    return value.lower() if isinstance(value, str) and _HEX.fullmatch(value) else None
-
-
-def tag_from_password(password: Any) -> str:
-    """The miner's tag for the coinbase, from ``tag=name`` in the password; '' where none."""
-    if not isinstance(password, str):
-        return ""
-    match = _TAG.search(password[:256])
-    return match[1] if match else ""
+    tag, wanted = "", None
+    if isinstance(password, str):
+        for option in re.split(r"[,;\s\0]+", password[:_MAX_PASSWORD]):
+            key, _, value = option.partition("=")
+            if key == "tag" and not tag and _TAG.fullmatch(value):
+                tag = value
+            elif key == "d" and wanted is None:
+                wanted = difficulty(value)
+    return Options(tag, wanted)

@@ -1,4 +1,4 @@
-"""The node behind the pool: where templates come from and blocks go to."""
+"""The node behind the pool: it makes templates and takes blocks."""
 
 import asyncio
 import time
@@ -12,6 +12,7 @@ import structlog
 from devnet.bitcoin.address import Network
 from devnet.bitcoin.hashing import from_display, to_display
 from devnet.pool.config import NodeConfig
+from devnet.pool.verdict import Verdict
 from devnet.pool.work import Template, TemplateError
 from devnet.rpc import (
     CookieCredentials,
@@ -20,10 +21,11 @@ from devnet.rpc import (
     PasswordCredentials,
     RPCClient,
     RPCError,
+    RPCErrorCode,
 )
 
 LONGPOLL_TIMEOUT: Final = 300.0  # seconds; a node answers when its tip or its mempool changes
-SUBMIT_TRIES: Final = 10  # a block is worth more patience than anything else
+SUBMIT_TRIES: Final = 10  # a block is worth more patience than any other call
 
 _FIRST_PAUSE: Final = 0.25  # seconds after a failure; doubles
 _LONGEST_PAUSE: Final = 5.0
@@ -54,8 +56,8 @@ class Node:
     ) -> None:
         await self._stack.aclose()
 
-    async def call(self, method: str, *params: Any, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - handed on to the client
-        """One call; where the node does not answer, the next call goes to the next node.
+    async def call(self, method: str, *params: Any, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - passed on to the client
+        """One call; if the node does not answer, the next call goes to the next node.
 
         Raises:
             RPCError: the node's own error.
@@ -67,19 +69,19 @@ class Node:
             return await self._clients[current].call(method, *params, timeout=timeout)
         except NodeUnreachable:
             patient = timeout is not None and time.monotonic() - began >= timeout
-            # A long poll that ran out of time says nothing against the node.
+            # A long poll that runs out of time is not the node's fault.
             if current == self._current and not patient:
                 self._current = (current + 1) % len(self._clients)
                 self._identified = False
             raise
 
     async def identify(self) -> Network:
-        """The node's network, which is the same for all nodes.
+        """The node's network, which must be the same for all nodes.
 
         Raises:
             RPCError: as ``call``.
-            NodeUnreachable: as ``call``; also where the answer names no network, or another one
-                than the node before.
+            NodeUnreachable: as ``call``; also if the answer names no network, or not the one of
+                the node before.
         """
         info = await self.call("getblockchaininfo")
         try:
@@ -100,11 +102,11 @@ class Node:
         Raises:
             RPCError: as ``call``.
             NodeUnreachable: as ``call``.
-            TemplateError: when the answer is no template.
+            TemplateError: the answer is not a template.
         """
         if not self._identified:
             await self.identify()
-        # Bitcoin Core refuses a template where the client does not name what the network needs.
+        # Bitcoin Core refuses a template unless the client names the rules of the network.
         rules = ["segwit", "signet"] if self.network is Network.SIGNET else ["segwit"]
         request: dict[str, Any] = {"rules": rules}
         if longpoll_id is None:
@@ -115,7 +117,7 @@ class Node:
         )
 
     async def parent(self, block_hash: bytes) -> str | None:
-        """The hash before a block, as explorers show it; None where the node cannot say now."""
+        """The hash before a block, as explorers show it; None if the node cannot say now."""
         try:
             header = await self.call("getblockheader", to_display(block_hash))
             previous = header.get("previousblockhash")
@@ -123,34 +125,35 @@ class Node:
         except (NodeUnreachable, RPCError, ValueError, AttributeError, TypeError):
             return None
 
-    async def submit(self, block: bytes) -> bool:
-        """Gives a block to the node; True when it became the tip. Retried while nobody answers."""
+    async def submit(self, block: bytes) -> Verdict:
+        """Gives a block to the node, again and again while no node can answer."""
         pause = _FIRST_PAUSE
         for attempt in range(1, SUBMIT_TRIES + 1):
             try:
-                verdict = await self.call("submitblock", block.hex())
+                answer = await self.call("submitblock", block.hex())
             except NodeUnreachable as error:
                 log.error("block not delivered yet", attempt=attempt, error=str(error))
             except RPCError as error:
-                log.error("block refused", error=str(error))
-                return False
+                if error.code != RPCErrorCode.IN_WARMUP:
+                    log.error("block refused", error=str(error))
+                    return Verdict.REFUSED
+                log.error("block not delivered yet", attempt=attempt, error=str(error))
             else:
-                # A repeated call after a lost answer: the node has it and counts it as valid.
-                if verdict is None or (verdict == "duplicate" and attempt > 1):
-                    return True
-                log.warning("block not taken", verdict=verdict)
-                return False
+                verdict = Verdict.of(answer)
+                if answer is not None:
+                    log.warning("block answered", answer=answer, verdict=verdict.name)
+                return verdict
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
         log.critical("block lost: no node answered", tries=SUBMIT_TRIES)
-        return False
+        return Verdict.REFUSED
 
 
 class Watcher:
     """Keeps the work fresh: on every new block at once, and every ``update_interval`` anyway.
 
-    A node that offers a long poll (BIP 22) is asked with it; another one is asked for its tip
-    every ``blockpoll`` milliseconds.
+    It uses the node's long poll (BIP 22). A node without one is asked for its tip every
+    ``poll_interval`` seconds.
     """
 
     def __init__(
@@ -170,7 +173,7 @@ class Watcher:
         self._updated = 0.0
 
     async def first(self) -> Template:
-        """Waits for the node to hand out its first template."""
+        """Waits for the first template of the node."""
         pause = _FIRST_PAUSE
         while True:
             try:
@@ -213,7 +216,7 @@ class Watcher:
                     if time.monotonic() - asked < self._poll_interval and (
                         template.prev_hash == latest.prev_hash
                     ):
-                        # A node that answers a long poll at once without news.
+                        # The node answers long polls at once, with nothing new.
                         await asyncio.sleep(self._poll_interval)
                     self._take(template)
                 else:
@@ -223,7 +226,7 @@ class Watcher:
                     await asyncio.sleep(self._poll_interval)
             except (NodeUnreachable, RPCError, TemplateError) as error:
                 if time.monotonic() - asked >= LONGPOLL_TIMEOUT:
-                    continue  # nothing happened for that long: no failure
+                    continue  # nothing happened for that long, which is not a failure
                 self._failed(error)
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
@@ -237,7 +240,7 @@ class Watcher:
         self._apply(template)
 
     def _failed(self, error: Exception) -> None:
-        """Says what is wrong once, not at every try."""
+        """Logs what is wrong once, not at every try."""
         if str(error) != self._trouble:
             self._trouble = str(error)
             log.warning("the node gives no work; trying again", error=self._trouble)

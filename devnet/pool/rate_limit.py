@@ -1,4 +1,4 @@
-"""How fast one connection is read."""
+"""Limits how fast one connection is read."""
 
 from dataclasses import dataclass, field
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 class RateLimit:
     """A token bucket of two seconds' worth of lines: a pause instead of a refusal.
 
-    A miner that sends too much is read more slowly, and TCP makes it wait: a Bitaxe whose first
+    A miner that sends too much is read more slowly, and TCP makes it wait. A Bitaxe whose first
     difficulty was far too low loses nothing, and a flood costs the pool a bounded effort.
     """
 
@@ -19,7 +19,7 @@ class RateLimit:
         self._tokens = self._burst
 
     def pause(self, now: float) -> float:
-        """Takes one line in at monotonic second ``now``; returns how many seconds to wait."""
+        """Counts one line at monotonic second ``now``; returns how many seconds to wait."""
         self._tokens = min(self._burst, self._tokens + (now - self.now) * self.rate) - 1
         self.now = now
         return max(0.0, -self._tokens / self.rate)

@@ -1,4 +1,4 @@
-"""Why a share is refused, in the words of three audiences."""
+"""Why a share is refused, in the words of miners and of events."""
 
 from enum import Enum
 
@@ -6,10 +6,10 @@ from enum import Enum
 class Rejection(Enum):
     """One reason to refuse a share.
 
-    ``code`` and ``text`` are what the miner is told: the codes that Stratum V1 servers have used
-    since the first one (20 other, 21 job not found, 22 duplicate, 23 low difficulty,
-    24 unauthorised, 25 not subscribed). ``reason`` is the event's ``reject_reason``: the words
-    are ckpool's where it knows the case, so that both engines fill the same statistics.
+    ``code`` and ``text`` go to the miner. The codes are those that Stratum V1 servers have always
+    used (20 other, 21 job not found, 22 duplicate, 23 low difficulty, 24 unauthorised, 25 not
+    subscribed). ``reason`` is the event's ``reject_reason``, in ckpool's words if it has any, so
+    that the statistics of both engines agree.
     """
 
     UNKNOWN_JOB = (21, "Job not found", "Invalid JobID")

@@ -1,4 +1,4 @@
-"""The Stratum port: connections, their limits, and nothing of what is said on them."""
+"""The Stratum port: connections and their limits. What is said on them is for ``session``."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ from typing import Final
 import structlog
 
 from devnet.pool.pool import Pool
-from devnet.pool.protocol import MAX_LINE, OTHER, error_line
+from devnet.pool.protocol import MAX_LINE, NO_ID, OTHER, error_line
 from devnet.pool.rate_limit import RateLimit
 from devnet.pool.session import Session
 
@@ -24,7 +24,7 @@ log = structlog.get_logger("pool.server")
 
 
 class StratumServer:
-    """Serves ``pool`` to whoever connects."""
+    """Serves ``pool`` to the miners that connect."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -43,10 +43,10 @@ class StratumServer:
     ) -> AsyncIterator[list[tuple[str, int]]]:
         """Accepts connections until the block ends; yields the addresses with their real ports.
 
-        On leaving, every miner's connection is closed and has had its goodbye event.
+        When it ends, every connection is closed and its event is written.
 
         Raises:
-            OSError: when an address cannot be listened on.
+            OSError: it cannot listen on an address.
         """
         async with contextlib.AsyncExitStack() as stack:
             bound: list[tuple[str, int]] = []
@@ -77,7 +77,7 @@ class StratumServer:
             refused = "max_per_address"
         if refused is not None or ip is None:
             self.turned_away[str(refused)] += 1
-            writer.write(error_line(None, OTHER, "Too many connections"))
+            writer.write(error_line(NO_ID, OTHER, "Too many connections"))
             writer.close()
             return
         self._next_id += 1
@@ -91,7 +91,7 @@ class StratumServer:
         try:
             await connection.serve()
         finally:
-            # No await since the goodbye event: who saw it finds the place free.
+            # No await since the event of its end: a reader of the event finds the place free.
             del self._connections[client_id]
             self._by_ip[ip] -= 1
             if not self._by_ip[ip]:
@@ -118,7 +118,6 @@ class Connection:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> None:
-        self._pool = pool
         self._config = pool.config
         self._reader = reader
         self._writer = writer
@@ -130,7 +129,7 @@ class Connection:
             writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
     def send(self, line: bytes) -> None:
-        """Hands a line to the kernel or the buffer; drops a miner that does not read."""
+        """Sends a line without waiting; drops a miner that does not read."""
         if self._reason is not None:
             return
         self._writer.write(line)
@@ -145,26 +144,25 @@ class Connection:
             self._writer.close()
 
     async def serve(self) -> None:
-        """Reads lines until the connection ends, whoever ends it."""
+        """Reads lines until either side ends the connection."""
         try:
             while self._reason is None:
                 line = await self._next_line()
                 if line is None:
                     break
-                if line.strip():
-                    self._session.handle(line)
+                self._session.handle(line)
         finally:
             self.close("closed by the pool")
-            self._pool.left(self._session, self._reason or "unknown")
+            self._session.end(self._reason or "unknown")
             log.debug("disconnected", client=self._session.client_id, reason=self._reason)
 
     async def wait_closed(self) -> None:
-        """Gives what was written last a moment to leave; whoever does not read it loses it."""
+        """Gives the last lines a moment to leave; a miner that does not read loses them."""
         with contextlib.suppress(OSError, TimeoutError):
             await asyncio.wait_for(self._writer.wait_closed(), 1.0)
 
     async def _next_line(self) -> bytes | None:
-        """The next line, or None once there is a reason to end."""
+        """The next line, or None if the connection ends."""
         pause = self._rate.pause(time.monotonic())
         if pause:
             await asyncio.sleep(pause)
@@ -172,11 +170,11 @@ class Connection:
             async with asyncio.timeout(self._patience()):
                 return await self._reader.readuntil(b"\n")
         except TimeoutError:
-            self.close("idle" if self._session.miner else "no handshake")
+            self.close("idle" if self._session.mining else "no handshake")
         except asyncio.IncompleteReadError:
             self.close("closed by the miner")
         except asyncio.LimitOverrunError:
-            self.send(error_line(None, OTHER, f"A line has at most {MAX_LINE} bytes"))
+            self.send(error_line(NO_ID, OTHER, f"A line has at most {MAX_LINE} bytes"))
             self.close("line too long")
         except OSError:
             self.close("connection lost")
@@ -184,13 +182,13 @@ class Connection:
 
     def _patience(self) -> float:
         """Seconds that the next line may take: a stranger has one limit for its whole handshake."""
-        if self._session.miner is not None:
+        if self._session.mining is not None:
             return self._config.idle_timeout
         return max(0.0, self._opened + self._config.handshake_timeout - time.monotonic())
 
 
 def _ip(peer: object) -> str | None:
-    """The peer's address without zone, IPv4 in its own notation; None where it is gone already."""
+    """The peer's address without zone, IPv4 in its own notation; None if it is gone already."""
     if not isinstance(peer, tuple) or not peer:
         return None
     try:

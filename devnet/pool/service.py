@@ -1,4 +1,4 @@
-"""The running pool: node, Stratum port, events and state file under one roof."""
+"""The running pool: node, Stratum port, events and state file together."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ from devnet.pool.bests import Bests, write_whole
 from devnet.pool.config import DEFAULT_PORT, ConfigError, PoolConfig, listen_address
 from devnet.pool.events import PoolEvents
 from devnet.pool.node import Node, Watcher
-from devnet.pool.pool import Pool
+from devnet.pool.pool import Clock, Pool, wall_clock
 from devnet.pool.server import StratumServer
 from devnet.pool.work import Template
 
@@ -28,7 +28,7 @@ log = structlog.get_logger("pool")
 
 
 class MainnetRefused(ConfigError):
-    """The node is on mainnet, and nobody said that this is meant."""
+    """The node is on mainnet, which was not asked for."""
 
 
 async def serve(
@@ -39,11 +39,13 @@ async def serve(
     state_path: Path,
     name: str,
     allow_mainnet: bool = False,
+    clock: Clock = wall_clock,
     ready: Callable[[Pool, list[tuple[str, int]]], None] | None = None,
 ) -> None:
-    """Serves until ``stop`` is set; then says goodbye, drains the events and returns.
+    """Serves until ``stop`` is set; then closes the connections, sends the events and returns.
 
-    ``ready`` is told the pool and where it listens, once it does.
+    ``clock`` gives the times of shares. ``ready`` is called with the pool and the addresses that it
+    listens on, once it does.
 
     Raises:
         ConfigError: the configuration does not suit the node.
@@ -52,7 +54,7 @@ async def serve(
     """
     bests = Bests.load(state_path)
     state_path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(state_path, bests.dump())  # now, so that a place it cannot write to is known
+    write_whole(state_path, bests.dump())  # fails now if it cannot write there
     emitter = Emitter(socket_path, name)
     async with contextlib.AsyncExitStack() as stack:
         await stack.enter_async_context(emitter)
@@ -66,7 +68,7 @@ async def serve(
                 announce(template)
 
         def announce(template: Template) -> None:
-            # The parent costs another call, which no miner waits for.
+            # It takes another call to the node, and no miner waits for that.
             task = asyncio.create_task(_announce_tip(node, events, template))
             tips.add(task)
             task.add_done_callback(tips.discard)
@@ -81,15 +83,15 @@ async def serve(
         if first is None or node.network is None:
             return
         _check_network(config, node.network, allow_mainnet)
-        pool = Pool(config, node.network, events, bests, node.submit, first)
+        pool = Pool(config, node.network, events, bests, node.submit, first, clock)
         announce(first)
         server = StratumServer(pool)
         addresses = [listen_address(url) for url in config.serverurl] or [
             ("127.0.0.1", DEFAULT_PORT)
         ]
-        # The reverse order of leaving: goodbyes to the miners first, then the last blocks.
+        # Left in reverse order: connections first, then the last blocks, then the bests.
         stack.callback(lambda: _write(bests, state_path, bests.dump()))
-        stack.push_async_callback(pool.finish, 1.0)
+        stack.push_async_callback(pool.blocks.finish, 1.0)
         async with server.listen(addresses) as bound, asyncio.TaskGroup() as tasks:
             running = [
                 tasks.create_task(watcher.watch()),
@@ -105,7 +107,7 @@ async def serve(
                 stratum=[f"stratum+tcp://{host}:{port}" for host, port in bound],
                 network=node.network.value,
                 height=first.height,
-                block_difficulty=pool.block_difficulty,
+                block_difficulty=pool.works.block_difficulty,
                 instance=emitter.instance,
                 events=str(socket_path),
             )
@@ -135,12 +137,12 @@ def _check_network(config: PoolConfig, network: Network, allow_mainnet: bool) ->
     if network is Network.MAIN and not allow_mainnet:
         raise MainnetRefused(
             "the node is on mainnet, where mistakes cost real money: this pool is for regtest and"
-            " the test networks (--allow-mainnet, if you mean it)"
+            " the test networks (--allow-mainnet serves it all the same)"
         )
     if config.block_difficulty is not None and network is not Network.REGTEST:
         raise ConfigError(
-            f"block_difficulty is for regtest only, and the node is on {network.value}: there,"
-            " every share that meets the network's target has to be submitted"
+            f"block_difficulty is for regtest only, and the node is on {network.value}, where"
+            " every share that meets the network's target must be submitted"
         )
 
 
@@ -161,12 +163,12 @@ async def _save_bests(bests: Bests, path: Path) -> None:
         await asyncio.sleep(SAVE_INTERVAL)
         if bests.dirty:
             bests.dirty = False
-            # In a thread: a slow disk is no reason for miners to wait.
+            # In a thread: miners do not wait for a slow disk.
             await asyncio.to_thread(_write, bests, path, bests.dump())
 
 
 def _write(bests: Bests, path: Path, text: str) -> None:
-    """Saves the bests; where the disk refuses, mining goes on and the next try comes soon."""
+    """Saves the bests; if the disk refuses, mining goes on and the next try comes soon."""
     try:
         write_whole(path, text)
     except OSError as error:
@@ -183,8 +185,8 @@ def _log_status(pool: Pool, server: StratumServer, emitter: Emitter) -> None:
         accepted=pool.accepted,
         rejected=pool.rejected,
         unauthorized=pool.refused_strangers,
-        blocks=pool.blocks,
-        height=pool.work.template.height,
+        blocks=pool.blocks.reported,
+        height=pool.works.current.template.height,
         events=emitter.seq,
         queued=emitter.queued,
         dropped=dict(emitter.dropped),

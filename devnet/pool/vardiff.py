@@ -1,13 +1,13 @@
 """Variable share difficulty: about one share every 3.33 seconds from every miner.
 
-The rule is ckpool's (``add_submit`` in its stratifier.c), in our own words. The accepted
-difficulty per second is averaged with a decay of 5 minutes, and divided by the part of such an
-average that a miner of this age can have filled. Nothing changes until 72 shares or 240 seconds
-have passed since the last change, nor while the rate lies between 0.15 and 0.4 shares per second;
-else the difficulty becomes the one at which the miner would send 0.3 per second.
+The rule is ckpool's (``add_submit`` in its stratifier.c). The accepted difficulty per second is
+averaged with a decay of 5 minutes, and divided by the part of such an average that a miner of this
+age can have filled. Nothing changes until 72 shares or 240 seconds have passed since the last
+change, nor while the rate lies between 0.15 and 0.4 shares per second. Otherwise the difficulty
+becomes the one at which the miner would send 0.3 per second.
 
-Two things are ours. Difficulties are fractions, where ckpool's are integers of at least 1. And a
-miner that sends nothing is not left at a difficulty that it may never reach: :meth:`quiet`.
+Two things are ours. Difficulties below 1 are fractions; ckpool's are integers of at least 1. And a
+miner that sends nothing does not stay at a difficulty that it may never reach: :meth:`quiet`.
 
 Pure: time comes in as seconds of any monotonic clock.
 """
@@ -19,22 +19,28 @@ from typing import Final
 TARGET_INTERVAL: Final = 3.33  # seconds per share
 LOW_RATE: Final = 0.15  # shares per second; slower, and the difficulty falls
 HIGH_RATE: Final = 0.4  # shares per second; faster, and it rises
-MIN_SHARES: Final = 72  # accepted shares between two changes,
-MIN_SECONDS: Final = 240.0  # or seconds, whichever comes first
+MIN_SHARES: Final = 72  # accepted shares between two changes
+MIN_SECONDS: Final = 240.0  # or seconds, if they pass first
 WINDOW: Final = 300.0  # seconds of the average
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Between which difficulties a miner may be held; ``maximum`` of 0 means none."""
+    """The lowest and highest difficulty to assign; ``maximum`` 0 means that there is no highest."""
 
     minimum: float
     maximum: float = 0.0
 
     def clamp(self, difficulty: float) -> float:
-        """The nearest difficulty within the bounds; the upper one wins where they cross."""
+        """The difficulty to assign instead of ``difficulty``.
+
+        It lies within the bounds; the upper one wins if they cross. From 1 up it is a whole
+        number, rounded down: firmware drops the fraction, and would send shares that miss it.
+        """
         difficulty = max(difficulty, self.minimum)
-        return min(difficulty, self.maximum) if self.maximum > 0 else difficulty
+        if self.maximum > 0:
+            difficulty = min(difficulty, self.maximum)
+        return difficulty if difficulty < 1 else float(math.floor(difficulty))
 
 
 @dataclass(slots=True)
@@ -57,13 +63,13 @@ class Vardiff:
         self._updated = self._changed = self.started
 
     def accepted(self, now: float, worth: float, bounds: Bounds) -> float | None:
-        """Takes an accepted share in; returns the new difficulty where it should change.
+        """Counts an accepted share; returns the new difficulty if it should change.
 
         ``worth`` is the difficulty that the share was held to. The caller applies the change
         with :meth:`change`.
         """
         if self._first is None:
-            # The clock of a miner starts with its first share, which says nothing about speed.
+            # A miner's clock starts with its first share, which does not show its speed yet.
             self._first = self._updated = self._changed = now
             return None
         self._decay(now, worth)
@@ -81,8 +87,8 @@ class Vardiff:
     def quiet(self, now: float, bounds: Bounds) -> float | None:
         """The lower difficulty for a miner that sent nothing for 240 seconds, else None.
 
-        Whoever is silent for T seconds at difficulty d does less than about d/T per second. What
-        the miner asked for itself no longer counts: it proved too much.
+        A miner that is silent for T seconds at difficulty d does less than about d/T per second.
+        The minimum that it asked for no longer counts: it was too high.
         """
         since = now - max(self._changed, self._updated)
         if since < MIN_SECONDS:
@@ -107,10 +113,10 @@ class Vardiff:
 
 
 def decayed(rate: float, amount: float, elapsed: float, window: float) -> float:
-    """A decaying average, ``elapsed`` seconds after its last value, with ``amount`` come in now.
+    """A decaying average, ``elapsed`` seconds after its last value, with ``amount`` added now.
 
     A first-order low-pass filter with time constant ``window``: the old value shrinks by
-    exp(-elapsed/window), and an amount adds itself spread over one window. It is linear, so that
-    a user's average is the sum of its workers'.
+    exp(-elapsed/window), and the amount counts as spread over one window. It is linear: a user's
+    average is the sum of its workers'.
     """
     return rate * math.exp(-max(elapsed, 0.0) / window) + amount / window

@@ -1,7 +1,9 @@
-"""Work: a block template of the node, and the jobs and blocks that are made of it."""
+"""Work: a block template of the node, and the jobs and blocks made of it."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
+
+from cachetools import LRUCache
 
 from devnet.bitcoin.block import pack_block
 from devnet.bitcoin.coinbase import WITNESS_RESERVED_VALUE, coinbase_transaction
@@ -13,20 +15,23 @@ from devnet.bitcoin.script import push, push_height
 from devnet.bitcoin.transaction import Transaction, TxOutput
 from ingest.events import MAX_MONEY
 
-# Version, input count, outpoint, script length: what stands before the script of a coinbase
-# without witness. The script is under 253 bytes, so that its length takes one.
+PAYOUTS_KEPT: Final = 8192  # whose lines and coinbases are not made again for each share
+
+# Version, input count, outpoint and script length come before the script of a coinbase without
+# witness. The script has fewer than 253 bytes, so its length takes one.
 _BEFORE_SCRIPT: Final = 4 + 1 + 36 + 1
 
 
 class TemplateError(ValueError):
-    """The node's block template lacks something or contradicts itself."""
+    """The node's block template is incomplete or makes no sense."""
 
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """What of ``getblocktemplate`` (BIP 22, 23, 145) makes a block.
+    """The parts of ``getblocktemplate`` (BIP 22, 23, 145) that make a block.
 
-    Hashes are in internal order; ``transactions`` are serialised, in the node's order.
+    Hashes are in internal order. ``transactions`` are serialised, in the node's order. Amounts are
+    in satoshis.
     """
 
     version: int
@@ -46,7 +51,7 @@ class Template:
         """Reads the RPC's answer.
 
         Raises:
-            TemplateError: that names what is wrong with it.
+            TemplateError: names what is wrong with it.
         """
         try:
             entries = answer["transactions"]
@@ -74,7 +79,11 @@ class Template:
         return template
 
     def check(self) -> None:
-        """Raises ``ValueError`` for a number that no block could carry."""
+        """Checks the numbers.
+
+        Raises:
+            ValueError: no block can carry one of them.
+        """
         for name, value, most in (
             ("height", self.height, 2**31 - 1),
             ("curtime", self.curtime, 2**32 - 1),
@@ -88,7 +97,7 @@ class Template:
 
 @dataclass(frozen=True, slots=True)
 class Payout:
-    """Who is paid by a block, and how it is signed."""
+    """The script that a block pays, and the signature in its coinbase."""
 
     script_pubkey: bytes
     signature: str
@@ -96,11 +105,11 @@ class Payout:
 
 @dataclass(slots=True)
 class Work:
-    """One template under the number that jobs are told by, and the shares it got.
+    """One template, its job id, and the shares that came for it.
 
-    ``serial`` counts the works of this run. ``job_id`` is hex, and stands in the coinbase too: two
-    works of one template in one second would else have the same headers, and a share of the one
-    could be sent again for the other. ``seen`` holds the header hashes of accepted shares.
+    ``serial`` counts the works of this run. ``job_id`` is hex, and also stands in the coinbase:
+    otherwise two works of one template would have the same headers, and a share of one could be
+    sent again for the other. ``seen`` holds the header hashes of accepted shares.
     """
 
     serial: int
@@ -108,21 +117,23 @@ class Work:
     template: Template
     nonce1_length: int
     nonce2_length: int
-    created: float  # monotonic seconds
     stale: bool = False
     seen: set[bytes] = field(default_factory=set)
     target: int = field(init=False)
     network_difficulty: float = field(init=False)
-    _branch: list[bytes] = field(init=False)
-    _parts: dict[Payout, tuple[bytes, bytes]] = field(default_factory=dict)
+    branch: list[bytes] = field(init=False)
+    """From the coinbase's txid to the merkle root, in internal order."""
+    _parts: LRUCache[Payout, tuple[bytes, bytes]] = field(
+        default_factory=lambda: LRUCache(PAYOUTS_KEPT)
+    )
 
     def __post_init__(self) -> None:
         self.target = target_from_bits(self.template.bits)
         self.network_difficulty = difficulty_from_bits(self.template.bits)
-        self._branch = coinbase_branch(self.template.txids)
+        self.branch = coinbase_branch(self.template.txids)
 
     def retire(self) -> None:
-        """The block before it is no longer the tip: shares are stale, and no block is made."""
+        """Its parent is no longer the tip: its shares are stale, and it makes no block."""
         self.stale = True
         self.template = replace(self.template, transactions=())  # up to 4 MB each
 
@@ -131,10 +142,15 @@ class Work:
         parts = self._parts.get(payout)
         if parts is None:
             size = self.nonce1_length + self.nonce2_length
-            raw = self._coinbase(payout, bytes(size)).pack(witness=False)
+            raw = self._transaction(payout, bytes(size)).pack(witness=False)
             start = _BEFORE_SCRIPT + len(self._script_start()) + 1
             parts = self._parts[payout] = raw[:start], raw[start + size :]
         return parts
+
+    def coinbase(self, payout: Payout, extranonce: bytes) -> bytes:
+        """The coinbase transaction without witness, whose double SHA-256 is its txid."""
+        before, after = self.coinbase_parts(payout)
+        return before + extranonce + after
 
     def notify_params(self, payout: Payout, *, clean: bool) -> list[Any]:
         """The params of mining.notify for a miner with this payout."""
@@ -145,7 +161,7 @@ class Work:
             swap_words(template.prev_hash).hex(),
             before.hex(),
             after.hex(),
-            [item.hex() for item in self._branch],
+            [item.hex() for item in self.branch],
             f"{template.version & 0xFFFFFFFF:08x}",
             f"{template.bits:08x}",
             f"{template.curtime:08x}",
@@ -156,27 +172,26 @@ class Work:
         self, payout: Payout, extranonce: bytes, version: int, ntime: int, nonce: int
     ) -> bytes:
         """The 80 bytes that a share hashes; ``version`` is unsigned, as Stratum writes it."""
-        before, after = self.coinbase_parts(payout)
-        txid = sha256d(before + extranonce + after)
+        txid = sha256d(self.coinbase(payout, extranonce))
         return BlockHeader(
             version=version - (1 << 32) if version >> 31 else version,
             prev_hash=self.template.prev_hash,
-            merkle_root=root_from_branch(txid, self._branch),
+            merkle_root=root_from_branch(txid, self.branch),
             time=ntime,
             bits=self.template.bits,
             nonce=nonce,
         ).pack()
 
     def block(self, payout: Payout, extranonce: bytes, header: bytes) -> bytes:
-        """The whole block, as submitblock takes it."""
-        coinbase = self._coinbase(payout, extranonce)
+        """The block, as submitblock takes it."""
+        coinbase = self._transaction(payout, extranonce)
         return pack_block(header, [coinbase.pack(), *self.template.transactions])
 
     def _script_start(self) -> bytes:
-        """What stands before the extranonce in the coinbase's script."""
+        """The part of the coinbase's script before the extranonce."""
         return push_height(self.template.height) + push(bytes.fromhex(self.job_id))
 
-    def _coinbase(self, payout: Payout, extranonce: bytes) -> Transaction:
+    def _transaction(self, payout: Payout, extranonce: bytes) -> Transaction:
         outputs = [TxOutput(self.template.coinbase_value, payout.script_pubkey)]
         commitment = self.template.commitment_script
         if commitment is not None:
@@ -196,23 +211,15 @@ class Work:
 
 
 def swap_words(data: bytes) -> bytes:
-    """``data`` with every four bytes reversed: Stratum V1's way to write the previous hash."""
+    """``data`` with every four bytes reversed, as Stratum V1 writes the previous hash."""
     return b"".join(data[i : i + 4][::-1] for i in range(0, len(data), 4))
 
 
 def signature_with_tag(signature: str, tag: str) -> str:
-    """The coinbase signature with a miner's tag behind it: /TheBitcoinGame/alice/."""
+    """The coinbase signature with a miner's tag: /TheBitcoinGame/alice/."""
     return f"{signature.rstrip('/')}/{tag}/" if tag else signature
 
 
-def solves(work: Work, block_difficulty: float | None, hash_value: int, share_diff: float) -> bool:
-    """Whether a share is a block: below the network's target, and above our own threshold.
-
-    The threshold is for regtest, where every other hash would be a block.
-    """
-    return hash_value <= work.target and share_diff >= (block_difficulty or 0.0)
-
-
 def hardest(work: Work, block_difficulty: float | None) -> float:
-    """The difficulty of a block: no share need be harder than that."""
+    """The difficulty of a block; no share needs to be harder."""
     return max(work.network_difficulty, block_difficulty or 0.0)

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,22 +22,31 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     def compiled(name: str) -> Path:
         made = folder / name
         if not made.exists():
-            sources = [CKPOOL / "tests" / f"{name}.c", *sorted((CKPOOL / "src").glob("*.c"))]
-            options = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror"]
-            subprocess.run(
-                [
-                    compiler,
-                    *options,
-                    f"-I{CKPOOL / 'src'}",
-                    f"-I{CKPOOL / 'tests'}",
-                    *sources,
-                    "-o",
-                    made,
-                    "-lm",
-                    "-pthread",
-                ],
-                check=True,
-            )
+            compile_c(compiler, CKPOOL / "tests" / f"{name}.c", CKPOOL / "src", made)
         return made
 
     return compiled
+
+
+@pytest.fixture(scope="session")
+def solve(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """ckpool/tests/tree/solve.c, with the tree as the weave leaves it."""
+    compiler = shutil.which("gcc")
+    if compiler is None or shutil.which("spatch") is None:
+        pytest.skip("weaving needs gcc and spatch: apt-get install gcc libc6-dev coccinelle")
+    folder = tmp_path_factory.mktemp("woven")
+    tests = CKPOOL / "tests"
+    subprocess.run([sys.executable, tests / "tree/shapes.py", "current", folder], check=True)
+    subprocess.run([CKPOOL / "weave", folder], check=True, stdout=subprocess.DEVNULL)
+    compile_c(compiler, tests / "tree" / "solve.c", folder / "src", folder / "solve")
+    return folder / "solve"
+
+
+def compile_c(compiler: str, program: Path, sources: Path, made: Path) -> None:
+    """Compiles a program with the event module of that folder."""
+    options = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror"]
+    folders = [f"-I{sources}", f"-I{CKPOOL / 'tests'}"]
+    module = sorted(sources.glob("tbg_*.c"))
+    libraries = ["-o", str(made), "-lm", "-pthread"]
+    command = [compiler, *options, *folders, str(program), *map(str, module), *libraries]
+    subprocess.run(command, check=True)

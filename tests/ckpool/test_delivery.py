@@ -1,16 +1,19 @@
 """From the C module through the real daemon to the database."""
 
-import asyncio
+import contextlib
 import json
-import os
-from collections.abc import Awaitable, Callable
+import signal
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
+import redis.asyncio as redis_async
 
+from ingest.names import stream_of
 from tests.ingest.harness import Stage, stage
+from tests.processes import Process, running
 
 SHARES = 200_000
 
@@ -18,27 +21,21 @@ Eventually = Callable[..., Awaitable[Any]]
 Program = Callable[[str], Path]
 
 
-async def flood(
-    program: Program, folder: Path, shares: int, per_second: int
-) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        program("flood"),
-        str(shares),
-        str(per_second),
-        env={
-            **os.environ,
-            "TBG_EVENTS_SOCKET": str(folder / "events.sock"),
-            "TBG_EVENTS_STATE": "",
-            "TBG_EVENTS_INSTANCE": "flood",
-        },
-        stdout=asyncio.subprocess.PIPE,
-    )
+@contextlib.contextmanager
+def flood(program: Program, folder: Path, shares: int, per_second: int) -> Iterator[Process]:
+    environment = {
+        "TBG_EVENTS_SOCKET": str(folder / "events.sock"),
+        "TBG_EVENTS_STATE": "",
+        "TBG_EVENTS_INSTANCE": "flood",
+    }
+    words = [str(program("flood")), str(shares), str(per_second)]
+    with running(words, folder / "flood.log", environment) as process:
+        yield process
 
 
-async def told(process: asyncio.subprocess.Process) -> dict[str, Any]:
-    output, _ = await asyncio.wait_for(process.communicate(), 240)
-    assert process.returncode == 0
-    counts: dict[str, Any] = json.loads(output)
+async def told(process: Process) -> dict[str, Any]:
+    assert await process.ended(240) == 0, process.output
+    counts: dict[str, Any] = json.loads(process.output.splitlines()[-1])
     return counts
 
 
@@ -77,7 +74,8 @@ async def test_200_000_shares_are_in_the_database_once_each(
         stage("receiver", tmp_path, redis_url),
         stage("writer", tmp_path, redis_url, database_url),
     ):
-        counts = await told(await flood(program, tmp_path, SHARES, 100_000))
+        with flood(program, tmp_path, SHARES, 100_000) as process:
+            counts = await told(process)
         assert counts["emitted"] == counts["sent"] == SHARES
         await all_there_once(db, SHARES, eventually)
 
@@ -87,6 +85,7 @@ async def test_nothing_is_lost_or_doubled_when_the_receiver_restarts(
     tmp_path: Path,
     program: Program,
     redis_url: str,
+    redis: redis_async.Redis,
     database_url: str,
     db: asyncpg.Connection,
     eventually: Eventually,
@@ -96,14 +95,13 @@ async def test_nothing_is_lost_or_doubled_when_the_receiver_restarts(
         stage("receiver", tmp_path, redis_url) as receiver,
         stage("writer", tmp_path, redis_url, database_url),
     ):
-        process = await flood(program, tmp_path, shares, 8_000)
-
-        async def some_arrived() -> bool:
-            return bool(await db.fetchval("select count(*) > 2000 from shares"))
-
-        await eventually(some_arrived, 60)
-        await restart(receiver)
-        counts = await told(process)
+        with flood(program, tmp_path, shares, 8_000) as process:
+            await eventually(lambda: redis.exists(stream_of("share_submitted")))
+            # However slow we are, the flood has more to send.
+            process.freeze()
+            await restart(receiver)
+            process.send(signal.SIGCONT)
+            counts = await told(process)
         assert counts["emitted"] == counts["sent"] == shares
         assert counts["resent"] > 0
         await all_there_once(db, shares, eventually)

@@ -186,6 +186,28 @@ def test_a_missing_secret_is_named(entrypoint: Path, tmp_path: Path) -> None:
     assert run.stdout == ""
 
 
+def test_a_pid_file_left_behind_does_not_stop_the_next_start(
+    entrypoint: Path, tmp_path: Path
+) -> None:
+    """`docker run --restart`: the folder stays, and the new process has the old number."""
+    run = tmp_path / "run"
+    run.mkdir()
+    pool = tmp_path / "ckpool"
+    # As upstream does: another that lives is left alone; only a clean end removes the file.
+    pool.write_text(
+        "#!/bin/sh\n"
+        f'if [ -e {run}/main.pid ] && kill -0 "$(cat {run}/main.pid)"; then exit 3; fi\n'
+        f"echo {os.getpid()} > {run}/main.pid\n"
+        "kill -9 $$\n"
+    )
+    for _ in range(3):
+        ended = enter(
+            entrypoint, run, **dict.fromkeys(("BITCOIN_RPC_USER", "BITCOIN_RPC_PASSWORD"), "x")
+        )
+        assert ended.returncode == -9, ended.stderr
+        assert (run / "main.pid").exists()
+
+
 @pytest.fixture
 def pool_that_answers() -> Iterator[tuple[int, list[bytes]]]:
     """A Stratum port whose next answer is the first of the list."""
@@ -232,6 +254,20 @@ def test_a_pool_is_healthy_when_it_gives_work(
     answers.append(b'{"result":null,"id":1,"error":"Initialising"}\n')
     assert not healthy(port)
     answers.append(b"")
+    assert not healthy(port)
+
+
+@pytest.mark.parametrize("before", [0, 1, 2])
+def test_other_lines_may_overtake_the_answer(
+    pool_that_answers: tuple[int, list[bytes]], before: int
+) -> None:
+    port, answers = pool_that_answers
+    other = b'{"id":null,"method":"mining.set_difficulty","params":[1]}\n' * before
+    answers.append(other + b'{"id": 1, "result": [[["mining.notify", "1"]], "00", 8]}\n')
+    assert healthy(port)
+    answers.append(other + b'{"id": 1, "result": null, "error": "Initialising"}\n')
+    assert not healthy(port)
+    answers.append(other)
     assert not healthy(port)
 
 

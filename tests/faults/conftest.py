@@ -6,22 +6,24 @@ from dataclasses import asdict
 
 import pytest
 
+from tests.faults.kinds import KINDS
 from tests.faults.stack import Account
 from tests.faults.summary import Summary, render
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("faults")
-    group.addoption("--faults", type=int, help="how many faults to inject (default: 12)")
+    group.addoption(
+        "--faults", type=int, help="how many faults to inject (default: one of each kind)"
+    )
     group.addoption("--first-fault", type=int, help="number of the first one, to repeat a failure")
     group.addoption("--fault-seed", help="seed of a run to repeat")
     group.addoption("--flood-events", type=int, help="events sent while the database is away")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    long = bool(config.getoption("--faults", None) or config.getoption("--flood-events", None))
     for item in items:
-        if "tests/faults/" in item.path.as_posix() and long:
+        if "tests/faults/" in item.path.as_posix():
             item.add_marker(pytest.mark.timeout(0))  # each wait in it has a limit of its own
 
 
@@ -29,7 +31,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def fault_numbers(pytestconfig: pytest.Config) -> range:
     """Numbers of the faults to inject."""
     first: int = pytestconfig.getoption("--first-fault", None) or 0
-    count: int = pytestconfig.getoption("--faults", None) or SHORT
+    count: int = pytestconfig.getoption("--faults", None) or len(KINDS)
     return range(first, first + count)
 
 
@@ -45,9 +47,6 @@ def flood_events(pytestconfig: pytest.Config) -> int:
     count: int = pytestconfig.getoption("--flood-events", None) or 200_000
     return count
 
-
-# A part of the kinds, drawn anew each time: each takes seconds.
-SHORT = 12
 
 Tell = Callable[[str, Account, float], None]
 

@@ -8,6 +8,7 @@ import asyncpg
 
 from tests.faults.engine import Engine
 from tests.faults.stack import REDIS_TIMEOUT, Stack
+from tests.processes import until
 
 Fault = Callable[[Stack, Engine, random.Random], Awaitable[None]]
 KINDS: dict[str, Fault] = {}
@@ -104,11 +105,7 @@ async def _(stack: Stack, engine: Engine, draw: random.Random) -> None:
 async def _cut(before: int, stack: Stack, draw: random.Random, *, redis: bool) -> None:
     proxy = stack.redis if redis else stack.database
     proxy.cut_after = draw.randrange(1, 60_000)
-    for _ in range(300):
-        if proxy.cuts > before:
-            return
-        await asyncio.sleep(0.02)
-    raise AssertionError("nothing was cut")
+    await until(lambda: proxy.cuts > before, "something is cut")
 
 
 @_kind("Redis answer lost")

@@ -18,6 +18,8 @@ from tbg.migrate import migrate
 from tests.faults.engine import Engine
 from tests.faults.proxy import Proxy
 from tests.ingest.harness import Stage, stage
+from tests.processes import LIMIT, until
+from tests.settled import committed
 
 REDIS_TIMEOUT = 0.5  # seconds until the receiver takes Redis for away
 RATE = 1500  # events a second
@@ -130,7 +132,7 @@ class Stack:
         children = psutil.Process(self.postgres.process.pid).children()
         draw.choice(children).kill()
 
-    async def settled(self, engine: Engine, seq: int, within: float = 300.0) -> float:
+    async def settled(self, engine: Engine, seq: int, within: float = LIMIT) -> float:
         """Waits until everything up to a number is committed or written off.
 
         Returns:
@@ -157,12 +159,9 @@ class Stack:
             )
             await asyncio.sleep(0.05)
 
-    async def unspooled(self, within: float = 120.0) -> None:
+    async def unspooled(self, within: float = LIMIT) -> None:
         """Waits until the spool is empty."""
-        deadline = time.monotonic() + within
-        while any(self.spool.glob("*.spool")):
-            assert time.monotonic() < deadline, self.receiver.log.read_text()[-3000:]
-            await asyncio.sleep(0.05)
+        await until(lambda: not any(self.spool.glob("*.spool")), "the spool is empty", within)
 
     async def drained(self, engine: Engine) -> None:
         """Ends an engine and waits until nothing of it is on its way."""
@@ -175,27 +174,13 @@ class Stack:
         # What was sent twice, or has no row, may be on another stream, and behind.
         client = self.client()
         async with contextlib.aclosing(client):
-            deadline = time.monotonic() + 60
             connection = await asyncpg.connect(self.postgres.url)
             try:
-                while True:
-                    offsets = {
-                        row["stream"]: row["last_id"]
-                        for row in await connection.fetch("select * from stream_offsets")
-                    }
-                    newest = {
-                        name: (await client.xinfo_stream(name))["last-generated-id"]
-                        for name in offsets
-                        if await client.exists(name)
-                    }
-                    if all(offsets[name] == newest[name] for name in newest):
-                        return
-                    assert time.monotonic() < deadline, (offsets, newest)
-                    await asyncio.sleep(0.05)
+                await committed(connection, client)
             finally:
                 await connection.close(timeout=5)
 
-    async def reported(self, within: float = 60.0) -> None:
+    async def reported(self, within: float = LIMIT) -> None:
         """Waits until the ledger holds what the receiver counted so far.
 
         Reports come once a second: the first that names an engine of its own, which

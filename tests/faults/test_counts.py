@@ -7,7 +7,6 @@ trim and are killed, and operators that start another number of them.
 import asyncio
 from collections import Counter
 from collections.abc import Coroutine, Iterator
-from datetime import timedelta
 from typing import Any, TypeVar
 
 import asyncpg
@@ -19,15 +18,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 
 from ingest.codecs import prepare
 from ingest.decode import decode
-from ingest.flavour import fetch_flavour
 from ingest.ledger import HOUR, Tally
 from ingest.names import LEDGER_STREAM, STREAMS, stream_of
 from ingest.peers import OtherCountError, Peers
 from ingest.shard import Shard, shards
-from ingest.store import Store
-from ingest.streams import Streams
 from tests.faults.test_model import TABLES
-from tests.ingest.harness import packed
+from tests.ingest.harness import Parts, packed, parts_of
+from tests.processes import LIMIT
 
 T = TypeVar("T")
 ENGINES = tuple(f"engine-{letter}" for letter in "abcdef")
@@ -40,8 +37,7 @@ class Writer:
     def __init__(self, connection: asyncpg.Connection, client: redis_async.Redis) -> None:
         self.connection = connection
         self.client = client
-        self.store: Store
-        self.streams: Streams
+        self.parts: Parts
         self.peers: Peers
 
     async def close(self) -> None:
@@ -60,7 +56,7 @@ class Machine(RuleBasedStateMachine):
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Runs a step to its end."""
-        return self.loop.run_until_complete(asyncio.wait_for(work, 60))
+        return self.loop.run_until_complete(asyncio.wait_for(work, LIMIT))
 
     @initialize(count=COUNTS)
     def begin(self, count: int) -> None:
@@ -125,25 +121,17 @@ class Machine(RuleBasedStateMachine):
             await prepare(writer.connection)
             writer.peers = Peers(writer.connection, "model", shard)
             await writer.peers.join()
-            writer.store = Store(
-                writer.connection,
-                shard.consumer("model"),
-                timedelta(days=90),
-                plain=await fetch_flavour(writer.connection) == "postgresql",
-                takes=None if writer.peers.alone else writer.peers.takes,
-            )
             # Nothing is kept for others: trimming too early would show.
-            writer.streams = Streams(writer.client, 0)
-            offsets = await writer.store.open(STREAMS)
-            assert not await writer.peers.rewind(
-                {name: last for name, (last, _) in (await writer.streams.last_ids()).items()}
+            writer.parts = await parts_of(
+                writer.connection,
+                writer.client,
+                shard.consumer("model"),
+                None if writer.peers.alone else writer.peers.takes,
             )
-            writer.streams.seek(
-                {stream: last for stream, (last, _) in offsets.items()},
-                {stream: entries for stream, (_, entries) in offsets.items()},
-            )
+            newest = await writer.parts.streams.last_ids()
+            assert not await writer.peers.rewind({name: last for name, (last, _) in newest.items()})
             if shard.count > 1:
-                await writer.streams.hold(await writer.peers.floor())
+                await writer.parts.trimming.hold(await writer.peers.floor())
             self.writers[shard] = writer
         return self.writers[shard]
 
@@ -156,12 +144,12 @@ class Machine(RuleBasedStateMachine):
         writer = await self._writer(shard)
         found = False
         for _ in range(reads):
-            entries = await writer.streams.read(most, 0)
+            entries = await writer.parts.streams.read(most, 0)
             if not entries:
                 break
             found = True
-            for done in await writer.store.commit(entries):
-                await writer.streams.trim(done.offsets)
+            for done in await writer.parts.store.commit(entries):
+                await writer.parts.trimming.trim(done.positions)
         return found
 
     @rule(number=st.integers(0, 3))
@@ -171,10 +159,10 @@ class Machine(RuleBasedStateMachine):
 
     async def _settle(self, shard: Shard) -> None:
         writer = await self._writer(shard)
-        await writer.streams.trim(await writer.store.settle())
+        await writer.parts.trimming.trim(await writer.parts.offsets.settle())
         floor = await writer.peers.floor()
         if shard.count > 1:
-            await writer.streams.hold(floor)
+            await writer.parts.trimming.hold(floor)
 
     @rule(number=st.integers(0, 3))
     def a_writer_is_killed(self, number: int) -> None:
@@ -246,7 +234,7 @@ class Machine(RuleBasedStateMachine):
             f"{engine}/1": count for engine, count in self.next.items()
         }
         # No row of another count is left, and every stream's offset counts its entries.
-        ends = await next(iter(self.writers.values())).streams.last_ids()
+        ends = await next(iter(self.writers.values())).parts.streams.last_ids()
         rows = await self.admin.fetch(
             "select consumer, stream, last_id, entries from stream_offsets"
         )

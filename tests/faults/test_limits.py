@@ -9,16 +9,16 @@ import contextlib
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tbg.embedded import EmbeddedPostgres, EmbeddedValkey, free_port, new_password
+from tbg.embedded import EmbeddedPostgres, EmbeddedValkey, new_password
+from tests.conftest import started
 from tests.faults.conftest import Tell
 from tests.faults.stack import running
-from tests.ingest.harness import Stage
 
 MIB = 2**20
 
@@ -45,16 +45,14 @@ async def test_a_flood_without_a_database_takes_no_memory_and_is_accounted_for(
         await asyncio.to_thread(stack.postgres.stop)
         engine = stack.engine("flood", "flood", rate=0, resends=False).start()
         highest = {"receiver": 0, "writer": 0}
-        settled: dict[str, int] = {}
         begun = time.monotonic()
-        while engine.sent < flood_events:
-            await asyncio.sleep(0.1)
-            for name, stage in (("receiver", stack.receiver), ("writer", stack.writer)):
-                assert stage.process is not None
-                now = psutil.Process(stage.process.pid).memory_info().rss
-                highest[name] = max(highest[name], now)
-            if not settled and engine.sent > flood_events // 3:
-                settled = dict(highest)
+        for events in (flood_events // 3, flood_events):
+            settled = dict(highest)
+            while engine.sent < events:
+                await asyncio.sleep(0.1)
+                for name, stage in (("receiver", stack.receiver), ("writer", stack.writer)):
+                    now = psutil.Process(stage.process.pid).memory_info().rss
+                    highest[name] = max(highest[name], now)
         rate = engine.sent / (time.monotonic() - begun)
         await asyncio.to_thread(engine.stop)
         await asyncio.to_thread(stack.postgres.start)
@@ -105,8 +103,7 @@ def small_postgres(server_folder: Path) -> Iterator[tuple[EmbeddedPostgres, Path
     """A server, and the small file system that it is on."""
     disk = server_folder / "disk"
     with mounted(disk, "256m"):
-        server = EmbeddedPostgres(disk / "postgres", free_port(), new_password())
-        server.start()
+        server = started(lambda port: EmbeddedPostgres(disk / "postgres", port, new_password()))
         try:
             yield server, disk
         finally:
@@ -126,27 +123,18 @@ async def test_a_full_disk_under_the_spool_drops_and_counts_and_recovers(
         await asyncio.to_thread(stack.valkey.stop)
         # Not even a byte for the spool's own notes is left.
         engine = stack.engine("disk-full", "disk-full", resends=False).start()
-        await said(stack.receiver, "events lost")
+        await stack.receiver.process.saying("events lost")
         fill(small_disk)
         await asyncio.to_thread(stack.valkey.start)
         begun = time.monotonic()
-        await said(stack.receiver, "redis is back")
+        await stack.receiver.process.saying("redis is back")
         await stack.drained(engine)
         recovery = time.monotonic() - begun
         sums = await stack.account(engine)
-        assert stack.receiver.process is not None
         assert stack.receiver.process.returncode is None
     assert sums.dropped > 0
     assert sums.unexplained == 0
     tell("disk full under the spool", sums, recovery)
-
-
-async def said(stage: Stage, words: str) -> None:
-    """Waits until a stage has logged something."""
-    deadline = time.monotonic() + 60
-    while words not in stage.log.read_text():
-        assert time.monotonic() < deadline, f"the {stage.name} did not say {words!r}"
-        await asyncio.sleep(0.05)
 
 
 def fill(folder: Path) -> None:
@@ -161,6 +149,29 @@ def fill(folder: Path) -> None:
         os.close(opened)
 
 
+@contextlib.asynccontextmanager
+async def supervised(server: EmbeddedPostgres) -> AsyncIterator[None]:
+    """Starts a server again that ended.
+
+    A full disk under its log makes PostgreSQL panic, and end when it cannot recover.
+    """
+    done = asyncio.Event()
+
+    async def watch() -> None:
+        while not done.is_set():
+            if server.process is not None and server.process.poll() is not None:
+                await asyncio.to_thread(server.start)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(done.wait(), 0.1)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(watch())
+        try:
+            yield
+        finally:
+            done.set()
+
+
 async def test_a_full_disk_under_the_database_waits_and_recovers(
     tmp_path: Path,
     valkey_server: Callable[..., EmbeddedValkey],
@@ -172,19 +183,14 @@ async def test_a_full_disk_under_the_database_waits_and_recovers(
         engine = stack.engine("disk-full", "disk-full").start()
         await stack.settled(engine, 500)
         fill(disk)
-        await said(stack.writer, "cannot commit")
-        # A full disk under its log makes PostgreSQL panic, and end when it cannot
-        # recover: whoever supervises it starts it again.
+        await stack.writer.process.saying("cannot commit")
         await asyncio.sleep(1)
         (disk / "ballast").unlink()
-        assert postgres.process is not None
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            await asyncio.to_thread(postgres.process.wait, 1)
-            await asyncio.to_thread(postgres.start)
         begun = time.monotonic()
-        await stack.settled(engine, engine.sent + 1)
-        recovery = time.monotonic() - begun
-        await stack.drained(engine)
-        sums = await stack.account(engine)
+        async with supervised(postgres):
+            await stack.settled(engine, engine.sent + 1)
+            recovery = time.monotonic() - begun
+            await stack.drained(engine)
+            sums = await stack.account(engine)
     assert sums.missing == 0
     tell("disk full under the database", sums, recovery)

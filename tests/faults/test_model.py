@@ -11,7 +11,6 @@ import json
 import shutil
 import tempfile
 from collections.abc import Coroutine
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,16 +31,13 @@ from redis.exceptions import RedisError
 
 from ingest.codecs import prepare
 from ingest.delivery import Delivery
-from ingest.flavour import fetch_flavour
 from ingest.ledger import Tally
-from ingest.names import STREAMS
 from ingest.packer import Packer
 from ingest.publisher import Publisher
 from ingest.spool import Spool
-from ingest.store import Store
-from ingest.streams import Streams
 from tests.faults.proxy import Proxy
-from tests.ingest.harness import packed
+from tests.ingest.harness import Parts, packed, parts_of
+from tests.processes import LIMIT
 
 T = TypeVar("T")
 AWAY = (
@@ -75,7 +71,7 @@ class Machine(RuleBasedStateMachine):
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Runs a step to its end."""
-        return self.loop.run_until_complete(asyncio.wait_for(work, 60))
+        return self.loop.run_until_complete(asyncio.wait_for(work, LIMIT))
 
     @initialize()
     def begin(self) -> None:
@@ -93,7 +89,7 @@ class Machine(RuleBasedStateMachine):
         self.handed: list[tuple[str, bytes]] = []
         self.valid = 0
         self.unnumbered = 0
-        self.writer: tuple[Store, Streams] | None = None
+        self.writer: Parts | None = None
         self.run(self._begin())
 
     async def _begin(self) -> None:
@@ -308,21 +304,13 @@ class Machine(RuleBasedStateMachine):
 
     # --- The writer -------------------------------------------------------------
 
-    async def _start_writer(self) -> tuple[Store, Streams]:
+    async def _start_writer(self) -> Parts:
         if self.writer is None:
             self.connection = await asyncpg.connect(self.database.url(self.database_url))
             await prepare(self.connection)
             self.writer_client = redis_async.Redis.from_url(self.redis_url)
-            plain = await fetch_flavour(self.connection) == "postgresql"
-            store = Store(self.connection, "model", timedelta(days=90), plain=plain)
             # Nothing is kept for others: trimming too early would show.
-            streams = Streams(self.writer_client, 0)
-            offsets = await store.open(STREAMS)
-            streams.seek(
-                {stream: last for stream, (last, _) in offsets.items()},
-                {stream: entries for stream, (_, entries) in offsets.items()},
-            )
-            self.writer = store, streams
+            self.writer = await parts_of(self.connection, self.writer_client, "model")
         return self.writer
 
     async def _stop_writer(self) -> None:
@@ -335,12 +323,12 @@ class Machine(RuleBasedStateMachine):
 
     async def _write(self, most: int) -> None:
         while True:
-            store, streams = await self._start_writer()
-            entries = await streams.read(most, 0)
+            writer = await self._start_writer()
+            entries = await writer.streams.read(most, 0)
             if not entries:
                 return
-            for done in await store.commit(entries):
-                await streams.trim(done.offsets)
+            for done in await writer.store.commit(entries):
+                await writer.trimming.trim(done.positions)
 
     @rule(most=st.integers(1, 20))
     def the_writer_writes(self, most: int) -> None:

@@ -11,10 +11,13 @@ from typing import Any
 import asyncpg
 import redis.asyncio as redis_async
 
-from ingest.names import STREAMS, leaderboard_key, stream_of
+from ingest.names import leaderboard_key, stream_of
 from ingest.shard import Shard, shards
+from tbg.embedded import EmbeddedValkey
 from tests.faults.engine import Engine
 from tests.ingest.harness import Stage, packed, sending, stage
+from tests.processes import until
+from tests.settled import committed
 
 Db = asyncpg.Connection
 Redis = redis_async.Redis
@@ -60,22 +63,6 @@ def instance_of(shard: Shard) -> str:
     """A boot of an engine that is the shard's."""
     names = (f"engine-{number}/1" for number in range(1000))
     return next(name for name in names if shard.owns(name.encode()))
-
-
-async def at_the_end(db: Db, redis: Redis, consumers: set[str]) -> None:
-    """Waits until these, and no others, have committed all that is in the streams."""
-    deadline = time.monotonic() + 60
-    while True:
-        rows = await db.fetch("select consumer, stream, last_id from stream_offsets")
-        ends = dict.fromkeys(STREAMS, "0-0")
-        for name in STREAMS:
-            if await redis.exists(name):
-                ends[name] = (await redis.xinfo_stream(name))["last-generated-id"].decode()
-        behind = [tuple(row) for row in rows if row["last_id"] != ends[row["stream"]]]
-        if not behind and {row["consumer"] for row in rows} == consumers:
-            return
-        assert time.monotonic() < deadline, behind
-        await asyncio.sleep(0.05)
 
 
 async def killed_once(writer: Stage, draw: random.Random) -> None:
@@ -131,11 +118,8 @@ async def test_three_writers_killed_at_random_store_every_event_of_three_engines
             received = await db.fetchval("select sum(received) from ledger_hours")
             return bool(received == sum(engine.sent + engine.resent for engine in engines))
 
-        deadline = time.monotonic() + 60
-        while not await all_received():
-            assert time.monotonic() < deadline
-            await asyncio.sleep(0.05)
-        await at_the_end(db, redis, {shard.consumer("writer") for shard in shards(3)})
+        await until(all_received)
+        await committed(db, redis, {shard.consumer("writer") for shard in shards(3)})
         for writer in writers:
             assert await writer.stop() == 0
             assert "Deadlock" not in writer.log.read_text()
@@ -158,12 +142,13 @@ async def test_three_writers_killed_at_random_store_every_event_of_three_engines
 
 async def test_nothing_is_trimmed_that_a_writer_which_is_not_there_has_yet_to_commit(
     tmp_path: Path,
-    redis_url: str,
+    valkey_server: Callable[..., EmbeddedValkey],
     database_url: str,
-    redis: Redis,
     db: Db,
     eventually: Callable[..., Awaitable[Any]],
 ) -> None:
+    redis_url = valkey_server().url  # of its own: the test changes its settings
+    redis = Redis.from_url(redis_url)
     first, second = shards(2)
     shares = 1000
     folders = [tmp_path / "1", tmp_path / "2"]
@@ -198,20 +183,19 @@ async def test_nothing_is_trimmed_that_a_writer_which_is_not_there_has_yet_to_co
         await eventually(passed)
         # Redis nearly full: even then only what everybody has may go.
         await redis.config_set("maxmemory", 1)
-        try:
-            await eventually(lambda: "redis is nearly full" in writer.log.read_text())
-        finally:
-            await redis.config_set("maxmemory", 0)
+        await eventually(lambda: "redis is nearly full" in writer.log.read_text())
+        await redis.config_set("maxmemory", 0)
         assert await redis.xlen(SHARES) == 2 * shares
         async with stage(
             "writer", folders[1], redis_url, database_url, WRITER_SHARD=str(second), **quick
         ):
-            await at_the_end(db, redis, {shard.consumer("writer") for shard in (first, second)})
+            await committed(db, redis, {shard.consumer("writer") for shard in (first, second)})
 
             async def trimmed() -> bool:
                 return bool(await redis.xlen(SHARES) < shares)
 
             await eventually(trimmed)
+    await redis.aclose()
     assert await db.fetchval("select count(*) from shares") == 2 * shares
 
 
@@ -296,5 +280,5 @@ async def test_a_redis_that_lost_a_stream_is_read_anew_for_a_writer_that_is_not_
 
         await until(shares + 1)  # and the other's first
         await two.start()
-        await at_the_end(db, redis, consumers)
+        await committed(db, redis, consumers)
     assert await db.fetchval("select count(*) from shares") == 2 * shares

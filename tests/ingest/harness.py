@@ -6,18 +6,28 @@ import signal
 import socket
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Self, cast
 
+import asyncpg
 import redis.asyncio as redis_async
 
+from ingest.entry import Entry
+from ingest.flavour import fetch_flavour
+from ingest.offsets import Offsets
+from ingest.store import Store
+from ingest.streams import Streams
+from ingest.trimming import Trimming
 from tbg.embedded import free_port
 from tests.clock import moment
 from tests.processes import PYTHON, Process, ProcessError
 
 GOLDEN = Path(__file__).parent.parent / "events"
 READY = {"receiver": "listening", "writer": "committing"}
+OWN = "own"  # as a metrics port: a free one, which Stage.port then names
 _TRIES = 5  # to find a port that nobody takes before the stage does
 
 
@@ -65,6 +75,32 @@ class Sender:
         self._socket.close()
 
 
+@dataclass
+class Parts:
+    """A writer's parts, without the writer."""
+
+    offsets: Offsets
+    store: Store
+    streams: Streams
+    trimming: Trimming
+
+
+async def parts_of(
+    connection: asyncpg.Connection,
+    client: redis_async.Redis,
+    consumer: str,
+    takes: Callable[[Entry], bool] | None = None,
+) -> Parts:
+    """Parts that go on from what is committed; they keep nothing for other readers."""
+    offsets = Offsets(connection, consumer)
+    plain = await fetch_flavour(connection) == "postgresql"
+    store = Store(connection, offsets, timedelta(days=90), plain=plain, takes=takes)
+    await store.open()
+    streams = Streams(client)
+    streams.seek(await offsets.load())
+    return Parts(offsets, store, streams, Trimming(client, 0))
+
+
 @contextlib.contextmanager
 def sending(path: Path) -> Iterator[Sender]:
     """A sender, closed at the end."""
@@ -79,7 +115,6 @@ class Stage:
     """One stage of the daemon as a process.
 
     Args:
-        metrics: whether it serves metrics, on a port of its own choice.
         ready: what its log says when it is started; another text for one that will not
             be ready.
     """
@@ -90,30 +125,29 @@ class Stage:
         environment: dict[str, str],
         log: Path,
         *,
-        metrics: bool = False,
         ready: str = "",
     ) -> None:
         self.name = name
         self.environment = environment
         self.log = log
         self.port = 0
-        self._metrics = metrics
+        self._variable = f"{name.upper()}_METRICS_PORT"
+        self._own_port = environment.get(self._variable) == OWN
         self._ready = ready or READY[name]
         self.process = Process([PYTHON, "-m", "ingest", name], log, environment)
 
     async def start(self) -> Self:
         """Starts it, perhaps again; it is ready when its log says so."""
         for attempt in range(_TRIES):
-            if self._metrics:
+            if self._own_port:
                 self.port = free_port()
-                variable = f"{self.name.upper()}_METRICS_PORT"
-                self.process.environment[variable] = str(self.port)
+                self.process.environment[self._variable] = str(self.port)
             self.process.start()
             try:
                 await self.process.saying(self._ready)
             except ProcessError:
                 taken = "address already in use" in self.process.output.lower()
-                if not (self._metrics and taken) or attempt == _TRIES - 1:
+                if not (self._own_port and taken) or attempt == _TRIES - 1:
                     raise
             else:
                 return self
@@ -171,13 +205,12 @@ async def stage(
     redis_url: str,
     database_url: str = "",
     *,
-    metrics: bool = False,
     ready: str = "",
     **settings: str,
 ) -> AsyncIterator[Stage]:
     """A started stage that is killed at the end if it still runs."""
     environment = stage_environment(folder, redis_url, database_url, **settings)
-    made = Stage(name, environment, folder / f"{name}.log", metrics=metrics, ready=ready)
+    made = Stage(name, environment, folder / f"{name}.log", ready=ready)
     try:
         yield await made.start()
     finally:

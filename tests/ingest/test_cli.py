@@ -13,7 +13,7 @@ import pytest
 import redis.asyncio as redis_async
 
 from ingest.names import stream_of
-from tests.ingest.harness import READY, packed, sending, stage, stage_environment
+from tests.ingest.harness import OWN, READY, packed, sending, stage, stage_environment
 from tests.ingest.stops import DAEMONS, stops
 from tests.processes import PYTHON, Process, running, until
 
@@ -183,7 +183,7 @@ async def test_a_writer_ends_though_the_database_never_answers(
 async def test_a_silent_client_of_the_metrics_delays_neither_others_nor_the_end(
     tmp_path: Path, redis_url: str
 ) -> None:
-    async with stage("receiver", tmp_path, redis_url, metrics=True) as receiver:
+    async with stage("receiver", tmp_path, redis_url, RECEIVER_METRICS_PORT=OWN) as receiver:
         with socket.create_connection(("127.0.0.1", receiver.port)):
             assert receiver.get("/healthz") == (200, "alive\n")
             assert await receiver.stop() == 0

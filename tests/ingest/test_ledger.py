@@ -15,7 +15,7 @@ from ingest import ledger
 from ingest.ledger import HOUR, Numbers, Report, Tally, parse_report
 from tbg.embedded import EmbeddedValkey
 from tests.clock import moment
-from tests.ingest.harness import packed, sending, stage
+from tests.ingest.harness import OWN, packed, sending, stage
 
 Eventually = Callable[..., Awaitable[Any]]
 # Over all hours: what was refused counts for the hour in which it came.
@@ -129,7 +129,7 @@ async def test_what_a_full_spool_drops_is_missing_and_explained(
         "receiver",
         tmp_path,
         server.url,
-        metrics=True,
+        RECEIVER_METRICS_PORT=OWN,
         SPOOL_MAX_BYTES=str(2**20),
     ) as receiver:
         with sending(tmp_path / "events.sock") as sender:

@@ -5,7 +5,6 @@ import json
 import random
 from collections import Counter
 from collections.abc import Iterator
-from datetime import timedelta
 from typing import Any, cast
 
 import asyncpg
@@ -19,10 +18,9 @@ from ingest.codecs import prepare
 from ingest.names import STREAMS, stream_of
 from ingest.sequence import Seen
 from ingest.shard import Shard
-from ingest.store import Store
 from ingest.streams import Streams
 from tests import mixture
-from tests.ingest.harness import golden
+from tests.ingest.harness import Parts, golden, parts_of
 
 HOUR = 3_600_000_000
 USERS = ("bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080", "bcrt1qqqqqp399et2xygdj5xreqhjjvcmzhxw4aywxecjdzew6hylgvsesrxh6hy")  # fmt: skip
@@ -51,7 +49,7 @@ def test_what_is_given_is_all_there_was_up_to_the_newest_of_it(
 ) -> None:
     async def run() -> None:
         client = redis_async.Redis.from_url(redis_url)
-        streams = Streams(client, 0)
+        streams = Streams(client)
         there: list[tuple[int, str, bytes]] = []  # millisecond, stream, id
         got: list[tuple[int, str, bytes]] = []
 
@@ -133,24 +131,12 @@ async def publish_all(
 
 
 async def open_writer(
-    url: str, client: redis_async.Redis, shard: Shard, flavour: str
-) -> tuple[asyncpg.Connection, Store, Streams]:
+    url: str, client: redis_async.Redis, shard: Shard
+) -> tuple[asyncpg.Connection, Parts]:
     connection = await asyncpg.connect(url)
     await prepare(connection)
-    store = Store(
-        connection,
-        shard.consumer("order"),
-        timedelta(days=90),
-        plain=flavour == "postgresql",
-        takes=None if shard.count == 1 else lambda entry: shard.owns(entry.fields[7]),
-    )
-    streams = Streams(client, 0)
-    offsets = await store.open(STREAMS)
-    streams.seek(
-        {stream: last for stream, (last, _) in offsets.items()},
-        {stream: entries for stream, (_, entries) in offsets.items()},
-    )
-    return connection, store, streams
+    takes = None if shard.count == 1 else lambda entry: shard.owns(entry.instance)
+    return connection, await parts_of(connection, client, shard.consumer("order"), takes)
 
 
 @pytest.mark.parametrize(("writers", "at_once"), [(1, 1000), (1, 40), (3, 200)])
@@ -160,7 +146,6 @@ async def test_a_backlog_of_all_eight_events_is_stored_and_only_true_copies_are_
     db: asyncpg.Connection,
     redis: redis_async.Redis,
     monkeypatch: pytest.MonkeyPatch,
-    flavour: str,
     writers: int,
     at_once: int,
 ) -> None:
@@ -182,24 +167,24 @@ async def test_a_backlog_of_all_eight_events_is_stored_and_only_true_copies_are_
     made = entries_of(engines, draw, resends=0.02)
     await publish_all(redis, made)
     shards = [Shard(number, writers) for number in range(1, writers + 1)]
-    open_ = [await open_writer(database_url, redis, shard, flavour) for shard in shards]
+    open_ = [await open_writer(database_url, redis, shard) for shard in shards]
     try:
         busy = set(range(writers))
         while busy:
             which = draw.choice(sorted(busy))
-            connection, store, streams = open_[which]
+            connection, parts = open_[which]
             if draw.random() < 0.02:  # a restart: on from what is committed
                 await connection.close()
-                open_[which] = await open_writer(database_url, redis, shards[which], flavour)
-                connection, store, streams = open_[which]
-            entries = await streams.read(draw.choice([1, 30, 500, 5000]), 0)
+                open_[which] = await open_writer(database_url, redis, shards[which])
+                connection, parts = open_[which]
+            entries = await parts.streams.read(draw.choice([1, 30, 500, 5000]), 0)
             if not entries:
-                await store.settle()
+                await parts.offsets.settle()
                 busy.discard(which)
                 continue
-            await store.commit(entries)
+            await parts.store.commit(entries)
     finally:
-        for connection, _, _ in open_:
+        for connection, _ in open_:
             await connection.close()
     stored = await db.fetch(
         "select i.instance, s.seq from (select instance_id, seq from shares union all "
@@ -228,22 +213,23 @@ async def test_an_event_before_the_holes_that_are_remembered_is_looked_up_and_no
     db: asyncpg.Connection,
     redis: redis_async.Redis,
     monkeypatch: pytest.MonkeyPatch,
-    flavour: str,
 ) -> None:
     monkeypatch.setattr("ingest.sequence.MAX_HOLES", 5)
     made = entries_of({"engine/1": 400}, random.Random(7), resends=0)
     # Every other number is late: far more holes than are remembered.
     late = made[1::2]
-    connection, store, streams = await open_writer(database_url, redis, Shard(), flavour)
+    connection, parts = await open_writer(database_url, redis, Shard())
     try:
         for part in (made[::2], late, made, late):
             await publish_all(redis, part)
-            while entries := await streams.read(100, 0):
-                await store.commit(entries)
+            while entries := await parts.streams.read(100, 0):
+                await parts.store.commit(entries)
             if part is late:  # the state of a restart says the same
                 await connection.close()
-                connection, store, streams = await open_writer(
-                    database_url, redis, Shard(), flavour
+                connection, parts = await open_writer(
+                    database_url,
+                    redis,
+                    Shard(),
                 )
     finally:
         await connection.close()

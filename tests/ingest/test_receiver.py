@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ingest.events import MAX_DATAGRAM
 from ingest.names import DEAD_LETTER_STREAM, stream_of
 from tbg.embedded import EmbeddedValkey
-from tests.ingest.harness import entries, packed, sending, stage
+from tests.ingest.harness import OWN, entries, packed, sending, stage
 from tests.processes import PYTHON, running
 
 Eventually = Callable[..., Awaitable[Any]]
@@ -35,7 +35,7 @@ async def test_bad_datagrams_are_dead_lettered_with_their_bytes_and_the_daemon_g
         packed("share_submitted", later="x" * (MAX_DATAGRAM - 100)),
         b"x" * 60_000,
     ]
-    async with stage("receiver", tmp_path, redis_url, metrics=True) as receiver:
+    async with stage("receiver", tmp_path, redis_url, RECEIVER_METRICS_PORT=OWN) as receiver:
         with sending(tmp_path / "events.sock") as sender:
             for datagram in bad:
                 sender.send(datagram)
@@ -97,7 +97,7 @@ async def test_any_bytes_are_answered_by_a_dead_letter(
 async def test_gaps_in_the_numbers_are_counted_and_late_ones_fill_them(
     tmp_path: Path, redis_url: str, redis: redis_async.Redis, eventually: Eventually
 ) -> None:
-    async with stage("receiver", tmp_path, redis_url, metrics=True) as receiver:
+    async with stage("receiver", tmp_path, redis_url, RECEIVER_METRICS_PORT=OWN) as receiver:
         with sending(tmp_path / "events.sock") as sender:
             for seq in (5, 6, 10, 8, 11):
                 sender.send(packed("share_submitted", instance="e/1", seq=seq))
@@ -118,7 +118,7 @@ async def test_while_redis_is_away_events_spool_and_come_back_in_order(
     tmp_path: Path, valkey_server: Callable[..., EmbeddedValkey], eventually: Eventually
 ) -> None:
     server = valkey_server(appendfsync="always")
-    async with stage("receiver", tmp_path, server.url, metrics=True) as receiver:
+    async with stage("receiver", tmp_path, server.url, RECEIVER_METRICS_PORT=OWN) as receiver:
         with sending(tmp_path / "events.sock") as sender:
             client = redis_async.Redis.from_url(server.url)
             for seq in range(1, 501):
@@ -151,7 +151,7 @@ async def test_a_redis_out_of_memory_makes_events_spool_and_nothing_is_lost(
 ) -> None:
     server = valkey_server()
     client = redis_async.Redis.from_url(server.url)
-    async with stage("receiver", tmp_path, server.url, metrics=True) as receiver:
+    async with stage("receiver", tmp_path, server.url, RECEIVER_METRICS_PORT=OWN) as receiver:
         await client.config_set("maxmemory", "1")
         with sending(tmp_path / "events.sock") as sender:
             for seq in range(1, 101):
@@ -176,7 +176,7 @@ async def test_a_full_spool_drops_the_newest_and_counts_them(
         "receiver",
         tmp_path,
         server.url,
-        metrics=True,
+        RECEIVER_METRICS_PORT=OWN,
         SPOOL_MAX_BYTES=str(2**20),
     ) as receiver:
         with sending(tmp_path / "events.sock") as sender:

@@ -3,20 +3,18 @@
 import asyncio
 import random
 import zlib
-from datetime import timedelta
 
 import asyncpg
 import pytest
+import redis.asyncio as redis_async
 
 from ingest.codecs import prepare
 from ingest.decode import decode
 from ingest.entry import Entry
-from ingest.flavour import fetch_flavour
-from ingest.names import STREAMS, stream_of
+from ingest.names import stream_of
 from ingest.peers import Peers
 from ingest.shard import Shard, names_a_shard, parse_shard, shard_of, shards
-from ingest.store import Store
-from tests.ingest.harness import packed
+from tests.ingest.harness import packed, parts_of
 
 USERS = 120
 
@@ -93,7 +91,7 @@ def batch(shard: Shard, number: int, draw: random.Random) -> list[Entry]:
 
 
 async def test_writers_with_the_same_miners_never_wait_for_each_other_in_a_circle(
-    database_url: str, db: asyncpg.Connection
+    database_url: str, db: asyncpg.Connection, redis: redis_async.Redis
 ) -> None:
     seed = random.randrange(2**32)
 
@@ -104,16 +102,10 @@ async def test_writers_with_the_same_miners_never_wait_for_each_other_in_a_circl
             await prepare(connection)
             peers = Peers(connection, "writer", shard)
             await peers.join()
-            store = Store(
-                connection,
-                shard.consumer("writer"),
-                timedelta(days=90),
-                plain=await fetch_flavour(connection) == "postgresql",
-                takes=peers.takes,
-            )
-            await store.open(STREAMS)
+            consumer = shard.consumer("writer")
+            parts = await parts_of(connection, redis, consumer, peers.takes)
             for number in range(25):
-                await store.commit(batch(shard, number, draw))
+                await parts.store.commit(batch(shard, number, draw))
         finally:
             await connection.close()
 

@@ -21,7 +21,17 @@
 
 #define USER "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080"
 #define HASH "00000000002d1f5e6b7a8c9d0e1f2a3b4c5d6e7f8091a2b3c4d5e6f708192a3b"
-#define BLOCK "00000000001111111111111111111111111111111111111111111111111111ff"
+#define BLOCK "00000000001111112222222233333333444444445555555566666666777777ff"
+#define HEADER \
+	"00000020" \
+	"1f0e9d8c7b6a5f4e3d2c1b0a99887766554433221100ffeeddccbbaa99887766" \
+	"4a5e1e4baab89f3a32518a88c31bc87f618f76673e2cc77ab2127b7afdeda33b" \
+	"41fd2069" "ffff7f20" "e2031c7a"
+#define COINBASE "01000000010000"
+#define NODE_0 "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
+#define NODE_1 "ffeeddccbbaa99887766554433221100ffeeddccbbaa99887766554433221100"
+#define PROOF "\"proof\":{\"header\":\"" HEADER "\",\"branch\":[\"" NODE_0 "\",\"" NODE_1 \
+	"\"],\"coinbase\":\"" COINBASE "\"}}}"
 
 ckpool_t ckpool = { .name = "mini", .btcsig = "/TheBitcoinGame-dev/", .regtest = true };
 
@@ -66,13 +76,15 @@ int main(void)
 {
 	struct worker_instance rig = { .workername = strdup(USER ".rig"), .mindiff = 8, .dsps1 = 1 };
 	struct worker_instance bare = { .workername = strdup(USER), .next = &rig };
-	struct user_instance user = { .username = USER, .best_ever = 2000, .first = &bare,
+	struct user_instance user = { .username = USER, .best_ever = 2000,
+				 .worker_instances = &bare,
 				 .dsps1 = 2, .dsps5 = 3, .dsps60 = 4, .dsps1440 = 5 };
 	struct genwork wb = { .height = 102, .coinbasevalue = 5000000100, .network_diff = 3000,
 			  .prevhash = "18192a3bd5e6f7078091b2c34c5d6e7f0e1f2a3b6b7a8c9d002d1f5e00000000" };
 	struct submission share = { .workername = USER ".rig", .job_id = "6920fd40",
 				    .nonce = "7a1c03e2", .nonce2 = "00000029", .ntime = "6920fd41",
-				    .hash = HASH, .sdiff = 600, .version_mask = 0x2000 };
+				    .hash = HASH, .header = HEADER, .coinbase = COINBASE,
+				    .sdiff = 600, .version_mask = 0x2000 };
 	struct submission one;
 	struct stratum_instance client = {
 		.id = 7, .diff = 1, .start_time = time(NULL) - 60, .address = "192.0.2.17",
@@ -80,6 +92,10 @@ int main(void)
 		.workername = strdup(USER ".rig"),
 	};
 	struct stratum_instance stranger = { .user_instance = &user };
+#ifdef SHAPE_current
+	struct stratum_instance sub = { .user_instance = &user, .authorised = true,
+					.workername = strdup(USER ".sub") };
+#endif
 	struct pool_data *sdata;
 	char path[64];
 
@@ -87,9 +103,13 @@ int main(void)
 	setenv("TBG_EVENTS_SOCKET", path, 1);
 	setenv("TBG_EVENTS_STATE", "", 1);
 	fd = receiver_open(path);
+	wb.merkles = 2;
+	hex2bin((uchar *)wb.merklebin[0], NODE_0, 32);
+	hex2bin((uchar *)wb.merklebin[1], NODE_1, 32);
 	stratifier(NULL);
 	sdata = client.sdata = ckpool.sdata;
-	sdata->only = &user;
+	sdata->user_instances = &user;
+	stranger.sdata = sdata;
 	snprintf(sdata->lastswaphash, sizeof(sdata->lastswaphash), "%s", HASH);
 
 	client_auth(&stranger, &user, false);
@@ -104,7 +124,8 @@ int main(void)
 	expect("before there is work", "share_submitted", "\"valid\":false",
 	       "\"reject_reason\":\"No workbase\"", "\"difficulty\":8.0,\"share_diff\":null",
 	       "\"job_id\":null,\"nonce\":null,\"nonce2\":null", NULL);
-	block_update(&wb);
+	block_update(NULL, NULL);
+	block_update(sdata, &wb);
 	expect("the tip, one below the work", "new_block_network", "\"height\":101", HASH,
 	       "\"network_difficulty\":3000.0", NULL);
 
@@ -115,7 +136,8 @@ int main(void)
 	check(submit(&client, &share), "a good share is accepted");
 	expect("of the session", "share_best_diff", "\"period\":\"session\"",
 	       "\"new_best_diff\":600.0", "\"previous_best_diff\":0.0", HASH, NULL);
-	expect("of the week", "share_best_diff", "\"period\":\"week\"", NULL);
+	check(!strstr(text, "proof"), "which nobody else sees, so without proof");
+	expect("of the week", "share_best_diff", "\"period\":\"week\"", PROOF, NULL);
 	expect("vardiff", "diff_updated", "\"old_diff\":512.0,\"new_diff\":1024.0",
 	       "\"reason\":\"vardiff\"", NULL);
 	expect("accepted, at the difficulty it was mined for", "share_submitted", "\"valid\":true",
@@ -132,6 +154,10 @@ int main(void)
 	submit(&client, &one);
 	expect("work that is gone", "share_submitted", "\"reject_reason\":\"Invalid JobID\"",
 	       "\"share_diff\":null", "\"hash\":null", NULL);
+	one.job_id = "5920fd40";
+	submit(&client, &one);
+	expect("work of the block before", "share_submitted", "\"reject_reason\":\"Stale\"",
+	       "\"share_diff\":600.0", HASH, NULL);
 	one = share;
 	one.sdiff = 2500;
 	one.duplicate = true;
@@ -144,19 +170,30 @@ int main(void)
 	       "\"job_id\":null", NULL);
 
 	one = share;
+	one.nonce = "1ec4";
+	one.sdiff = 1;
+	submit(&client, &one);
+	expect("firmware that leaves zeros out is judged by its work", "share_submitted",
+	       "\"reject_reason\":\"Above target\"", "\"nonce\":\"00001ec4\"", NULL);
+	one.nonce = "";
+	submit(&client, &one);
+	expect("nothing is no nonce", "share_submitted", "\"reject_reason\":\"No nonce\"", NULL);
+
+	one = share;
 	one.sdiff = 4000;
 	one.hash = BLOCK;
 	submit(&client, &one);
-	expect("a block comes first", "block_found", "\"height\":102", BLOCK,
+	expect("a block comes first, by the hash that its share has", "block_found",
+	       "\"height\":102", "\"hash\":\"" BLOCK "\"", PROOF,
 	       "\"difficulty\":4000.0,\"network_difficulty\":3000.0",
 	       "\"reward_sats\":5000000100,\"fees_sats\":100,\"nonce\":\"7a1c03e2\"",
 	       "\"coinbase_sig\":\"/TheBitcoinGame-dev/\"",
 	       "\"prev_hash\":\"00000000002d1f5e6b7a8c9d0e1f2a3b4c5d6e7f8091b2c3d5e6f70718192a3b\"",
 	       NULL);
 	expect("then bests", "share_best_diff", "\"period\":\"session\"", NULL);
-	expect("then bests", "share_best_diff", "\"period\":\"week\"", NULL);
+	expect("then bests", "share_best_diff", "\"period\":\"week\"", BLOCK, PROOF, NULL);
 	expect("beyond what ckpool's records knew", "share_best_diff", "\"period\":\"alltime\"",
-	       "\"previous_best_diff\":2000.0", NULL);
+	       "\"previous_best_diff\":2000.0", PROOF, NULL);
 	expect("then vardiff", "diff_updated", "\"new_diff\":2048.0", NULL);
 	expect("then the share", "share_submitted", "\"valid\":true", BLOCK, NULL);
 	one.duplicate = true;
@@ -167,8 +204,8 @@ int main(void)
 	one.hash = HASH;
 	submit(&client, &one);
 	expect("nor is a block one that the node refused", "share_submitted", NULL);
-	submit_node_block(true);
-	submit_node_block(false);
+	submit_node_block(sdata, true);
+	submit_node_block(sdata, false);
 	parse_diff(&client, 2048);
 #ifdef WITH_SV2
 	stratifier_sv2_set_diff(&client, 4096);
@@ -185,10 +222,17 @@ int main(void)
 	client.reject = 3;
 	__kill_instance(sdata, &client);
 	expect("the session summed up", "miner_disconnected", "\"session_duration\":6",
-	       "\"shares_accepted\":2,\"shares_rejected\":7,\"best_diff_session\":4000.0",
+	       "\"shares_accepted\":2,\"shares_rejected\":10,\"best_diff_session\":4000.0",
 	       "\"reason\":\"continuous invalid shares\"", "\"client_id\":7", NULL);
 	check(client.tbg.accepted == 0 && client.tbg.best == 0, "and the next one begins at zero");
+#ifdef SHAPE_current
+	stranger.subclients = &sub;
+	drop_subclients(sdata, &stranger);
+	expect("with what hangs on it", "miner_disconnected", "\"worker\":\"sub\"", NULL);
+	add_instance_once(sdata, &stranger, true);
+#else
 	__kill_instance(sdata, &stranger);
+#endif
 	tbg_events_stop(5000);
 	check(!receiver_next(fd, text), "nothing else came, so nothing came of strangers");
 	close(fd);

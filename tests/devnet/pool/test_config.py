@@ -9,8 +9,8 @@ import pytest
 
 from devnet import pool as pool_package
 from devnet.pool.config import IGNORED, ConfigError, PoolConfig, listen_address
-from devnet.pool.pool import REGTEST_BLOCK_DIFFICULTY
 from devnet.pool.rejection import Rejection
+from devnet.pool.works import REGTEST_BLOCK_DIFFICULTY
 
 CKPOOL = {
     "btcd": [
@@ -51,6 +51,11 @@ def test_a_ckpool_file_is_understood_without_a_warning(tmp_path: Path) -> None:
     assert (config.mindiff, config.startdiff, config.maxdiff) == (1.0, 42.0, 0.0)
     assert config.btcsig == "/mined by ck/"
     assert (config.blockpoll, config.update_interval, config.maxclients) == (50, 20, 100)
+
+
+def test_the_top_bits_of_a_version_are_never_rolled(tmp_path: Path) -> None:
+    config, _ = read(tmp_path, {"version_mask": "ffffe000"})
+    assert config.version_mask == 0x1FFFE000
 
 
 def test_fractional_difficulties_are_ours(tmp_path: Path) -> None:

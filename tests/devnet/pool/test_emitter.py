@@ -12,6 +12,7 @@ import pytest
 from devnet.emitter import KEPT, Emitter
 from ingest.decode import Decoded, decode
 from ingest.events import MAX_DATAGRAM
+from tests.devnet.pool.harness import PATIENCE
 
 BLOCK = {"height": 1, "hash": "ab" * 32, "network_difficulty": 1.0}
 
@@ -28,7 +29,7 @@ class Receiver:
     async def read(self, count: int) -> list[Decoded]:
         """The next ``count`` events; TimeoutError when they do not come."""
         loop = asyncio.get_running_loop()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             return [
                 decode(await loop.sock_recv(self.socket, MAX_DATAGRAM + 1)) for _ in range(count)
             ]
@@ -52,6 +53,7 @@ def listening(path: Path) -> Iterator[Receiver]:
 
 
 async def test_events_arrive_in_order_with_the_whole_envelope(path: Path) -> None:
+    before = time.time_ns() // 1000
     with listening(path) as receiver:
         async with Emitter(path, "devnet-pool") as emitter:
             for _ in range(3):
@@ -60,18 +62,17 @@ async def test_events_arrive_in_order_with_the_whole_envelope(path: Path) -> Non
     assert [event.seq for event in events] == [1, 2, 3]
     name, boot = str(events[0].instance).split("/")
     assert name == "devnet-pool"
-    assert abs(int(boot) - time.time_ns() // 1000) < 60_000_000
+    assert before <= int(boot) <= events[0].timestamp
     assert {(event.event, event.source) for event in events} == {("new_block_network", "hosted")}
     assert events[0].data.height == 1
 
 
-async def test_a_given_timestamp_source_and_instance_are_kept(path: Path) -> None:
+async def test_a_given_timestamp_is_kept(path: Path) -> None:
     with listening(path) as receiver:
-        async with Emitter(path, "x", source="simulated", instance="sim/7") as emitter:
+        async with Emitter(path, "x") as emitter:
             emitter.emit("new_block_network", BLOCK, timestamp=1_763_769_600_000_001)
             [event] = await receiver.read(1)
     assert event.timestamp == 1_763_769_600_000_001
-    assert (event.source, event.instance) == ("simulated", "sim/7")
 
 
 async def test_a_receiver_that_does_not_read_delays_nobody_and_loses_nothing(path: Path) -> None:
@@ -81,17 +82,19 @@ async def test_a_receiver_that_does_not_read_delays_nobody_and_loses_nothing(pat
             for _ in range(2_000):
                 emitter.emit("new_block_network", BLOCK)
                 await asyncio.sleep(0)
-            # Getting here at all shows it: nobody has read yet, and a blocking send would wait.
-            assert emitter.queued > 1_000
+            # Getting here at all shows it: nothing was read yet, and a blocking send would wait.
             assert emitter.dropped == {}
             events = await receiver.read(2_000)
-            assert await emitter.drain(10)
+            assert await emitter.drain(PATIENCE)
     assert [event.seq for event in events] == list(range(1, 2_001))
 
 
-async def test_a_full_queue_drops_the_newest_counts_it_and_leaves_a_gap(path: Path) -> None:
+async def test_a_full_queue_drops_the_newest_counts_it_and_leaves_a_gap(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("devnet.emitter.QUEUE_SIZE", 50)
     with listening(path) as receiver:
-        async with Emitter(path, "x", queue_size=50) as emitter:
+        async with Emitter(path, "x") as emitter:
             emitter.emit("new_block_network", BLOCK)
             await receiver.read(1)
             for _ in range(200):
@@ -105,8 +108,11 @@ async def test_a_full_queue_drops_the_newest_counts_it_and_leaves_a_gap(path: Pa
     assert after.seq == 202
 
 
-async def test_without_a_receiver_events_wait_then_drop_with_that_reason(path: Path) -> None:
-    async with Emitter(path, "x", queue_size=5) as emitter:
+async def test_without_a_receiver_events_wait_then_drop_with_that_reason(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("devnet.emitter.QUEUE_SIZE", 5)
+    async with Emitter(path, "x") as emitter:
         for _ in range(8):
             emitter.emit("new_block_network", BLOCK)
         assert emitter.dropped == {"receiver_absent": 3}
@@ -157,10 +163,10 @@ async def test_an_event_beyond_the_contracts_size_is_dropped_alone(path: Path) -
 
 async def test_closing_sends_what_waits_and_counts_what_it_could_not(path: Path) -> None:
     with listening(path) as receiver:
-        emitter = Emitter(path, "x")
-        async with emitter:
+        async with Emitter(path, "x") as emitter:
             for _ in range(5):
                 emitter.emit("new_block_network", BLOCK)
+            await emitter.close(within=PATIENCE)
         assert emitter.sent == 5
         assert [event.seq for event in await receiver.read(5)] == [1, 2, 3, 4, 5]
     absent = Emitter(path.with_name("nobody.sock"), "x")
@@ -169,22 +175,6 @@ async def test_closing_sends_what_waits_and_counts_what_it_could_not(path: Path)
     await absent.close(within=0.1)
     absent.emit("new_block_network", BLOCK)
     assert absent.dropped == {"shutdown": 2}
-
-
-async def test_a_generator_can_wait_for_room(path: Path) -> None:
-    with listening(path) as receiver:
-        async with Emitter(path, "x", queue_size=100) as emitter:
-
-            async def generate() -> None:
-                for _ in range(5_000):
-                    await emitter.wait_for_room()
-                    emitter.emit("new_block_network", BLOCK)
-
-            task = asyncio.create_task(generate())
-            events = await receiver.read(5_000)
-            await task
-    assert emitter.dropped == {}
-    assert events[-1].seq == 5_000
 
 
 def test_a_path_no_system_can_bind_is_named_at_once() -> None:

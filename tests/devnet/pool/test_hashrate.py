@@ -51,7 +51,7 @@ def test_a_user_is_the_sum_of_its_workers_under_the_empty_name() -> None:
         assert rows["bob", ""][name] == pytest.approx(4 / 3 * rows["alice", ""][name])
 
 
-def test_whoever_left_is_reported_for_a_while_and_remembered_for_a_day() -> None:
+def test_a_miner_that_left_is_reported_for_a_while_and_remembered_for_a_day() -> None:
     hashrates = Hashrates()
     hashrates.add(0.0, "alice", "one", 1.0)
     soon, later = REPORTED_AFTER_LEAVING - 1, REPORTED_AFTER_LEAVING + 1

@@ -14,57 +14,30 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from devnet.miner.job import Job
 from devnet.pool.config import ConfigError, NodeConfig
 from devnet.pool.node import Node
+from devnet.pool.verdict import Verdict
 from devnet.rpc import NodeUnreachable, RPCClient
 from tests.devnet.node.conftest import PASSWORD, USER
+from tests.devnet.pool.fake_node import FakeNode, nobody_listens
 from tests.devnet.pool.harness import ALICE, EASY, PATIENCE, Events, client, running_pool
 from tests.devnet.pool.test_work import answer
 
-POOL = [sys.executable, "-m", "devnet.pool.cli"]
-
-
-class FakeNode:
-    """A node that says what a test wants: the real one knows regtest alone and never misbehaves."""
-
-    def __init__(self, **answers: Any) -> None:
-        self.answers = {"getblocktemplate": answer(longpollid=None)} | answers
-        self.calls: list[tuple[str, Any]] = []
-        self.url = ""
-
-    async def handle(self, request: web.Request) -> web.Response:
-        call = await request.json()
-        self.calls.append((call["method"], call["params"]))
-        if call["method"] not in self.answers:
-            error = {"code": -32601, "message": "Method not found"}
-            return web.json_response({"result": None, "error": error, "id": call["id"]})
-        result = self.answers[call["method"]]
-        if callable(result):
-            result = result()
-        return web.json_response({"result": result, "error": None, "id": call["id"]})
-
-    @asynccontextmanager
-    async def running(self, port: int = 0) -> AsyncIterator["FakeNode"]:
-        application = web.Application()
-        application.router.add_post("/", self.handle)
-        runner = web.AppRunner(application, access_log=None)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", port)
-        await site.start()
-        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        try:
-            yield self
-        finally:
-            await runner.cleanup()
+WARMING_UP = {"result": None, "error": {"code": -28, "message": "Loading block index…"}, "id": 1}
 
 
 async def test_all_time_and_weekly_bests_survive_a_restart(tmp_path: Path, rpc: RPCClient) -> None:
-    async with running_pool(tmp_path, rpc.url) as first, client(first.port) as miner:
+    def clock() -> int:
+        return 1_763_769_600_000_000  # a Saturday: no Monday comes between the two
+
+    async with running_pool(tmp_path, rpc.url, clock=clock) as first, client(first.port) as miner:
         job = await miner.start()
         await miner.ask("mining.submit", *miner.solve(job, 1e-5))
         [*_, best] = await first.events.wait("share_best_diff", 3)
-    async with running_pool(tmp_path, rpc.url) as second, client(second.port) as miner:
+    async with (
+        running_pool(tmp_path, rpc.url, clock=clock) as second,
+        client(second.port) as miner,
+    ):
         assert second.pool is not first.pool
         job = await miner.start()
         await miner.ask("mining.submit", *miner.solve(job, EASY, below=1e-5))
@@ -94,41 +67,54 @@ async def test_stopping_says_goodbye_to_every_miner(tmp_path: Path, rpc: RPCClie
     }
 
 
-async def test_a_pool_process_ends_in_order_on_sigterm(tmp_path: Path, rpc: RPCClient) -> None:
-    events = Events(tmp_path / "events.sock")
-    arguments = [
-        *("--node-url", rpc.url, "--rpcuser", USER, "--host", "127.0.0.1", "--port", "0"),
-        *("--socket", str(tmp_path / "events.sock"), "--state", str(tmp_path / "bests.json")),
-        *("--start-difficulty", str(EASY), "--min-difficulty", str(EASY)),
-        *("--log-format", "json", "--log-level", "DEBUG"),
-    ]
+@asynccontextmanager
+async def pool_process(*arguments: object) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A pool of its own; nothing of it is left when the block ends, however it ends."""
     process = await asyncio.create_subprocess_exec(
-        *POOL,
-        *arguments,
+        *(sys.executable, "-m", "devnet.pool.cli", *map(str, arguments)),
         env=os.environ | {"TBG_RPC_PASSWORD": PASSWORD},
         stderr=asyncio.subprocess.PIPE,
     )
-    assert process.stderr is not None
-    logged: list[dict[str, Any]] = []
     try:
         async with asyncio.timeout(PATIENCE):
-            while not logged or logged[-1]["event"] != "pool ready":
-                logged.append(json.loads(await process.stderr.readline()))
-            port = int(logged[-1]["stratum"][0].rpartition(":")[2])
-            async with client(port) as miner:
-                job = await miner.start()
-                await miner.ask("mining.submit", *miner.solve(job, EASY))
-                # Told by a task of its own, which would come after the goodbye.
-                await events.wait("new_block_network")
-                process.send_signal(signal.SIGTERM)
-                rest = await process.stderr.read()
-        assert await asyncio.wait_for(process.wait(), PATIENCE) == 0
+            yield process
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
+
+
+async def next_line(process: asyncio.subprocess.Process) -> bytes:
+    """The next line that a process logs."""
+    assert process.stderr is not None
+    line = await process.stderr.readline()
+    assert line, "the process ended"
+    return line
+
+
+async def test_a_pool_process_ends_in_order_on_sigterm(tmp_path: Path, rpc: RPCClient) -> None:
+    arguments = [
+        *("--node-url", rpc.url, "--rpcuser", USER, "--host", "127.0.0.1", "--port", "0"),
+        *("--socket", tmp_path / "events.sock", "--state", tmp_path / "bests.json"),
+        *("--start-difficulty", EASY, "--min-difficulty", EASY),
+        *("--log-format", "json", "--log-level", "DEBUG"),
+    ]
+    logged: list[dict[str, Any]] = []
+    with contextlib.closing(Events(tmp_path / "events.sock")) as events:
+        async with pool_process(*arguments) as process:
+            while not logged or logged[-1]["event"] != "pool ready":
+                logged.append(json.loads(await next_line(process)))
+            port = int(logged[-1]["stratum"][0].rpartition(":")[2])
+            async with client(port) as miner:
+                job = await miner.start()
+                await miner.ask("mining.submit", *miner.solve(job, EASY))
+                # It comes from a task of its own, perhaps after the goodbye.
+                await events.wait("new_block_network")
+                process.send_signal(signal.SIGTERM)
+                _, rest = await process.communicate()
+            assert process.returncode == 0
+        [left] = await events.wait("miner_disconnected")
     logged += [json.loads(line) for line in rest.splitlines()]
-    [left] = await events.wait("miner_disconnected")
     assert (left.shares_accepted, left.reason) == (1, "pool shutdown")
     assert events.all[-1].event == "miner_disconnected"
     assert [item.seq for item in events.all] == list(range(1, len(events.all) + 1))
@@ -137,21 +123,17 @@ async def test_a_pool_process_ends_in_order_on_sigterm(tmp_path: Path, rpc: RPCC
     assert debug == [item.seq for item in events.all]
     assert PASSWORD not in json.dumps(logged)
     assert json.loads((tmp_path / "bests.json").read_text())["alltime"][ALICE] >= EASY
-    events.close()
 
 
 async def test_a_process_that_waits_for_its_node_ends_on_sigterm_too(tmp_path: Path) -> None:
-    arguments = ["--node-url", "http://127.0.0.1:9", "--state", str(tmp_path / "bests.json")]
-    process = await asyncio.create_subprocess_exec(
-        *POOL, *arguments, "--socket", str(tmp_path / "s"), stderr=asyncio.subprocess.PIPE
-    )
-    assert process.stderr is not None
-    async with asyncio.timeout(PATIENCE):
-        while b"the node gives no work" not in await process.stderr.readline():
-            pass
-        process.send_signal(signal.SIGTERM)
-        await process.stderr.read()
-        assert await process.wait() == 0
+    with nobody_listens() as url:
+        arguments = ["--node-url", url, "--state", tmp_path / "bests.json"]
+        async with pool_process(*arguments, "--socket", tmp_path / "s") as process:
+            while b"the node gives no work" not in await next_line(process):
+                pass
+            process.send_signal(signal.SIGTERM)
+            await process.communicate()
+            assert process.returncode == 0
 
 
 async def test_mainnet_is_refused_unless_it_is_meant(tmp_path: Path) -> None:
@@ -185,8 +167,7 @@ async def test_a_node_without_a_long_poll_is_asked_for_its_tip(tmp_path: Path) -
         await miner.start()
         fake.answers["getblocktemplate"] = second
         fake.answers["getbestblockhash"] = second["previousblockhash"]
-        job = Job.parse(await miner.heard("mining.notify"))
-        assert job.clean
+        await miner.clean_job()
         tips = await running.events.wait("new_block_network", 2)
     assert [item.prev_hash for item in tips] == [None, None]
     assert tips[1].hash == "0e" * 32
@@ -196,58 +177,109 @@ async def test_a_node_that_goes_away_costs_no_miner_its_connection(tmp_path: Pat
     fake = FakeNode(
         getblockchaininfo={"chain": "regtest"}, getbestblockhash=answer()["previousblockhash"]
     )
-    async with contextlib.AsyncExitStack() as stack:
-        async with fake.running() as node:
-            running = await stack.enter_async_context(
-                running_pool(tmp_path, node.url, blockpoll=10)
-            )
-            miner = await stack.enter_async_context(client(running.port))
-            job = await miner.start()
-        # Nobody answers now; shares go on as before.
+    async with (
+        fake.running() as node,
+        running_pool(tmp_path, node.url, blockpoll=10) as running,
+        client(running.port) as miner,
+    ):
+        job = await miner.start()
+        # Nothing answers now; shares go on as before.
+        fake.away = True
         assert (await miner.ask("mining.submit", *miner.solve(job, EASY)))["result"] is True
         renewed = answer(longpollid=None) | {"previousblockhash": "0e" * 32}
         fake.answers |= {"getblocktemplate": renewed, "getbestblockhash": "0e" * 32}
-        async with fake.running(int(node.url.rpartition(":")[2])):
-            assert Job.parse(await miner.heard("mining.notify")).clean
+        fake.away = False
+        # The first job was clean as well, and was heard by start().
+        assert (await miner.clean_job()).prev_hash[::-1].hex() == "0e" * 32
 
 
-async def test_the_next_node_is_asked_where_one_does_not_answer() -> None:
-    async with FakeNode(getblockchaininfo={"chain": "regtest"}).running() as second:
-        configs = [NodeConfig(url="http://127.0.0.1:9"), NodeConfig(url=second.url)]
-        async with Node(configs) as node:
+async def test_the_next_node_is_asked_if_one_does_not_answer() -> None:
+    with nobody_listens() as url:
+        async with (
+            FakeNode(getblockchaininfo={"chain": "regtest"}).running() as second,
+            Node([NodeConfig(url=url), NodeConfig(url=second.url)]) as node,
+        ):
             with pytest.raises(NodeUnreachable, match="not reachable"):
                 await node.identify()
             assert (await node.identify()).value == "regtest"
 
 
 async def test_a_node_of_another_network_is_never_asked_for_work() -> None:
-    regtest = FakeNode(getblockchaininfo={"chain": "regtest"})
-    async with FakeNode(getblockchaininfo={"chain": "main"}).running() as main:
-        async with regtest.running():
-            node = Node([NodeConfig(url=regtest.url), NodeConfig(url=main.url)])
-            await node.__aenter__()
-            await node.template()
+    async with (
+        FakeNode(getblockchaininfo={"chain": "regtest"}).running() as regtest,
+        FakeNode(getblockchaininfo={"chain": "main"}).running() as main,
+        Node([NodeConfig(url=regtest.url), NodeConfig(url=main.url)]) as node,
+    ):
+        await node.template()
+        regtest.away = True
         with pytest.raises(NodeUnreachable, match="not reachable"):
             await node.template()
         with pytest.raises(NodeUnreachable, match="is on main, not on regtest"):
             await node.template()
-        await node.__aexit__(None, None, None)
     assert [method for method, _ in main.calls] == ["getblockchaininfo"]
 
 
 async def test_a_block_is_delivered_even_if_the_node_is_away_at_first() -> None:
-    async with FakeNode(submitblock=None).running() as second:
-        configs = [NodeConfig(url="http://127.0.0.1:9"), NodeConfig(url=second.url)]
-        async with Node(configs) as node:
-            assert await node.submit(b"\x01\x02")
+    with nobody_listens() as url:
+        async with (
+            FakeNode(submitblock=None).running() as second,
+            Node([NodeConfig(url=url), NodeConfig(url=second.url)]) as node,
+        ):
+            assert await node.submit(b"\x01\x02") is Verdict.TAKEN
     assert second.calls == [("submitblock", ["0102"])]
 
 
-@pytest.mark.parametrize("verdict", ["inconclusive", "high-hash", "duplicate"])
-async def test_a_block_that_did_not_become_the_tip_is_none_of_ours(verdict: str) -> None:
-    fake = FakeNode(submitblock=verdict)
+@pytest.mark.parametrize(
+    ("said", "verdict"),
+    [
+        (None, Verdict.TAKEN),
+        ("duplicate", Verdict.TAKEN),
+        ("inconclusive", Verdict.UNDECIDED),
+        ("duplicate-inconclusive", Verdict.UNDECIDED),
+        ("duplicate-invalid", Verdict.REFUSED),
+        ("high-hash", Verdict.REFUSED),
+        ("bad-txnmrklroot", Verdict.REFUSED),
+        ({"odd": 1}, Verdict.REFUSED),
+    ],
+)
+async def test_each_answer_to_a_block_has_its_meaning(said: Any, verdict: Verdict) -> None:
+    fake = FakeNode(submitblock=said)
     async with fake.running(), Node([NodeConfig(url=fake.url)]) as node:
-        assert not await node.submit(b"\x01")
+        assert await node.submit(b"\x01") is verdict
+    assert [method for method, _ in fake.calls] == ["submitblock"]
+
+
+@pytest.mark.parametrize("said", ["inconclusive", "duplicate", "high-hash"])
+async def test_a_block_is_reported_unless_the_node_refuses_it(tmp_path: Path, said: str) -> None:
+    """Whether it stays in the chain is for its confirmations to say."""
+    template = answer(longpollid=None, height=1)
+    fake = FakeNode(
+        getblockchaininfo={"chain": "regtest"},
+        getbestblockhash=template["previousblockhash"],
+        getblocktemplate=template,
+        submitblock=said,
+    )
+    async with (
+        fake.running() as node,
+        running_pool(tmp_path, node.url, block_difficulty=EASY) as running,
+        client(running.port) as miner,
+    ):
+        job = await miner.start()
+        await miner.ask("mining.submit", *miner.solve(job, EASY))
+        [share] = await running.events.wait("share_submitted")
+        found = running.events.of("block_found")
+    if said == "high-hash":
+        assert found == []
+    else:
+        assert [item.hash for item in found] == [share.hash]
+
+
+async def test_a_node_that_is_still_starting_gets_the_block_again() -> None:
+    answers: list[Any] = [web.json_response(WARMING_UP), None]
+    fake = FakeNode(submitblock=lambda: answers.pop(0))
+    async with fake.running(), Node([NodeConfig(url=fake.url)]) as node:
+        assert await node.submit(b"\x01") is Verdict.TAKEN
+    assert answers == []
 
 
 async def test_a_port_in_use_and_a_damaged_state_file_are_named(
@@ -261,12 +293,8 @@ async def test_a_port_in_use_and_a_damaged_state_file_are_named(
             ):
                 pass
     (tmp_path / "bests.json").write_text("{")
-    process = await asyncio.create_subprocess_exec(
-        *POOL,
-        *("--node-url", rpc.url, "--state", str(tmp_path / "bests.json")),
-        stderr=asyncio.subprocess.PIPE,
-    )
-    _, said = await asyncio.wait_for(process.communicate(), PATIENCE)
+    async with pool_process("--node-url", rpc.url, "--state", tmp_path / "bests.json") as process:
+        _, said = await process.communicate()
     assert process.returncode == 1
     assert b"bests.json cannot be read" in said
     assert b"Traceback" not in said

@@ -79,7 +79,7 @@ def test_a_silent_miner_is_lowered_until_it_can_answer() -> None:
     assert vardiff.quiet(239.0, FREE) is None
     first = vardiff.quiet(240.0, FREE)
     assert first is not None
-    assert first == pytest.approx(10_000 * 3.33 / 240)
+    assert first == 138.0  # 10,000 * 3.33 / 240, rounded down
     vardiff.change(240.0, first)
     assert vardiff.quiet(479.0, FREE) is None
     again = vardiff.quiet(480.0, FREE)
@@ -99,6 +99,16 @@ def test_what_a_miner_asked_for_is_a_minimum_for_vardiff() -> None:
     assert found == [None] * 4
 
 
+@pytest.mark.parametrize(
+    ("wanted", "assigned"),
+    [(533.7, 533.0), (1.999, 1.0), (1.0, 1.0), (0.999, 0.999), (0.0001, 0.0001), (2e12, 1e9)],
+)
+def test_from_1_up_difficulties_are_whole_numbers_rounded_down(
+    wanted: float, assigned: float
+) -> None:
+    assert Bounds(1e-6, 1e9 + 0.5).clamp(wanted) == assigned
+
+
 @settings(deadline=None)
 @given(
     st.lists(st.tuples(st.floats(0, 1e4), st.floats(1e-9, 1e12)), max_size=120),
@@ -115,6 +125,7 @@ def test_difficulties_stay_finite_and_within_bounds(
         for new in (vardiff.accepted(now, worth, bounds), vardiff.quiet(now, bounds)):
             if new is not None:
                 assert 1e-6 <= new <= 1e9
+                assert new < 1 or new.is_integer()
                 vardiff.change(now, new)
 
 

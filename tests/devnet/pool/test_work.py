@@ -16,7 +16,7 @@ from devnet.bitcoin.script import MAX_COINBASE_SCRIPT_SIG
 from devnet.bitcoin.transaction import TxOutput
 from devnet.miner.job import Job
 from devnet.pool.rejection import Rejection
-from devnet.pool.share import Proof, Submission, prove
+from devnet.pool.share import Solution, Submission, prove, solves
 from devnet.pool.work import (
     Payout,
     Template,
@@ -24,7 +24,6 @@ from devnet.pool.work import (
     Work,
     hardest,
     signature_with_tag,
-    solves,
     swap_words,
 )
 from tests.devnet.pool.harness import ALICE
@@ -58,7 +57,7 @@ def answer(transactions: int = 0, **changes: Any) -> dict[str, Any]:
 
 
 def work(**changes: Any) -> Work:
-    return Work(1, "00000001", Template.parse(answer(**changes)), 4, 8, 0.0)
+    return Work(1, "00000001", Template.parse(answer(**changes)), 4, 8)
 
 
 @settings(max_examples=25, deadline=None)
@@ -91,7 +90,7 @@ def test_the_miners_header_is_the_blocks_header(
     version = job.version & ~mask | bits & mask
     submission = Submission("u", job.job_id, extranonce[4:], job.ntime, nonce, bits & mask)
     proof = prove(made, payout, extranonce[:4], submission, mask)
-    assert isinstance(proof, Proof)
+    assert isinstance(proof, Solution)
     assert proof.header == job.header(extranonce, version) + nonce.to_bytes(4, "little")
     block = Block.unpack(made.block(payout, extranonce, proof.header))
     assert block.header.hash == proof.hash == sha256d(proof.header)
@@ -144,7 +143,7 @@ def test_bits_outside_the_mask_and_times_outside_the_range_are_refused() -> None
     made = work()
     now = made.template.curtime
 
-    def verdict(ntime: int, bits: int | None) -> Proof | Rejection:
+    def verdict(ntime: int, bits: int | None) -> Solution | Rejection:
         submission = Submission("u", made.job_id, bytes(8), ntime, 0, bits)
         return prove(made, PAYOUT, bytes(4), submission, 0x1FFFE000)
 
@@ -152,7 +151,7 @@ def test_bits_outside_the_mask_and_times_outside_the_range_are_refused() -> None
     assert verdict(now, 0x00001000) is Rejection.VERSION_MASK
     assert verdict(now - 1, None) is Rejection.NTIME
     assert verdict(now + 7001, None) is Rejection.NTIME
-    assert isinstance(verdict(now + 7000, 0x1FFFE000), Proof)
+    assert isinstance(verdict(now + 7000, 0x1FFFE000), Solution)
 
 
 def test_a_version_with_the_top_bit_set_is_signed_in_the_header() -> None:
@@ -162,16 +161,20 @@ def test_a_version_with_the_top_bit_set_is_signed_in_the_header() -> None:
     proof = prove(
         made, PAYOUT, bytes(4), Submission("u", "1", bytes(8), job.ntime, 0, None), 0x1FFFE000
     )
-    assert isinstance(proof, Proof)
+    assert isinstance(proof, Solution)
     assert BlockHeader.unpack(proof.header).version == -1
 
 
 def test_a_block_needs_the_networks_target_and_our_threshold() -> None:
     easy, real = work(), work(bits="1d00ffff")
-    assert solves(easy, 0.5, 1 << 200, 0.6)
-    assert not solves(easy, 0.5, 1 << 200, 0.4)
-    assert solves(real, None, real.target, 1.0)
-    assert not solves(real, None, real.target + 1, 1.0)
+
+    def solution(made: Work, value: int, share_diff: float) -> Solution:
+        return Solution(made, PAYOUT, b"", b"", value.to_bytes(32, "little"), share_diff)
+
+    assert solves(solution(easy, 1 << 200, 0.6), 0.5)
+    assert not solves(solution(easy, 1 << 200, 0.4), 0.5)
+    assert solves(solution(real, real.target, 1.0), None)
+    assert not solves(solution(real, real.target + 1, 1.0), None)
     assert hardest(easy, 0.5) == 0.5
     assert hardest(real, None) == 1.0
 
@@ -185,7 +188,7 @@ def test_two_works_of_the_same_template_share_no_header() -> None:
     """Else a share of the one could be sent again for the other."""
     template = Template.parse(answer())
     first, second = (
-        Work(serial, f"{serial:016x}", template, 4, 8, 0.0).header(
+        Work(serial, f"{serial:016x}", template, 4, 8).header(
             PAYOUT, bytes(12), 0x20000000, template.curtime, 0
         )
         for serial in (1, 2)
@@ -199,3 +202,15 @@ def test_retired_work_lets_go_of_the_transactions() -> None:
     made.retire()
     assert made.template.transactions == ()
     assert made.notify_params(PAYOUT, clean=False) == before
+
+
+def test_more_payouts_than_are_kept_change_no_header(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("devnet.pool.work.PAYOUTS_KEPT", 2)
+    made = work()
+    payouts = [Payout(PAYOUT.script_pubkey, f"/{number}/") for number in range(5)]
+
+    def headers() -> list[bytes]:
+        return [made.header(item, bytes(12), 0x20000000, 0, 0) for item in payouts]
+
+    assert headers() == headers()
+    assert len(set(headers())) == 5

@@ -13,5 +13,4 @@
 
 static char *understood_rules[] = {"segwit"};
 
-static const char *gbt_req = "{\"method\": \"getblocktemplate\", "
-			     "\"params\": [{\"rules\" : [\"segwit\"]}]}\n";
+static const char *gbt_req = "{\"method\": \"getblocktemplate\", \"params\": [{\"mode\": \"template\", \"capabilities\": [\"longpoll\"], \"rules\" : [\"segwit\"]}]}\n";

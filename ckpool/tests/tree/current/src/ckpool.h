@@ -41,22 +41,26 @@ void logmsg(int loglevel, const char *fmt, ...);
 #define LOGINFO(fmt, ...) do { \
 	logmsg(LOG_INFO, fmt, ##__VA_ARGS__); \
 } while (0)
+#define LOGDEBUG(fmt, ...) do { \
+	logmsg(LOG_DEBUG, fmt, ##__VA_ARGS__); \
+} while (0)
+#define LOGWARNING(fmt, ...) do { \
+	logmsg(LOG_WARNING, fmt, ##__VA_ARGS__); \
+} while (0)
 #define LOGNOTICE(fmt, ...) do { \
 	logmsg(LOG_NOTICE, fmt, ##__VA_ARGS__); \
 } while (0)
-#define unlikely(expr) (expr)
-#define likely(expr) (expr)
 
 enum share_err {
-	SE_NO_USERNAME = -1, SE_NONE, SE_INVALID_JOBID, SE_STALE, SE_NTIME_INVALID, SE_DUPE,
+	SE_NO_NONCE = -2, SE_NO_USERNAME, SE_NONE, SE_INVALID_JOBID, SE_STALE, SE_NTIME_INVALID, SE_DUPE,
 	SE_HIGH_DIFF, SE_INVALID_VERSION_MASK, SE_NO_WORKBASE
 };
 
 static const char *const share_errs[] = {
-	"No username", "Valid", "Invalid JobID", "Stale", "Ntime out of range", "Duplicate",
+	"No nonce", "No username", "Valid", "Invalid JobID", "Stale", "Ntime out of range", "Duplicate",
 	"Above target", "Invalid version mask", "No workbase"
 };
 
-#define SHARE_ERR(x) share_errs[(x) + 1]
+#define SHARE_ERR(x) share_errs[(x) + 2]
 
 #endif

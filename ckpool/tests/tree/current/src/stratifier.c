@@ -9,15 +9,25 @@
  * any later version. It comes without any warranty; see LICENSE for details.
  */
 
+/* A pool in miniature; see ckpool.h. What upstream's text has that is hard to
+ * read for a machine stands here too: comments in UTF-8 (≤ 8 B, “so”, … — and
+ * names like “Kőnig”), the elvis operator, labels, loops by macro within each
+ * other, attributes before arguments, an `if` that the preprocessor cuts. */
+
+#include "ckpool.h"
+#include "libckpool.h"
 #include "stratifier.h"
 
 static const double nonces = 0x1p32;
 
+typedef struct pool_data pool_data_t;
+
 struct user_instance {
+	UT_hash_handle hh;
 	bool authorised;
 	char username[128];
-	int64_t best_ever;
-	struct worker_instance *first;
+	double best_ever;
+	struct worker_instance *worker_instances;
 	double dsps1, dsps5, dsps60, dsps1440, dsps10080;
 };
 
@@ -25,11 +35,14 @@ struct worker_instance {
 	char *workername;
 	struct worker_instance *next;
 	int64_t mindiff;
+	double best_ever;
 	double dsps1, dsps5, dsps60, dsps1440, dsps10080;
 };
 
 struct stratum_instance {
+	UT_hash_handle hh;
 	int64_t id, diff, old_diff, suggest_diff;
+	double rejects;
 	int reject;
 	bool authorised, remote, idle;
 	time_t start_time;
@@ -37,46 +50,62 @@ struct stratum_instance {
 	char *workername, *useragent;
 	struct user_instance *user_instance;
 	struct worker_instance *worker_instance;
-	struct pool_data *sdata;
+	pool_data_t *sdata;
+	struct stratum_instance *subclients;
 	bool last; /* a comment that says client->diff = 1 is no code */
 };
 
 struct pool_data {
 	char lastswaphash[68];
 	struct genwork *current_workbase;
-	struct user_instance *only;
+	struct user_instance *user_instances;
+	int instance_lock, shares;
 	struct {
 		double network_diff;
+		int64_t unaccounted_rejects;
 	} stats;
 };
 
-/* What a miner sends, in place of JSON. */
+/* What a miner sends, in place of JSON; `hash` is in the order that explorers
+ * show, and `header` what has that hash. */
 struct submission {
-	const char *workername, *job_id, *nonce, *nonce2, *ntime, *hash;
+	const char *workername, *job_id, *nonce, *nonce2, *ntime, *hash, *header, *coinbase;
 	double sdiff;
 	uint32_t version_mask;
 	bool duplicate;
 };
 
-static void add_base(struct genwork *wb, bool *new_block)
+static void add_base(pool_data_t *sdata, struct genwork *wb, bool *new_block)
 {
-	struct pool_data *sdata = ckpool.sdata;
-
 	*new_block = wb != sdata->current_workbase;
 	sdata->current_workbase = wb;
+	/* Upstream's own floor: a block never needs less than difficulty 1. */
+	if (wb->network_diff < 1)
+		wb->network_diff = 1;
 	sdata->stats.network_diff = wb->network_diff;
 }
 
-static void block_update(struct genwork *wb)
+static void block_update(__maybe_unused pool_data_t *unused, struct genwork *wb)
 {
-	struct pool_data *sdata = ckpool.sdata;
-	bool new_block;
+	pool_data_t *sdata = ckpool.sdata;
+	bool found = false, new_block;
+	int tries = 0;
 
+retry:
+	if (unlikely(!wb)) {
+		if (tries++ < 2)
+			goto retry;
+		LOGWARNING("No work after %d tries, and 100%% of nothing", tries);
+		goto out;
+	}
 	if (wb->proxy)
-		return;
-	add_base(wb, &new_block);
+		goto out;
+	add_base(sdata, wb, &new_block);
 	if (new_block)
 		LOGNOTICE("The tip is %s now", sdata->lastswaphash);
+	found = true;
+out:
+	LOGDEBUG("%s, looked for by %s", found ? "Work" : "None", ckpool.name ? : "nobody");
 }
 
 static int solved, counted;
@@ -92,7 +121,7 @@ static void block_reject(const char *which)
 }
 
 /* Not a miner's of ours: must stay without a hook. */
-static void submit_node_block(bool good)
+static void submit_node_block(__maybe_unused pool_data_t *sdata, bool good)
 {
 	if (good)
 		block_solve("a node's");
@@ -100,12 +129,30 @@ static void submit_node_block(bool good)
 		block_reject("a node's");
 }
 
-static void __kill_instance(struct pool_data *sdata, struct stratum_instance *client)
+static void __kill_instance(pool_data_t *sdata, struct stratum_instance *client)
 {
 	if (sdata != ckpool.sdata)
 		return;
 	free(client->useragent), free(client->workername);
-	*client = (struct stratum_instance){ .id = 0 };
+	memset(client, 0, sizeof(struct stratum_instance));
+}
+
+/* Who hangs on a connection goes with it. */
+static void drop_subclients(pool_data_t *sdata, struct stratum_instance *client)
+{
+	struct stratum_instance *sub, *tmp;
+
+	HASH_ITER(hh, client->subclients, sub, tmp) {
+		__kill_instance(sdata, sub);
+	}
+}
+
+/* A connection whose number was taken in the meantime: never authorised. */
+static void add_instance_once(pool_data_t *sdata, struct stratum_instance *client,
+			      bool taken)
+{
+	if (taken)
+		__kill_instance(sdata, client);
 }
 
 /* Must stay without a hook, too. */
@@ -114,7 +161,8 @@ static void parse_diff(struct stratum_instance *client, double from_upstream)
 	client->diff = from_upstream;
 }
 
-static void client_auth(struct stratum_instance *client, struct user_instance *user, bool granted)
+static void client_auth(struct stratum_instance *client, struct user_instance *user,
+			bool granted)
 {
 	if (!granted) {
 		client->reject++;
@@ -124,39 +172,96 @@ static void client_auth(struct stratum_instance *client, struct user_instance *u
 	}
 }
 
-static void add_submit(struct stratum_instance *client, double diff, bool valid)
+/* Sums stay far below what an int64_t holds: casting more traps. */
+static void account_client_share(pool_data_t *sdata, double diff, bool valid)
+{
+	if (valid)
+		sdata->shares++;
+	else if (diff < 1e15)
+		sdata->stats.unaccounted_rejects += diff;
+}
+
+static void add_submit(struct stratum_instance *client, const double diff, const bool valid,
+		       __maybe_unused const bool submit)
 {
 	struct user_instance *user = client->user_instance;
-	int64_t wanted = 2 * client->diff;
+	pool_data_t *sdata = client->sdata;
+	int64_t optimal = 2 * client->diff;
 
 	counted++;
+	account_client_share(sdata, diff, valid);
 	LOGINFO("A share of %s", user->username);
-	if (valid && diff == (double)client->diff && wanted > 1023) {
-		client->old_diff = wanted / 2;
-		client->diff = wanted;
+	if (valid && diff == (double)client->diff && optimal > 1023) {
+		client->old_diff = optimal / 2;
+		client->diff = optimal;
 	}
+}
+
+/* As the node gets it: the bytes of each word change places, the words do not. */
+static void process_block(const uchar *hash, char *blockhash)
+{
+	uchar flip32[32];
+	int i;
+
+	for (i = 0; i < 32; i++)
+		flip32[i] = hash[i / 4 * 4 + 3 - i % 4];
+	__bin2hex(blockhash, flip32, 32);
 }
 
 /* As upstream does it: the submission is one branch of an `if` that the
  * preprocessor cuts in two, and the solution another, without braces. */
 static void test_blocksolve(const struct stratum_instance *client, const struct genwork *wb,
-			    double diff, const char *nonce, const char *blockhash)
+			    double diff, const char *nonce, const char *nonce2,
+			    const uchar *hash, const uchar *data, const char *coinbase, int cblen,
+			    uint32_t ntime32, bool stale)
 {
+	char blockhash[68];
 	bool taken;
 
-	if (diff < wb->network_diff)
+	if (diff < 0.999 * wb->network_diff)
 		return;
-	LOGNOTICE("Client %"PRId64" may have solved %s", client->id, blockhash);
+	LOGWARNING("Client %"PRId64" may have solved %s work: %f, %s, %d bytes, %u", client->id,
+		   stale ? "old" : "new", diff, nonce2, cblen, ntime32);
+	process_block(hash, blockhash);
 #ifdef HAVE_CAPNP
-	if (wb->ipc)
-		taken = submit_over_ipc(wb);
-	else
+	if (wb->ipc) {
+#ifdef DEBUG_IPC
+		LOGDEBUG("%p and %p", data, coinbase);
 #endif
-		taken = strncmp(nonce, "bad", 3) != 0;
+		taken = submit_over_ipc(wb, data, coinbase);
+	} else
+#endif
+		taken = data && coinbase && strncmp(nonce, "bad", 3) != 0;
 	if (taken)
 		block_solve(blockhash);
 	else
 		block_reject(blockhash);
+}
+
+/* How good the submission is. The coinbase is on the stack and the work may be
+ * released soon after — who wants to keep them must copy them here. */
+static double submission_diff(const struct stratum_instance *client, const struct genwork *wb,
+			      const struct submission *sent, const char *nonce,
+			      const char *nonce2, uint32_t ntime32, bool stale, uchar *hash)
+{
+	uchar swap[80];
+	char data[80], *coinbase;
+	double ret;
+	int i, cblen;
+
+	coinbase = alloca(strlen(sent->coinbase) / 2 + 1);
+	cblen = hex2bin((uchar *)coinbase, sent->coinbase, strlen(sent->coinbase) / 2);
+	hex2bin(swap, sent->header, 80);
+	for (i = 0; i < 80; i++)
+		data[i / 4 * 4 + 3 - i % 4] = swap[i];
+	hex2bin(hash, sent->hash, 32);
+	bswap_256(hash);
+	ret = sent->sdiff;
+	LOGDEBUG("%d in its own order, %d swapped", swap[0], data[3]);
+
+	test_blocksolve(client, wb, ret, nonce, nonce2, hash, swap, coinbase, cblen, ntime32, stale);
+
+	return ret;
 }
 
 #ifdef WITH_SV2
@@ -170,77 +275,129 @@ void stratifier_sv2_set_diff(struct stratum_instance *client, int64_t wanted)
 #endif
 
 static bool parse_submit(struct stratum_instance *client, const struct submission *sent,
-			 enum share_err *why)
+			 enum share_err *err_code)
 {
 	struct user_instance *user = client->user_instance;
-	struct pool_data *sdata = client->sdata;
-	const char *job_id, *nonce, *nonce2, *ntime;
-	bool share = false, result = false;
+	pool_data_t *sdata = client->sdata;
+	const char *job_id, *nonce2, *ntime;
+	char *nonce;
+	bool share = false, result = false, submit = false;
+	bool stale = sent->job_id[0] == '5';
 	enum share_err err = SE_NONE;
-	uint32_t version_mask32 = 0;
+	uint32_t ntime32, version_mask32 = 0;
 	double diff = client->diff;
 	double sdiff = -1;
-	char hexhash[68] = "";
+	char hexhash[68] = "", *file = NULL;
+	struct genwork *wb;
+	uchar hash[32];
 
 	if (!*sent->workername) {
 		err = SE_NO_USERNAME;
 		goto out;
 	}
+	nonce = (char *)sent->nonce;
+	if (unlikely(!nonce || strlen(nonce) < 8)) {
+		err = SE_NO_NONCE;
+		goto out;
+	}
 	share = true;
 	if (!sdata->current_workbase) {
 		err = SE_NO_WORKBASE;
-		*why = err;
+		*err_code = err;
 		return result;
 	}
 	job_id = sent->job_id;
 	ntime = sent->ntime;
-	nonce = sent->nonce;
 	nonce2 = sent->nonce2;
 	version_mask32 = sent->version_mask;
+	ntime32 = (uint32_t)strtoul(ntime, NULL, 16);
+	file = strdup(ckpool.logdir ? : "/dev/null");
+
 	if (!strcmp(job_id, "unheard of")) {
 		err = SE_INVALID_JOBID;
-	} else {
-		strcpy(hexhash, sent->hash);
-		sdiff = sent->sdiff;
-		test_blocksolve(client, sdata->current_workbase, sdiff, nonce, hexhash);
-		if (sdiff < diff)
-			err = SE_HIGH_DIFF;
-		else if (sent->duplicate)
-			err = SE_DUPE;
-		else
-			result = true;
+		goto out_nowb;
 	}
-	add_submit(client, diff, result);
-	LOGINFO("%s at %s: %s %s", user->username, ntime, nonce2, hexhash);
+	wb = sdata->current_workbase;
+	sdiff = submission_diff(client, wb, sent, nonce, nonce2, ntime32, stale, hash);
+	bswap_256(hash);
+	__bin2hex(hexhash, hash, 32);
+	if (stale) {
+		err = SE_STALE;
+		goto out_submit;
+	}
+	switch (sent->job_id[0]) {
+		int far;
+
+	case '7':
+		fallthrough;
+	case '8':
+		far = ntime32 > 0x70000000;
+		if (far) {
+			err = SE_NTIME_INVALID;
+			goto out_put;
+		}
+		break;
+	default:
+		LOGDEBUG("The mask is %x", version_mask32);
+	}
+out_submit:
+	if (sdiff >= wb->network_diff)
+		submit = true;
+out_put:
+	wb = NULL;
+out_nowb:
+	/* Good enough for what was asked — or not… */
+	if (!err && sdiff >= diff) {
+		if (!sent->duplicate) {
+			LOGINFO("Good, %"PRId64": %.1f of %.0f, %s", client->id, sdiff, diff,
+				hexhash);
+			result = true;
+		} else {
+			err = SE_DUPE;
+			submit = false;
+		}
+	} else if (!err) {
+		err = SE_HIGH_DIFF;
+		submit = false;
+	}
+
+	add_submit(client, diff, result, submit);
+	LOGINFO("%s at %s: %s %s", user->username, ntime, nonce2, file ? : "no file");
 out:
 	if (!result || !share) {
 		client->old_diff = client->diff;
 	} else if (client->idle) {
 		client->idle = false;
 	}
+
 	if (!share)
 		LOGINFO("That was no share, client %"PRId64, client->id);
-	*why = err;
+	free(file);
+	*err_code = err;
 	return result;
 }
 
-static void suggest_diff(struct stratum_instance *client, const char *method, int64_t wish)
+static void suggest_diff(struct stratum_instance *client, const char *method, int64_t sdiff)
 {
-	if (!client->authorised || strcmp(method, "mining.suggest_difficulty"))
+	if (!client->authorised || safecmp(method, "mining.suggest_difficulty"))
 		return;
-	client->suggest_diff = wish;
-	if (wish != client->diff)
-		client->diff = wish;
+	/* What no hardware reaches overflows sums. */
+	if (unlikely(sdiff > 1000000000000000))
+		return;
+	client->suggest_diff = sdiff;
+	if (sdiff == client->diff)
+		return;
+	client->diff = sdiff;
 }
 
 static void sauth_process(struct stratum_instance *client)
 {
-	int64_t least = client->worker_instance->mindiff;
+	int64_t mindiff = client->worker_instance->mindiff;
 
 	client_auth(client, client->user_instance, true);
-	if (least > client->diff) {
-		client->diff = least;
-		LOGINFO("At least %"PRId64, least);
+	if (mindiff > client->diff) {
+		client->diff = mindiff;
+		LOGINFO("At least %"PRId64, mindiff);
 	}
 }
 
@@ -253,31 +410,43 @@ static double worker_stats(const struct worker_instance *worker)
 	return ghs;
 }
 
-static void *statsupdate(void *arg)
+static void *statsupdate(__maybe_unused void *arg)
 {
-	struct pool_data *sdata = ckpool.sdata;
-	struct worker_instance *worker;
-	struct user_instance *user;
+	pool_data_t *sdata = ckpool.sdata;
 	int round = 0;
-	double ghs;
 
-	while (round < 1) {
-		user = sdata->only;
-		ghs = user->dsps10080 * nonces;
-		LOGINFO("Round %d: %f", round++, ghs);
-		for (worker = user->first; worker; worker = worker->next) {
-			ghs = worker->dsps10080 * nonces;
-			LOGINFO("%s: %f, %f", worker->workername, ghs, worker_stats(worker));
+	for (;;) {
+		struct user_instance *user, *after;
+		double ghs;
+
+		ck_rlock(&sdata->instance_lock);
+		HASH_ITER(hh, sdata->user_instances, user, after) {
+			struct worker_instance *worker;
+
+			if (!user->authorised)
+				continue;
+			ghs = user->dsps1 * nonces;
+			ghs = user->dsps10080 * nonces;
+			LOGINFO("Round %d: %f", round, ghs);
+			DL_FOREACH(user->worker_instances, worker) {
+				ghs = worker->dsps1 * nonces;
+				ghs = worker->dsps10080 * nonces;
+				LOGINFO("%s: %f, %f", worker->workername, ghs,
+					worker_stats(worker));
+			}
 		}
+		ck_runlock(&sdata->instance_lock);
+		if (++round)
+			break;
 	}
-	return arg;
+	return NULL;
 }
 
-static void *stratifier(void *arg)
+void *stratifier(__maybe_unused void *arg)
 {
-	struct pool_data *sdata = calloc(1, sizeof(*sdata));
+	pool_data_t *sdata = calloc(1, sizeof(pool_data_t));
 
 	ckpool.sdata = sdata;
 	LOGNOTICE("%s begins", ckpool.name);
-	return arg;
+	return NULL;
 }

@@ -20,7 +20,11 @@ struct genwork {
 	uint64_t coinbasevalue;
 	double network_diff;
 	char prevhash[68];
+	char merklebin[16][32];
+	int merkles;
 	bool proxy, ipc;
 };
+
+void *stratifier(void *arg);
 
 #endif

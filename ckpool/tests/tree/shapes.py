@@ -1,0 +1,87 @@
+#!/usr/bin/env python3
+# Part of The Bitcoin Game's ckpool fork.
+# Copyright (C) 2026 The Bitcoin Game
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# This program is free software: you can redistribute it and/or modify it
+# under the terms of the GNU General Public License as published by the Free
+# Software Foundation, either version 3 of the License, or (at your option)
+# any later version. It comes without any warranty; see LICENSE for details.
+"""The test tree in the shapes that upstream has had, all made from tests/tree/current.
+
+  current  as at the pinned commit
+  pinned   as at 42e5e5c8, the pin before: rejects are summed in add_submit(), a
+           suggested difficulty has no bound, __kill_instance() has fewer callers
+  older    as before that: the pool is an argument, its fields are reached by arrow,
+           shares before the first work have no word of their own, and there is no
+           Stratum V2
+
+Usage: shapes.py SHAPE FOLDER
+"""
+
+import re
+import shutil
+import sys
+from pathlib import Path
+
+CURRENT = Path(__file__).resolve().parent / "current"
+
+TAKE_THE_POOL = (
+    "block_update", "block_solve", "block_reject", "client_auth", "add_submit",
+    "test_blocksolve", "submission_diff", "parse_submit", "suggest_diff", "sauth_process",
+    "add_base", "__kill_instance", "drop_subclients", "submit_node_block",
+)  # fmt: skip
+
+
+def without(text: str, looks: str) -> str:
+    """The text without the one place that looks so."""
+    text, count = re.subn(looks, "", text, flags=re.DOTALL | re.MULTILINE)
+    if count != 1:
+        raise ValueError(f"{count} places look like /{looks}/, not 1")
+    return text
+
+
+def function(name: str) -> str:
+    """How a whole function of the tree looks, with the comment above it."""
+    return rf"^(?:/\*(?:(?!\*/).)*?\*/\n)?static [^\n]*\b{name}\([^{{}};]*\)\n\{{\n.*?^\}}\n\n"
+
+
+def pinned(text: str) -> str:
+    for name in ("account_client_share", "drop_subclients", "add_instance_once"):
+        text = without(text, function(name))
+    text = text.replace(
+        "\taccount_client_share(sdata, diff, valid);\n",
+        "\tif (!valid)\n\t\tsdata->stats.unaccounted_rejects += diff;\n",
+    )
+    return without(text, r"\t/\* What no hardware reaches.*?return;\n")
+
+
+def older(text: str) -> str:
+    text = pinned(text)
+    for name in TAKE_THE_POOL:
+        text = re.sub(rf"(?m)^(static [\w ]*\b{name}\()", r"\1__maybe_unused ckpool_t *ckp, ", text)
+        text = re.sub(rf"(?m)^(\t.*?\b{name}\()", r"\1ckp, ", text)
+    for name in ("stratifier", "statsupdate"):
+        text = re.sub(
+            rf"(\*{name}\(__maybe_unused void \*arg\)\n{{\n)", r"\1\tckpool_t *ckp = arg;\n", text
+        )
+    text = text.replace("ckpool.", "ckp->").replace('ckp->h"', 'ckpool.h"')
+    text = without(text, r"#ifdef WITH_SV2.*?#endif\n")
+    return without(text, r"\tif \(!sdata->current_workbase\) \{.*?\n\t\}\n")
+
+
+SHAPES = {"current": lambda text: text, "pinned": pinned, "older": older}
+
+
+def make(shape: str, folder: Path) -> None:
+    """Puts the tree in that shape into a folder, in place of what is there."""
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(CURRENT, folder)
+    source = folder / "src" / "stratifier.c"
+    source.write_text(SHAPES[shape](source.read_text()))
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3 or sys.argv[1] not in SHAPES:
+        sys.exit(__doc__)
+    make(sys.argv[1], Path(sys.argv[2]))

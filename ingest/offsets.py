@@ -1,0 +1,124 @@
+"""How far one writer has come in each stream: read, passed over, and committed.
+
+The database holds what is committed, in the transaction of the rows. A position only
+moves from the value that it was read from, so two writers never commit the same entries.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from operator import attrgetter
+from typing import Final
+
+import asyncpg
+
+from ingest.entry import START, Entry
+from ingest.names import STREAMS
+
+Position = tuple[str, int]  # last entry id, and a number of entries
+Positions = dict[str, Position]  # by stream
+
+_STREAM: Final = attrgetter("stream")
+
+
+class OffsetsMovedError(RuntimeError):
+    """The offsets in the database are not the ones that this writer set."""
+
+
+class Offsets:
+    """A writer's positions.
+
+    Args:
+        connection: the writer's.
+        consumer: name that they are kept under.
+
+    Attributes:
+        committed: last committed id by stream.
+    """
+
+    def __init__(self, connection: asyncpg.Connection, consumer: str) -> None:
+        self._db = connection
+        self._consumer = consumer
+        self.committed: dict[str, str] = {}
+        # Entries that came since the last commit and are another writer's.
+        self._passed: Positions = {}
+
+    async def load(self) -> Positions:
+        """Reads where to go on: last id, and entries up to it since the stream began."""
+        await self._db.executemany(
+            "insert into stream_offsets (consumer, stream, last_id) values ($1, $2, $3) "
+            "on conflict do nothing",
+            [(self._consumer, stream, START) for stream in STREAMS],
+        )
+        rows = await self._db.fetch(
+            "select stream, last_id, entries from stream_offsets where consumer = $1",
+            self._consumer,
+        )
+        self.committed = {row["stream"]: row["last_id"] for row in rows}
+        return {row["stream"]: (row["last_id"], row["entries"]) for row in rows}
+
+    async def confirm(self) -> None:
+        """Makes sure that the database still holds what this writer committed.
+
+        Raises:
+            OffsetsMovedError: an operator or another writer has moved them.
+        """
+        rows = await self._db.fetch(
+            "select stream, last_id from stream_offsets where consumer = $1", self._consumer
+        )
+        if {row["stream"]: row["last_id"] for row in rows} != self.committed:
+            raise OffsetsMovedError("the offsets were moved: reading from where they are now")
+
+    def after(self, entries: Iterable[Entry]) -> Positions:
+        """Last id and number of these entries by stream, those passed over before included."""
+        positions = dict(self._passed)
+        counts = Counter(map(_STREAM, entries))
+        for stream, last in {entry.stream: entry for entry in entries}.items():
+            passed = self._passed[stream][1] if stream in self._passed else 0
+            positions[stream] = last.id.decode(), counts[stream] + passed
+        return positions
+
+    def pass_over(self, entries: Iterable[Entry]) -> None:
+        """Remembers entries of another writer: the next :meth:`move` goes over them."""
+        self._passed = self.after(entries)
+
+    async def move(self, positions: Positions) -> None:
+        """Moves the stored positions, in the caller's transaction.
+
+        Raises:
+            OffsetsMovedError: another writer took over.
+        """
+        moved = await self._db.fetch(
+            "update stream_offsets o set last_id = g.to_id, entries = o.entries + g.entries, "
+            "updated_at = now() "
+            "from unnest($2::text[], $3::text[], $4::text[], $5::bigint[]) "
+            "as g(stream, from_id, to_id, entries) "
+            "where o.consumer = $1 and o.stream = g.stream and o.last_id = g.from_id "
+            "returning o.stream",
+            self._consumer,
+            list(positions),
+            [self.committed[stream] for stream in positions],
+            [last for last, _ in positions.values()],
+            [count for _, count in positions.values()],
+        )
+        if len(moved) != len(positions):
+            raise OffsetsMovedError(
+                f"another writer commits as {self._consumer!r}: stop it, or set CONSUMER"
+            )
+
+    def keep(self, positions: Positions) -> None:
+        """The transaction of :meth:`move` is committed."""
+        self._passed.clear()
+        self.committed.update((stream, last) for stream, (last, _) in positions.items())
+
+    async def settle(self) -> Positions:
+        """Moves over entries that were another writer's, and returns where to.
+
+        Raises:
+            OffsetsMovedError: another writer took over.
+        """
+        passed = dict(self._passed)
+        if passed:
+            async with self._db.transaction():
+                await self.move(passed)
+            self.keep(passed)
+        return passed

@@ -1,0 +1,249 @@
+"""One life of the writer's connections: takes its place, then reads, commits and trims."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncGenerator
+from datetime import timedelta
+from typing import Final
+
+import asyncpg
+import redis.asyncio as redis
+import structlog
+from redis.exceptions import RedisError
+
+from ingest import metrics
+from ingest.batch import Item
+from ingest.codecs import prepare
+from ingest.entry import START, Entry, identity
+from ingest.flavour import fetch_flavour
+from ingest.leaderboard import Leaderboard
+from ingest.offsets import Offsets, OffsetsMovedError, Positions
+from ingest.peers import Peers
+from ingest.presence import Presence
+from ingest.settings import WriterSettings
+from ingest.store import Store
+from ingest.streams import Streams
+from ingest.trimming import Trimming
+
+REPORT_SECONDS: Final = 60.0
+LAG_SECONDS: Final = 5.0
+RELIEF_SECONDS: Final = 1.0
+SETTLE_SECONDS: Final = 1.0
+# SIGTERM to exit takes at most ten seconds, those of a receiver before included: so long
+# what is in the streams is still committed.
+DRAIN_SECONDS: Final = 4.0
+COMMAND_SECONDS: Final = 60.0
+
+AWAY: Final = (
+    RedisError,
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    # A goodbye that came while nothing was asked (a server that crashes says one)
+    # shows only with the next question, and as this.
+    asyncpg.InternalClientError,
+    OffsetsMovedError,
+)
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("ingest.session")
+
+
+class NotMigratedError(RuntimeError):
+    """The database lacks the schema."""
+
+
+class Session:
+    """Commits what is in Redis over one pair of connections.
+
+    Args:
+        settings: the writer's.
+        presence: what is known of miners; outlives the session.
+        stopping: is set when the session shall drain and end.
+
+    Attributes:
+        committed: events committed so far.
+        trouble: why nothing is committed, empty while the session works.
+    """
+
+    def __init__(
+        self, settings: WriterSettings, presence: Presence, stopping: asyncio.Event
+    ) -> None:
+        self._settings = settings
+        self._consumer = settings.shard.consumer(settings.consumer)
+        self._presence = presence
+        self._stopping = stopping
+        self.committed = 0
+        self.trouble = "starting"
+
+    async def run(self) -> None:
+        """Works until it is told to stop and what was in the streams is committed.
+
+        Raises:
+            NotMigratedError, OtherCountError: the database is not ready for this writer.
+            *AWAY: a server is away; the next session goes on from the stored offsets.
+        """
+        settings = self._settings
+        connection = await asyncpg.connect(
+            settings.database_url,
+            timeout=10,
+            command_timeout=COMMAND_SECONDS,
+            server_settings={
+                "application_name": f"tbg writer {self._consumer}",
+                # A writer whose machine is gone must not keep its lock for hours.
+                "tcp_keepalives_idle": "10",
+                "tcp_keepalives_interval": "5",
+                "tcp_keepalives_count": "3",
+            },
+        )
+        client = redis.Redis.from_url(settings.redis_url, socket_timeout=10, retry=None)
+        try:
+            await self._take_over(connection)
+            self._db = connection
+            self._peers = Peers(connection, settings.consumer, settings.shard)
+            await self._peers.join()
+            await prepare(connection)
+            self._offsets = Offsets(connection, self._consumer)
+            self._streams = Streams(client)
+            self._trimming = Trimming(client, settings.stream_keep)
+            self._leaderboard = Leaderboard(client, timedelta(days=settings.leaderboard_days))
+            plain = await fetch_flavour(connection) == "postgresql"
+            self._store = Store(
+                connection,
+                self._offsets,
+                timedelta(days=settings.retention_days),
+                plain=plain,
+                known=self._presence,
+                takes=None if self._peers.alone else self._peers.takes,
+            )
+            await self._store.open()
+            self._streams.seek(await self._start())
+            if settings.shard.count > 1:
+                await self._trimming.hold(await self._peers.floor())
+            await self._trimming.relieve(self._offsets.committed)
+            await self._leaderboard.reconcile(connection)
+            log.info("committing", consumer=self._consumer, plain_postgresql=plain)
+            self.trouble = ""
+            async with contextlib.aclosing(self._batches()) as batches:
+                await self._work(batches)
+        finally:
+            await client.aclose()
+            try:
+                await connection.close(timeout=2)
+            except (*AWAY, asyncio.CancelledError):
+                connection.terminate()
+
+    async def _take_over(self, connection: asyncpg.Connection) -> None:
+        if not await connection.fetchval("select to_regclass('stream_offsets') is not null"):
+            raise NotMigratedError("the database has no schema yet: run `tbg migrate`")
+        waiting = False
+        while not await connection.fetchval(
+            "select pg_try_advisory_lock(hashtext('tbg writer ' || $1))", self._consumer
+        ):
+            if not waiting:
+                log.warning("another writer is at work: waiting", consumer=self._consumer)
+                self.trouble = "another writer is at work"
+                waiting = True
+            if self._stopping.is_set():
+                raise OffsetsMovedError("another writer is at work")
+            await asyncio.sleep(0.5)
+
+    async def _start(self) -> Positions:
+        """Where to go on. Streams that Redis lost are read from their beginning."""
+        positions = await self._offsets.load()
+        newest = {
+            stream: last_id for stream, (last_id, _) in (await self._streams.last_ids()).items()
+        }
+        for stream in await self._peers.rewind(newest):
+            log.error(
+                "redis lost a stream: reading it from its beginning",
+                stream=stream,
+                committed=positions[stream][0],
+                newest=newest[stream],
+            )
+            self._offsets.committed[stream] = START
+            positions[stream] = START, 0
+        return positions
+
+    async def _work(self, batches: AsyncGenerator[tuple[list[Entry], list[Item]], None]) -> None:
+        shared = not self._peers.alone
+        next_lag = next_report = next_relief = next_settle = 0.0
+        reported, since = self.committed, time.monotonic()
+        drain_until: float | None = None
+        async for entries, items in batches:
+            now = time.monotonic()
+            if self._stopping.is_set() and drain_until is None:
+                drain_until = now + DRAIN_SECONDS
+            if entries:
+                await self._commit(entries, items)
+            ended = drain_until is not None and (not entries or now > drain_until)
+            if shared and (ended or now >= next_settle):
+                next_settle = now + SETTLE_SECONDS
+                await self._trimming.trim(await self._offsets.settle())
+                floor = await self._peers.floor()
+                if self._settings.shard.count > 1:
+                    await self._trimming.hold(floor)
+            await self._store.tell(everything=ended)
+            if ended:
+                return
+            if now >= next_relief:
+                next_relief = now + RELIEF_SECONDS
+                await self._trimming.relieve(self._offsets.committed)
+            if now >= next_lag:
+                next_lag = now + LAG_SECONDS
+                await self._offsets.confirm()
+                lag = await self._streams.lag()
+                if self._leaderboard.behind:
+                    await self._leaderboard.reconcile(self._db)
+            if now >= next_report:
+                if next_report:
+                    log.info(
+                        "rate",
+                        events_per_second=round((self.committed - reported) / (now - since), 1),
+                        lag_entries=sum(entries for entries, _ in lag.values()),
+                        lag_seconds=round(max(seconds for _, seconds in lag.values()), 1),
+                    )
+                reported, since = self.committed, now
+                next_report = now + REPORT_SECONDS
+
+    async def _commit(self, entries: list[Entry], items: list[Item]) -> None:
+        started = time.perf_counter()
+        committed = 0
+        for done in await self._store.commit(entries, items):
+            await self._trimming.trim(done.positions)
+            await self._leaderboard.raise_bests(done.week_bests)
+            committed += done.entries
+        if committed:
+            metrics.COMMIT_SECONDS.observe(time.perf_counter() - started)
+            metrics.COMMIT_EVENTS.observe(committed)
+        self.committed += committed
+        if self._settings.log_level == "DEBUG":
+            _log_entries([entry for entry in entries if self._peers.takes(entry)])
+
+    async def _batches(self) -> AsyncGenerator[tuple[list[Entry], list[Item]], None]:
+        """Batches and what they say, read while the database works on the one before."""
+        settings = self._settings
+
+        async def read() -> tuple[list[Entry], list[Item]]:
+            linger = 0.0 if self._stopping.is_set() else settings.flush_seconds
+            entries = await self._streams.read(settings.batch_size, linger)
+            return entries, self._store.parse(entries)
+
+        ahead = asyncio.create_task(read())
+        try:
+            while True:
+                batch = await ahead
+                ahead = asyncio.create_task(read())
+                yield batch
+        finally:
+            ahead.cancel()
+            await asyncio.gather(ahead, return_exceptions=True)
+
+
+def _log_entries(entries: list[Entry]) -> None:
+    for entry in entries:
+        instance, seq = identity(entry.named())
+        log.debug(
+            "committed", stream=entry.stream, id=entry.id.decode(), instance=instance, seq=seq
+        )
