@@ -1,7 +1,6 @@
 """Settings of the daemon, from the environment, checked at start.
 
-docs/operations.md lists them in a table that a test compares with these
-classes. Nothing here has a password as its default.
+``tbg docs`` lists them in docs/settings.md. Nothing here has a password as its default.
 """
 
 import os
@@ -39,23 +38,10 @@ LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
-class StageSettings(BaseSettings):
-    """What both stages need."""
+class EnvironmentSettings(BaseSettings):
+    """Settings that come from the environment."""
 
     model_config = SettingsConfigDict(extra="ignore", frozen=True)
-
-    redis_url: RedisUrl = Field(
-        description="Redis or Valkey, as redis://user:password@host:6379/0", repr=False
-    )
-    log_level: LogLevel = Field(
-        default="INFO", description="DEBUG logs one line per event; then INFO, WARNING, ERROR"
-    )
-    log_format: Literal["console", "json"] = Field(
-        default="console", description="console for people, json for machines"
-    )
-    metrics_host: str = Field(
-        default="127.0.0.1", description="address of /metrics, /healthz and /readyz"
-    )
 
     @classmethod
     def load(cls, **overrides: Any) -> Self:
@@ -77,6 +63,37 @@ class StageSettings(BaseSettings):
                     text = item["msg"].removeprefix("Value error, ")
                     lines.append(f"  {name}: {text}")
             raise SettingsError("wrong settings in the environment:\n" + "\n".join(lines)) from None
+
+
+class RetentionSettings(EnvironmentSettings):
+    """How long things are kept: said once, for the writer, ``tbg migrate`` and the batch side."""
+
+    retention_days: int = Field(
+        default=90,
+        ge=1,
+        le=3650,
+        description="how long raw shares and events are kept; older shares are refused",
+    )
+    leaderboard_days: int = Field(
+        default=35, ge=8, description="days until a week's leaderboard set expires"
+    )
+
+
+class StageSettings(EnvironmentSettings):
+    """What both stages need."""
+
+    redis_url: RedisUrl = Field(
+        description="Redis or Valkey, as redis://user:password@host:6379/0", repr=False
+    )
+    log_level: LogLevel = Field(
+        default="INFO", description="DEBUG logs one line per event; then INFO, WARNING, ERROR"
+    )
+    log_format: Literal["console", "json"] = Field(
+        default="console", description="console for people, json for machines"
+    )
+    metrics_host: str = Field(
+        default="127.0.0.1", description="address of /metrics, /healthz and /readyz"
+    )
 
 
 class ReceiverSettings(StageSettings):
@@ -131,7 +148,7 @@ class ReceiverSettings(StageSettings):
         return value
 
 
-class WriterSettings(StageSettings):
+class WriterSettings(StageSettings, RetentionSettings):
     """Settings of the writer: Redis streams → database."""
 
     database_url: DatabaseUrl = Field(
@@ -157,12 +174,6 @@ class WriterSettings(StageSettings):
         default=100_000,
         ge=0,
         description="committed entries kept in each stream for other readers",
-    )
-    retention_days: int = Field(
-        default=90, ge=1, le=3650, description="shares older than this are refused"
-    )
-    leaderboard_days: int = Field(
-        default=35, ge=8, description="days until a week's leaderboard set expires"
     )
     writer_metrics_port: Port = Field(
         default=9102, description="port of the writer's metrics; 0 for none"

@@ -1,7 +1,7 @@
 """The ``tbg`` command.
 
-Subcommands are imported when they are asked for: ``tbg --help`` is quick, and a
-command whose extra is not installed says which one to install while the others work.
+A subcommand is imported when it runs: ``tbg --help`` is quick, and a command whose
+extra is not installed names it while the others work.
 """
 
 import importlib
@@ -24,7 +24,7 @@ COMMANDS: Final[dict[str, Subcommand]] = {
     "down": Subcommand("tbg.down", "command", "Stop the stack; its data stays."),
     "status": Subcommand("tbg.status", "command", "Show what runs, flows, waits and was lost."),
     "ledger": Subcommand("tbg.ledger", "command", "Show what became of every event."),
-    "env": Subcommand("tbg.env", "command", "Print where the stack is reached, for a shell."),
+    "env": Subcommand("tbg.env", "command", "Print how to reach the stack, for a shell."),
     "smoke": Subcommand("tbg.smoke", "command", "Prove that every event reaches every store."),
     "migrate": Subcommand("tbg.migrate", "command", "Bring the database's schema up to date."),
     "init": Subcommand("tbg.init", "command", "Write docker compose's .env, with random secrets."),

@@ -2,11 +2,12 @@
 
 docs/events.md (for people) and docs/events.schema.json (JSON Schema 2020-12, for
 programs) both come from the models in :mod:`ingest.events`, docs/settings.md from
-:mod:`ingest.settings`, so they cannot say something else than what the daemon
-accepts.
+:mod:`ingest.settings` and :mod:`tbg_dagster.resources`, so they cannot differ from what
+the programs accept.
 """
 
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -33,7 +34,7 @@ from ingest.events import (
     ShareBestDiff,
     ShareSubmitted,
 )
-from ingest.settings import ReceiverSettings, StageSettings, WriterSettings
+from ingest.settings import ReceiverSettings, RetentionSettings, StageSettings, WriterSettings
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 
@@ -70,9 +71,10 @@ An engine sends each event as one UTF-8 JSON object in one datagram of at most
 
 
 SETTINGS_INTRODUCTION: Final = """\
-# Settings of the daemon
+# Settings
 
-<!-- Written by `tbg docs` from ingest/settings.py. Change the settings, not this page. -->
+<!-- Written by `tbg docs` from ingest/settings.py and tbg_dagster/resources/. Change the
+     settings, not this page. -->
 
 They come from the environment. A wrong or missing one is named at the start, with what
 would be right, and the program ends.
@@ -97,7 +99,7 @@ def render_markdown(golden: Path) -> str:
         golden: folder with one ``<event>.json`` per event.
     """
     parts = [INTRODUCTION, "## Envelope\n", _table(Event)]
-    hour = MAX_AHEAD // 3_600_000_000
+    hour = timedelta(microseconds=MAX_AHEAD) // timedelta(hours=1)
     parts.append(
         f"`timestamp` lies between 2009 and {hour} hour ahead of the receiver's clock. "
         "`data` is an object, as follows.\n"
@@ -105,7 +107,7 @@ def render_markdown(golden: Path) -> str:
     for name, model in EVENTS.items():
         data = model.model_fields["data"].annotation
         if not (isinstance(data, type) and issubclass(data, BaseModel)):
-            raise TypeError(f"{name}: data is {data!r}, which is no model")
+            raise TypeError(f"{name}: data is {data!r}, which is not a model")
         example = json.loads((golden / f"{name}.json").read_text())
         parts += [
             f"## {name}\n",
@@ -118,21 +120,31 @@ def render_markdown(golden: Path) -> str:
 
 def render_settings() -> str:
     """Returns docs/settings.md."""
+    # Imported here: the pages about events need no Dagster.
+    from tbg_dagster.resources import BitcoinNode, Database, RedisServer, Thresholds, Webhook
+
+    inherited = StageSettings.model_fields.keys() | RetentionSettings.model_fields.keys()
+    sections: list[tuple[str, type[BaseModel], str]] = [
+        ("Both stages of the daemon", StageSettings, ""),
+        ("Receiver", ReceiverSettings, ""),
+        ("Writer", WriterSettings, ""),
+        ("Retention: writer and `tbg migrate`", RetentionSettings, ""),
+        ("Batch side: database", Database, "DATABASE_"),
+        ("Batch side: Redis", RedisServer, "REDIS_"),
+        ("Batch side: node", BitcoinNode, "BITCOIN_RPC_"),
+        ("Batch side: alerts", Webhook, "ALERT_WEBHOOK_"),
+        ("Batch side: windows, limits and delays", Thresholds, "TBG_"),
+    ]
     parts = [SETTINGS_INTRODUCTION]
-    own: dict[str, type[StageSettings]] = {
-        "Both stages": StageSettings,
-        "Receiver": ReceiverSettings,
-        "Writer": WriterSettings,
-    }
-    for title, settings in own.items():
+    for title, model, prefix in sections:
         rows = [f"## {title}", "", "| variable | default | meaning |", "| --- | --- | --- |"]
-        for name, field in settings.model_fields.items():
-            if settings is not StageSettings and name in StageSettings.model_fields:
+        for name, field in model.model_fields.items():
+            if model in (ReceiverSettings, WriterSettings) and name in inherited:
                 continue
             default = "**required**" if field.is_required() else f"`{field.default}`"
             if field.default == "":
                 default = "empty"
-            rows.append(f"| `{name.upper()}` | {default} | {field.description} |")
+            rows.append(f"| `{prefix}{name.upper()}` | {default} | {field.description} |")
         parts.append("\n".join(rows) + "\n")
     return "\n".join(parts)
 
@@ -169,7 +181,7 @@ def _bounds(arm: dict[str, Any]) -> str:
         words.append(f"> {arm['exclusiveMinimum']:g}")
     if "minimum" in arm:
         words.append(f"≥ {arm['minimum']}")
-    # 2^63 - 1 is what the database's integers hold, no bound that anybody meets.
+    # 2^63 - 1 is what the database's integers hold, not a bound that matters.
     if arm.get("maximum", INT64_MAX) != INT64_MAX:
         words.append(f"≤ {_number(arm['maximum'])}")
     match arm.get("pattern"):
@@ -191,7 +203,7 @@ def _number(value: int) -> str:
 
 
 @click.command("docs")
-@click.option("--check", is_flag=True, help="Write nothing; fail where a page differs.")
+@click.option("--check", is_flag=True, help="Write nothing; fail if a page differs.")
 @click.option(
     "--root",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
@@ -209,7 +221,7 @@ def command(check: bool, root: Path) -> None:
     golden = root / "tests" / "events"
     if not golden.is_dir():
         raise click.ClickException(
-            f"{golden} is missing: run this in a checkout, or name it by --root"
+            f"{golden} is missing: run this in a checkout, or name it with --root"
         )
     pages = {
         root / "docs" / "events.md": render_markdown(golden),

@@ -1,4 +1,4 @@
-"""``tbg down``: stops a stack from another terminal, and what a killed one left."""
+"""``tbg down``: stops a stack from another terminal, or what a killed one left."""
 
 import os
 import signal
@@ -19,8 +19,8 @@ STOP_SECONDS: Final = 120.0
 def command(state_path: Path) -> None:
     """Stop the stack of a state folder; its data stays.
 
-    Stops a running tbg up as Ctrl-C would, and whatever a killed one left behind.
-    Where nothing runs, it says so.
+    Stops a running tbg up as Ctrl-C would, and what a killed one left behind. If
+    nothing runs, it says so.
 
     \b
     Examples:

@@ -13,7 +13,7 @@ from tbg.state import State, state_option
 @state_option
 @click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
 def command(state_path: Path, as_json: bool) -> None:
-    """Print where the stack is reached, passwords included, for a shell.
+    """Print how to reach the stack, passwords included, for a shell.
 
     \b
     Examples:
@@ -24,7 +24,7 @@ def command(state_path: Path, as_json: bool) -> None:
     stack = state.read_stack()
     if stack is None:
         raise click.ClickException(
-            f"no stack was ever started in {state.path}: run tbg up, or name its folder by --state"
+            f"no stack was ever started in {state.path}: run tbg up, or name its folder with --state"
         )
     if state.holder() is None:
         click.echo("the stack is not running now", err=True)

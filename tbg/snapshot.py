@@ -1,9 +1,11 @@
 """What flows and what waits, read from the database and Redis.
 
-Nothing here writes, and no query is longer than an hour of shares: it may be asked
-every few seconds.
+Nothing here writes. No query reads more than an hour of shares, and streams are read
+only past what is committed, so this may run every few seconds.
 """
 
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -12,14 +14,17 @@ import psycopg
 import redis
 from psycopg.rows import TupleRow
 
-from ingest.entry import id_key
+from ingest.entry import START, id_key
 from ingest.events import EVENTS
-from ingest.names import STREAMS, stream_of
+from ingest.names import DEAD_LETTER_STREAM, EVENT_STREAMS, STREAMS, stream_of
 
 # Entries that a lag is counted up to; past it, it is "at least".
 MOST_COUNTED: Final = 10_000
+# Entries in one round trip, when a backlog is searched.
+PAGE: Final = 5000
 
 Connection = psycopg.Connection[TupleRow]
+Spans = Sequence[tuple[int, int]]  # of sequence numbers: first, and one past the last
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,13 @@ class EventCounts:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The state of the data at one moment."""
+    """The state of the data at one moment.
+
+    Attributes:
+        missing: numbers of engines that are neither in the database nor in a stream.
+        on_the_way: numbers that are in a stream, after later ones were committed.
+        instances_with_gaps: what is missing, by engine boot.
+    """
 
     events: dict[str, EventCounts]
     accepted_minute: int
@@ -54,19 +65,32 @@ class Snapshot:
     dead_letters_hour: int
     dead_letter_reasons: dict[str, int]
     missing: int
+    on_the_way: int
     duplicates: int
     instances_with_gaps: dict[str, int] = field(default_factory=dict)
 
 
 def stream_lags(database: Connection, client: "redis.Redis") -> dict[str, Lag]:
     """Returns what each stream holds past the offset that the slowest writer has committed."""
-    offsets: dict[str, str] = {}
+    return _lags(client, _offsets(database))
+
+
+def _offsets(database: Connection) -> dict[str, str]:
+    """What the slowest writer has committed of each stream."""
+    offsets = dict.fromkeys(STREAMS, START)
+    seen = set()
     for stream, last_id in database.execute("select stream, last_id from stream_offsets"):
-        offsets[stream] = min(offsets.get(stream, last_id), last_id, key=id_key)
+        known = offsets[stream] if stream in seen else last_id
+        offsets[stream] = min(known, last_id, key=id_key)
+        seen.add(stream)
+    return offsets
+
+
+def _lags(client: "redis.Redis", offsets: Mapping[str, str]) -> dict[str, Lag]:
     pipeline = client.pipeline(transaction=False)
     pipeline.time()
     for stream in STREAMS:
-        pipeline.xrange(stream, f"({offsets.get(stream, '0-0')}", "+", count=MOST_COUNTED)
+        pipeline.xrange(stream, f"({offsets[stream]}", "+", count=MOST_COUNTED)
     (seconds, microseconds), *waiting = pipeline.execute()
     now = seconds + microseconds / 1e6
     lags = {}
@@ -82,7 +106,20 @@ def take(database: Connection, client: "redis.Redis") -> Snapshot:
     Raises:
         psycopg.Error, redis.RedisError: when one of the two does not answer.
     """
-    lags = stream_lags(database, client)
+    with database.transaction():
+        # At one moment: what is committed after it is still in the stream, past the offset.
+        database.execute("set transaction isolation level repeatable read, read only")
+        offsets = _offsets(database)
+        gaps: dict[str, Spans] = dict(
+            database.execute(
+                """
+                select instance, array_agg(array[lower(missing), upper(missing)] order by missing)
+                from engine_instances, unnest(seq_missing) as missing
+                group by instance
+                """
+            ).fetchall()
+        )
+    lags = _lags(client, offsets)
     others = _other_events(database)
     shares = database.execute(
         """
@@ -112,14 +149,9 @@ def take(database: Connection, client: "redis.Redis") -> Snapshot:
     reasons = database.execute(
         "select stage || '/' || reason, count(*) from dead_letters group by 1 order by 2 desc"
     ).fetchall()
-    gaps = database.execute(
-        """
-        select instance, sum(upper(missing) - lower(missing))::bigint
-        from engine_instances, unnest(seq_missing) as missing
-        group by instance
-        order by 2 desc
-        """
-    ).fetchall()
+    on_the_way = _on_the_way(client, offsets, gaps)
+    missing = {instance: _numbers(spans) - on_the_way[instance] for instance, spans in gaps.items()}
+    worst_first = sorted(missing.items(), key=lambda item: item[1], reverse=True)
     duplicates = database.execute(
         "select coalesce(sum(duplicates), 0)::bigint from engine_instances"
     ).fetchone()
@@ -133,10 +165,47 @@ def take(database: Connection, client: "redis.Redis") -> Snapshot:
         dead_letters=letters[0],
         dead_letters_hour=letters[1],
         dead_letter_reasons=dict(reasons),
-        missing=sum(count for _, count in gaps),
+        missing=sum(missing.values()),
+        on_the_way=sum(on_the_way.values()),
         duplicates=duplicates[0],
-        instances_with_gaps=dict(gaps),
+        instances_with_gaps={instance: count for instance, count in worst_first if count},
     )
+
+
+def _on_the_way(
+    client: "redis.Redis", offsets: Mapping[str, str], gaps: Mapping[str, Spans]
+) -> dict[str, int]:
+    """How many numbers of each instance's gaps are in a stream, not committed yet."""
+    left = sum(map(_numbers, gaps.values()))
+    found: dict[str, set[int]] = {instance: set() for instance in gaps}
+    for stream in (*EVENT_STREAMS, DEAD_LETTER_STREAM):
+        last = offsets[stream]
+        while left:
+            page: Any = client.xrange(stream, f"({last}", "+", count=PAGE)
+            if not page:
+                break
+            last = page[-1][0].decode()
+            for _, fields in page:
+                instance = fields.get(b"instance", b"").decode(errors="replace")
+                numbers = found.get(instance)
+                # A dead letter may be of an event without a number.
+                seq = fields.get(b"seq", b"")
+                if numbers is None or not seq.isdigit() or int(seq) in numbers:
+                    continue
+                if _within(gaps[instance], int(seq)):
+                    numbers.add(int(seq))
+                    left -= 1
+    return {instance: len(numbers) for instance, numbers in found.items()}
+
+
+def _numbers(spans: Spans) -> int:
+    return sum(end - start for start, end in spans)
+
+
+def _within(spans: Spans, number: int) -> bool:
+    """Whether one of the ascending spans holds a number."""
+    position = bisect_right(spans, number, key=lambda span: span[0])
+    return position > 0 and number < spans[position - 1][1]
 
 
 def _other_events(database: Connection) -> dict[str, tuple[int, int]]:

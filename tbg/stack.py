@@ -1,4 +1,4 @@
-"""A running stack: starts its programs in order, watches them, stops them in reverse."""
+"""A running stack: starts its programs in order, watches and stops them."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -8,14 +8,14 @@ from typing import Final
 import click
 import psycopg
 
-from tbg.embedded import EmbeddedError, tail
+from tbg.logs import tail
 from tbg.program import Program, check_ports
 from tbg.programs import StackPlan
 from tbg.state import Stack
-from tbg.supervisor import BROKEN, Process, Supervisor, log_of, stop_leftovers
+from tbg.supervisor import BROKEN, Process, Supervisor, stop_leftovers
 
-READY_SECONDS: Final = 90.0
-# supervisord gives a program up after ten quick deaths; we ask for it again.
+READY_SECONDS: Final = 180.0
+# supervisord gives up a program after ten quick deaths; we start it again.
 GIVEN_UP_SECONDS: Final = 60.0
 # A program without a probe counts as ready when it has lived this long.
 PROVED_SECONDS: Final = 2.0
@@ -32,8 +32,8 @@ class RunningStack:
     """The programs of a plan under a supervisor.
 
     Args:
-        say: is told what happens, a line at a time.
-        interrupted: tells whether the end was asked for.
+        say: receives what happens, a line at a time.
+        interrupted: returns whether the end was asked for.
     """
 
     def __init__(self, plan: StackPlan, say: Say, interrupted: Callable[[], bool]) -> None:
@@ -88,18 +88,21 @@ class RunningStack:
             supervisor_socket=str(self._supervisor.socket),
             receiver_metrics_port=plan.options.ports.receiver_metrics_port,
             writer_metrics_port=plan.options.ports.writer_metrics_port,
-            rpc_url=plan.rpc_url,
+            rpc=plan.node.environment() if plan.node else {},
             stratum_url=plan.stratum_url,
             dagster_url=plan.dagster_url,
+            dagster_database_url=plan.dagster_database_url,
             programs=tuple(program.name for program in plan.programs),
         )
 
     def _start(self, program: Program) -> None:
         self._say(f"starting {program.name}")
         try:
-            program.prepare()
-        except (EmbeddedError, RuntimeError, OSError) as error:
+            said = program.prepare()
+        except (RuntimeError, OSError) as error:
             raise click.ClickException(f"{program.name}: {error}") from error
+        if said:
+            self._say(said)
         self._supervisor.start_program(program.name)
         self._started.append(program)
         begun = time.monotonic()
@@ -110,20 +113,20 @@ class RunningStack:
                 program.ready() if program.ready else found.uptime >= PROVED_SECONDS
             ):
                 break
-            # A signal that comes between fork and exec is lost, and the program would
-            # be killed half a minute later: give it the moment.
+            # A signal between fork and exec is lost, and the program would be killed half
+            # a minute later: wait until it has started.
             if self._interrupted() and time.monotonic() > begun + SPAWN_SECONDS:
                 raise Interrupted
             if found.state in ("BACKOFF", "FATAL") or time.monotonic() > deadline:
                 why = "did not get ready" if found.running else "ended"
-                log = log_of(self.plan.state, program.name)
+                log = self.plan.state.log_of(program.name)
                 raise click.ClickException(f"{program.name} {why}; the end of {log}:\n{tail(log)}")
             time.sleep(0.05)
         program.after()
         self._seen[program.name] = self._supervisor.processes()[program.name]
 
     def watch(self) -> Iterator[str]:
-        """Yields what changed since the last look: who died, who is back.
+        """Yields what changed since the last look: what died, what is back.
 
         Raises:
             click.ClickException: when supervisord itself is gone.
@@ -132,7 +135,7 @@ class RunningStack:
             now = self._supervisor.processes()
         except BROKEN as error:
             raise click.ClickException(
-                f"supervisord does not answer any more ({error}); everything is stopped.\n"
+                f"supervisord no longer answers ({error}); everything is stopped.\n"
                 f"{tail(self._supervisor.log)}"
             ) from error
         for name, process in now.items():
@@ -140,7 +143,7 @@ class RunningStack:
             if before is None:
                 continue
             if process.pid != before.pid and before.pid:
-                log = log_of(self.plan.state, name)
+                log = self.plan.state.log_of(name)
                 yield f"{name} ({before.pid}) died: {self._supervisor.last_exit(name)}; log: {log}"
             if process.state == "BACKOFF" and before.state != "BACKOFF":
                 yield f"{name} is started again after a pause"
@@ -154,14 +157,14 @@ class RunningStack:
         now = time.monotonic()
         if first:
             self._given_up[name] = now
-            yield f"{name} died again and again; next try in {GIVEN_UP_SECONDS:.0f} s"
+            yield f"{name} keeps dying; next try in {GIVEN_UP_SECONDS:.0f} s"
         elif now - self._given_up[name] > GIVEN_UP_SECONDS:
             self._given_up[name] = now
             self._supervisor.start_program(name)
 
-    def processes(self) -> dict[str, Process]:
-        """Returns what was last seen of each program."""
-        return dict(self._seen)
+    def seen(self, name: str) -> Process | None:
+        """Returns what was last seen of a program; None if it was not started."""
+        return self._seen.get(name)
 
     def stop_program(self, name: str) -> None:
         """Stops one program and waits until it has ended.
@@ -180,9 +183,9 @@ class RunningStack:
             try:
                 self.stop_program(program.name)
             except BROKEN:
-                break  # what supervisord left is ended below
+                break  # shutdown() ends what is left
         self._supervisor.shutdown()
 
     def kill(self) -> None:
-        """Ends everything at once; the servers' logs make good for it."""
+        """Ends everything at once; the write-ahead logs recover it."""
         self._supervisor.abandon()

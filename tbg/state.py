@@ -21,26 +21,15 @@ from typing import Any, Final, Self
 
 import click
 
-from tbg.embedded import new_password
+from ingest.files import write_private
+from ingest.settings import SUN_PATH_MAX
+from tbg.secrets import Secrets
 
 DEFAULT_STATE: Final = Path(".tbg")
-# struct sockaddr_un on macOS, its last byte NUL; supervisord binds its socket under a
-# temporary name that is up to 12 bytes longer.
-SUN_PATH_MAX: Final = 103
+# supervisord binds its socket under a temporary name that is up to 12 bytes longer.
 LONGEST_SOCKET: Final = "supervisor.sock.1234567890"
-# What the configuration format of supervisord cannot carry in a path.
+# Characters of a path that the configuration format of supervisord cannot hold.
 FORBIDDEN: Final = frozenset("\"'\n\r;#")
-
-
-@dataclass(frozen=True)
-class Secrets:
-    """Passwords of the embedded stack, random, one of each per state folder."""
-
-    postgres: str = field(default_factory=new_password, repr=False)
-    database: str = field(default_factory=new_password, repr=False)
-    redis: str = field(default_factory=new_password, repr=False)
-    rpc: str = field(default_factory=new_password, repr=False)
-    dagster: str = field(default_factory=new_password, repr=False)
 
 
 @dataclass(frozen=True)
@@ -54,9 +43,10 @@ class Stack:
     supervisor_socket: str
     receiver_metrics_port: int
     writer_metrics_port: int
-    rpc_url: str | None = field(default=None, repr=False)
+    rpc: dict[str, str] = field(default_factory=dict, repr=False)  # BITCOIN_RPC_*
     stratum_url: str | None = None
     dagster_url: str | None = None
+    dagster_database_url: str | None = field(default=None, repr=False)
     programs: tuple[str, ...] = ()
 
     def environment(self) -> dict[str, str]:
@@ -68,8 +58,7 @@ class Stack:
             "RECEIVER_METRICS_PORT": str(self.receiver_metrics_port),
             "WRITER_METRICS_PORT": str(self.writer_metrics_port),
         }
-        if self.rpc_url is not None:
-            found["BITCOIN_RPC_URL"] = self.rpc_url
+        found |= {name: value for name, value in self.rpc.items() if value}
         if self.stratum_url is not None:
             found["STRATUM_URL"] = self.stratum_url
         if self.dagster_url is not None:
@@ -96,6 +85,10 @@ class State:
     def logs(self) -> Path:
         return self.path / "logs"
 
+    def log_of(self, program: str) -> Path:
+        """The log of one program."""
+        return self.logs / f"{program}.log"
+
     @property
     def _stack_file(self) -> Path:
         return self.path / "stack.json"
@@ -105,7 +98,7 @@ class State:
         return self.path / "lock"
 
     def make(self) -> None:
-        """Makes the folder, closed to others, where it is missing."""
+        """Makes the folder, closed to others, if it is missing."""
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.logs.mkdir(mode=0o700, exist_ok=True)
@@ -130,19 +123,19 @@ class State:
         """Makes the folder for sockets.
 
         Raises:
-            click.ClickException: when somebody else made one of that name in the
-                shared temporary folder.
+            click.ClickException: when another user made one of that name in the shared
+                temporary folder.
         """
         folder = self.runtime
         with contextlib.suppress(FileExistsError):
             folder.mkdir(mode=0o700)
         found = folder.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
-            raise click.ClickException(f"{folder} belongs to somebody else: remove it")
+            raise click.ClickException(f"{folder} belongs to another user: remove it")
         folder.chmod(0o700)
 
     def secrets(self) -> Secrets:
-        """Returns the passwords, made and kept where they are missing."""
+        """Returns the passwords; makes and keeps those that are missing."""
         path = self.path / "secrets.json"
         known: dict[str, str] = _read_json(path) or {}
         secrets = Secrets(**{f.name: known[f.name] for f in fields(Secrets) if f.name in known})
@@ -154,22 +147,24 @@ class State:
         write_private(self._stack_file, json.dumps(asdict(stack), indent=2))
 
     def read_stack(self) -> Stack | None:
-        """Returns what the last start wrote, or None where none did."""
+        """Returns what the last start wrote, or None before the first start."""
         found = _read_json(self._stack_file)
         if found is None:
             return None
-        return Stack(**{**found, "programs": tuple(found["programs"])})
+        # Another release may have written it: what we do not know is left out.
+        known = {entry.name: found[entry.name] for entry in fields(Stack) if entry.name in found}
+        return Stack(**{**known, "programs": tuple(found["programs"])})
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[Self]:
         """Holds the folder for one stack.
 
         Raises:
-            click.ClickException: when another one holds it, naming that.
+            click.ClickException: when another stack holds it, with its process.
         """
         self.make()
         with open(os.open(self._lock_file, os.O_RDWR | os.O_CREAT, 0o600), "r+") as file:
-            # A tbg status that looks right now holds the lock for an instant.
+            # A tbg status that looks right now holds the lock for a moment.
             for attempt in range(5):
                 try:
                     # Released by the kernel with the process, however that ends.
@@ -194,7 +189,7 @@ class State:
                 file.truncate()
 
     def holder(self) -> int | None:
-        """Returns the process that holds the folder, or None where none does."""
+        """Returns the process that holds the folder, or None if no process does."""
         try:
             file = self._lock_file.open("r")
         except FileNotFoundError:
@@ -218,7 +213,7 @@ class Urls:
 
 
 def find_urls(state: State, environ: Mapping[str, str] = os.environ) -> Urls:
-    """Returns what the environment names, and else what the state folder's stack uses.
+    """Returns what the environment names, or what the state folder's stack uses.
 
     Raises:
         click.ClickException: when neither says where they are.
@@ -249,14 +244,6 @@ def _read_json(path: Path) -> Any:
         return None
     except ValueError as error:
         raise click.ClickException(f"{path} is damaged ({error}): remove it") from error
-
-
-def write_private(path: Path, text: str) -> None:
-    """Writes a file that only its owner may read, whole or not at all."""
-    fresh = path.with_name(f"{path.name}.{os.getpid()}")
-    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(text)
-    fresh.replace(path)
 
 
 def state_option(function: Any) -> Any:

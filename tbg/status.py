@@ -1,4 +1,4 @@
-"""``tbg status``: what runs, what came in last, what waits and what was lost."""
+"""``tbg status``: what runs, what arrived last, what waits and what is lost."""
 
 import json
 from dataclasses import asdict
@@ -12,6 +12,8 @@ import redis
 from rich.console import Console
 from rich.table import Table
 
+from tbg.batch import DAEMON
+from tbg.health import problems
 from tbg.program import without_password
 from tbg.snapshot import MOST_COUNTED, Snapshot, take
 from tbg.state import State, find_urls, state_option
@@ -24,8 +26,9 @@ from tbg.supervisor import BROKEN, Process, Supervisor
 def command(state_path: Path, as_json: bool) -> None:
     """Show what runs, the last events, lag, counts, dead letters and gaps.
 
-    Asks the database and Redis that DATABASE_URL and REDIS_URL name, and else those
-    of the state folder's stack.
+    Asks the database and Redis that DATABASE_URL and REDIS_URL name, or those of the
+    state folder's stack. A number that a stream still holds is on the way; missing is
+    only what is neither there nor in the database.
 
     \b
     Examples:
@@ -49,10 +52,11 @@ def command(state_path: Path, as_json: bool) -> None:
         place = without_password(urls.redis)
         raise click.ClickException(f"Redis at {place} does not answer: {error}") from error
     programs = _programs(state)
+    sick = _dagster(state, programs)
     if as_json:
-        click.echo(json.dumps(_document(found, programs), indent=2))
+        click.echo(json.dumps(_document(found, programs, sick), indent=2))
     else:
-        _show(found, programs)
+        _show(found, programs, sick)
 
 
 def _programs(state: State) -> dict[str, Process]:
@@ -62,15 +66,29 @@ def _programs(state: State) -> dict[str, Process]:
         return {}
 
 
-def _document(found: Snapshot, programs: dict[str, Process]) -> dict[str, Any]:
+def _dagster(state: State, programs: dict[str, Process]) -> list[str] | None:
+    """What is wrong with Dagster; None if it is not part of a running stack."""
+    stack = state.read_stack()
+    if stack is None or stack.dagster_database_url is None or DAEMON not in programs:
+        return None
+    return problems(stack.dagster_database_url, programs[DAEMON])
+
+
+def _document(
+    found: Snapshot, programs: dict[str, Process], sick: list[str] | None
+) -> dict[str, Any]:
     document = asdict(found)
     for event in document["events"].values():
         last = event["last"]
         event["last"] = last.isoformat() if last else None
-    return {"programs": {name: asdict(one) for name, one in programs.items()}, **document}
+    return {
+        "programs": {name: asdict(one) for name, one in programs.items()},
+        "dagster": None if sick is None else {"problems": sick},
+        **document,
+    }
 
 
-def _show(found: Snapshot, programs: dict[str, Process]) -> None:
+def _show(found: Snapshot, programs: dict[str, Process], sick: list[str] | None) -> None:
     console = Console(highlight=False)
     if programs:
         running = Table("program", "state", "process", "for")
@@ -81,6 +99,10 @@ def _show(found: Snapshot, programs: dict[str, Process]) -> None:
         console.print(running)
     else:
         console.print("no stack of this folder is running")
+    if sick is not None:
+        console.print("Dagster is sick:" if sick else "Dagster is well")
+        for problem in sick:
+            console.print(f"  {problem}", markup=False)
     events = Table("event", "last", "minute", "hour", "in stream", "lag", "oldest")
     for name, one in found.events.items():
         now = datetime.now(UTC)
@@ -100,7 +122,10 @@ def _show(found: Snapshot, programs: dict[str, Process]) -> None:
         + (f" ({reasons})" if reasons else ""),
         markup=False,
     )
-    console.print(f"missing by sequence: {found.missing:,}; duplicates: {found.duplicates:,}")
+    console.print(
+        f"missing by sequence: {found.missing:,}; on the way: {found.on_the_way:,}; "
+        f"duplicates: {found.duplicates:,}"
+    )
     for instance, missing in found.instances_with_gaps.items():
         console.print(f"  {instance}: {missing:,} missing", markup=False)
 

@@ -1,12 +1,14 @@
 """Runs the programs of a stack under supervisord, and talks to it.
 
-supervisord (a maintained process manager) starts them, keeps their logs, and starts
-again whatever died, after a pause that grows. We write its configuration, tell it
-what to start when, and watch over its Unix socket.
+supervisord (a maintained process manager) starts them, keeps their logs, and restarts
+what died, after a growing pause. We write its configuration, tell it what to start
+when, and watch over its Unix socket.
 """
 
+import configparser
 import contextlib
 import http.client
+import io
 import os
 import re
 import shlex
@@ -22,16 +24,17 @@ from typing import Any, Final
 import click
 import psutil
 
-from tbg.embedded import tail
-from tbg.state import State, write_private
+from ingest.files import write_private
+from tbg.logs import tail
+from tbg.state import State
 
 # Set in the environment of everything that a stack starts: by it, leftovers are found.
 MARK: Final = "TBG_STACK"
 ANSWER_SECONDS: Final = 20.0
-# Tries with growing pauses (1 s, 2 s, ...) before supervisord gives a program up.
+# Attempts with growing pauses (1 s, 2 s, ...) before supervisord gives up a program.
 START_RETRIES: Final = 10
-# Who dies within this time is started again after a pause; who lived longer, at once.
-# Long enough for a program that fails while it starts.
+# A program that dies within this time is restarted after a pause, a later death at
+# once. Long enough for a program that fails while it starts.
 START_SECONDS: Final = 10
 
 # What a broken conversation with supervisord can raise.
@@ -59,9 +62,9 @@ class Launch:
     Attributes:
         command: the program and its arguments; no secrets, others can see it.
         environment: on top of ours; may hold secrets.
-        user: to run as, where that is not us.
-        stop_signal: asks it to end, as INT or TERM.
-        stop_seconds: what it may take to end before it is killed.
+        user: the system user to run as; None runs it as us.
+        stop_signal: asks it to end: INT or TERM.
+        stop_seconds: how long it may take to end before it is killed.
     """
 
     name: str
@@ -108,47 +111,51 @@ class Supervisor:
             time.sleep(0.05)
 
     def _configure(self, launches: Sequence[Launch]) -> str:
-        lines = [
-            "[supervisord]",
-            f"logfile={_escape(str(self.log))}",
-            "logfile_maxbytes=5MB",
-            "logfile_backups=1",
-            f"pidfile={_escape(str(self._state.runtime / 'supervisord.pid'))}",
-            f"childlogdir={_escape(str(self._state.logs))}",
-            *(["user=root"] if os.geteuid() == 0 else []),
-            "[unix_http_server]",
-            f"file={_escape(str(self.socket))}",
-            "chmod=0700",
-            "[rpcinterface:supervisor]",
-            "supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface",
-        ]
+        # supervisord expands % itself, so our parser must not.
+        file = configparser.ConfigParser(interpolation=None)
+        state = self._state
+        file["supervisord"] = {
+            "logfile": _escape(self.log),
+            "logfile_maxbytes": "5MB",
+            "logfile_backups": "1",
+            "pidfile": _escape(state.runtime / "supervisord.pid"),
+            "childlogdir": _escape(state.logs),
+        }
+        if os.geteuid() == 0:
+            file["supervisord"]["user"] = "root"
+        file["unix_http_server"] = {"file": _escape(self.socket), "chmod": "0700"}
+        file["rpcinterface:supervisor"] = {
+            "supervisor.rpcinterface_factory": ("supervisor.rpcinterface:make_main_rpcinterface")
+        }
         for position, launch in enumerate(launches):
             environment = ",".join(
                 f'{name}="{_escape(_quotable(name, value))}"'
                 for name, value in launch.environment.items()
             )
-            lines += [
-                f"[program:{launch.name}]",
-                f"command={_escape(shlex.join(launch.command))}",
-                f"environment={environment}",
-                f"directory={_escape(str(self._state.path))}",
-                *([f"user={launch.user}"] if launch.user else []),
-                # By the same order supervisord stops them, last first, when it is
-                # told to end by somebody else than us.
-                f"priority={100 + position}",
-                "autostart=false",
-                "autorestart=true",
-                f"startsecs={START_SECONDS}",
-                f"startretries={START_RETRIES}",
-                f"stopsignal={launch.stop_signal}",
-                f"stopwaitsecs={launch.stop_seconds}",
-                "killasgroup=true",
-                "redirect_stderr=true",
-                f"stdout_logfile={_escape(str(self._state.logs / launch.name))}.log",
-                "stdout_logfile_maxbytes=20MB",
-                "stdout_logfile_backups=2",
-            ]
-        return "\n".join(lines) + "\n"
+            file[f"program:{launch.name}"] = {
+                "command": _escape(shlex.join(launch.command)),
+                "environment": environment,
+                "directory": _escape(state.path),
+                # If something other than us ends supervisord, it stops them by this
+                # order, last first.
+                "priority": str(100 + position),
+                "autostart": "false",
+                "autorestart": "true",
+                "startsecs": str(START_SECONDS),
+                "startretries": str(START_RETRIES),
+                "stopsignal": launch.stop_signal,
+                "stopwaitsecs": str(launch.stop_seconds),
+                "killasgroup": "true",
+                "redirect_stderr": "true",
+                "stdout_logfile": _escape(state.log_of(launch.name)),
+                "stdout_logfile_maxbytes": "20MB",
+                "stdout_logfile_backups": "2",
+            }
+            if launch.user:
+                file[f"program:{launch.name}"]["user"] = launch.user
+        text = io.StringIO()
+        file.write(text)
+        return text.getvalue()
 
     def _rpc(self) -> Any:
         # Imported here: commands that need no stack work without the extra.
@@ -162,7 +169,7 @@ class Supervisor:
         return xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport).supervisor
 
     def answers(self) -> bool:
-        """Tells whether supervisord runs and listens."""
+        """Returns whether supervisord runs and listens."""
         try:
             return bool(self._rpc().getState()["statename"] == "RUNNING")
         except BROKEN:
@@ -188,7 +195,7 @@ class Supervisor:
         """Stops one program and waits until it has ended."""
         with contextlib.suppress(xmlrpc.client.Fault):  # it was not running
             self._rpc().stopProcess(name, False)
-        # Each question wakes supervisord up, which by itself looks once a second.
+        # Each request wakes supervisord, which on its own looks once a second.
         while self.processes()[name].state in ("STOPPING", "STARTING", "RUNNING"):
             time.sleep(0.02)
 
@@ -220,9 +227,9 @@ class Supervisor:
 
 
 def stop_leftovers(state: State) -> list[str]:
-    """Ends what a stack left running whose ``tbg up`` is gone, and says what it was.
+    """Ends what a dead ``tbg up`` left running, and returns what that was.
 
-    First by supervisord, if that still runs, in order; then by signal.
+    In order through supervisord if that still runs, then by signal.
     """
     supervisor = Supervisor(state)
     left = leftovers(state)
@@ -249,7 +256,7 @@ def leftovers(state: State) -> list[psutil.Process]:
     for process in psutil.process_iter():
         if process.pid == os.getpid():
             continue
-        # Processes of others, and those that end while we look, are not ours.
+        # Other users' processes, and those that end while we look, do not count.
         with contextlib.suppress(psutil.Error, OSError):
             if process.environ().get(MARK) == str(state.path):
                 found.append(process)
@@ -263,17 +270,12 @@ def _describe(process: psutil.Process) -> str:
     return str(process.pid)
 
 
-def _escape(text: str) -> str:
-    return text.replace("%", "%%")
+def _escape(text: str | Path) -> str:
+    return str(text).replace("%", "%%")
 
 
 def _quotable(name: str, value: str) -> str:
-    # supervisord has no way to escape a quote; a URL can spell it %22.
+    # supervisord cannot escape a quote; in a URL, %22 stands for it.
     if '"' in value or "\n" in value:
         raise click.ClickException(f'{name} may not hold a " or a line break (in a URL: %22)')
     return value
-
-
-def log_of(state: State, name: str) -> Path:
-    """The log of one program."""
-    return state.logs / f"{name}.log"

@@ -14,7 +14,7 @@ from typing import Self
 from tbg.migrate import sql_folder
 
 ROOT = sql_folder().parent
-LIMIT = 90.0  # seconds; generous, the machine may be busy
+LIMIT = 200.0  # seconds; generous, the machine may be busy
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -64,12 +64,14 @@ class Up:
     def wait_for(self, pattern: str) -> Self:
         """Waits until a line matched the pattern."""
         deadline = time.monotonic() + LIMIT
-        while not any(re.search(pattern, line) for line in list(self.lines)):
+        while True:
+            # Before the lines are looked at: the last one may come with the end.
             alive = self._reader.is_alive()
+            if any(re.search(pattern, line) for line in list(self.lines)):
+                return self
             assert alive, f"ended without {pattern!r}:\n{self.output}"
             assert time.monotonic() < deadline, f"no {pattern!r} in:\n{self.output}"
             time.sleep(0.05)
-        return self
 
     def wait_until_up(self) -> Self:
         return self.wait_for("Ctrl-C stops everything")

@@ -33,10 +33,10 @@ def test_a_missing_extra_is_named_with_the_command_that_installs_it() -> None:
         "import sys\n"
         "sys.modules['aiohttp'] = None\n"
         "from tbg.cli import main\n"
-        "main(['devnet', 'node', '--help'], prog_name='tbg')"
+        "main(['devnet', 'pool', '--help'], prog_name='tbg')"
     )
     assert done.returncode == 1
-    assert "tbg devnet node needs aiohttp" in done.stderr
+    assert "tbg devnet pool needs aiohttp" in done.stderr
     assert "pip install 'tbg-mining-data[devnet]'" in done.stderr
 
 

@@ -1,6 +1,10 @@
 """The pages about events say what the daemon accepts."""
 
 import json
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +13,16 @@ from click.testing import CliRunner
 from ingest.events import EVENTS
 from tbg.cli import main
 from tbg.docs import ROOT, render_markdown, render_schema
+
+# Prints the variables that the resources of the code location come from.
+TAKEN = """
+import dagster as dg
+from tbg_dagster.definitions import defs
+for resource in defs.resources.values():
+    for name in type(resource).model_fields:
+        value = getattr(resource, name)
+        print(getattr(value, "env_var_name", f"{name} is not taken from the environment"))
+"""
 
 
 def test_the_pages_in_the_repository_say_what_the_models_say() -> None:
@@ -47,6 +61,23 @@ def test_required_optional_and_always_sent_fields_are_told_apart() -> None:
     assert "| `share_diff` | number or null | > 0 |" in section
     assert "| `client_id`* | integer |" in section
     assert "| `version_bits`? | string | 2 to 64 characters; hex, whole bytes |" in section
+
+
+def test_every_setting_of_the_batch_side_is_on_the_page() -> None:
+    """Each variable on the page is one that the code location takes, and the other way round."""
+    page = (ROOT / "docs" / "settings.md").read_text().split("\n## Batch side: ", 1)[1]
+    named = set(re.findall(r"^\| `([A-Z_]+)` \|", page, re.MULTILINE))
+    done = subprocess.run(
+        [sys.executable, "-c", TAKEN],
+        # Set, so that each is taken from the environment.
+        env={**os.environ, **dict.fromkeys(named, "1")},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    taken = set(done.stdout.split())
+    assert taken == named
 
 
 def test_the_schema_tells_events_apart_by_their_name() -> None:

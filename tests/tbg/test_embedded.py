@@ -62,6 +62,72 @@ def test_valkey_keeps_what_it_answered_when_it_is_killed(
         assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
 
 
+def command(*words: str) -> bytes:
+    """A command as it is in the append-only file."""
+    parts = [f"${len(word)}\r\n{word}\r\n" for word in words]
+    return f"*{len(words)}\r\n{''.join(parts)}".encode()
+
+
+@pytest.mark.parametrize(
+    ("tail", "cut"),
+    [
+        (bytes(4096), 4096),
+        (bytes(1), 1),
+        (command("XADD", "mining:test", "*", "a", "b")[:20] + bytes(500), 520),
+        # A transaction that the power cut interrupted did not happen.
+        (command("MULTI") + command("SET", "a", "b") + bytes(512), None),
+        (b"what was in this block before", 29),
+    ],
+)
+def test_a_damaged_end_of_the_append_only_file_is_cut_and_a_copy_kept(
+    valkey_server: Callable[..., EmbeddedValkey], tail: bytes, cut: int | None
+) -> None:
+    server = valkey_server(appendfsync="always")
+    with redis.Redis.from_url(server.url) as client:
+        client.xadd("mining:test", {"answer": 42})
+    server.kill()
+    (file,) = (server.folder / "appendonlydir").glob("*.incr.aof")
+    sound = file.read_bytes()
+    with file.open("ab") as end:
+        end.write(tail)
+    said = server.prepare()
+    assert said is not None
+    assert f"cut {cut or len(tail):,} bytes, {tail.count(0):,} of them zeros" in said
+    (copy,) = server.folder.glob("*.damaged-*")
+    assert str(copy) in said
+    assert copy.read_bytes() == sound + tail
+    assert copy.stat().st_mode & 0o077 == 0
+    assert file.read_bytes() == sound
+    server.start()
+    with redis.Redis.from_url(server.url) as client:
+        assert client.xlen("mining:test") == 1
+        assert client.get("a") is None
+
+
+def test_an_append_only_file_of_zeros_alone_is_emptied(
+    valkey_server: Callable[..., EmbeddedValkey],
+) -> None:
+    server = valkey_server()
+    server.kill()
+    (file,) = (server.folder / "appendonlydir").glob("*.incr.aof")
+    assert file.stat().st_size == 0
+    file.write_bytes(bytes(8192))
+    assert "cut 8,192 bytes, 8,192 of them zeros" in str(server.prepare())
+    server.start()
+    assert server.ready()
+
+
+def test_a_sound_append_only_file_is_left_alone(
+    valkey_server: Callable[..., EmbeddedValkey],
+) -> None:
+    server = valkey_server(appendfsync="always")
+    with redis.Redis.from_url(server.url) as client:
+        client.xadd("mining:test", {"answer": 42})
+    server.kill()
+    assert server.prepare() is None
+    assert list(server.folder.glob("*.damaged-*")) == []
+
+
 def test_valkey_refuses_who_does_not_know_the_password(
     valkey_server: Callable[..., EmbeddedValkey],
 ) -> None:

@@ -3,11 +3,14 @@
 import subprocess
 import sys
 import threading
+from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
+from click.testing import CliRunner
 
 from ingest.flavour import FLAVOURS, Flavour
+from tbg.cli import main
 from tbg.migrate import (
     Migrated,
     MigrateError,
@@ -94,15 +97,53 @@ def test_a_migrate_that_waits_too_long_says_so(empty_database_url: str) -> None:
 
 @pytest.mark.plain_postgresql
 def test_a_share_of_any_day_near_today_finds_its_partition(empty_database_url: str) -> None:
+    before = datetime.now(UTC)
     done = migrate(empty_database_url)
     assert done.partitions == 2 * 10
     with psycopg.connect(empty_database_url) as connection:
-        for days in (-2, 0, 7):
+        # Midnight may have come since: it is then two days back and seven ahead of the new
+        # day, and these are in both.
+        for days in (-1, 0, 7):
             connection.execute(
                 "insert into shares (time, difficulty, user_id, worker_id, is_valid) "
-                "values (now() + %s * interval '1 day', 1, 1, 1, true)",
-                [days],
+                "values (%s, 1, 1, 1, true)",
+                [before + timedelta(days=days)],
             )
+
+
+def retention(url: str) -> dict[str, timedelta]:
+    with psycopg.connect(url) as connection:
+        return dict(
+            connection.execute(
+                "select hypertable_name::text, (config ->> 'drop_after')::interval "
+                "from timescaledb_information.jobs where proc_name = 'policy_retention'"
+            ).fetchall()
+        )
+
+
+@pytest.mark.timescaledb
+def test_retention_is_what_the_setting_says_on_an_existing_database_too(
+    empty_database_url: str,
+) -> None:
+    migrate(empty_database_url, retention_days=45)
+    days = timedelta(days=45)
+    assert retention(empty_database_url) == {"shares": days, "mining_events": days}
+    with psycopg.connect(empty_database_url) as connection:
+        connection.execute("select remove_retention_policy('mining_events')")
+    said: list[str] = []
+    migrate(empty_database_url, retention_days=30, say=said.append)
+    days = timedelta(days=30)
+    assert retention(empty_database_url) == {"shares": days, "mining_events": days}
+    assert "shares are kept for 30 days" in said
+    migrate(empty_database_url)
+    assert retention(empty_database_url) == {"shares": days, "mining_events": days}
+
+
+def test_a_wrong_retention_is_named(empty_database_url: str) -> None:
+    environment = {"DATABASE_URL": empty_database_url, "RETENTION_DAYS": "0"}
+    result = CliRunner(env=environment).invoke(main, ["migrate"])
+    assert result.exit_code == 1
+    assert "RETENTION_DAYS: Input should be greater than or equal to 1" in result.output
 
 
 @pytest.mark.plain_postgresql

@@ -1,5 +1,6 @@
 """The state folder belongs to one stack, and keeps its secrets."""
 
+import json
 import os
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
@@ -7,11 +8,16 @@ from pathlib import Path
 
 import click
 import pytest
+import yaml
 
+from ingest.settings import SUN_PATH_MAX
 from tbg.batch import first_week
-from tbg.program import Ports, without_password
+from tbg.migrate import sql_folder
+from tbg.node import Node
+from tbg.ports import Ports
+from tbg.program import without_password
 from tbg.programs import StackOptions, StackPlan
-from tbg.state import LONGEST_SOCKET, SUN_PATH_MAX, State, find_urls
+from tbg.state import LONGEST_SOCKET, State, find_urls
 
 
 def test_secrets_are_made_once_and_readable_by_their_owner_alone(tmp_path: Path) -> None:
@@ -58,11 +64,11 @@ def test_sockets_have_short_paths_wherever_the_folder_is(tmp_path: Path, length:
         state.runtime.rmdir()
 
 
-def test_a_runtime_folder_that_somebody_planted_is_refused(tmp_path: Path) -> None:
+def test_a_runtime_folder_that_another_user_planted_is_refused(tmp_path: Path) -> None:
     state = State(tmp_path / ("x" * 200))
     state.runtime.symlink_to(tmp_path)
     try:
-        with pytest.raises(click.ClickException, match="belongs to somebody else"):
+        with pytest.raises(click.ClickException, match="belongs to another user"):
             state.make_runtime()
     finally:
         state.runtime.unlink()
@@ -105,17 +111,32 @@ def plan(tmp_path: Path, options: StackOptions) -> StackPlan:
 def test_programs_start_from_the_stores_to_the_miners(tmp_path: Path) -> None:
     names = [program.name for program in plan(tmp_path, StackOptions()).programs]
     realtime = ["postgres", "valkey", "writer", "receiver", "node", "pool", "miner"]
-    assert names == [*realtime, "webserver", "daemon"]
+    assert names == [*realtime, "code-server", "webserver", "daemon"]
 
 
 def test_what_is_left_out_is_not_in_the_plan(tmp_path: Path) -> None:
     options = StackOptions(miner=False, pool=False, dagster=False)
     found = plan(tmp_path, options)
-    left_out = {"miner", "pool", "webserver", "daemon"}
+    left_out = {"miner", "pool", "code-server", "webserver", "daemon"}
     assert {program.name for program in found.programs}.isdisjoint(left_out)
     assert found.dagster_url is None
     assert found.stratum_url is None
-    assert found.rpc_url is not None
+    assert found.node is not None
+
+
+def test_a_foreign_node_takes_the_place_of_ours(tmp_path: Path) -> None:
+    foreign = Node("http://192.0.2.1:38332", "me", "geheim")
+    found = plan(tmp_path, StackOptions(foreign_node=foreign, miner_user="tb1qx.cpu"))
+    programs = {program.name: program.launch for program in found.programs}
+    assert "node" not in programs
+    assert programs["code-server"].environment["BITCOIN_RPC_URL"] == (
+        "http://me:geheim@192.0.2.1:38332"
+    )
+    assert "http://192.0.2.1:38332" in programs["pool"].command
+    assert programs["pool"].environment["TBG_RPC_PASSWORD"] == "geheim"  # noqa: S105 made up
+    assert "tb1qx.cpu" in programs["miner"].command
+    for launch in programs.values():
+        assert "geheim" not in " ".join(launch.command)
 
 
 def test_every_port_is_another_one_and_has_its_option(tmp_path: Path) -> None:
@@ -138,10 +159,53 @@ def test_dagster_needs_a_database_of_its_own(tmp_path: Path) -> None:
     with pytest.raises(click.ClickException, match="DAGSTER_PG_URL"):
         StackPlan(state, StackOptions(), elsewhere)
     StackPlan(state, StackOptions(dagster=False), elsewhere)
-    storage = {**elsewhere, "DAGSTER_PG_URL": "postgresql://d:p@db.example/dagster"}
-    webserver = StackPlan(state, StackOptions(), storage).programs[-2].launch
-    assert webserver.environment["DAGSTER_PG_URL"] == storage["DAGSTER_PG_URL"]
-    assert "p@db" not in " ".join(webserver.command)
+    for scheme in ("postgresql", "postgres", "postgresql+psycopg2"):
+        storage = {**elsewhere, "DAGSTER_PG_URL": f"{scheme}://d:p@db.example/dagster"}
+        for program in StackPlan(state, StackOptions(), storage).programs[-3:]:
+            named = program.launch.environment["DAGSTER_PG_URL"]
+            assert named == "postgresql+psycopg2://d:p@db.example/dagster"
+            assert "p@db" not in " ".join(program.launch.command)
+    wrong = {**elsewhere, "DAGSTER_PG_URL": "mysql://d:p@db.example/dagster"}
+    with pytest.raises(click.ClickException, match="must begin with postgresql://"):
+        StackPlan(state, StackOptions(), wrong)
+
+
+def test_only_the_code_server_of_dagster_knows_the_platforms_stores(tmp_path: Path) -> None:
+    code, webserver, daemon = plan(tmp_path, StackOptions()).programs[-3:]
+    stores = {"DATABASE_URL", "REDIS_URL", "BITCOIN_RPC_URL"}
+    assert stores <= code.launch.environment.keys()
+    for program in (webserver, daemon):
+        assert stores.isdisjoint(program.launch.environment)
+
+
+def test_the_code_location_keeps_its_identity_with_and_without_a_code_server(
+    tmp_path: Path,
+) -> None:
+    """Schedules and runs are kept under the location's name."""
+    code = plan(tmp_path, StackOptions()).programs[-3]
+    code.prepare()
+    served = yaml.safe_load((tmp_path / "dagster" / "workspace.yaml").read_text())
+    (server,) = (entry["grpc_server"] for entry in served["load_from"])
+    local = yaml.safe_load((sql_folder().parent / "workspace.yaml").read_text())
+    (module,) = (entry["python_module"] for entry in local["load_from"])
+    assert server["location_name"] == module["location_name"]
+    assert server["socket"] in code.launch.command
+    assert module["module_name"] in code.launch.command
+    assert module["attribute"] in code.launch.command
+
+
+def test_what_another_release_wrote_about_its_stack_can_be_read(tmp_path: Path) -> None:
+    state = State(tmp_path)
+    written = {
+        **{"started": "2026-11-22T07:00:00+00:00", "database_url": "postgresql://x"},
+        **{"redis_url": "redis://x", "socket_path": "/s", "supervisor_socket": "/v"},
+        **{"receiver_metrics_port": 1, "writer_metrics_port": 2, "programs": ["writer"]},
+        "something": "of another release",
+    }
+    (tmp_path / "stack.json").write_text(json.dumps(written))
+    stack = state.read_stack()
+    assert stack is not None
+    assert stack.programs == ("writer",)
 
 
 def test_partitions_begin_with_the_week_of_the_first_start_and_stay_there(tmp_path: Path) -> None:

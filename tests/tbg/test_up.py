@@ -10,13 +10,17 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import psycopg
 import pytest
 import redis
+import requests
 
 from tbg.migrate import sql_folder
+from tbg.node import Node
+from tbg.ports import free_port
 from tbg.state import State
 from tbg.supervisor import leftovers, stop_leftovers
 from tests.tbg.command import LIMIT, Up, environment, tbg
@@ -53,10 +57,52 @@ def reached(state: Path) -> dict[str, str]:
     return found
 
 
+def tbg_status(state: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(tbg("status", "--state", str(state), "--json").stdout)
+    return found
+
+
 def program_pid(state: Path, name: str) -> int:
-    document = json.loads(tbg("status", "--state", str(state), "--json").stdout)
-    pid: int = document["programs"][name]["pid"]
+    pid: int = tbg_status(state)["programs"][name]["pid"]
     return pid
+
+
+def graphql(url: str, query: str, **variables: Any) -> dict[str, Any]:
+    answer = requests.post(
+        f"{url}/graphql", json={"query": query, "variables": variables}, timeout=LIMIT
+    )
+    found: dict[str, Any] = answer.json()["data"]
+    return found
+
+
+def launch_job(url: str, name: str) -> str:
+    """Launches the job whose name has ``name`` in it, and returns the run's id."""
+    (repository,) = graphql(
+        url,
+        "{repositoriesOrError{... on RepositoryConnection{nodes{name location{name} jobs{name}}}}}",
+    )["repositoriesOrError"]["nodes"]
+    (job,) = (job["name"] for job in repository["jobs"] if name in job["name"])
+    launched = graphql(
+        url,
+        "mutation($p: ExecutionParams!){launchRun(executionParams: $p){__typename "
+        "... on LaunchRunSuccess{run{runId}} ... on PythonError{message}}}",
+        p={
+            "selector": {
+                "repositoryLocationName": repository["location"]["name"],
+                "repositoryName": repository["name"],
+                "jobName": job,
+            }
+        },
+    )["launchRun"]
+    assert launched["__typename"] == "LaunchRunSuccess", launched
+    run: str = launched["run"]["runId"]
+    return run
+
+
+def run_status(dagster: psycopg.Connection[Any], run: str) -> str:
+    row = dagster.execute("select status from runs where run_id = %s", [run]).fetchone()
+    assert row is not None
+    return str(row[0])
 
 
 def send_share(socket_path: str, seq: int) -> None:
@@ -110,6 +156,41 @@ def test_mined_shares_are_shown(up: Callable[..., Up], state: Path) -> None:
     assert stopped == ["miner", "pool", "node", "receiver", "writer", "valkey", "postgres"]
 
 
+def test_a_node_of_the_users_own_is_mined_on_instead_of_ours(
+    up: Callable[..., Up], state: Path, server_folder: Path
+) -> None:
+    """Our regtest node, started apart, stands in for bitcoind."""
+    cookie = server_folder / "chain" / ".cookie"
+    port = free_port()
+    command = [sys.executable, "-m", "tbg.cli", "devnet", "node", "--port", str(port)]
+    with subprocess.Popen(
+        [*command, "--datadir", str(cookie.parent)],
+        env=environment(),
+        cwd=sql_folder().parent,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as node:
+        try:
+            url = f"http://127.0.0.1:{port}"
+            deadline = time.monotonic() + LIMIT
+            while not (cookie.exists() and Node(url, cookie=cookie).answers()):
+                assert node.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            arguments = ["--no-dagster", "--free-ports", "--every", "0.5"]
+            arguments += ["--node-url", url, "--node-cookie", str(cookie)]
+            running = up(*arguments).wait_until_up()
+            running.wait_for(r"[1-9]\d* accepted .* height \d")
+            assert "starting node" not in running.output
+            urls = reached(state)
+            assert urls["BITCOIN_RPC_URL"] == url
+            assert urls["BITCOIN_RPC_COOKIE_FILE"] == str(cookie)
+            assert running.end() == 0, running.output
+            assert node.poll() is None
+        finally:
+            node.terminate()
+
+
 def test_no_password_is_printed_logged_or_on_a_command_line(
     up: Callable[..., Up], state: Path
 ) -> None:
@@ -149,6 +230,34 @@ def test_a_port_in_use_is_named_with_the_option_that_changes_it(state: Path) -> 
     assert f"port {port} on 127.0.0.1, for valkey (streams)" in done.stderr
     assert "choose another with --valkey-port" in done.stderr
     assert leftovers(State(state)) == []
+
+
+def test_dagster_works_with_its_database_named_in_the_usual_form(
+    up: Callable[..., Up], state: Path, database_url: str, redis_url: str, empty_database_url: str
+) -> None:
+    """One code server serves it, and a run comes through."""
+    arguments = [word for word in DATA_SIDE if word != "--no-dagster"]
+    named = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
+    running = up(*arguments, DAGSTER_PG_URL=empty_database_url, **named).wait_until_up()
+    run = launch_job(reached(state)["DAGSTER_URL"], "liveness")
+    with psycopg.connect(empty_database_url, autocommit=True) as dagster:
+        deadline = time.monotonic() + LIMIT
+        while not run_status(dagster, run).endswith(("SUCCESS", "FAILURE", "CANCELED")):
+            assert time.monotonic() < deadline, run_status(dagster, run)
+            time.sleep(0.2)
+        assert run_status(dagster, run) == "SUCCESS"
+        servers = [
+            process for process in leftovers(State(state)) if "grpc" in process.cmdline()[1:5]
+        ]
+        assert len(servers) == 1
+        assert tbg_status(state)["dagster"] == {"problems": []}
+        assert "Dagster is sick" not in running.output
+        dagster.execute("update runs set status = 'FAILURE' where run_id = %s", [run])
+    (problem,) = tbg_status(state)["dagster"]["problems"]
+    assert "liveness" in problem
+    assert "failed" in problem
+    running.wait_for("Dagster is sick: .*liveness.* failed")
+    assert running.end() == 0
 
 
 @pytest.mark.parametrize("name", ["writer", "postgres"])
@@ -197,12 +306,33 @@ def test_what_a_killed_supervisor_left_is_stopped_by_the_next_start(
     assert second.end() == 0
 
 
+def test_after_a_power_cut_the_append_only_file_is_repaired_and_the_stack_starts(
+    up: Callable[..., Up], state: Path
+) -> None:
+    running = up().wait_until_up()
+    urls = reached(state)
+    send_share(urls["SOCKET_PATH"], 1)
+    wait_for_shares(urls["DATABASE_URL"], [1])
+    running.end(signal.SIGKILL)
+    for process in leftovers(State(state)):
+        process.kill()
+    psutil.wait_procs(leftovers(State(state)), timeout=LIMIT)
+    (file,) = (state / "valkey" / "appendonlydir").glob("*.incr.aof")
+    with file.open("ab") as end:
+        end.write(bytes(4096))
+    second = up().wait_for("cut 4,096 bytes, 4,096 of them zeros").wait_until_up()
+    urls = reached(state)
+    send_share(urls["SOCKET_PATH"], 2)
+    wait_for_shares(urls["DATABASE_URL"], [1, 2])
+    assert second.end() == 0
+
+
 def test_without_its_supervisor_the_stack_ends_and_says_so(
     up: Callable[..., Up], state: Path
 ) -> None:
     running = up().wait_until_up()
     psutil.Process(running.process.pid).children()[0].kill()
-    running.wait_for("supervisord does not answer any more")
+    running.wait_for("supervisord no longer answers")
     assert running.process.wait(LIMIT) == 1
     assert leftovers(State(state)) == []
 
@@ -221,10 +351,13 @@ def test_a_stack_whose_output_nobody_reads_any_more_ends(state: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     )
-    assert process.stdout is not None
-    process.stdout.readline()
-    process.stdout.close()
-    process.wait(LIMIT)
+    try:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+        process.wait(LIMIT)
+    finally:
+        process.kill()
     assert leftovers(State(state)) == []
 
 
