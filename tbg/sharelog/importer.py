@@ -85,8 +85,16 @@ class Importer:
             self._close(log)
             self._keep(self._open(log.path))
         for path in self._folder.fresh():
-            self._summary.files += 1
-            self._keep(self._open(path))
+            log = self._open(path)
+            if log is None:
+                continue
+            renamed = next((one for one in self._kept if one.inode == log.inode), None)
+            if renamed is None:
+                self._summary.files += 1
+                self._keep(log)
+            else:
+                renamed.path = path
+                log.close()
         self._send(in_order([(0, log) for log in list(self._kept)], self._grown))
         self._trim()
 

@@ -178,13 +178,15 @@ def split_username(name: str) -> tuple[str, str]:
 def _reason(fields: dict[str, Any]) -> str:
     """Upstream's word for the code, else what the line says itself."""
     code = fields.get("errn")
-    if isinstance(code, int) and code in REASONS:
+    if isinstance(code, bool) or not isinstance(code, int):
+        code = 0
+    if code in REASONS:
         return REASONS[code]
     for name in ("error", "reject-reason"):
         text = fields.get(name)
         if isinstance(text, str) and (said := _text(text, _MAX_REASON)):
             return said
-    return "Malformed" if isinstance(code, int) and code < 0 else "unknown"
+    return "Malformed" if code < 0 else "unknown"
 
 
 def _positive(value: Any) -> float | None:

@@ -30,7 +30,6 @@ class Summary:
     skipped: Counter[str] = field(default_factory=Counter)
     unknown_fields: Counter[str] = field(default_factory=Counter)
     bests: Counter[str] = field(default_factory=Counter)
-    logs: int = 0
     instances: int = 0
     resent: int = 0
     unreadable: dict[str, str] = field(default_factory=dict)
@@ -72,7 +71,6 @@ class Summary:
         """The JSON form."""
         return {
             "files": self.files,
-            "logs": self.logs,
             "lines": self.lines,
             "accepted": self.accepted,
             "rejected": self.rejected.total(),
