@@ -42,6 +42,11 @@ class Summary:
         return self.accepted + self.rejected.total()
 
     @property
+    def unsent(self) -> int:
+        """Lines that were read when the end was asked for, and not sent any more."""
+        return self.lines - self.shares - self.before_since - self.copies - self.skipped.total()
+
+    @property
     def events(self) -> int:
         """Events sent, each once."""
         return self.shares + self.bests.total()
@@ -80,6 +85,7 @@ class Summary:
             "copies": self.copies,
             "skipped": self.skipped.total(),
             "skipped_by_reason": dict(self.skipped),
+            "unsent": self.unsent,
             "unknown_fields": dict(self.unknown_fields),
             "unreadable": self.unreadable,
             "events": self.events,
@@ -113,6 +119,8 @@ class Summary:
             say(f"{self.resent:,} events sent once more, to a receiver that took over")
         for path, why in self.unreadable.items():
             say(f"not read to its end: {path!r}: {why}")
+        if self.unsent:
+            say(f"  {self.unsent:,} lines read, not sent any more")
         if self.interrupted:
             say("interrupted: run the same command again, and what is there already stays once")
 
