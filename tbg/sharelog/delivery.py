@@ -17,8 +17,9 @@ from typing import Final
 from ingest.events import MAX_DATAGRAM
 
 # Sent again to a receiver that takes over: the old one may have died with them in its hands,
-# and what arrives twice is recognised. A receiver under a flood holds up to this many.
-KEPT: Final = 20_000
+# and what arrives twice is recognised. Flooded as an import does it, a receiver holds
+# MEMORY_EVENTS (100,000) and two batches. About 70 MB.
+KEPT: Final = 105_000
 _LOOK: Final = 0.5  # seconds between two looks at whether to stop
 _FULL: Final = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS, errno.EINTR})
 _GONE: Final = frozenset(

@@ -81,9 +81,9 @@ class Importer:
         Raises:
             Stopped, OSError: as :meth:`run`.
         """
-        for log in [log for log in self._kept if log.is_cut()]:
-            self._close(log)
-            self._keep(self._open(log.path))
+        for cut in [log for log in self._kept if log.is_cut()]:
+            self._close(cut)
+            self._keep(self._open(cut.path))
         for path in self._folder.fresh():
             log = self._open(path)
             if log is None:
