@@ -5,7 +5,7 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ingest.decode import Refused, decode
@@ -167,7 +167,6 @@ JSON = st.recursive(
 HOSTILE = st.dictionaries(st.sampled_from(sorted(KNOWN)) | st.text(max_size=5), JSON, max_size=8)
 
 
-@settings(deadline=None)
 @given(HOSTILE)
 @example({"workername": "\U0001f40b" * 300 + "." + "\x1f" * 300, "agent": "\x01" * 900})
 @example({"errn": -1, "error": "\x02" * 900, "result": False, "hash": "0g" * 32})
@@ -189,7 +188,6 @@ def test_whatever_a_line_holds_its_share_fits_the_contract(changes: dict[str, An
         assert event.seq == 1
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_no_bytes_raise_anything_else(raw: bytes) -> None:
     try:
@@ -198,7 +196,6 @@ def test_no_bytes_raise_anything_else(raw: bytes) -> None:
         assert error.reason  # noqa: PT017
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_a_line_with_a_byte_changed_is_a_share_or_refused(data: st.DataObject) -> None:
     raw = bytearray(made())

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tbg.sharelog import line as line_module
@@ -133,7 +133,6 @@ def test_a_log_that_was_written_over_is_noticed(tmp_path: Path, grows_past: bool
 PARTS = [*SHARES[:6], b"\n", b"{}\n", b"{", b"\xff\x00\n", b"y" * 900, b"z" * 2000 + b"\n"]
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, len(PARTS) - 1), max_size=30), st.integers(20, 3000))
 def test_how_a_log_is_cut_into_reads_changes_nothing(
     tmp_path_factory: pytest.TempPathFactory, picks: list[int], size: int
