@@ -128,9 +128,10 @@ def sharelog(
                 pace.show()
         except Stopped:
             summary.interrupted = True
-        except PermissionError as error:
+        except OSError as error:
             raise click.ClickException(
-                f"{path} may not be written to: run as its owner or as one of its group ({error})"
+                f"cannot send to {path}: {error}; name the receiver's socket with --socket, and "
+                "run as its owner or as one of its group"
             ) from error
     summary.seconds = time.monotonic() - began
     if not summary.files:
