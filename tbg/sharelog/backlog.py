@@ -8,8 +8,8 @@ import click
 import psycopg
 import redis
 
+from ingest.entry import START, id_key
 from ingest.names import stream_of
-from ingest.streams import START, id_key
 from tbg.program import without_password
 from tbg.state import Urls
 
