@@ -50,30 +50,47 @@ class Instances:
         """
         if len(self._known) > MOST_KNOWN:
             self._known = {name: self._known[name] for name in sources if name in self._known}
-        for name, source in sources.items():
+        # In few statements: an import brings a thousand instances in one batch.
+        named: list[tuple[str, str]] = []
+        unnamed: list[str] = []
+        for name, source in sorted(sources.items()):
             known = self._known.get(name)
-            if known is not None and (known.sourced or source is None):
-                continue
+            if source is None:
+                if known is None:
+                    unnamed.append(name)
+            elif known is None or not known.sourced:
+                named.append((name, source))
+        if named:
             await connection.execute(
                 "insert into engine_instances as i (instance, source) "
-                "values ($1, coalesce($2, 'hosted')) "
-                "on conflict (instance) do update set source = $2 "
-                "where $2 is not null and i.source <> $2",
-                name,
-                source,
+                "select * from unnest($1::text[], $2::text[]) "
+                "on conflict (instance) do update set source = excluded.source "
+                "where i.source <> excluded.source",
+                [name for name, _ in named],
+                [source for _, source in named],
             )
-            if known is not None:
-                known.sourced = True
-                continue
-            row = await connection.fetchrow(
-                "select id, seq_max, seq_missing, seq_floor from engine_instances "
-                "where instance = $1",
-                name,
+        if unnamed:
+            await connection.execute(
+                "insert into engine_instances (instance, source) "
+                "select name, 'hosted' from unnest($1::text[]) as name "
+                "on conflict (instance) do nothing",
+                unnamed,
             )
-            assert row is not None
+        for name, _ in named:
+            if name in self._known:
+                self._known[name].sourced = True
+        unknown = [name for name in sources if name not in self._known]
+        if not unknown:
+            return
+        for row in await connection.fetch(
+            "select instance, id, seq_max, seq_missing, seq_floor from engine_instances "
+            "where instance = any($1::text[])",
+            unknown,
+        ):
+            name = row["instance"]
             missing = [(span.lower, span.upper) for span in row["seq_missing"]]
             seen = Seen(row["seq_max"], missing, row["seq_floor"])
-            self._known[name] = Instance(row["id"], seen, source is not None)
+            self._known[name] = Instance(row["id"], seen, sources[name] is not None)
 
     def doubtful(self, events: list[Event]) -> list[Event]:
         """The events of which only the database knows whether they are stored."""
@@ -148,18 +165,22 @@ class Instances:
 
     async def save(self, connection: asyncpg.Connection) -> None:
         """Writes what the batch changed, in its transaction."""
-        for instance, events, duplicates in self._trial.values():
-            await connection.execute(
-                "update engine_instances set seq_max = $2, seq_missing = $3, seq_floor = $4, "
-                "events = events + $5, duplicates = duplicates + $6, last_seen = now() "
-                "where id = $1",
-                instance.id,
-                instance.seen.highest,
-                [asyncpg.Range(start, end) for start, end in instance.seen.missing],
-                instance.seen.floor,
-                events,
-                duplicates,
-            )
+        await connection.executemany(
+            "update engine_instances set seq_max = $2, seq_missing = $3, seq_floor = $4, "
+            "events = events + $5, duplicates = duplicates + $6, last_seen = now() "
+            "where id = $1",
+            [
+                (
+                    instance.id,
+                    instance.seen.highest,
+                    [asyncpg.Range(start, end) for start, end in instance.seen.missing],
+                    instance.seen.floor,
+                    events,
+                    duplicates,
+                )
+                for instance, events, duplicates in self._trial.values()
+            ],
+        )
 
     def keep(self) -> None:
         """The batch is committed."""

@@ -23,6 +23,9 @@ COMMANDS: Final[dict[str, Subcommand]] = {
     "up": Subcommand("tbg.up", "command", "Start everything, and show what flows until Ctrl-C."),
     "down": Subcommand("tbg.down", "command", "Stop the stack; its data stays."),
     "status": Subcommand("tbg.status", "command", "Show what runs, flows, waits and was lost."),
+    "import": Subcommand(
+        "tbg.sharelog.command", "command", "Import the share logs of a stock ckpool."
+    ),
     "ledger": Subcommand("tbg.ledger", "command", "Show what became of every event."),
     "env": Subcommand("tbg.env", "command", "Print how to reach the stack, for a shell."),
     "smoke": Subcommand("tbg.smoke", "command", "Prove that every event reaches every store."),

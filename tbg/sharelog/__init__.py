@@ -1,0 +1,1 @@
+"""Reads the share logs of an unmodified ckpool, and sends them as numbered events."""

@@ -1,0 +1,107 @@
+"""How far the writer is behind: an import must not fill Redis, or the spool after it."""
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+import click
+import psycopg
+import redis
+
+from ingest.entry import START, id_key
+from ingest.names import stream_of
+from tbg.program import without_password
+from tbg.state import Urls
+
+# At 30,000 events a second and 700 bytes each, 200 MB of Redis.
+LIMIT: Final = 10.0  # seconds that the oldest uncommitted event may have waited
+_LOOK: Final = 1.0  # seconds between two looks
+_PAUSE: Final = 0.25
+
+_STREAM: Final = stream_of("share_submitted")
+_AWAY: Final = (psycopg.Error, redis.RedisError)
+
+
+class Backlog:
+    """Watches the writer, and waits for it.
+
+    Args:
+        urls: database and Redis that the events go to.
+        stopped: tells whether the end was asked for.
+        say: is told when it waits longer than a moment.
+
+    Raises:
+        click.ClickException: if one of the two does not answer.
+    """
+
+    def __init__(self, urls: Urls, stopped: Callable[[], bool], say: Callable[[str], None]) -> None:
+        self._urls = urls
+        self._stopped = stopped
+        self._say = say
+        self._database: psycopg.Connection[tuple[str]] | None = None
+        self._redis = redis.Redis.from_url(urls.redis, socket_timeout=10)
+        self._next = 0.0
+        try:
+            self.age()
+        except _AWAY as error:
+            raise click.ClickException(
+                f"the stack at {without_password(urls.database)} and "
+                f"{without_password(urls.redis)} does not answer: start it, for example with "
+                f"tbg up ({error})"
+            ) from error
+
+    def close(self) -> None:
+        """Closes both connections."""
+        self._redis.close()
+        if self._database is not None:
+            self._database.close()
+
+    def age(self) -> float:
+        """Seconds since the oldest uncommitted share came to Redis; 0 if there is none.
+
+        Raises:
+            psycopg.Error, redis.RedisError: if one of the two does not answer.
+        """
+        if self._database is None or self._database.closed:
+            self._database = psycopg.connect(
+                self._urls.database, autocommit=True, connect_timeout=10
+            )
+        rows = self._database.execute(
+            "select last_id from stream_offsets where stream = %s", [_STREAM]
+        ).fetchall()
+        last = min((row[0] for row in rows), key=id_key, default=START)
+        pipeline = self._redis.pipeline(transaction=False)
+        pipeline.time()
+        pipeline.xrange(_STREAM, f"({last}", "+", count=1)
+        (seconds, micros), waiting = pipeline.execute()
+        if not waiting:
+            return 0.0
+        oldest = int(waiting[0][0].partition(b"-")[0]) / 1000
+        return max(0.0, float(seconds + micros / 1e6 - oldest))
+
+    def wait(self) -> float:
+        """Returns when the writer is near enough, and the seconds that it took.
+
+        Looks at most once a second. While one of the two does not answer, it waits, too:
+        the writer cannot commit then.
+        """
+        now = began = time.monotonic()
+        if now < self._next:
+            return 0.0
+        told = False
+        while not self._stopped():
+            try:
+                age = self.age()
+                why = f"the writer is {age:.0f} s behind"
+            except _AWAY as error:
+                age, why = LIMIT + 1, f"cannot see how far the writer is ({error})"
+                if self._database is not None:
+                    self._database.close()
+            if age <= LIMIT:
+                break
+            if not told and time.monotonic() - began > LIMIT:
+                told = True
+                self._say(f"{why}: waiting")
+            time.sleep(_PAUSE)
+        self._next = time.monotonic() + _LOOK
+        return time.monotonic() - began

@@ -1,0 +1,219 @@
+"""``tbg import``: brings in what was recorded elsewhere."""
+
+import json
+import os
+import sys
+import time
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from ingest.settings import WriterSettings
+from tbg.sharelog.backlog import Backlog
+from tbg.sharelog.delivery import Delivery, Stopped
+from tbg.sharelog.event import HOUR
+from tbg.sharelog.folder import WORD, Folder
+from tbg.sharelog.importer import Importer
+from tbg.sharelog.summary import Summary
+from tbg.state import State, Urls, find_urls, state_option
+from tbg.up import Ending
+
+POLL: Final = 1.0  # seconds between two looks at logs that are followed
+# An import must be over before what it sends first grows too old for the writer.
+_MARGIN: Final = timedelta(hours=1)
+
+
+def _since(_context: click.Context, _parameter: click.Parameter, value: str | None) -> Any:
+    if value is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        raise click.BadParameter("must look like 2026-11-22 or 2026-11-22T07, in UTC") from None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def _hour_of(moment: datetime) -> int:
+    """The full hour of a moment, microseconds."""
+    micros = (moment - datetime.fromtimestamp(0, UTC)) // timedelta(microseconds=1)
+    return micros - micros % HOUR
+
+
+@click.group("import")
+def command() -> None:
+    """Bring in what other software recorded.
+
+    \b
+    Examples:
+      tbg import sharelog /var/log/ckpool
+      tbg import sharelog --help
+    """
+
+
+@command.command("sharelog")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@state_option
+@click.option(
+    "--socket",
+    "socket_path",
+    type=click.Path(path_type=Path),
+    envvar="SOCKET_PATH",
+    help="The receiver's event socket.  [default: the stack's]",
+)
+@click.option("--follow", is_flag=True, help="Go on with what is appended, until Ctrl-C.")
+@click.option(
+    "--since",
+    callback=_since,
+    metavar="T",
+    help="Send shares from this hour on, UTC, as 2026-11-22T07.  [default: what the writer keeps]",
+)
+@click.option("--json", "as_json", is_flag=True, help="The summary as one JSON object.")
+def sharelog(
+    paths: tuple[Path, ...],
+    state_path: Path,
+    socket_path: Path | None,
+    follow: bool,
+    since: datetime | None,
+    as_json: bool,
+) -> None:
+    """Import the share logs of a stock ckpool (its option -L).
+
+    PATH is a log, or a folder: then every file below it with "sharelog" in its name,
+    plain or gzip. Importing again stores nothing twice. Shares older than the writer
+    keeps (RETENTION_DAYS) are not sent unless --since asks for them.
+
+    \b
+    Examples:
+      tbg import sharelog /var/log/ckpool
+      tbg import sharelog /var/log/ckpool --since 2026-11-01 --json
+      tbg import sharelog /var/log/ckpool --follow
+    """
+    ending = Ending()
+    ending.install()
+    console = Console(stderr=True, highlight=False)
+    summary = Summary()
+    hour = _start_hour(since, console)
+    began = time.monotonic()
+    with ExitStack() as exits:
+        path, urls = _target(State(state_path), socket_path)
+        progress = exits.enter_context(_progress(console))
+
+        def say(text: str) -> None:
+            progress.console.print(text, markup=False, soft_wrap=True)
+
+        backlog = None
+        if urls is None:
+            say("without DATABASE_URL and REDIS_URL the writer's backlog is not watched")
+        else:
+            backlog = Backlog(urls, ending.asked.is_set, say)
+            exits.callback(backlog.close)
+        delivery = exits.enter_context(Delivery(path, ending.asked.is_set, say))
+        folder = Folder(paths)
+        pace = _Pace(progress, backlog, ending)
+        importer = Importer(folder, hour, delivery, pace, summary)
+        pace.importer = importer
+        exits.callback(importer.close)
+        try:
+            importer.run(follow=follow)
+            pace.show()
+            if follow:
+                say(f"following; {summary.events:,} events so far, Ctrl-C ends it")
+            while follow and not ending.asked.wait(POLL):
+                importer.look()
+                pace.show()
+        except Stopped:
+            summary.interrupted = True
+        except OSError as error:
+            raise click.ClickException(
+                f"cannot send to {path}: {error}; name the receiver's socket with --socket, and "
+                "run as its owner or as one of its group"
+            ) from error
+    summary.seconds = time.monotonic() - began
+    if not summary.files:
+        raise click.ClickException(
+            f'no file below {", ".join(map(str, paths))} has "{WORD}" in its name: '
+            "name the files themselves, or switch on ckpool's option -L"
+        )
+    if as_json:
+        click.echo(json.dumps(summary.document(), indent=2))
+    else:
+        summary.show(Console(highlight=False))
+    if summary.interrupted:
+        sys.exit(130)
+    if summary.unreadable:
+        sys.exit(1)
+
+
+class _Pace:
+    """Shows how far the import is, waits for the writer, and ends when that was asked for."""
+
+    def __init__(self, progress: Progress, backlog: Backlog | None, ending: Ending) -> None:
+        self._progress = progress
+        self._backlog = backlog
+        self._ending = ending
+        self._task = progress.add_task("import", total=None)
+        self.importer: Importer | None = None
+
+    def __call__(self) -> None:
+        self.show()
+        if self._backlog is not None:
+            self._backlog.wait()
+        if self._ending.asked.is_set():
+            raise Stopped
+
+    def show(self) -> None:
+        if self.importer is not None:
+            self._progress.update(
+                self._task, total=self.importer.size, completed=self.importer.position
+            )
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
+
+
+def _start_hour(since: datetime | None, console: Console) -> int:
+    """The hour from which on shares are sent; says what becomes of older ones."""
+    days = int(
+        os.environ.get("RETENTION_DAYS") or WriterSettings.model_fields["retention_days"].default
+    )
+    oldest = datetime.now(UTC) - timedelta(days=days) + _MARGIN
+    kept = _hour_of(oldest) + HOUR
+    hour = kept if since is None else _hour_of(since)
+    shown = datetime.fromtimestamp(hour // 1_000_000, UTC).strftime("%Y-%m-%dT%H:00")
+    lines = [f"sending shares from {shown} UTC on; earlier ones count for bests alone"]
+    if hour < kept:
+        lines.append(
+            f"the writer keeps {days} days (RETENTION_DAYS): what is older becomes dead letters "
+            "(past_retention). Start it with a higher RETENTION_DAYS first to keep them, see "
+            "docs/import.md"
+        )
+    for line in lines:
+        console.print(line, markup=False, soft_wrap=True)
+    return hour
+
+
+def _target(state: State, socket_path: Path | None) -> tuple[Path, Urls | None]:
+    """The socket, and the database and Redis behind it if they are known."""
+    if socket_path is not None:
+        database, cache = os.environ.get("DATABASE_URL"), os.environ.get("REDIS_URL")
+        return socket_path, Urls(database, cache) if database and cache else None
+    stack = state.read_stack()
+    if stack is None:
+        raise click.ClickException(
+            f"no stack was ever started in {state.path}: run tbg up, name its folder with "
+            "--state, or the receiver's socket with --socket"
+        )
+    return Path(stack.socket_path), find_urls(state)

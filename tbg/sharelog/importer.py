@@ -1,0 +1,200 @@
+"""The import itself: logs in, datagrams out."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+from tbg.sharelog.bests import Bests
+from tbg.sharelog.delivery import Delivery
+from tbg.sharelog.event import best_events, share_event
+from tbg.sharelog.folder import Folder
+from tbg.sharelog.log import Log, Numbered
+from tbg.sharelog.order import in_order
+from tbg.sharelog.summary import Summary
+
+# Logs kept open while following, those that grew last. ckpool begins one every 30 seconds
+# and appends to the last few.
+MOST_OPEN: Final = 400
+_EVERY: Final = 1000  # shares between two looks at the clock and the writer
+
+
+class Importer:
+    """Sends the shares of logs, each once in a run.
+
+    Args:
+        folder: where the logs are.
+        since: full hour, microseconds; earlier shares count for bests alone.
+        delivery: takes the datagrams.
+        pace: called now and then; may wait.
+        summary: counts.
+    """
+
+    def __init__(
+        self,
+        folder: Folder,
+        since: int,
+        delivery: Delivery,
+        pace: Callable[[], object],
+        summary: Summary,
+    ) -> None:
+        self._folder = folder
+        self._since = since
+        self._delivery = delivery
+        self._pace = pace
+        self._summary = summary
+        self._bests = Bests()
+        self._numbers: dict[str, int] = {}  # highest of each instance
+        self._reading: set[Log] = set()
+        self._kept: OrderedDict[Log, None] = OrderedDict()  # the one that grew last at the end
+        self._done = 0
+        self.size = 0
+        """Bytes of the files found."""
+
+    @property
+    def position(self) -> int:
+        """Bytes read."""
+        return self._done + sum(log.position for log in (*self._reading, *self._kept))
+
+    def run(self, *, follow: bool) -> None:
+        """Sends what is in the logs now.
+
+        Args:
+            follow: keeps logs open for :meth:`look`.
+
+        Raises:
+            Stopped: if the end was asked for.
+            OSError: if the socket is not ours to write to.
+        """
+        found: list[tuple[int, Path]] = []
+        for path in self._folder.fresh():
+            first = self._first(path)
+            if first is not None:
+                found.append((first, path))
+                self._summary.files += 1
+        found.sort()
+        self._send(in_order(found, lambda path: self._read(path, follow=follow)))
+
+    def look(self) -> None:
+        """Sends what came since: of a new log, one that grew, one that was cut short.
+
+        Raises:
+            Stopped, OSError: as :meth:`run`.
+        """
+        for cut in [log for log in self._kept if log.is_cut()]:
+            self._close(cut)
+            self._keep(self._open(cut.path))
+        for path in self._folder.fresh():
+            log = self._open(path)
+            if log is None:
+                continue
+            renamed = next((one for one in self._kept if one.inode == log.inode), None)
+            if renamed is None:
+                self._summary.files += 1
+                self._keep(log)
+            else:
+                renamed.path = path
+                log.close()
+        self._send(in_order([(0, log) for log in list(self._kept)], self._grown))
+        self._trim()
+
+    def close(self) -> None:
+        """Closes what is open."""
+        for log in (*self._reading, *self._kept):
+            self._close(log)
+        self._summary.resent = self._delivery.resent
+
+    def _first(self, path: Path) -> int | None:
+        """The time of a log's first share, 0 if it has none; None if it cannot be read."""
+        try:
+            log = Log(path, Summary())
+        except OSError as error:
+            self._summary.damage(path, str(error))
+            return None
+        try:
+            self.size += path.stat().st_size
+            first = next(log.shares(final=True), None)
+        except OSError as error:
+            self._summary.damage(path, str(error))
+            return None
+        finally:
+            log.close()
+        return 0 if first is None else first.share.micros
+
+    def _open(self, path: Path) -> Log | None:
+        try:
+            return Log(path, self._summary)
+        except OSError as error:
+            self._summary.damage(path, str(error))
+            return None
+
+    def _keep(self, log: Log | None) -> None:
+        if log is not None:
+            self._kept[log] = None
+
+    def _trim(self) -> None:
+        while len(self._kept) > MOST_OPEN:
+            self._close(next(iter(self._kept)))
+
+    def _close(self, log: Log) -> None:
+        self._reading.discard(log)
+        self._kept.pop(log, None)
+        self._done += log.position
+        log.close()
+
+    def _read(self, path: Path, *, follow: bool) -> Iterator[Numbered]:
+        log = self._open(path)
+        if log is None:
+            return
+        self._reading.add(log)
+        try:
+            yield from log.shares(final=not follow)
+        except OSError as error:
+            self._summary.damage(path, str(error))
+        if follow:
+            self._reading.discard(log)
+            self._keep(log)
+            self._trim()
+        else:
+            self._close(log)
+
+    def _grown(self, log: Log) -> Iterator[Numbered]:
+        grown = False
+        try:
+            for numbered in log.shares(final=False):
+                grown = True
+                yield numbered
+        except OSError as error:
+            self._summary.damage(log.path, str(error))
+        if grown:
+            self._kept.move_to_end(log)
+
+    def _send(self, shares: Iterator[Numbered]) -> None:
+        for count, numbered in enumerate(shares, 1):
+            self._take(numbered)
+            if not count % _EVERY:
+                self._pace()
+
+    def _take(self, numbered: Numbered) -> None:
+        share, instance, seq = numbered
+        summary = self._summary
+        if seq <= self._numbers.get(instance, 0):
+            summary.copies += 1
+            return
+        self._numbers[instance] = seq
+        data = share.data
+        valid = data["valid"]
+        broken = self._bests.accept(share.micros, data["user"], data["share_diff"]) if valid else []
+        if share.micros < self._since:
+            summary.before_since += 1
+            return
+        self._delivery.send(share_event(share, instance, seq))
+        summary.send(valid, data["reject_reason"])
+        summary.instances += seq == 1
+        if broken:
+            for best, datagram in zip(
+                broken, best_events(share, instance, seq, broken), strict=True
+            ):
+                self._delivery.send(datagram)
+                summary.bests[best.period] += 1
+            summary.instances += 1
