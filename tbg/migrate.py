@@ -68,6 +68,16 @@ def sql_folder() -> Path:
     raise MigrateError(f"no {FIRST_FILE} beside the package nor in it: install it again")
 
 
+def read_migrations(flavour: Flavour) -> Any:
+    """The migrations of a flavour, as yoyo reads them (a ``MigrationList``).
+
+    Raises:
+        MigrateError: when the installation lacks them.
+    """
+    folder = sql_folder()
+    return yoyo.read_migrations(str(folder), str(folder / flavour))
+
+
 def migrate(
     database_url: str,
     flavour: Flavour | None = None,
@@ -168,8 +178,7 @@ def _lock(
 def _apply(
     database_url: str, flavour: Flavour, say: Callable[[str], None]
 ) -> tuple[list[str], int]:
-    folder = sql_folder()
-    migrations = yoyo.read_migrations(str(folder), str(folder / flavour))
+    migrations = read_migrations(flavour)
     applied: list[str] = []
     # yoyo prints the rows that a statement returns.
     with yoyo.get_backend(_yoyo_url(database_url)) as backend, _quiet():

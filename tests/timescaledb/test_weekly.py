@@ -1,0 +1,3 @@
+"""The same on TimescaleDB."""
+
+from tests.tbg_dagster.test_weekly import *  # noqa: F403
