@@ -1,7 +1,7 @@
 """``tbg ledger --audit``: counts every number from the rows, and mends what was forgotten.
 
 The audit trusts none of the ledger's counters: it looks for each number that an engine
-used in the tables (``audit_numbers`` in sql/0005_balance.sql).
+used in the tables (``audit_numbers`` in sql/0008_balance.sql).
 """
 
 from collections.abc import Sequence

@@ -21,7 +21,7 @@ from tbg.sharelog.folder import WORD, Folder
 from tbg.sharelog.importer import Importer
 from tbg.sharelog.summary import Summary
 from tbg.state import State, Urls, find_urls, state_option
-from tbg.up import Ending
+from tbg.ending import Ending
 
 POLL: Final = 1.0  # seconds between two looks at logs that are followed
 # An import must be over before what it sends first grows too old for the writer.

@@ -1,4 +1,4 @@
--- depends: 0004_batch
+-- depends: 0007_judgement
 -- The books by conservation: what an engine emitted and what is neither stored nor
 -- refused is missing, whatever the sequence state says.
 
