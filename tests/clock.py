@@ -6,9 +6,8 @@ What runs in the test's own process gets a :class:`Clock`.
 """
 
 import time
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta
 from types import ModuleType
-from typing import Any, Self
 
 import pytest
 
@@ -28,44 +27,21 @@ def moment_of(micros: int) -> datetime:
 
 
 class Clock:
-    """Stands for the module ``time`` and the class ``datetime`` in modules under test.
+    """Stands for the module ``time`` in modules under test, and goes on only when told to.
 
     Attributes:
-        micros: what it shows; a test sets it.
+        micros: what it shows, in microseconds since the epoch.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *modules: ModuleType) -> None:
         self.micros = moment()
-        self._begin = self.micros
-        clock = self
-
-        class Moment(datetime):
-            @classmethod
-            def now(cls, tz: tzinfo | None = None) -> Self:
-                shown = moment_of(clock.micros).astimezone(tz)
-                return cls.combine(shown.date(), shown.timetz())
-
         for module in modules:
-            if isinstance(getattr(module, "time", None), ModuleType):
-                monkeypatch.setattr(module, "time", self)
-            if getattr(module, "datetime", None) is datetime:
-                monkeypatch.setattr(module, "datetime", Moment)
-
-    def goes_on(self, **more: float) -> None:
-        """Moves it on, by what a timedelta takes."""
-        self.micros += timedelta(**more) // timedelta(microseconds=1)
+            monkeypatch.setattr(module, "time", self)
 
     def time_ns(self) -> int:
         """As time.time_ns."""
         return self.micros * 1000
 
-    def time(self) -> float:
-        """As time.time."""
-        return self.micros / 1e6
-
     def monotonic(self) -> float:
         """As time.monotonic."""
-        return (self.micros - self._begin) / 1e6
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(time, name)
+        return self.micros / 1e6
