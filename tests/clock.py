@@ -8,6 +8,9 @@ on: where it matters, a test asks it within one transaction.
 
 import time
 from datetime import UTC, datetime, timedelta
+from types import ModuleType
+
+import pytest
 
 HOUR = 3_600_000_000  # microseconds
 DAY = 24 * HOUR
@@ -36,3 +39,16 @@ class Clock:
     def move(self, by: timedelta) -> None:
         """Lets time pass, or go back."""
         self.moment += by
+
+    def stand_for_time(self, monkeypatch: pytest.MonkeyPatch, *modules: ModuleType) -> None:
+        """Takes the place of the module ``time`` in modules under test."""
+        for module in modules:
+            monkeypatch.setattr(module, "time", self)
+
+    def time_ns(self) -> int:
+        """As time.time_ns."""
+        return (self.moment - _EPOCH) // timedelta(microseconds=1) * 1000
+
+    def monotonic(self) -> float:
+        """As time.monotonic."""
+        return (self.moment - _EPOCH).total_seconds()

@@ -2,7 +2,6 @@
 
 import json
 import math
-import time
 from typing import Any
 
 import pytest
@@ -10,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from ingest import events
 from ingest.decode import REASONS, Refused, decode, decode_data, identify
 from ingest.events import EVENTS, MAX_DATAGRAM
+from tests.clock import HOUR, Clock
 from tests.ingest.harness import GOLDEN, golden, packed
 
 
@@ -73,9 +74,6 @@ def test_extra_fields_are_kept(event: str) -> None:
     assert json.loads(decode(json.dumps(value).encode()).raw_data)["later"] == {"a": [1, "ü"]}
 
 
-HOUR = 3_600_000_000
-
-
 @pytest.mark.parametrize(
     ("event", "changes", "reason"),
     [
@@ -128,12 +126,14 @@ def test_what_breaks_a_bound_is_refused(event: str, changes: dict[str, Any], rea
         EVENTS.get(event, EVENTS["share_submitted"]).model_validate_json(datagram)
 
 
-def test_a_timestamp_up_to_one_hour_ahead_is_accepted_and_no_more() -> None:
-    now = time.time_ns() // 1000
-    assert decode(packed("share_submitted", timestamp=now + HOUR - 60_000_000))
-    assert refused(packed("share_submitted", timestamp=now + HOUR + 60_000_000)).reason == (
-        "bad_envelope"
-    )
+def test_a_timestamp_up_to_one_hour_ahead_is_accepted_and_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = Clock()
+    clock.stand_for_time(monkeypatch, events)
+    now = clock.time_ns() // 1000
+    assert decode(packed("share_submitted", timestamp=now + HOUR))
+    assert refused(packed("share_submitted", timestamp=now + HOUR + 1)).reason == "bad_envelope"
 
 
 @pytest.mark.parametrize(
