@@ -81,13 +81,18 @@ def test_a_failing_check_is_told_once_and_its_recovery_once(
     connection.execute(
         "insert into engine_instances (instance, seq_max, seq_missing) values ('x/1', 9, '{[3,5)}')"
     )
+
+    def told() -> list[str]:
+        # Other checks of the books may find the same gap.
+        wanted = "check:engine_instances:no_sequence_gaps"
+        return [state for state, incident in look() if incident == wanted]
+
     for _ in range(2):
         run("quality", raise_on_error=False)
-        assert ("firing", "check:engine_instances:no_sequence_gaps") in look()
-    assert len(look()) == 1
+        assert told() == ["firing"]
     connection.execute("update engine_instances set seq_missing = '{}'")
     run("quality", raise_on_error=False)
-    assert look()[1:] == [("recovered", "check:engine_instances:no_sequence_gaps")]
+    assert told() == ["firing", "recovered"]
 
 
 @pytest.fixture

@@ -1,9 +1,11 @@
 """The code location explains itself, and comes up with bad input named."""
 
+import ast
 import os
 import subprocess
 import sys
 from datetime import UTC, datetime
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from tbg_dagster.blocks.sensors import block_found_sensor
 from tbg_dagster.definitions import defs
 from tbg_dagster.resources import Database, RedisServer, Thresholds
 from tbg_dagster.resources.environment import from_environment
+from tbg_dagster.timetable import JOBS
 from tests.tbg_dagster.conftest import Run, last_monday
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -128,6 +131,39 @@ def test_the_instance_limits_what_runs_keeps_history_short_and_retries_only_cras
     assert instance["run_monitoring"]["free_slots_after_run_end_seconds"] > 0
     assert instance["concurrency"]["runs"]["max_concurrent_runs"] <= 4
     assert instance["retention"]["sensor"]["purge_after_days"]["skipped"] == 1
+
+
+def sources() -> dict[Path, ast.Module]:
+    """Every module of the batch side."""
+    files = sorted((ROOT / "tbg_dagster").rglob("*.py"))
+    return {file: ast.parse(file.read_text("utf-8")) for file in files}
+
+
+def test_no_folder_imports_one_that_imports_it() -> None:
+    folders = {path.name for path in (ROOT / "tbg_dagster").iterdir() if path.is_dir()}
+    needs: dict[str, set[str]] = {}
+    for file, module in sources().items():
+        if file.parent.name not in folders:
+            continue
+        for node in ast.walk(module):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tbg_dagster"):
+                names = (node.module or "").split(".")[1:2] or [item.name for item in node.names]
+                found = needs.setdefault(file.parent.name, set())
+                found |= (folders & set(names)) - {file.parent.name}
+    assert "catch_up" in needs["shares"]  # the parsing works
+    TopologicalSorter(needs).prepare()  # raises CycleError
+
+
+def test_the_name_of_a_job_stands_in_the_timetable_alone() -> None:
+    names = {job.name for job in JOBS}
+    found = [
+        node.value
+        for module in sources().values()
+        for node in ast.walk(module)
+        if isinstance(node, ast.Constant) and node.value in names
+    ]
+    # These two are groups of assets as well.
+    assert sorted(found) == sorted([*names, "housekeeping", "quality"])
 
 
 # --- Bad input -------------------------------------------------------------------------
