@@ -7,6 +7,7 @@ missing follows from the sequence numbers; what is missing and was not reported 
 dropped is an unexplained loss.
 """
 
+import time
 from collections import Counter
 from collections.abc import Iterable
 from typing import Final, Literal, Protocol
@@ -21,6 +22,7 @@ MOST_KEPT: Final = 100_000  # lines, and ranges of numbers, that wait to be repo
 
 Key = tuple[str, int]  # instance, start of the hour in microseconds
 Count = Literal["committed", "dead_lettered", "duplicates"]
+Skew = tuple[int, int]  # microseconds ahead of the time of receipt: lowest, highest
 
 
 class Numbered(Protocol):
@@ -44,11 +46,14 @@ class Report(msgspec.Struct, frozen=True):
         received: instance, hour in microseconds, and events read from the socket.
         dropped: instance, "stage/reason", and the numbers that were lost.
         duplicates: instance, hour, and events that Redis had already.
+        skews: instance, hour, and by how many microseconds the events' own time was ahead of
+            this machine's when they came: the lowest and the highest of some samples.
     """
 
     received: list[tuple[str, int, int]]
     dropped: list[tuple[str, str, Spans]]
     duplicates: list[tuple[str, int, int]] = []
+    skews: list[tuple[str, int, int, int]] = []
 
 
 class Numbers:
@@ -95,6 +100,7 @@ class Tally:
     def __init__(self) -> None:
         self._received: Counter[Key] = Counter()
         self._duplicates: Counter[Key] = Counter()
+        self._skews: dict[Key, Skew] = {}
         self._dropped: dict[tuple[str, str], Numbers] = {}
         self._ranges = 0
         self._full = False
@@ -112,6 +118,9 @@ class Tally:
         if instance != self._instance or not 0 <= timestamp - self._hour < HOUR:
             self._end_run()
             self._instance, self._hour = instance, timestamp - timestamp % HOUR
+            # One sample of a run tells a wrong clock.
+            ahead = timestamp - time.time_ns() // 1000
+            _widen(self._skews, (instance, self._hour), (ahead, ahead))
         self._run += 1
 
     def _end_run(self) -> None:
@@ -149,9 +158,12 @@ class Tally:
             [(*key, count) for key, count in sorted(self._received.items())],
             [(*key, numbers.united()) for key, numbers in sorted(self._dropped.items())],
             [(*key, count) for key, count in sorted(self._duplicates.items())],
+            [(*key, *skew) for key, skew in sorted(self._skews.items())],
         )
         self._received.clear()
         self._duplicates.clear()
+        self._skews.clear()
+        self._instance = ""  # the next run has a sample of its own
         self._dropped.clear()
         self._ranges, self._full = 0, False
         return msgspec.json.encode(report)
@@ -163,6 +175,8 @@ class Tally:
             _add(self._received, (instance, hour), count)
         for instance, hour, count in report.duplicates:
             _add(self._duplicates, (instance, hour), count)
+        for instance, hour, lowest, highest in report.skews:
+            _widen(self._skews, (instance, hour), (lowest, highest))
         for instance, cause, lost in report.dropped:
             for start, end in lost:
                 self._add_dropped((instance, cause), start, end)
@@ -171,6 +185,14 @@ class Tally:
 def _add(counts: Counter[Key], key: Key, count: int) -> None:
     if len(counts) < MOST_KEPT or key in counts:
         counts[key] += count
+
+
+def _widen(skews: dict[Key, Skew], key: Key, skew: Skew) -> None:
+    known = skews.get(key)
+    if known is not None:
+        skews[key] = min(known[0], skew[0]), max(known[1], skew[1])
+    elif len(skews) < MOST_KEPT:
+        skews[key] = skew
 
 
 def parse_report(raw: bytes) -> Report:
@@ -203,6 +225,7 @@ class Sums:
         self.lines: dict[Key, Line] = {}
         self.received: Counter[Key] = Counter()
         self.left_out: Counter[Key] = Counter()  # duplicates that never reached Redis
+        self.skews: dict[Key, Skew] = {}
         self.dropped: list[tuple[str, str, Spans]] = []
 
     def add(self, counter: Count, items: Iterable[Numbered]) -> None:
@@ -237,9 +260,13 @@ class Sums:
             self.received[instance, hour] += count
         for instance, hour, count in report.duplicates:
             self.left_out[instance, hour] += count
+        for instance, hour, lowest, highest in report.skews:
+            _widen(self.skews, (instance, hour), (lowest, highest))
         self.dropped += report.dropped
 
     def instances(self) -> set[str]:
         """Every instance that the ledger's rows name."""
-        names = {instance for instance, _ in (*self.lines, *self.received, *self.left_out)}
+        names = {
+            instance for instance, _ in (*self.lines, *self.received, *self.left_out, *self.skews)
+        }
         return names | {instance for instance, _, _ in self.dropped}

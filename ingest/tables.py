@@ -238,7 +238,9 @@ async def note_late_hours(db: asyncpg.Connection, rows: list[Row], now: int) -> 
 
 async def add_to_ledger(db: asyncpg.Connection, sums: Sums, number: Number) -> None:
     """Adds a batch's sums to the ledger, and the numbers that were dropped."""
-    keys = sorted(sums.lines.keys() | sums.received.keys() | sums.left_out.keys())
+    keys = sorted(
+        sums.lines.keys() | sums.received.keys() | sums.left_out.keys() | sums.skews.keys()
+    )
     if keys:
         lines = [sums.lines.get(key) for key in keys]
         await db.execute(
@@ -254,6 +256,8 @@ async def add_to_ledger(db: asyncpg.Connection, sums: Sums, number: Number) -> N
                 (line.duplicates if line else 0) + sums.left_out[key]
                 for key, line in zip(keys, lines, strict=True)
             ],
+            [sums.skews[key][0] if key in sums.skews else None for key in keys],
+            [sums.skews[key][1] if key in sums.skews else None for key in keys],
         )
     if sums.left_out:
         await db.executemany(
@@ -307,11 +311,12 @@ where exists (
 
 _UPSERT_LEDGER: Final = """
 insert into ledger as l (
-    instance_id, hour, received, first_seq, last_seq, committed, dead_lettered, duplicates
+    instance_id, hour, received, first_seq, last_seq, committed, dead_lettered, duplicates,
+    skew_min, skew_max
 )
 select * from unnest(
     $1::integer[], $2::timestamptz[], $3::bigint[], $4::bigint[], $5::bigint[],
-    $6::bigint[], $7::bigint[], $8::bigint[]
+    $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[]
 )
 on conflict (instance_id, hour) do update set
     received = l.received + excluded.received,
@@ -319,7 +324,9 @@ on conflict (instance_id, hour) do update set
     last_seq = greatest(l.last_seq, excluded.last_seq),
     committed = l.committed + excluded.committed,
     dead_lettered = l.dead_lettered + excluded.dead_lettered,
-    duplicates = l.duplicates + excluded.duplicates
+    duplicates = l.duplicates + excluded.duplicates,
+    skew_min = least(l.skew_min, excluded.skew_min),
+    skew_max = greatest(l.skew_max, excluded.skew_max)
 """
 
 # A finalised week belongs to the batch side: late_share_hours tells it to compute

@@ -6,6 +6,12 @@
 -- left more holes than are remembered, and the writer asks the tables instead.
 alter table engine_instances add column seq_floor bigint not null default 0;
 
+-- By how many microseconds the events' own time was ahead of the receiver's when they came:
+-- the lowest and the highest of some samples. A clock that is wrong shows here at once.
+alter table ledger
+    add column skew_min bigint,
+    add column skew_max bigint;
+
 create index dead_letters_number on dead_letters (instance, seq);
 
 -- How many numbers a set holds.

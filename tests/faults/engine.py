@@ -34,6 +34,7 @@ class Engine:
         broken: events sent that must become dead letters.
         resent: events sent twice.
         clock: microseconds that its clock is wrong by.
+        misjudged: whether the daemon's clock was so wrong that it refused sound events.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Engine:
         self.broken = 0
         self.resent = 0
         self.clock = 0
+        self.misjudged = False
 
     def _make(self, seq: int) -> bytes:
         event = mixture.kind(self._random)

@@ -167,6 +167,17 @@ async def _(stack: Stack, engine: Engine, draw: random.Random) -> None:
     engine.clock = 0
 
 
+@_kind("daemon's clock jumps")
+async def _(stack: Stack, engine: Engine, draw: random.Random) -> None:
+    # Hours both ways within what events may be ahead, then days: events then lie in the
+    # future, or before retention, and are refused with their bytes.
+    for hours in [*draw.sample([-0.9, 0.9, -0.5, 5.0], 3), draw.choice([-24.0 * 14, 24.0 * 100])]:
+        engine.misjudged |= abs(hours) > 24
+        stack.set_clock(hours * 3600)
+        await asyncio.sleep(0.15)
+    stack.set_clock(0)
+
+
 @_kind("restart storm")
 async def _(stack: Stack, engine: Engine, draw: random.Random) -> None:
     for _ in range(3):

@@ -102,6 +102,13 @@ class Stack:
         self.writer = writer
         self.markers = 0
 
+    def set_clock(self, seconds: float) -> None:
+        """Makes the daemon's own clock wrong by so much."""
+        # In one step: a reader never finds the file empty.
+        new = self.folder / "clock.new"
+        new.write_text(str(seconds))
+        new.replace(self.folder / "clock")
+
     def engine(self, name: str, seed: str, rate: int = RATE, *, resends: bool = True) -> Engine:
         """An engine, not yet started."""
         return Engine(self.folder / "events.sock", name, rate, seed, resends=resends)
@@ -184,8 +191,13 @@ class Stack:
         """Waits until the ledger holds what the receiver counted so far.
 
         Reports come once a second: the first that names an engine of its own, which
-        begins only now, holds everything counted before.
+        begins only now, holds everything that was packed before. What Redis had already is
+        counted when a batch is published, and may be in the report after that one.
         """
+        await self._marked(within)
+        await self._marked(within)
+
+    async def _marked(self, within: float) -> None:
         self.markers += 1
         name = f"marker-{self.markers}"
         marker = self.engine(name, name, resends=False)
@@ -232,7 +244,7 @@ class Stack:
         assert weekly["raw_shares"] == weekly["shares"]
         assert weekly["raw_work"] == weekly["work"]
         assert weekly["raw_best"] == weekly["best"]
-        if not sums.missing:
+        if not sums.missing and not engine.misjudged:
             assert sums.dead_lettered == engine.broken
             assert sums.duplicates >= engine.resent
         sums.doubled = rows["stored"] - rows["distinct"]
@@ -253,7 +265,14 @@ async def running(
     await asyncio.to_thread(migrate, postgres.url)
     redis = await Proxy(valkey.port).start()
     database = await Proxy(postgres.port).start()
-    settings = {"REDIS_TIMEOUT": str(REDIS_TIMEOUT), **settings}
+    clock = folder / "clock"
+    clock.write_text("0")
+    settings = {
+        "REDIS_TIMEOUT": str(REDIS_TIMEOUT),
+        "TBG_TEST_CLOCK": str(clock),
+        "PYTHONPATH": str(Path(__file__).parent / "wrong_clock"),
+        **settings,
+    }
     try:
         async with (
             stage("receiver", folder, redis.url(valkey.url), **settings) as receiver,

@@ -108,3 +108,35 @@ def test_what_only_came_late_is_no_skew(connection: Connection, history: History
     mined(connection, history, "a.1", hour + 3 * HOUR, 11, 2000.0)  # out of a spool
     mined(connection, history, "a.1", hour + 8 * HOUR, 23, 2000.0)  # at the turn of an hour
     assert skew.note(connection) == 0
+
+
+def test_a_clock_that_was_wrong_from_the_start_shows_by_the_time_of_receipt(
+    connection: Connection, history: History, clock: Clock
+) -> None:
+    hour = clock.now().replace(minute=0, second=0, microsecond=0) - 50 * HOUR
+    mined(connection, history, "slow.1", hour, 1, 5000.0)
+    connection.execute("update ledger set skew_min = -9e9, skew_max = -8e9")
+    connection.execute("update engine_instances set instance = 'sharelog/a/1'")
+    assert skew.note(connection) == 0  # a share log is late by nature
+    connection.execute("update engine_instances set instance = 'pool/1', source = 'simulated'")
+    assert skew.note(connection) == 0
+    connection.execute("update engine_instances set source = 'hosted'")
+    # An outage: what came later came in time.
+    mined(connection, history, "slow.1", hour + HOUR, 3, 5000.0)
+    connection.execute("update ledger set skew_max = -5 where first_seq = 3")
+    assert skew.note(connection) == 0
+    connection.execute("update ledger set skew_min = -9e9, skew_max = -8e9")
+    assert skew.note(connection) == 2
+    assert noted(connection) == [(hour, "behind"), (hour + HOUR, "behind")]
+
+
+def test_a_clock_that_was_ahead_is_noted_when_nobody_looked_at_the_time(
+    connection: Connection, history: History, clock: Clock
+) -> None:
+    hour = clock.now().replace(minute=0, second=0, microsecond=0) - 50 * HOUR
+    mined(connection, history, "fast.1", hour, 1, 5000.0)
+    connection.execute("update ledger set skew_min = 0, skew_max = 599e6")
+    assert skew.note(connection) == 0
+    connection.execute("update ledger set skew_max = 601e6")
+    assert skew.note(connection) == 1
+    assert noted(connection) == [(hour, "ahead")]
