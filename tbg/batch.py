@@ -9,7 +9,7 @@ import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from importlib import resources
 from pathlib import Path
 from typing import Final
@@ -28,6 +28,7 @@ LOCATION: Final = "mining_data"
 CODE_SOCKET: Final = "dagster.sock"
 WEBSERVER: Final = "webserver"
 DAEMON: Final = "daemon"
+WEEKS_BEFORE: Final = timedelta(weeks=13)
 
 
 @dataclass(frozen=True)
@@ -139,12 +140,14 @@ def libpq_url(url: str) -> str:
 
 
 def first_week(folder: Path) -> str:
-    """The Monday with which the partitions begin: that of the stack's first start.
+    """The Monday with which the partitions begin: 13 weeks before the stack's first start.
 
-    Kept, because moving it later would hide partitions from Dagster.
+    So far back go the raw shares that retention admits: of an import, or of a simulated
+    history. The first start is kept in a file, because moving the partitions later would
+    hide some from Dagster.
     """
     file = folder / "first_week"
     if not file.exists():
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         file.write_text(f"{week_start(datetime.now(UTC))}\n")
-    return file.read_text().strip()
+    return str(date.fromisoformat(file.read_text().strip()) - WEEKS_BEFORE)

@@ -208,9 +208,10 @@ def test_what_another_release_wrote_about_its_stack_can_be_read(tmp_path: Path) 
     assert stack.programs == ("writer",)
 
 
-def test_partitions_begin_with_the_week_of_the_first_start_and_stay_there(tmp_path: Path) -> None:
+def test_partitions_begin_13_weeks_before_the_first_start_and_stay_there(tmp_path: Path) -> None:
     monday = date.fromisoformat(first_week(tmp_path))
     assert monday.isoweekday() == 1
-    assert timedelta(0) <= datetime.now(UTC).date() - monday < timedelta(days=8)
+    started = monday + timedelta(weeks=13)
+    assert timedelta(0) <= datetime.now(UTC).date() - started < timedelta(days=8)
     (tmp_path / "first_week").write_text("2026-01-05\n")
-    assert first_week(tmp_path) == "2026-01-05"
+    assert first_week(tmp_path) == "2025-10-06"
