@@ -24,6 +24,7 @@ _DATA: Final = _EVENT.index(b"data")
 _DETAIL: Final = 1000  # most characters of a refusal's detail
 
 Values = tuple[bytes, ...]  # what an entry holds, in the order of FIELDS
+Places = set[tuple[str, int]]  # entries of a batch: their stream, and which of it
 
 
 def event_values(event: Decoded) -> Values:
@@ -156,8 +157,10 @@ class Batch:
         stream = stream_of("block_found")
         return [entry[_DATA] for entry in self.entries(stream)] if stream in self.values else []
 
-    def without(self, gone: set[tuple[str, int]]) -> "Batch":
-        """The batch without some of its entries, by stream and place in it."""
+    def without(self, gone: Places) -> "Batch":
+        """The batch without some of its entries."""
+        if not gone:
+            return self
         values = {
             stream: list(
                 chain.from_iterable(
@@ -171,6 +174,13 @@ class Batch:
         kept = {stream: found for stream, found in values.items() if found}
         events = self.events - sum(stream != LEDGER_STREAM for stream, _ in gone)
         return Batch(self.mark, self.name, kept, events)
+
+    def only(self, kept: Places) -> "Batch":
+        """The batch of some of its entries."""
+        if not kept:
+            return Batch(self.mark, self.name, {}, 0)
+        places = {(stream, place) for stream in self.values for place in range(self.count(stream))}
+        return self.without(places - kept)
 
 
 def command(*words: bytes) -> bytes:

@@ -13,7 +13,7 @@ import redis.asyncio as redis
 from redis.asyncio.connection import Connection
 from redis.exceptions import RedisError, ResponseError
 
-from ingest.entry import Batch, additions, command
+from ingest.entry import Batch, Places, additions, command
 from ingest.names import BLOCKS_CHANNEL, STREAMS
 from ingest.sequence import Arrival, Seen
 
@@ -70,27 +70,23 @@ class Publisher:
                 only); nothing of the batch is there, or its answer was lost.
             OSError: the same, from the network.
         """
-        nothing = Batch(batch.mark, batch.name, {}, 0)
         try:
-            if not self._sure and await self._client.get(batch.mark) == batch.name.encode():
-                self._sure = True
-                return nothing
+            if not self._sure:
+                mark = cast(bytes | None, await self._client.get(batch.mark))
+                name, known = _unmarked(mark) if mark else ("", set())
+                if name == batch.name:
+                    self._sure = True
+                    return batch.only(known)
             seen, known = await self._sift(batch)
-            fresh = batch.without(known) if known else batch
-            await self._call(fresh, seen)
+            await self._call(batch.without(known), seen, _marked(batch.name, known))
         except (RedisError, OSError, TimeoutError):
             await self.disconnect()
             raise
         self._sure = True
         self._seen |= seen
-        if not known:
-            return nothing
-        places = {
-            (stream, place) for stream in batch.values for place in range(batch.count(stream))
-        }
-        return batch.without(places - known)
+        return batch.only(known)
 
-    async def _sift(self, batch: Batch) -> tuple[dict[str, Seen], set[tuple[str, int]]]:
+    async def _sift(self, batch: Batch) -> tuple[dict[str, Seen], Places]:
         """What is seen of the batch's engines after it, and which entries Redis has."""
         arrived: dict[bytes, list[tuple[int, str, int]]] = {}
         place, last = 0, ""
@@ -99,7 +95,7 @@ class Publisher:
             if instance and seq:
                 arrived.setdefault(instance, []).append((int(seq), stream, place))
         after: dict[str, Seen] = {}
-        known: set[tuple[str, int]] = set()
+        known: Places = set()
         for raw, found in arrived.items():
             name = raw.decode()
             seen = after[name] = (await self._recall(name)).copy()
@@ -123,11 +119,11 @@ class Publisher:
             seen = self._seen[instance] = _unpacked(stored) if stored else Seen()
         return seen
 
-    async def _call(self, batch: Batch, seen: dict[str, Seen]) -> None:
+    async def _call(self, batch: Batch, seen: dict[str, Seen], mark: bytes) -> None:
         if self._connection is None:
             await self._check_types()
             self._connection = cast(Connection, await self._pool.get_connection())
-        mark, name = batch.mark.encode(), batch.name.encode()
+        key = batch.mark.encode()
         await self._connection.send_packed_command(
             [
                 _BEGIN,
@@ -137,13 +133,13 @@ class Publisher:
                     for one, state in seen.items()
                 ),
                 *(command(b"PUBLISH", BLOCKS_CHANNEL.encode(), one) for one in batch.blocks()),
-                command(b"SET", mark, name, b"EX", REMEMBERED),
+                command(b"SET", key, mark, b"EX", REMEMBERED),
                 _END,
-                command(b"GET", mark),
+                command(b"GET", key),
             ]
         )
         await self._connection.read_response()
-        if await self._connection.read_response() != name:
+        if await self._connection.read_response() != mark:
             # It says why as soon as one of the commands is asked alone.
             await self._client.set(f"{batch.mark}:probe", "", ex=1)
             raise ResponseError("Redis did not take the batch")
@@ -170,6 +166,16 @@ class Publisher:
         await self.disconnect()
         await self._client.aclose()
         await self._pool.aclose()
+
+
+def _marked(name: str, known: Places) -> bytes:
+    """A batch's name, and what was left out of it: if the answer is lost, that is counted later."""
+    return msgspec.json.encode((name, sorted(known)))
+
+
+def _unmarked(mark: bytes) -> tuple[str, Places]:
+    name, known = msgspec.json.decode(mark, type=tuple[str, list[tuple[str, int]]])
+    return name, set(known)
 
 
 def _packed(seen: Seen) -> bytes:

@@ -121,7 +121,10 @@ def render_markdown(golden: Path) -> str:
 def render_settings() -> str:
     """Returns docs/settings.md."""
     # Imported here: the pages about events need no Dagster.
+    from dagster import ConfigurableResource
+
     from tbg_dagster.resources import BitcoinNode, Database, RedisServer, Thresholds, Webhook
+    from tbg_dagster.resources.environment import variable_of
 
     inherited = StageSettings.model_fields.keys() | RetentionSettings.model_fields.keys()
     sections: list[tuple[str, type[BaseModel], str]] = [
@@ -144,7 +147,10 @@ def render_settings() -> str:
             default = "**required**" if field.is_required() else f"`{field.default}`"
             if field.default == "":
                 default = "empty"
-            rows.append(f"| `{prefix}{name.upper()}` | {default} | {field.description} |")
+            variable = f"{prefix}{name.upper()}"
+            if issubclass(model, ConfigurableResource):
+                variable = variable_of(model, name, prefix)
+            rows.append(f"| `{variable}` | {default} | {field.description} |")
         parts.append("\n".join(rows) + "\n")
     return "\n".join(parts)
 

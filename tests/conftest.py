@@ -64,6 +64,17 @@ def started(make: Callable[[int], AnyServer]) -> AnyServer:
     raise AssertionError("unreachable")
 
 
+@pytest.fixture(autouse=True)
+def _signals_are_let_through() -> Iterator[None]:
+    """``tbg ingest`` holds signals back; run in this process, it must not leave that behind.
+
+    Every process that a later test starts would be deaf to SIGTERM.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    yield
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 @pytest.fixture(scope="session")
 def _servers_folder() -> Iterator[Path]:
     """Where servers keep their data.

@@ -8,8 +8,16 @@ import dagster as dg
 Resource = TypeVar("Resource", bound=dg.ConfigurableResource)  # type: ignore[type-arg]  # generic over what it yields, which is nobody's concern here
 
 
+def variable_of(resource: type[dg.ConfigurableResource], name: str, prefix: str) -> str:  # type: ignore[type-arg]
+    """The environment variable of a field."""
+    extra = resource.model_fields[name].json_schema_extra
+    return str(extra["variable"]) if isinstance(extra, dict) else f"{prefix}{name.upper()}"
+
+
 def from_environment(resource: type[Resource], prefix: str) -> Resource:
-    """Makes ``resource``, each field from ``<prefix><FIELD>`` where that is set.
+    """Makes ``resource``, each field from ``<prefix><FIELD>`` if that is set.
+
+    A field whose fact has another home is read from that variable (:func:`variable_of`).
 
     The value itself is read when a run starts (``EnvVar``), so that the UI shows
     the variable's name and never what it holds. Required fields are always read
@@ -17,7 +25,7 @@ def from_environment(resource: type[Resource], prefix: str) -> Resource:
     """
     given = {}
     for name, field in resource.model_fields.items():
-        variable = f"{prefix}{name.upper()}"
+        variable = variable_of(resource, name, prefix)
         if field.is_required() or os.environ.get(variable):
             number = field.annotation is int
             given[name] = dg.EnvVar.int(variable) if number else dg.EnvVar(variable)

@@ -5,6 +5,8 @@ from datetime import timedelta
 import dagster as dg
 from pydantic import Field
 
+from tbg_dagster.resources.environment import variable_of
+
 
 class Thresholds(dg.ConfigurableResource):  # type: ignore[type-arg]  # yields itself
     """Windows, limits and delays. Must hold: late < refresh < retention."""
@@ -15,7 +17,11 @@ class Thresholds(dg.ConfigurableResource):  # type: ignore[type-arg]  # yields i
     refresh_window_days: int = Field(
         default=60, description="how far back missing partitions are made up"
     )
-    retention_days: int = Field(default=90, description="how long raw shares are kept")
+    retention_days: int = Field(
+        default=90,
+        description="how long raw shares are kept",
+        json_schema_extra={"variable": "RETENTION_DAYS"},
+    )
     partitions_ahead_days: int = Field(
         default=7, description="partitions made before their day begins"
     )
@@ -24,7 +30,9 @@ class Thresholds(dg.ConfigurableResource):  # type: ignore[type-arg]  # yields i
         default=30, description="until a block that the node has never heard of is rejected"
     )
     leaderboard_keep_days: int = Field(
-        default=35, description="how long a closed week's leaderboard stays in Redis"
+        default=35,
+        description="how long a closed week's leaderboard stays in Redis",
+        json_schema_extra={"variable": "LEADERBOARD_DAYS"},
     )
     liveness_fallback_seconds: int = Field(
         default=600, description="silence allowed to a worker of unknown hashrate"
@@ -56,7 +64,8 @@ class Thresholds(dg.ConfigurableResource):  # type: ignore[type-arg]  # yields i
         for name in type(self).model_fields:
             value = getattr(self, name)
             if value < 0 or (value == 0 and name.endswith("_days")):
-                raise dg.Failure(f"TBG_{name.upper()} is {value}, which is too small")
+                variable = variable_of(type(self), name, "TBG_")
+                raise dg.Failure(f"{variable} is {value}, which is too small")
 
     @property
     def late_window(self) -> timedelta:

@@ -8,6 +8,7 @@ from pydantic_settings import BaseSettings
 
 from ingest.settings import ReceiverSettings, WriterSettings
 from tbg_dagster.resources import BitcoinNode, Database, RedisServer, Thresholds, Webhook
+from tbg_dagster.resources.environment import variable_of
 from tests.compose.engine import ROOT
 from tests.compose.files import SERVICES, Setting, example, passed_through, variables
 
@@ -46,7 +47,7 @@ def test_the_code_location_gets_exactly_its_settings() -> None:
     ):
         definitions = (ROOT / "tbg_dagster/definitions.py").read_text("utf-8")
         assert f'from_environment({resource.__name__}, "{prefix}")' in definitions
-        wanted |= {f"{prefix}{name.upper()}" for name in resource.model_fields}
+        wanted |= {variable_of(resource, name, prefix) for name in resource.model_fields}
     assert environment("dagster-code") == wanted - NOT_IN_COMPOSE
     assert "TBG_FIRST_WEEK" in (ROOT / "tbg_dagster/partitions.py").read_text("utf-8")
 

@@ -246,7 +246,7 @@ class Stack:
         assert weekly["raw_best"] == weekly["best"]
         if not sums.missing and not engine.misjudged:
             assert sums.dead_lettered == engine.broken
-            assert sums.duplicates >= engine.resent
+            assert sums.duplicates >= engine.resent, (sums, engine.resent)
         sums.doubled = rows["stored"] - rows["distinct"]
         return sums
 

@@ -75,6 +75,18 @@ async def test_an_event_that_is_in_the_streams_is_left_out_also_by_the_next_rece
     await again.close()
 
 
+async def test_what_was_left_out_is_told_once_more_if_the_answer_was_lost(
+    publisher: Publisher, redis_url: str, redis: redis_async.Redis
+) -> None:
+    await publisher.publish(batch("1", [1, 2]))
+    await publisher.publish(batch("2", [2, 3]))
+    again = Publisher(redis_url, 5.0)
+    known = await again.publish(batch("2", [2, 3]))
+    assert ([int(seq) for _, _, seq, _ in known.numbers()], known.events) == ([2], 1)
+    assert await numbers(redis) == [1, 2, 3]
+    await again.close()
+
+
 async def test_a_block_rings_once_however_often_it_is_sent(
     publisher: Publisher, redis_url: str, redis: redis_async.Redis
 ) -> None:

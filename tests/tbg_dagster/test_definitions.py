@@ -212,7 +212,7 @@ def test_a_database_without_our_tables_is_told_to_be_migrated(
 def test_thresholds_come_from_the_environment_and_nonsense_is_refused(
     monkeypatch: pytest.MonkeyPatch, run: Run, resources: dict[str, Any]
 ) -> None:
-    monkeypatch.setenv("TBG_RETENTION_DAYS", "45")
+    monkeypatch.setenv("RETENTION_DAYS", "45")
     made = from_environment(Thresholds, "TBG_")
     with dg.build_resources({"thresholds": made}) as built:
         assert built.thresholds.retention_days == 45
@@ -220,7 +220,7 @@ def test_thresholds_come_from_the_environment_and_nonsense_is_refused(
     resources["thresholds"] = Thresholds(retention_days=0)
     with pytest.raises(dg.DagsterResourceFunctionError) as caught:
         run("housekeeping")
-    assert "TBG_RETENTION_DAYS is 0" in str(caught.value.__cause__)
+    assert "RETENTION_DAYS is 0" in str(caught.value.__cause__)
 
 
 def test_a_first_week_that_is_no_monday_is_refused() -> None:
