@@ -1,7 +1,7 @@
 """tbg up runs a whole stack, and lets nothing of it get lost or stay behind."""
 
-import json
 import contextlib
+import json
 import os
 import shutil
 import signal
