@@ -1,9 +1,10 @@
 """Checks of the share ledger: no loss is unexplained, and the books balance."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import dagster as dg
 
+from tbg_dagster import clock
 from tbg_dagster.queries import query
 from tbg_dagster.resources import Database, Thresholds
 from tbg_dagster.verdict import counted, lasting, verdict
@@ -54,4 +55,31 @@ def books_balance(database: Database) -> dg.AssetCheckResult:
             for row in wrong[:5]
         ),
         instances=len(wrong),
+    )
+
+
+@dg.asset_check(asset="share_ledger")
+def numbers_are_stored(database: Database, thresholds: Thresholds) -> dg.AssetCheckResult:
+    """The tables hold every number of the last hours that the books take for stored, once.
+
+    ERROR: an event was taken for a duplicate and is nowhere, or was stored twice. It counts
+    the rows themselves; ``tbg ledger --audit`` does so over all that is kept.
+    """
+    start = clock.this_hour() - timedelta(hours=thresholds.recent_hours)
+    with database.connect() as connection:
+        wrong = connection.execute(query(__package__, "unstored.sql"), {"start": start}).fetchall()
+    absent = sum(row["absent"] for row in wrong)
+    doubled = sum(row["doubled"] for row in wrong)
+    return verdict(
+        not wrong,
+        f"every number since {start:%F %H:%M} is stored once, refused, or known to be missing"
+        if not wrong
+        else f"{counted(absent, 'event')} in no table, {counted(doubled, 'row')} too many"
+        + "".join(
+            f"; {row['instance']}: {row['absent']} of {row['emitted']} nowhere, "
+            f"{row['doubled']} twice"
+            for row in wrong[:5]
+        ),
+        absent=int(absent),
+        doubled=int(doubled),
     )

@@ -19,7 +19,7 @@ from tbg_dagster.ledger.pictures import over_time
 from tbg_dagster.partitions import HOURLY, key_of
 from tbg_dagster.picture import GREEN, RED
 from tbg_dagster.resources import Database, Thresholds
-from tests.tbg_dagster.conftest import Connection, Run, metadata_of
+from tests.tbg_dagster.conftest import Connection, History, Run, metadata_of
 
 HOUR = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=1)
 KEY = key_of(HOURLY, HOUR)
@@ -133,6 +133,32 @@ def test_books_that_do_not_balance_fail_the_check(
     assert str(result.description) == (
         "the books of 1 engine boot do not balance; bad/1: emitted 100, accounted for 98"
     )
+
+
+def test_a_number_that_is_in_no_table_or_in_two_rows_fails_the_check_whatever_the_books_say(
+    connection: Connection, database: Database, history: History
+) -> None:
+    booked(connection, "hurt/1", "{[4,6)}", 0, 98)
+    (row,) = connection.execute("select id from engine_instances").fetchall()
+    for seq in range(1, 101):
+        if seq not in (4, 5, 50):
+            when = HOUR + timedelta(seconds=seq)
+            history.share("a.1", when, 1500.0, instance_id=row["id"], seq=seq)
+    thresholds = Thresholds(recent_hours=2)
+    result = judged(checks.numbers_are_stored, database, thresholds)
+    assert not result.passed
+    assert str(result.description) == (
+        "1 event in no table, 0 rows too many; hurt/1: 1 of 100 nowhere, 0 twice"
+    )
+    history.share("a.1", HOUR, 1500.0, instance_id=row["id"], seq=50)
+    assert judged(checks.numbers_are_stored, database, thresholds).passed
+    history.share("a.1", HOUR, 1500.0, instance_id=row["id"], seq=50)
+    result = judged(checks.numbers_are_stored, database, thresholds)
+    assert "0 events in no table, 1 row too many" in str(result.description)
+    # What lies before the window is the audit's.
+    booked(connection, "old/1", "{}", 0, 98, HOUR - timedelta(hours=9))
+    connection.execute("delete from shares where seq = 50")
+    assert "old/1" not in str(judged(checks.numbers_are_stored, database, thresholds).description)
 
 
 # --- The picture and the tables --------------------------------------------------------

@@ -1,0 +1,10 @@
+-- Engine boots of which numbers are in no table though nobody misses them, or are in one
+-- twice: counted from the rows, from a full hour on.
+select
+    instance,
+    emitted,
+    greatest(numbers_in(absent) - expired, 0) as absent,
+    doubled
+from audit_numbers(%(start)s)
+where numbers_in(absent) > expired or doubled > 0
+order by absent desc, doubled desc, instance
