@@ -7,7 +7,7 @@ from typing import Final
 
 import asyncpg
 
-from ingest.batch import from_micros
+from ingest.calendar import from_micros
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _POSTGRES_EPOCH: Final = 946_684_800_000_000  # 2000-01-01, in microseconds since 1970

@@ -16,11 +16,13 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from ingest.calendar import HOUR
+
 CONTRACT_VERSION: Final = 1
 MAX_DATAGRAM: Final = 8192  # bytes
 
 EARLIEST: Final = 1_230_768_000_000_000  # 2009-01-01, the year of the genesis block
-MAX_AHEAD: Final = 3_600_000_000  # one hour, in microseconds
+MAX_AHEAD: Final = HOUR
 
 INT64_MAX: Final = 2**63 - 1
 SEQ_MAX: Final = 2**53 - 1  # the largest integer that every reader of JSON keeps exact (RFC 8259)

@@ -14,9 +14,9 @@ from typing import Final, Literal, Protocol
 import msgspec
 import structlog
 
+from ingest.calendar import HOUR
 from ingest.events import SEQ_MAX
 
-HOUR: Final = 3_600_000_000  # microseconds
 MOST_KEPT: Final = 100_000  # lines, and ranges of numbers, that wait to be reported
 
 Key = tuple[str, int]  # instance, start of the hour in microseconds

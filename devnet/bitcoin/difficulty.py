@@ -7,8 +7,6 @@ hashes. ``truediffone`` in ckpool and ``getdifficulty`` in Bitcoin Core use the 
 import math
 from fractions import Fraction
 
-HASHES_PER_DIFFICULTY = 2**32
-"""Hashes that a share of difficulty 1 takes on average."""
 DIFFICULTY_1_TARGET = 0xFFFF << 208
 MAX_TARGET = (1 << 256) - 1
 

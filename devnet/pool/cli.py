@@ -11,6 +11,7 @@ from typing import Any
 import click
 import structlog
 
+from devnet.log_options import log_options
 from devnet.pool.bests import BestsError
 from devnet.pool.config import ConfigError, PoolConfig
 from devnet.pool.service import serve
@@ -93,21 +94,7 @@ log = structlog.get_logger("pool")
     "--hashrate-interval", type=float, help="Seconds between two hashrate events.  [default: 60]"
 )
 @click.option("--allow-mainnet", is_flag=True, help="Serve a node on mainnet: real money.")
-@click.option(
-    "--log-level",
-    type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]),
-    envvar="LOG_LEVEL",
-    default="INFO",
-    show_default=True,
-    help="DEBUG logs one line per event.",
-)
-@click.option(
-    "--log-format",
-    type=click.Choice(["console", "json"]),
-    envvar="LOG_FORMAT",
-    default="console",
-    show_default=True,
-)
+@log_options("one line per event")
 def pool(
     config_path: Path | None,
     host: str | None,

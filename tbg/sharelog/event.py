@@ -26,7 +26,6 @@ import msgspec
 from tbg.sharelog.bests import Broken
 from tbg.sharelog.line import Share
 
-HOUR: Final = 3_600_000_000  # microseconds
 SOURCE: Final = "hosted"
 
 _encode: Final = msgspec.json.Encoder().encode

@@ -8,8 +8,8 @@ import dagster as dg
 from psycopg import sql
 from psycopg.rows import DictRow
 
+from ingest.hashes import HASHES_PER_DIFFICULTY
 from tbg_dagster.columns import columns
-from tbg_dagster.hashes import HASHES_PER_DIFFICULTY
 from tbg_dagster.late import settling
 from tbg_dagster.partitions import DAILY, DAY, HOUR, HOURLY, window
 from tbg_dagster.queries import query

@@ -6,8 +6,8 @@ from typing import Final
 
 import dagster as dg
 
+from ingest.hashes import HASHES_PER_DIFFICULTY
 from tbg_dagster import clock
-from tbg_dagster.hashes import HASHES_PER_DIFFICULTY
 from tbg_dagster.queries import query
 from tbg_dagster.resources import Database, Thresholds
 from tbg_dagster.verdict import ERROR, WARN, verdict

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import psycopg
 
+from ingest.hashes import HASHES_PER_DIFFICULTY
 from ingest.names import ALERTS_STREAM
-from tbg_dagster.hashes import HASHES_PER_DIFFICULTY
 from tbg_dagster.outbox import post
 from tbg_dagster.queries import query
 from tbg_dagster.resources.database import Connection
