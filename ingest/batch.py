@@ -26,7 +26,7 @@ class Row(msgspec.Struct, gc=False):
         data: the contract's fields of the event.
         raw_data: the JSON of its data, extra fields included.
         user_id: number of the miner in the database, once it is known.
-        worker_id: number of the worker; None where the event names none.
+        worker_id: number of the worker; None if the event names none.
     """
 
     event: str

@@ -30,7 +30,7 @@ OWNERS = ["team:game"]
         status=("text", "found, accepted, confirmed, orphaned or rejected"),
         confirmations=("integer", "on the active chain; 0 when off it"),
         confirmed_at=("timestamptz", "when it became final"),
-        chain_height=("integer", "of the node, where the engine reported another"),
+        chain_height=("integer", "the node's, if the engine reported another"),
     ),
 )
 def block_confirmations(
@@ -47,7 +47,7 @@ def block_confirmations(
     rejected when the node has not heard of it after a grace time. Each transition is
     told once to `mining:block_status`. When the node is away or answers nonsense,
     nothing is changed and the run is retried. A node that is behind, or in its initial
-    download, condemns no block. A block that the node has at another height than the
+    download, rejects no block. A block that the node has at another height than the
     engine reported is set aside, and the others go on.
     """
     with database.connect() as connection:

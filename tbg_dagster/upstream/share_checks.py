@@ -80,7 +80,7 @@ def shares_have_users_and_workers(
 ) -> dg.AssetCheckResult:
     """Every recent share belongs to a worker that exists, of the user that it names.
 
-    ERROR: such a share is in nobody's statistics.
+    ERROR: no statistics contain such a share.
     """
     with database.connect() as connection:
         row = connection.execute(
