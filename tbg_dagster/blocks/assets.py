@@ -43,12 +43,12 @@ def block_confirmations(
     """What became of every block: the node is asked until the answer is final.
 
     found → accepted (on the active chain) → confirmed (100 deep). orphaned when off the
-    chain, and looked at again until that is final, because a reorg can bring it back.
+    chain, and checked again until that is final, because a reorg can bring it back.
     rejected when the node has not heard of it after a grace time. Each transition is
-    told once to `mining:block_status`. When the node is away or answers nonsense,
-    nothing is changed and the run is retried. A node that is behind, or in its initial
+    published once to `mining:block_status`. When the node is down or answers nonsense,
+    nothing changes and the run is retried. A node that is behind, or in its initial
     download, rejects no block. A block that the node has at another height than the
-    engine reported is set aside, and the others go on.
+    engine reported is set aside; the others are not affected.
     """
     with database.connect() as connection:
         try:

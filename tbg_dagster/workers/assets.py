@@ -108,7 +108,7 @@ def _compute(connection: Connection, span: Span) -> pd.DataFrame:
         marked_at=("timestamptz", "when it was marked offline"),
         expected_gap_seconds=("double precision", "between two shares of its pace"),
         allowed_gap_seconds=("double precision", "that chance explains; 0 after a disconnect"),
-        alerted_at=("timestamptz", "when its silence was told"),
+        alerted_at=("timestamptz", "when its silence was reported"),
         back_since=("timestamptz", "when it was seen again"),
     ),
 )

@@ -71,7 +71,7 @@ def mark_silent(
     An alert is written when a worker has been silent for ``debounce`` beyond its
     allowance, or has been gone for ``debounce`` after its last disconnect, once;
     and when it has been back for ``debounce``, once. One that comes back sooner is never
-    told of. The messages are in the outbox.
+    reported. The messages are in the outbox.
     """
     marked: list[str] = []
     not_judged: list[str] = []
