@@ -109,7 +109,7 @@ class Batch:
             "DAGSTER_HOME": str(self.folder),
             "DAGSTER_PG_URL": self.storage_url,
         }
-        # Runs in progress are asked to end, and get the time for it.
+        # Runs in progress are asked to end, and get time to do so.
         return Launch(
             name,
             [sys.executable, "-m", *arguments],
@@ -139,7 +139,7 @@ def libpq_url(url: str) -> str:
 
 
 def first_week(folder: Path) -> str:
-    """The Monday with which the partitions begin: that of the stack's first start.
+    """The Monday on which the partitions begin: that of the stack's first start.
 
     Kept, because moving it later would hide partitions from Dagster.
     """

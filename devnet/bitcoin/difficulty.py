@@ -25,7 +25,7 @@ def target_from_bits(bits: int) -> int:
     if bits & 0x00800000 and mantissa:
         raise ValueError(f"nBits {bits:08x} is a negative target")
     if target == 0 or target > MAX_TARGET:
-        raise ValueError(f"nBits {bits:08x} is no target between 1 and 2^256-1")
+        raise ValueError(f"nBits {bits:08x} is not a target between 1 and 2^256-1")
     return target
 
 

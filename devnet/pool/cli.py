@@ -115,7 +115,7 @@ def pool(
     log_level: str,
     log_format: str,
 ) -> None:
-    """Run a Stratum V1 solo pool: a block pays the miner who found it, and nobody else.
+    """Run a Stratum V1 solo pool: a block pays only the miner who found it.
 
     The user name of a miner is its address, or address.worker. The password may hold tag=NAME,
     which signs the coinbase, and d=512, which asks for a difficulty. SIGTERM and Ctrl-C close the

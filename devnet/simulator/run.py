@@ -30,7 +30,7 @@ STDOUT: Final = Path("-")
 
 
 class NoReceiverError(OSError):
-    """Nobody listens on the socket when a run begins."""
+    """No receiver listens on the socket when a run begins."""
 
 
 def run_history(
@@ -41,7 +41,7 @@ def run_history(
     ``target`` is a file (``-`` for the standard output) or the receiver's socket.
 
     Raises:
-        NoReceiverError: when nobody listens at the start; later it waits for a receiver.
+        NoReceiverError: if no receiver listens at the start; later it waits for one.
         OSError: when a file cannot be written.
     """
     summary = Summary(scenario)
@@ -64,7 +64,7 @@ def run_live(
     """Sends a scenario, from about now on, at the pace of its timestamps; returns the report.
 
     Raises:
-        NoReceiverError: when nobody listens at the start; later, events are dropped.
+        NoReceiverError: if no receiver listens at the start; later, events are dropped.
         RuntimeError: when the process that makes the events died.
     """
     with _connect(socket_path) as outlet, Feed(scenario) as feed:

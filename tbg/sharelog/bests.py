@@ -2,7 +2,7 @@
 
 As our engines derive them: only accepted shares count, and a best is strictly higher than
 the one before. Shares of two logs may come slightly out of order, so every week keeps its
-own bests, and whatever breaks the all-time best has broken its week's best, too.
+own bests, and a share that breaks the all-time best also breaks its week's best.
 """
 
 from typing import Literal, NamedTuple
