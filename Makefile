@@ -1,5 +1,5 @@
-# `make up` and `make test` are all that one needs; each sets itself up first.
-# Needs make and Python 3.11 or newer; everything else comes into .venv.
+# `make up` and `make test` are all you need; each sets itself up first.
+# Needs make and Python 3.11 or newer; everything else is installed into .venv.
 
 SHELL := /bin/bash
 VENV ?= .venv
@@ -34,7 +34,7 @@ install: $(INSTALLED) ## Make the virtual environment .venv
 up: $(INSTALLED) ## Run everything: node, pool, miner, database, Redis, ingest, Dagster (Ctrl-C ends it)
 	$(BIN)/tbg up $(ARGS)
 
-down: $(INSTALLED) ## Stop what an `up` left behind
+down: $(INSTALLED) ## Stop what an earlier `up` left running
 	$(BIN)/tbg down $(ARGS)
 
 test: test-python test-ckpool ## Run every test, against real servers that the tests start
@@ -81,17 +81,17 @@ check: $(INSTALLED) ## Check style, format and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: $(INSTALLED) ## Put the code into its format
+format: $(INSTALLED) ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 smoke: $(INSTALLED) ## Mine real shares and a block, and compare every hop
 	$(BIN)/tbg smoke $(ARGS)
 
-docs: $(INSTALLED) ## Write docs/events.md and the JSON Schema anew
+docs: $(INSTALLED) ## Regenerate docs/events.md and the JSON Schema
 	$(BIN)/tbg docs
 
-lock: ## Write constraints.txt anew, from the newest versions that fit together
+lock: ## Rewrite constraints.txt from the newest versions that fit together
 	PYTHON="$(PYTHON)" scripts/lock "$(EXTRAS)"
 
 clean: ## Remove what these commands made, and the stack's data in .tbg

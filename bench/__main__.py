@@ -79,7 +79,7 @@ def main(json_file: Path | None, quick: bool, chosen: tuple[str, ...]) -> None:
                 progress.print(f"{name} ...", end=" ")
                 step(report, made)
                 progress.print(f"{time.monotonic() - begun:.0f} s")
-    finally:  # what was measured is worth showing, whatever became of the rest
+    finally:  # figures measured so far are shown even if the rest failed
         report.show(console)
         if json_file is not None:
             json_file.write_text(report.as_json())

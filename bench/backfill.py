@@ -197,7 +197,7 @@ def _print(rounds: list[dict[str, Any]], messages: int) -> None:
 def _servers() -> Iterator[tuple[str, str, str]]:
     """URLs of the data's database, of Dagster's, and of Redis."""
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-        os.chmod(folder, 0o755)  # noqa: S103  # PostgreSQL runs as another user where we are root
+        os.chmod(folder, 0o755)  # noqa: S103  # PostgreSQL runs as another user if we are root
         postgres = EmbeddedPostgres(Path(folder) / "postgres", free_port(), new_password())
         postgres.start()
         stack.callback(postgres.stop)

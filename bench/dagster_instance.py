@@ -125,7 +125,7 @@ class Dagster:
 
     @contextlib.contextmanager
     def daemon(self) -> Iterator[None]:
-        """Runs dagster-daemon meanwhile."""
+        """Runs dagster-daemon during the block."""
         with _process(
             ["-m", "dagster._daemon", "run", "-w", str(ROOT / "workspace.yaml")],
             self.environment,
@@ -136,7 +136,7 @@ class Dagster:
 
 @contextlib.contextmanager
 def dagster(home: Path, port: int, environment: Mapping[str, str]) -> Iterator[Dagster]:
-    """Runs dagster-webserver on 127.0.0.1 meanwhile, on the instance template of the project.
+    """Runs dagster-webserver on 127.0.0.1 during the block, on the instance template of the project.
 
     Args:
         home: becomes DAGSTER_HOME.

@@ -90,7 +90,7 @@ class Load:
 def _connect(path: str, *, wait: bool) -> socket.socket:
     made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     # What waits in the receiver's queue is paid from the sender's buffer: the default
-    # of 208 KiB holds 167 shares, whatever the queue's length is.
+    # of 208 KiB holds 167 shares, regardless of the queue's length.
     made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
     made.connect(path)
     made.settimeout(60 if wait else 0)
@@ -106,7 +106,7 @@ def _flood(path: str, made: list[bytes]) -> dict[str, float]:
 
 
 def _keep_pace() -> None:
-    """Makes this process wake up when it should, where the system lets it.
+    """Makes this process wake up on time, if the system allows it.
 
     An engine on a machine of its own sends evenly; here four processes want the same
     two cores, and a sender that wakes late sends all that it missed at once.

@@ -24,6 +24,7 @@ import msgspec
 import structlog
 
 from ingest.events import MAX_DATAGRAM
+from ingest.settings import SUN_PATH_MAX
 
 DROP_REASONS: Final = (
     "receiver_slow",  # the queue was full behind a receiver that listens
@@ -41,7 +42,6 @@ _RECONNECT_MAX: Final = 1.0  # seconds
 _REPORT_EVERY: Final = 10.0  # seconds between two warnings about drops
 
 _FULL: Final = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS})
-_MAX_PATH: Final = 103  # bytes in sun_path on macOS; Linux has four more
 
 
 class Emitter:
@@ -59,9 +59,9 @@ class Emitter:
     """
 
     def __init__(self, path: Path | str, name: str) -> None:
-        if len(os.fsencode(path)) > _MAX_PATH:
+        if len(os.fsencode(path)) > SUN_PATH_MAX:
             raise ValueError(
-                f"the socket path {path} is longer than {_MAX_PATH} bytes: use a shorter one"
+                f"the socket path {path} is longer than {SUN_PATH_MAX} bytes: use a shorter one"
             )
         self.path = str(path)
         self.instance = f"{name}/{time.time_ns() // 1000}"

@@ -3,18 +3,18 @@
 An entry that cannot be read becomes a dead letter; nothing is left out.
 """
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 import msgspec
 
+from ingest.calendar import from_micros as from_micros
 from ingest.decode import Refused, decode_data
 from ingest.entry import Entry, identity, text
 from ingest.events import EARLIEST
 from ingest.ledger import Report, parse_report
 from ingest.names import DEAD_LETTER_STREAM, LEDGER_STREAM
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 LATEST: Final = 253_402_300_799_999_999  # the last microsecond that a datetime can hold
 
 
@@ -26,7 +26,7 @@ class Row(msgspec.Struct, gc=False):
         data: the contract's fields of the event.
         raw_data: the JSON of its data, extra fields included.
         user_id: number of the miner in the database, once it is known.
-        worker_id: number of the worker; None where the event names none.
+        worker_id: number of the worker; None if the event names none.
     """
 
     event: str
@@ -59,11 +59,6 @@ class DeadLetter(msgspec.Struct, gc=False):
 
 
 Item = Row | DeadLetter | Report
-
-
-def from_micros(micros: int) -> datetime:
-    """Microseconds since the epoch as an aware time."""
-    return _EPOCH + timedelta(microseconds=micros)
 
 
 def refuse(entry: Entry, reason: str, detail: str) -> DeadLetter:

@@ -17,7 +17,7 @@ from ingest.settings import ReceiverSettings, SettingsError, StageSettings, Writ
 
 STDIN: Final = 0
 # Seconds that the receiver may take to end before the writer is told too: what is
-# handed on after that waits in Redis.
+# published after that waits in Redis.
 RECEIVER_FIRST_SECONDS: Final = 2
 
 logger: structlog.stdlib.BoundLogger = structlog.get_logger("ingest")

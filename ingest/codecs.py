@@ -7,7 +7,7 @@ from typing import Final
 
 import asyncpg
 
-from ingest.batch import from_micros
+from ingest.calendar import from_micros
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _POSTGRES_EPOCH: Final = 946_684_800_000_000  # 2000-01-01, in microseconds since 1970
@@ -29,9 +29,9 @@ def pack_time(moment: int | datetime) -> tuple[int]:
 
 
 async def prepare(connection: asyncpg.Connection) -> None:
-    """Sets the connection's codecs; it takes times in microseconds, too."""
-    # asyncpg's own codecs parse the address of every share anew, and shift every time
-    # to UTC.
+    """Sets the connection's codecs; times may also be in microseconds."""
+    # asyncpg's own codecs parse the address of every share again, and convert every
+    # time to UTC.
     await connection.set_type_codec(
         "inet", schema="pg_catalog", encoder=pack_inet, decoder=bytes, format="binary"
     )

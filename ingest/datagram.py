@@ -41,7 +41,7 @@ def raise_queue_length(wanted: int) -> int | None:
     """Raises ``net.unix.max_dgram_qlen`` of this network namespace to ``wanted``.
 
     Returns:
-        The value in force, None where the system has none to read (macOS).
+        The value in force, None if the system has no such limit (macOS).
     """
     try:
         value = int(QUEUE_LENGTH_FILE.read_text())
@@ -127,12 +127,12 @@ class EventSocket:
             try:
                 probe.connect(str(self.path))
             except ConnectionRefusedError:
-                self.path.unlink()  # stale: nobody has it open
+                self.path.unlink()  # stale: no process has it open
             else:
                 raise SocketInUseError(f"something else listens on {self.path}")
             finally:
                 probe.close()
-        before = os.umask(0o777)  # nobody can write before the permissions stand
+        before = os.umask(0o777)  # no access before the permissions are set
         try:
             self._socket.bind(str(self.path))
         finally:
@@ -161,7 +161,7 @@ class EventSocket:
             self._tell()
             if self._nap:
                 # Waking up for every datagram would cost more than reading it: what
-                # comes meanwhile waits in the kernel, which has room for it.
+                # arrives until then waits in the kernel, which has room for it.
                 time.sleep(self._nap)
                 if self._drain():
                     return
@@ -222,7 +222,7 @@ class EventSocket:
             self._peer.send(b"")  # wakes the reading thread
             self._thread.join()
         while self._drain():
-            pass  # somebody else's empty datagram
+            pass  # an empty datagram from elsewhere
         self._peer.close()
         self._socket.close()
         os.close(self._lock)

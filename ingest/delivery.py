@@ -1,4 +1,4 @@
-"""Hands batches on to Redis in their order, by way of the spool while Redis is away."""
+"""Publishes batches to Redis in order, through the spool while Redis is down."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""How an entry of the streams looks: the one place that knows its fields and their order."""
+"""The layout of stream entries: the only module that knows their fields and order."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -110,7 +110,7 @@ def text(value: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Entries that are published together, under a name that makes it once.
+    """Entries that are published together, under a name that makes a retry safe.
 
     Attributes:
         mark: the key that remembers the last batch, one per receiver boot.

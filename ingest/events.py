@@ -16,11 +16,13 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from ingest.calendar import HOUR
+
 CONTRACT_VERSION: Final = 1
 MAX_DATAGRAM: Final = 8192  # bytes
 
 EARLIEST: Final = 1_230_768_000_000_000  # 2009-01-01, the year of the genesis block
-MAX_AHEAD: Final = 3_600_000_000  # one hour, in microseconds
+MAX_AHEAD: Final = HOUR
 
 INT64_MAX: Final = 2**63 - 1
 SEQ_MAX: Final = 2**53 - 1  # the largest integer that every reader of JSON keeps exact (RFC 8259)
@@ -30,7 +32,7 @@ ALWAYS_SENT: Final[dict[str, Any]] = {"always_sent": True}
 
 
 def check_timestamp(value: int) -> int:
-    """Refuses a time more than one hour ahead: a clock that is wrong, or a lie.
+    """Refuses a time more than one hour ahead: a wrong or forged clock.
 
     Raises:
         ValueError: when ``value`` lies more than :data:`MAX_AHEAD` ahead.
@@ -112,7 +114,7 @@ class MinerData(Data):
 
     user: Address = Field(description="the miner's Bitcoin address")
     worker: WorkerName = Field(
-        description="the name after the first dot of the Stratum user name, '' where none"
+        description="the name after the first dot of the Stratum user name, '' if there is none"
     )
 
 
@@ -188,7 +190,7 @@ class ShareBestDiffData(MinerData):
 
     new_best_diff: Difficulty = Field(description="the new best")
     previous_best_diff: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
-        description="the one it broke; 0 where there was none"
+        description="the one it broke; 0 if it is the first"
     )
     period: Literal["session", "week", "alltime"] = Field(description="the scope that was broken")
     week: Week | None = Field(
@@ -255,11 +257,11 @@ class MinerDisconnectedData(MinerData):
     )
     best_diff_session: Hashrate | None = Field(
         default=None,
-        description="best share difficulty of the session, 0 where none",
+        description="best share difficulty of the session, 0 without shares",
         json_schema_extra=ALWAYS_SENT,
     )
     reason: ShortText | None = Field(
-        default=None, description="why it left, where known", json_schema_extra=ALWAYS_SENT
+        default=None, description="why it left, if known", json_schema_extra=ALWAYS_SENT
     )
 
 

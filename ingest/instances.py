@@ -120,7 +120,7 @@ class Instances:
         for item in items:
             if item.instance is not None and item.seq is not None:
                 arrivals[item.instance].append(item.seq)
-        # Numbers that do not just go on, and where they stand.
+        # Numbers that do not simply continue, and their places.
         odd: dict[str, list[tuple[int, int]]] = {}
         for name, numbers in arrivals.items():
             seen = self._known[name].seen

@@ -15,9 +15,9 @@ from typing import Final, Literal, Protocol
 import msgspec
 import structlog
 
+from ingest.calendar import HOUR
 from ingest.events import SEQ_MAX
 
-HOUR: Final = 3_600_000_000  # microseconds
 MOST_KEPT: Final = 100_000  # lines, and ranges of numbers, that wait to be reported
 
 Key = tuple[str, int]  # instance, start of the hour in microseconds
@@ -66,7 +66,7 @@ class Numbers:
         return len(self._spans)
 
     def extends(self, start: int) -> bool:
-        """Whether a range from ``start`` would go on where the last one ended."""
+        """Whether a range from ``start`` would continue the last one."""
         return bool(self._spans) and self._spans[-1][0] <= start <= self._spans[-1][1]
 
     def add(self, start: int, end: int) -> None:
@@ -105,7 +105,7 @@ class Tally:
         self._ranges = 0
         self._full = False
         # A run of events of one instance and hour, not yet among the others: nearly
-        # every event goes on where the last one was.
+        # every event continues the last range.
         self._run = 0
         self._instance = ""
         self._hour = 0
@@ -199,7 +199,7 @@ def parse_report(raw: bytes) -> Report:
     """Reads a report.
 
     Raises:
-        ValueError: it is none.
+        ValueError: if it is not a report.
     """
     report = msgspec.json.decode(raw, type=Report)
     for _, _, lost in report.dropped:

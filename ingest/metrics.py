@@ -1,6 +1,6 @@
 """Counters of the daemon, and the port that shows them.
 
-Every drop has a stage and a reason; a retry is no drop. docs/operations.md
+Every drop has a stage and a reason; retries are not drops. docs/operations.md
 lists the names.
 """
 
@@ -93,7 +93,7 @@ class _Quiet(WSGIRequestHandler):
             super().handle()
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the base class's name
-        """Says nothing: a probe every few seconds is no news."""
+        """Says nothing: a probe every few seconds is not logged."""
 
 
 class MetricsServer:

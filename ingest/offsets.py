@@ -1,4 +1,4 @@
-"""How far one writer has come in each stream: read, passed over, and committed.
+"""One writer's position in each stream: read, passed over, and committed.
 
 The database holds what is committed, in the transaction of the rows. A position only
 moves from the value that it was read from, so two writers never commit the same entries.
@@ -43,7 +43,7 @@ class Offsets:
         self._passed: Positions = {}
 
     async def load(self) -> Positions:
-        """Reads where to go on: last id, and entries up to it since the stream began."""
+        """Reads where to continue: last id, and entries up to it since the stream began."""
         await self._db.executemany(
             "insert into stream_offsets (consumer, stream, last_id) values ($1, $2, $3) "
             "on conflict do nothing",
@@ -78,7 +78,7 @@ class Offsets:
         return positions
 
     def pass_over(self, entries: Iterable[Entry]) -> None:
-        """Remembers entries of another writer: the next :meth:`move` goes over them."""
+        """Remembers entries of another writer: the next :meth:`move` passes them."""
         self._passed = self.after(entries)
 
     async def move(self, positions: Positions) -> None:
@@ -111,7 +111,7 @@ class Offsets:
         self.committed.update((stream, last) for stream, (last, _) in positions.items())
 
     async def settle(self) -> Positions:
-        """Moves over entries that were another writer's, and returns where to.
+        """Moves past entries of other writers, and returns the new positions.
 
         Raises:
             OffsetsMovedError: another writer took over.

@@ -16,8 +16,8 @@ from ingest.ledger import Tally
 from ingest.names import DEAD_LETTER_STREAM, LEDGER_STREAM, stream_of
 from ingest.sequence import Arrival, Seen
 
-# Events decoded before the loop may send what is on its way: a socket's buffer holds a
-# part of a batch only, and Redis waits for the rest.
+# Events decoded before the loop may continue a send in flight: a socket's buffer holds only
+# a part of a batch, and Redis waits for the rest.
 SLICE: Final = 100
 REPORT_EVERY: Final = 1.0  # seconds between two reports for the ledger
 MAX_INSTANCES: Final = 1000  # instances whose gaps are watched; the writer watches all
@@ -99,7 +99,7 @@ class Packer:
         if seen is None:
             if len(self._seen) >= MAX_INSTANCES:
                 self._seen.pop(next(iter(self._seen)))
-            # What came before this process listened is the writer's to judge.
+            # The writer judges what arrived before this process listened.
             seen = self._seen[instance] = Seen(seq - 1)
         if seq == seen.highest + 1:
             seen.highest = seq

@@ -171,12 +171,12 @@ class Peers:
     async def rewind(self, newest: dict[str, str]) -> list[str]:
         """Starts over what Redis lost: streams whose newest id lies before an offset.
 
-        For all writers: what one of them reads anew must not be trimmed because
+        For all writers: what one of them rereads must not be trimmed because
         another seems to have it, nor passed over because an earlier one had it.
 
         Args:
             newest: each stream's newest id ever, asked for after :meth:`join`; so no
-                offset lies after it that a peer has moved meanwhile.
+                offset lies after it that a peer has moved in the meantime.
 
         Returns:
             Streams that this writer reads from their beginning.

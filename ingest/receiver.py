@@ -20,7 +20,7 @@ from ingest.publisher import Publisher
 from ingest.settings import ReceiverSettings
 from ingest.spool import Spool
 
-LINGER: Final = 0.002  # seconds: events that come together go together
+LINGER: Final = 0.002  # seconds: events that arrive together go together
 REPORT_SECONDS: Final = 60.0
 # The reading thread must get the interpreter back before ten datagrams (the
 # kernel's default queue) have come: at 10,000 a second that is one millisecond.
@@ -37,7 +37,7 @@ class Receiver:
 
     Raises:
         SocketInUseError: another receiver listens on the path.
-        OSError: socket, spool or metrics port cannot be had.
+        OSError: socket, spool or metrics port is unavailable.
     """
 
     def __init__(self, settings: ReceiverSettings) -> None:
@@ -67,7 +67,7 @@ class Receiver:
         return True, f"listening on {self._settings.socket_path}; redis {redis}"
 
     async def run(self) -> None:
-        """Runs until :meth:`stop` is called and everything received is handed on."""
+        """Runs until :meth:`stop` is called and everything received is passed on."""
         sys.setswitchinterval(SWITCH_INTERVAL)
         loop = asyncio.get_running_loop()
         self._socket.start(lambda: loop.call_soon_threadsafe(self._arrived.set))
@@ -88,19 +88,19 @@ class Receiver:
         log.info("stopped")
 
     def stop(self) -> None:
-        """Requests shutdown: ``run`` ends when what was received is handed on."""
+        """Requests shutdown: ``run`` ends when everything received is passed on."""
         self._stopping.set()
         self._arrived.set()
 
     async def _pump(self, group: asyncio.TaskGroup) -> None:
         stopped = False
-        # While Redis takes one batch, the next is decoded. Never more than one is on its
-        # way, so that they come in order.
+        # While Redis takes one batch, the next is decoded. At most one is in flight, which
+        # keeps them in order.
         handing: asyncio.Task[None] | None = None
         while True:
             if self._stopping.is_set() and not stopped:
-                # Also while more comes than is handed on: that may never end. Blocks for
-                # the moment that it takes to empty the kernel's queue.
+                # Do not wait for the input to end: it may never. Blocks only while it empties
+                # the kernel's queue.
                 self._socket.stop()
                 stopped = True
             if not self._socket.queue:

@@ -71,7 +71,7 @@ class Seen:
             del self._starts[:gone], self._ends[:gone]
 
     def add(self, seq: int) -> Arrival:
-        """Notes one number and tells what it means."""
+        """Records one number and returns what it means."""
         highest = self.highest
         if seq == highest + 1:
             self.highest = seq

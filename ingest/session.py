@@ -41,8 +41,8 @@ AWAY: Final = (
     TimeoutError,
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
-    # A goodbye that came while nothing was asked (a server that crashes says one)
-    # shows only with the next question, and as this.
+    # A shutdown message that arrived while the connection was idle (a crashing server
+    # sends one) surfaces only with the next query, and as this error.
     asyncpg.InternalClientError,
     OffsetsMovedError,
 )

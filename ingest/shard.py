@@ -31,7 +31,7 @@ class Shard(msgspec.Struct, frozen=True, order=True):
         return base if self.count == 1 else f"{base}-{self.number}-of-{self.count}"
 
     def owns(self, instance: bytes) -> bool:
-        """Whether entries of an instance are this writer's; ``b""`` where they name none."""
+        """Whether entries of an instance are this writer's; ``b""`` if they name none."""
         return _number_of(instance, self.count) == self.number
 
 
@@ -39,7 +39,7 @@ def parse_shard(text: str) -> Shard:
     """Reads ``number/count``.
 
     Raises:
-        ValueError: it is none.
+        ValueError: if the text is not a shard.
     """
     match = _TEXT.fullmatch(text)
     if match is None or not int(match[1]) <= int(match[2]) <= MOST:

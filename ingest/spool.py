@@ -1,4 +1,4 @@
-"""Keeps batches on disk while Redis is away, and gives them back in order.
+"""Keeps batches on disk while Redis is down, and returns them in order.
 
 A folder of segments, each a row of records: length and CRC-32 of the payload
 (two little-endian 32-bit numbers), then the payload. A cursor file says how far
@@ -60,8 +60,8 @@ class Spool:
             if self._segments and number == self._segments[0]:
                 self._offset = offset
         self._reader: int | None = None
-        # A record that a crash cut short must not be followed by another one:
-        # what comes now goes into a new segment.
+        # Nothing may follow a record that a crash cut short, so new records go into a
+        # new segment.
         self._writer: int | None = None
         self._head: tuple[Batch, int] | None = None
         self.corrupt_bytes = 0
@@ -179,7 +179,7 @@ class Spool:
             os.pwrite(self._cursor_file, _CURSOR.pack(number, self._offset), 0)
         except OSError as error:
             # A full disk must not keep the spool from being emptied. A restart would
-            # give these batches back again, and the writer recognise their events.
+            # return these batches again, and the writer would recognise their events.
             log.warning("the spool cannot note how far it was read", error=error.strerror)
 
     def _next_segment(self) -> None:

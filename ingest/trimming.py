@@ -1,4 +1,4 @@
-"""Trims from the streams what is committed, and keeps some of it for other readers."""
+"""Trims committed entries from the streams, and keeps some for other readers."""
 
 from collections import deque
 from collections.abc import Mapping

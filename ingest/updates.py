@@ -1,4 +1,4 @@
-"""What a batch says of its users and workers: pure."""
+"""What a batch says about its users and workers: pure."""
 
 from operator import attrgetter
 from typing import Any, Final
@@ -7,7 +7,7 @@ import msgspec
 
 from ingest.batch import Row
 
-# Microseconds. An event older than this tells nothing about who is online now.
+# Microseconds. An event older than this says nothing about who is online now.
 ONLINE_WITHIN: Final = 600_000_000
 
 Rates = tuple[float, float, float, float]  # H/s over 1 m, 5 m, 1 h and 24 h
@@ -18,7 +18,7 @@ class WorkerUpdate(msgspec.Struct, frozen=True, gc=False):
     """What is new of one worker; None leaves a column as it is.
 
     Attributes:
-        micros: time of the event that it is of, or of the last of several.
+        micros: event time, or of the last of several.
     """
 
     micros: int
@@ -29,7 +29,7 @@ class WorkerUpdate(msgspec.Struct, frozen=True, gc=False):
     rates: Rates | None = None
 
     def followed_by(self, later: "WorkerUpdate") -> "WorkerUpdate":
-        """Both in one; where both say something, what comes last counts."""
+        """Merges both; the later value wins."""
         if later.micros < self.micros:
             return later.followed_by(self)
         return WorkerUpdate(

@@ -1,4 +1,4 @@
-"""``tbg ledger --audit``: counts every number from the rows, and mends what was forgotten.
+"""``tbg ledger --audit``: counts every number from the rows, and repairs what was forgotten.
 
 The audit trusts none of the ledger's counters: it looks for each number that an engine
 used in the tables (``audit_numbers`` in sql/0008_balance.sql).

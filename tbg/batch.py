@@ -110,7 +110,7 @@ class Batch:
             "DAGSTER_HOME": str(self.folder),
             "DAGSTER_PG_URL": self.storage_url,
         }
-        # Runs in progress are asked to end, and get the time for it.
+        # Runs in progress are asked to end, and get time to do so.
         return Launch(
             name,
             [sys.executable, "-m", *arguments],
@@ -140,7 +140,7 @@ def libpq_url(url: str) -> str:
 
 
 def first_week(folder: Path) -> str:
-    """The Monday with which the partitions begin: 13 weeks before the stack's first start.
+    """The Monday on which the partitions begin: 13 weeks before the stack's first start.
 
     So far back go the raw shares that retention admits: of an import, or of a simulated
     history. The first start is kept in a file, because moving the partitions later would

@@ -41,7 +41,7 @@ class Hops:
     faults: dict[str, int] = field(default_factory=dict)
 
     def differences(self) -> list[str]:
-        """Says which hop differs for what; empty where all agree."""
+        """Names each hop that differs; empty if all agree."""
         found = []
         for kind in KINDS:
             emitted, published = self.emitted[kind], self.redis[kind]
@@ -88,7 +88,7 @@ def kind_of(event: str, valid: bool | None) -> str:
 
 
 def emitted(log: Path) -> tuple[Counter[str], set[int]]:
-    """Counts what a pool says that it emitted, in its log (JSON, level DEBUG).
+    """Counts the events that a pool's log reports as emitted (JSON, level DEBUG).
 
     Returns:
         How many events of each kind, and their numbers.

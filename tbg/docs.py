@@ -60,7 +60,7 @@ An engine sends each event as one UTF-8 JSON object in one datagram of at most
 `tests/events/` holds one golden datagram per event, which is shown here.
 
 - `?` marks a field that may be left out or null; `*` one that may be left out or
-  null, too, and that our own engines always send. All others are required.
+  null as well, and that our own engines always send. All others are required.
 - Fields that the contract does not name are kept and passed on.
 - Difficulty 1 stands for 2^32 hashes on average; fractions are normal for small
   miners. Hashrates are in hashes per second, amounts in satoshis.

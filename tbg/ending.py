@@ -6,7 +6,7 @@ from types import FrameType
 
 
 class Ending:
-    """Ctrl-C, SIGTERM or SIGHUP ask for the end; a second one for an end at once."""
+    """Ctrl-C, SIGTERM or SIGHUP request shutdown; a second one ends at once."""
 
     def __init__(self) -> None:
         self.asked = threading.Event()

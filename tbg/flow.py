@@ -38,7 +38,7 @@ class Totals:
 
 
 class Flow:
-    """Counts what was stored since it was made."""
+    """Counts what was stored since this object was created."""
 
     def __init__(self, database_url: str, redis_url: str) -> None:
         self._database_url = database_url
@@ -63,7 +63,7 @@ class Flow:
             self._database = None
 
     def line(self) -> str:
-        """Returns the line; if a server is away, it says which."""
+        """Returns the line; if a server is down, it says which."""
         try:
             return self._line()
         except psycopg.Error as error:

@@ -111,7 +111,7 @@ def _names(text: str) -> set[str]:
 def command(network: Network, directory: Path, as_json: bool) -> None:
     """Write the .env file of docker compose, with random passwords.
 
-    What is set already stays. Run it again after an upgrade: it adds what is new.
+    Existing values stay. Run it again after an upgrade: it adds new ones.
 
     \b
     Examples:

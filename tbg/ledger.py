@@ -64,7 +64,7 @@ def _hour(_context: click.Context, _parameter: click.Parameter, value: str | Non
     "--repair",
     "repaired",
     is_flag=True,
-    help="After --audit: read again what the streams still hold of what is nowhere.",
+    help="After --audit: reread missing events that the streams still hold.",
 )
 def command(
     state_path: Path,
@@ -78,7 +78,7 @@ def command(
     """Show the share ledger: emitted, received, stored, and what is missing.
 
     Exits 0 if every loss is explained, 3 if one is not. With --audit it looks for every
-    number in the tables, whatever the ledger says, and exits 3 if one is nowhere or
+    number in the tables, independently of the ledger, and exits 3 if one is nowhere or
     stored twice. It reads all shares that are kept: a minute for ten million.
 
     --repair needs engines that number their events (ours do): an event without a number

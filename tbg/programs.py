@@ -35,7 +35,7 @@ class StackOptions:
     Attributes:
         node: whether there is one: ours, or the one that ``foreign_node`` is.
         foreign_node: a node that the user runs, on a test network.
-        miner_user: whom the CPU miner mines for; None is an address that nobody holds.
+        miner_user: address that the CPU miner mines for; None is one without a known key.
     """
 
     ports: Ports = field(default_factory=Ports)

@@ -11,7 +11,7 @@ def new_password() -> str:
 
 @dataclass(frozen=True)
 class Secrets:
-    """What the programs of one stack know each other by."""
+    """The passwords that the programs of one stack share."""
 
     postgres: str = field(default_factory=new_password, repr=False)
     database: str = field(default_factory=new_password, repr=False)

@@ -59,7 +59,7 @@ class Result:
     seconds: float
 
     def problems(self) -> list[str]:
-        """Says what is wrong; empty where everything agrees."""
+        """Says what is wrong; empty if everything agrees."""
         found = self.hops.differences()
         for kind, least in WANTED.items():
             if self.hops.database[kind] < least:
@@ -90,7 +90,7 @@ class Result:
     type=click.FloatRange(5, 3600),
     default=90.0,
     show_default=True,
-    help="Give up when what is wanted has not come by then.",
+    help="Give up if shares and block are not there by then.",
 )
 @click.option("--keep", is_flag=True, help="Keep the temporary folder with data and logs.")
 def command(as_json: bool, seconds: float, limit: float, keep: bool) -> None:
@@ -145,7 +145,7 @@ def run(state: State, seconds: float, limit: float, say: Say) -> Result:
         pool_arguments=POOL_ARGUMENTS,
         miner_arguments=("--send-bad-share", "--max-hashrate", "0", "--nice", "0"),
     )
-    # Servers of its own, whatever the environment names: the counts start from nothing.
+    # Its own servers, regardless of the environment: the counts start at zero.
     plan = StackPlan(state, options, {})
     ending = Ending()
     ending.install()
@@ -217,9 +217,9 @@ def _drain(
     watch: CommitWatch,
     said: Counter[str],
 ) -> None:
-    """Waits until what the engines sent last is committed and seen.
+    """Waits until the engines' last events are committed and counted.
 
-    Only until the deadline: what is missing then is for the comparison to tell.
+    Only until the deadline: the comparison reports what is missing then.
     """
     deadline = time.monotonic() + DRAIN_SECONDS
     while time.monotonic() < deadline:

@@ -25,7 +25,7 @@ Say = Callable[[str], None]
 
 
 class Interrupted(Exception):
-    """The end was asked for while the stack was starting."""
+    """Shutdown was requested while the stack was starting."""
 
 
 class RunningStack:
@@ -53,7 +53,7 @@ class RunningStack:
 
         Raises:
             click.ClickException: when a port is taken or a program does not get ready.
-            Interrupted: when the end was asked for meanwhile.
+            Interrupted: when shutdown is requested meanwhile.
         """
         left = stop_leftovers(self.plan.state)
         if left:
@@ -126,7 +126,7 @@ class RunningStack:
         self._seen[program.name] = self._supervisor.processes()[program.name]
 
     def watch(self) -> Iterator[str]:
-        """Yields what changed since the last look: what died, what is back.
+        """Yields what changed since the last call: what died, what is back.
 
         Raises:
             click.ClickException: when supervisord itself is gone.

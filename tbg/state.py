@@ -151,7 +151,7 @@ class State:
         found = _read_json(self._stack_file)
         if found is None:
             return None
-        # Another release may have written it: what we do not know is left out.
+        # Another release may have written it: unknown fields are left out.
         known = {entry.name: found[entry.name] for entry in fields(Stack) if entry.name in found}
         return Stack(**{**known, "programs": tuple(found["programs"])})
 

@@ -210,7 +210,7 @@ class Supervisor:
         return tail(self.log, 400)
 
     def shutdown(self) -> None:
-        """Ends supervisord, and with it whatever still runs, last started first."""
+        """Ends supervisord and everything that still runs, last started first."""
         with contextlib.suppress(*BROKEN):
             self._rpc().shutdown()
         if self._process is not None:
@@ -219,7 +219,7 @@ class Supervisor:
         self.abandon()
 
     def abandon(self) -> None:
-        """Kills whatever is left of this stack."""
+        """Kills what is left of this stack."""
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
             self._process.wait()

@@ -161,7 +161,7 @@ def _run(plan: StackPlan, console: Console, ending: Ending, every: float) -> Non
             console.print(f"[dim]{datetime.now():%H:%M:%S}[/] ", end="")
             console.print(text, markup=False, soft_wrap=True)
         except OSError:
-            # The terminal is gone: end, and still in order.
+            # The terminal is gone: shut down in order.
             ending.asked.set()
 
     stack = RunningStack(plan, say, ending.asked.is_set)
@@ -203,7 +203,7 @@ def _watch(
 
 
 def _dagster(stack: RunningStack, plan: StackPlan) -> list[str]:
-    """Says what is wrong with Dagster; empty when it is well or left out."""
+    """Says what is wrong with Dagster; empty if it is healthy or left out."""
     daemon = stack.seen(DAEMON)
     if plan.dagster_database_url is None or daemon is None:
         return []

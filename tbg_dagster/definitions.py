@@ -40,7 +40,7 @@ defs = dg.Definitions.merge(
             "webhook": from_environment(Webhook, "ALERT_WEBHOOK_"),
             "thresholds": from_environment(Thresholds, "TBG_"),
         },
-        # A run is a process already; one more for each step costs seconds and wins nothing.
+        # A run is a process already; one more for each step costs seconds and gains nothing.
         executor=dg.in_process_executor,
     ),
 )

@@ -1,4 +1,4 @@
-"""Messages that go to Redis exactly once, together with the change they tell of.
+"""Messages that go to Redis exactly once, together with the change they report.
 
 ``post`` writes a message in the caller's transaction; ``deliver`` sends what was
 committed. Redis remembers for a week which messages it has (one script adds the

@@ -105,7 +105,7 @@ ODDS: Final = Job(
 LIVENESS: Final = Job(
     "liveness", ["worker_liveness"],
     "liveness_every_5_minutes", "*/5 * * * *",
-    "Marks workers offline that went silent without a goodbye.",
+    "Marks workers offline that went silent without disconnecting.",
 )  # fmt: skip
 HOUSEKEEPING: Final = Job(
     "housekeeping", ["raw_partitions", "aged_rows", "dagster_history"],

@@ -79,7 +79,7 @@ _KIND_OF_PROGRAM = {
 
 
 def decode_address(text: str) -> Address:
-    """The address in ``text``, whatever its network. Nothing is stripped or repaired.
+    """The address in ``text``, of any network. Nothing is stripped or repaired.
 
     Raises:
         AddressError: names the fault.

@@ -7,8 +7,6 @@ hashes. ``truediffone`` in ckpool and ``getdifficulty`` in Bitcoin Core use the 
 import math
 from fractions import Fraction
 
-HASHES_PER_DIFFICULTY = 2**32
-"""Hashes that a share of difficulty 1 takes on average."""
 DIFFICULTY_1_TARGET = 0xFFFF << 208
 MAX_TARGET = (1 << 256) - 1
 
@@ -27,7 +25,7 @@ def target_from_bits(bits: int) -> int:
     if bits & 0x00800000 and mantissa:
         raise ValueError(f"nBits {bits:08x} is a negative target")
     if target == 0 or target > MAX_TARGET:
-        raise ValueError(f"nBits {bits:08x} is no target between 1 and 2^256-1")
+        raise ValueError(f"nBits {bits:08x} is not a target between 1 and 2^256-1")
     return target
 
 

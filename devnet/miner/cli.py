@@ -10,10 +10,11 @@ import click
 import structlog
 
 from devnet.bitcoin.address import Network, encode_address
-from devnet.bitcoin.difficulty import HASHES_PER_DIFFICULTY
 from devnet.bitcoin.script import witness_program_script
+from devnet.log_options import log_options
 from devnet.miner.miner import Miner, MinerError, Tally
 from devnet.miner.stratum import pool_address
+from ingest.hashes import HASHES_PER_DIFFICULTY
 from ingest.log import configure
 
 EXAMPLES = """\b
@@ -98,21 +99,7 @@ def throwaway_user() -> str:
     show_default=True,
     help="Seconds between two lines of progress.",
 )
-@click.option(
-    "--log-level",
-    type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]),
-    envvar="LOG_LEVEL",
-    default="INFO",
-    show_default=True,
-    help="DEBUG logs every share.",
-)
-@click.option(
-    "--log-format",
-    type=click.Choice(["console", "json"]),
-    envvar="LOG_FORMAT",
-    default="console",
-    show_default=True,
-)
+@log_options("every share")
 def miner(
     url: str,
     user: str | None,

@@ -1,11 +1,11 @@
 """Who may call the node: a user with a password, or a user who can read the cookie file."""
 
 import hmac
-import os
 import secrets
 from pathlib import Path
 from typing import Final
 
+from ingest.files import write_private
 from ingest.rpc import PasswordCredentials
 
 COOKIE_NAME: Final = ".cookie"
@@ -35,11 +35,5 @@ class Auth:
 def write_cookie(path: Path) -> Auth:
     """Makes up a password for this run and writes it to ``path``, readable by our user alone."""
     password = secrets.token_hex(32)
-    # Written aside and renamed: a client never reads half a cookie.
-    fresh = path.with_name(path.name + ".tmp")
-    fresh.unlink(missing_ok=True)
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(f"{COOKIE_USER}:{password}")
-    fresh.replace(path)
+    write_private(path, f"{COOKIE_USER}:{password}")
     return Auth(COOKIE_USER, password)

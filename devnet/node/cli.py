@@ -11,6 +11,7 @@ from typing import Final
 import click
 import structlog
 
+from devnet.log_options import log_options
 from devnet.node.auth import COOKIE_NAME, Auth, write_cookie
 from devnet.node.datadir import DataDirectoryInUse
 from devnet.node.kernel import KernelError
@@ -57,21 +58,7 @@ Examples:
     help=f"File that holds the clients' password. Without it and without {PASSWORD_VARIABLE}"
     f" in the environment, the node makes one up and leaves it in <datadir>/{COOKIE_NAME}.",
 )
-@click.option(
-    "--log-level",
-    type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]),
-    envvar="LOG_LEVEL",
-    default="INFO",
-    show_default=True,
-    help="DEBUG logs every call and what the consensus code says.",
-)
-@click.option(
-    "--log-format",
-    type=click.Choice(["console", "json"]),
-    envvar="LOG_FORMAT",
-    default="console",
-    show_default=True,
-)
+@log_options("every call and what the consensus code says")
 def node(
     datadir: Path,
     host: str,

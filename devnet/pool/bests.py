@@ -9,11 +9,11 @@ and once the clock says an earlier week, what was kept for later ones is forgott
 
 import json
 import math
-import os
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal
+
+from ingest.calendar import iso_week
 
 Period = Literal["session", "week", "alltime"]
 
@@ -34,12 +34,6 @@ class Broken:
     previous: float
     new: float
     week: str
-
-
-def iso_week(timestamp: int) -> str:
-    """The ISO week in UTC of a time in microseconds, as 2026-W47."""
-    year, week, _ = datetime.fromtimestamp(timestamp / 1e6, UTC).isocalendar()
-    return f"{year:04}-W{week:02}"
 
 
 @dataclass(slots=True)
@@ -114,16 +108,6 @@ class Bests:
     def dump(self) -> str:
         """The text that :meth:`load` reads."""
         return json.dumps({"format": _FORMAT, "weeks": self.weeks, "alltime": self.alltime})
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Replaces ``path`` in one step: a crash leaves the old file or the new one."""
-    fresh = path.with_name(path.name + ".tmp")
-    with fresh.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
 
 
 _ADVICE: Final = "; move it away to start without bests"

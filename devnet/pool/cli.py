@@ -11,6 +11,7 @@ from typing import Any
 import click
 import structlog
 
+from devnet.log_options import log_options
 from devnet.pool.bests import BestsError
 from devnet.pool.config import ConfigError, PoolConfig
 from devnet.pool.service import serve
@@ -93,21 +94,7 @@ log = structlog.get_logger("pool")
     "--hashrate-interval", type=float, help="Seconds between two hashrate events.  [default: 60]"
 )
 @click.option("--allow-mainnet", is_flag=True, help="Serve a node on mainnet: real money.")
-@click.option(
-    "--log-level",
-    type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]),
-    envvar="LOG_LEVEL",
-    default="INFO",
-    show_default=True,
-    help="DEBUG logs one line per event.",
-)
-@click.option(
-    "--log-format",
-    type=click.Choice(["console", "json"]),
-    envvar="LOG_FORMAT",
-    default="console",
-    show_default=True,
-)
+@log_options("one line per event")
 def pool(
     config_path: Path | None,
     host: str | None,
@@ -128,7 +115,7 @@ def pool(
     log_level: str,
     log_format: str,
 ) -> None:
-    """Run a Stratum V1 solo pool: a block pays the miner who found it, and nobody else.
+    """Run a Stratum V1 solo pool: a block pays only the miner who found it.
 
     The user name of a miner is its address, or address.worker. The password may hold tag=NAME,
     which signs the coinbase, and d=512, which asks for a difficulty. SIGTERM and Ctrl-C close the

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from devnet.pool.vardiff import decayed
+from ingest.hashes import HASHES_PER_DIFFICULTY
 
-HASHES_PER_DIFFICULTY: Final = 2**32
 WINDOWS: Final = {
     "hashrate_1m": 60.0,
     "hashrate_5m": 300.0,

@@ -11,7 +11,7 @@ import msgspec
 from devnet.pool.values import PADDING
 
 MAX_LINE: Final = 8192  # bytes; the longest honest line, an authorize, has a few hundred
-OTHER: Final = 20  # Stratum's error code for whatever has no code of its own
+OTHER: Final = 20  # Stratum's error code for everything without its own code
 
 _MAX_ID: Final = 256  # bytes of an id that is echoed
 _MAX_SHOWN: Final = 40  # characters of a method's name that an error repeats
@@ -44,7 +44,7 @@ def parse_request(line: bytes) -> Request | None:
     says what it lacks, and the id comes back.
 
     Raises:
-        ProtocolError: when it is not a request; nothing else is raised, whatever the bytes are.
+        ProtocolError: when it is not a request; no input raises anything else.
     """
     line = line.strip(_MARGIN)
     if not line:

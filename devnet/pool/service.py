@@ -12,13 +12,14 @@ from devnet.bitcoin.address import Network
 from devnet.bitcoin.difficulty import difficulty_from_bits
 from devnet.bitcoin.hashing import to_display
 from devnet.emitter import Emitter
-from devnet.pool.bests import Bests, write_whole
+from devnet.pool.bests import Bests
 from devnet.pool.config import DEFAULT_PORT, ConfigError, PoolConfig, listen_address
 from devnet.pool.events import PoolEvents
 from devnet.pool.node import Node, Watcher
 from devnet.pool.pool import Clock, Pool, wall_clock
 from devnet.pool.server import StratumServer
 from devnet.pool.work import Template
+from ingest.files import write_private
 
 SAVE_INTERVAL: Final = 5.0  # seconds between two looks at whether bests must be saved
 QUIET_INTERVAL: Final = 10.0
@@ -54,7 +55,7 @@ async def serve(
     """
     bests = Bests.load(state_path)
     state_path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(state_path, bests.dump())  # fails now if it cannot write there
+    write_private(state_path, bests.dump())  # fails now if it cannot write there
     emitter = Emitter(socket_path, name)
     async with contextlib.AsyncExitStack() as stack:
         await stack.enter_async_context(emitter)
@@ -170,7 +171,7 @@ async def _save_bests(bests: Bests, path: Path) -> None:
 def _write(bests: Bests, path: Path, text: str) -> None:
     """Saves the bests; if the disk refuses, mining goes on and the next try comes soon."""
     try:
-        write_whole(path, text)
+        write_private(path, text)
     except OSError as error:
         bests.dirty = True
         log.error("bests not saved", path=str(path), error=str(error))

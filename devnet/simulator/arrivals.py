@@ -7,10 +7,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from devnet.bitcoin.difficulty import HASHES_PER_DIFFICULTY
 from devnet.simulator.lifecycle import Segments
 from devnet.simulator.proof import forge_hashes
 from devnet.simulator.scenario import Scenario
+from ingest.hashes import HASHES_PER_DIFFICULTY
 
 
 class Verdict(IntEnum):

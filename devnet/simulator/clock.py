@@ -3,7 +3,8 @@
 from math import inf
 from random import Random
 
-from devnet.simulator.scenario import SECOND, Scenario
+from devnet.simulator.scenario import Scenario
+from ingest.calendar import SECOND
 
 
 class Clock:

@@ -7,8 +7,8 @@ from typing import BinaryIO, Final
 from devnet.simulator.journal import Batch
 from devnet.simulator.outlet import Outlet
 from devnet.simulator.pacer import Pacer
-from devnet.simulator.scenario import SECOND
 from devnet.simulator.summary import Summary
+from ingest.calendar import SECOND
 
 _LOOK: Final = 0.05  # seconds between two tries at a receiver that is full or down
 

@@ -9,7 +9,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from devnet.simulator.scenario import SECOND, Scenario
+from devnet.simulator.scenario import Scenario
+from ingest.calendar import SECOND
 from ingest.events import EVENTS
 
 KINDS: Final = tuple(EVENTS)

@@ -35,7 +35,7 @@ class Outlet:
         self._disconnect()
 
     def connect(self) -> OSError | None:
-        """Connects; returns the error if nobody listens now.
+        """Connects; returns the error if no receiver listens.
 
         Raises:
             OSError: for what waiting does not cure, such as a missing permission.

@@ -4,9 +4,9 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import Final
 
-from devnet.simulator.calendar import week_start
 from devnet.simulator.fleet import build_fleet, shares_per_second
-from devnet.simulator.scenario import SECOND, Scenario
+from devnet.simulator.scenario import Scenario
+from ingest.calendar import SECOND, week_begins
 from ingest.events import MAX_AHEAD
 
 SHARES_PER_MINUTE: Final = 18.0
@@ -46,7 +46,7 @@ def plan_history(
     if shares is not None and wishes.shares_per_minute is not None:
         raise ValueError("--shares and --shares-per-minute say the same: give one")
     if start is None:
-        start = week_start(now) - int(span * SECOND)
+        start = week_begins(now) - int(span * SECOND)
     every = 21_600.0 if wishes.hashrate_every is None else wishes.hashrate_every
     scenario = _scenario(wishes, start, span, hashrate_every=every, block_every=span / 20)
     if not wishes.tidy:

@@ -17,9 +17,10 @@ from devnet.simulator.fleet import build_fleet
 from devnet.simulator.journal import Batch
 from devnet.simulator.outlet import Outlet
 from devnet.simulator.pacer import Pacer
-from devnet.simulator.scenario import SECOND, Scenario
+from devnet.simulator.scenario import Scenario
 from devnet.simulator.summary import Summary
 from devnet.simulator.traffic import simulate
+from ingest.calendar import SECOND
 
 _HEAD_START: Final = 1.0  # seconds in which the first events are made
 _HEAD_START_MACHINE: Final = 20e-6  # seconds more for every machine
@@ -29,7 +30,7 @@ STDOUT: Final = Path("-")
 
 
 class NoReceiverError(OSError):
-    """Nobody listens on the socket when a run begins."""
+    """No receiver listens on the socket when a run begins."""
 
 
 def run_history(
@@ -40,7 +41,7 @@ def run_history(
     ``target`` is a file (``-`` for the standard output) or the receiver's socket.
 
     Raises:
-        NoReceiverError: when nobody listens at the start; later it waits for a receiver.
+        NoReceiverError: if no receiver listens at the start; later it waits for one.
         OSError: when a file cannot be written.
     """
     summary = Summary(scenario)
@@ -63,7 +64,7 @@ def run_live(
     """Sends a scenario, from about now on, at the pace of its timestamps; returns the report.
 
     Raises:
-        NoReceiverError: when nobody listens at the start; later, events are dropped.
+        NoReceiverError: if no receiver listens at the start; later, events are dropped.
         RuntimeError: when the process that makes the events died.
     """
     with _connect(socket_path) as outlet, Feed(scenario) as feed:

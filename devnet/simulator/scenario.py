@@ -2,10 +2,6 @@
 
 from dataclasses import dataclass
 from math import inf
-from typing import Final
-
-SECOND: Final = 1_000_000
-"""Microseconds."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ from devnet.simulator.best import Bests
 from devnet.simulator.fleet import Fleet
 from devnet.simulator.journal import KINDS, Journal
 from devnet.simulator.lifecycle import Change, Turn
-from devnet.simulator.scenario import SECOND, Scenario
+from devnet.simulator.scenario import Scenario
+from ingest.calendar import SECOND
 
 _CONNECTED: Final = KINDS.index("miner_connected")
 _DISCONNECTED: Final = KINDS.index("miner_disconnected")

@@ -9,7 +9,8 @@ from rich.table import Table
 
 from devnet.simulator.journal import KINDS, Batch
 from devnet.simulator.pacer import Pacer
-from devnet.simulator.scenario import SECOND, Scenario
+from devnet.simulator.scenario import Scenario
+from ingest.calendar import SECOND
 
 
 class Summary:

@@ -15,10 +15,11 @@ from devnet.simulator.fleet import Fleet
 from devnet.simulator.hashrate import Hashrates
 from devnet.simulator.journal import KINDS, Batch, Journal
 from devnet.simulator.lifecycle import Change, Lifecycle, Turn
-from devnet.simulator.scenario import SECOND, Scenario
+from devnet.simulator.scenario import Scenario
 from devnet.simulator.session import Sessions
 from devnet.simulator.share import Shares
 from devnet.simulator.work import Work
+from ingest.calendar import SECOND
 
 BATCH: Final = 256  # events, about; a batch ends with the share or happening that fills it
 

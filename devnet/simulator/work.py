@@ -3,9 +3,8 @@
 from typing import Final
 
 from devnet.simulator.best import Bests
-from devnet.simulator.calendar import iso_week
 from devnet.simulator.journal import Journal
-from devnet.simulator.scenario import SECOND
+from ingest.calendar import SECOND, iso_week
 
 WORK_EVERY: Final = 30  # seconds, ckpool's update_interval
 

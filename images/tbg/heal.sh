@@ -1,8 +1,8 @@
 #!/bin/sh
-# heal TIMES COMMAND...: a health check that also mends.
+# heal TIMES COMMAND...: a health check that also restarts.
 #
 # Docker marks a container unhealthy and leaves it running. After TIMES failures in a
-# row this ends the container's main process, and the restart policy starts it anew:
+# row this ends the container's main process, and the restart policy starts it again:
 # for programs that may hang without ending (the Dagster daemon, when the code server
 # went away under it). Runs as the user of that process, so it may signal it.
 set -u

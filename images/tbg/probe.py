@@ -1,7 +1,7 @@
 #!/opt/venv/bin/python
 """Health checks of the containers, without curl or a shell's guesswork.
 
-Exit status 0 where the service does its work; else 1, with the reason in one line
+Exit status 0 if the service works; else 1, with the reason in one line
 (`docker inspect` shows it).
 
 probe http URL            a GET is answered by 200

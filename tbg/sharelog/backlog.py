@@ -82,7 +82,7 @@ class Backlog:
     def wait(self) -> float:
         """Returns when the writer is near enough, and the seconds that it took.
 
-        Looks at most once a second. While one of the two does not answer, it waits, too:
+        Looks at most once a second. While one of the two does not answer, it also waits:
         the writer cannot commit then.
         """
         now = began = time.monotonic()

@@ -2,15 +2,12 @@
 
 As our engines derive them: only accepted shares count, and a best is strictly higher than
 the one before. Shares of two logs may come slightly out of order, so every week keeps its
-own bests, and whatever breaks the all-time best has broken its week's best, too.
+own bests, and a share that breaks the all-time best also breaks its week's best.
 """
 
-from typing import Final, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
-from devnet.pool.bests import iso_week
-
-_WEEK: Final = 7 * 86_400_000_000  # microseconds
-_MONDAY: Final = 4 * 86_400_000_000  # the epoch was a Thursday
+from ingest.calendar import iso_week, week_begins
 
 
 class Broken(NamedTuple):
@@ -30,7 +27,7 @@ class Bests:
 
     def accept(self, micros: int, user: str, share_diff: float) -> list[Broken]:
         """What an accepted share breaks: nothing, its week, or its week and all time."""
-        key = (micros - _MONDAY) // _WEEK, user
+        key = week_begins(micros), user
         best = self._weekly.get(key, 0.0)
         if share_diff <= best:
             return []

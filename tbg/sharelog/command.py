@@ -13,18 +13,18 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from ingest.calendar import HOUR
 from ingest.settings import WriterSettings
 from tbg.ending import Ending
 from tbg.sharelog.backlog import Backlog
 from tbg.sharelog.delivery import Delivery, Stopped
-from tbg.sharelog.event import HOUR
 from tbg.sharelog.folder import WORD, Folder
 from tbg.sharelog.importer import Importer
 from tbg.sharelog.summary import Summary
 from tbg.state import State, Urls, find_urls, state_option
 
 POLL: Final = 1.0  # seconds between two looks at logs that are followed
-# An import must be over before what it sends first grows too old for the writer.
+# An import must end before its first events are too old for the writer.
 _MARGIN: Final = timedelta(hours=1)
 
 
@@ -65,7 +65,7 @@ def command() -> None:
     envvar="SOCKET_PATH",
     help="The receiver's event socket.  [default: the stack's]",
 )
-@click.option("--follow", is_flag=True, help="Go on with what is appended, until Ctrl-C.")
+@click.option("--follow", is_flag=True, help="Follow new lines until Ctrl-C.")
 @click.option(
     "--since",
     callback=_since,
@@ -150,7 +150,7 @@ def sharelog(
 
 
 class _Pace:
-    """Shows how far the import is, waits for the writer, and ends when that was asked for."""
+    """Shows the import's progress, waits for the writer, and ends on request."""
 
     def __init__(self, progress: Progress, backlog: Backlog | None, ending: Ending) -> None:
         self._progress = progress
@@ -185,7 +185,7 @@ def _progress(console: Console) -> Progress:
 
 
 def _start_hour(since: datetime | None, console: Console) -> int:
-    """The hour from which on shares are sent; says what becomes of older ones."""
+    """The hour from which shares are sent; reports what happens to older ones."""
     days = int(
         os.environ.get("RETENTION_DAYS") or WriterSettings.model_fields["retention_days"].default
     )

@@ -16,8 +16,8 @@ from typing import Final
 
 from ingest.events import MAX_DATAGRAM
 
-# Sent again to a receiver that takes over: the old one may have died with them in its hands,
-# and what arrives twice is recognised. Flooded as an import does it, a receiver holds
+# Resent to a receiver that takes over: the old one may have died with them in memory, and
+# duplicates are recognised. Flooded as an import does it, a receiver holds
 # MEMORY_EVENTS (100,000) and two batches. About 70 MB.
 KEPT: Final = 105_000
 _LOOK: Final = 0.5  # seconds between two looks at whether to stop
@@ -28,7 +28,7 @@ _GONE: Final = frozenset(
 
 
 class Stopped(Exception):
-    """The end was asked for while the receiver took nothing."""
+    """Shutdown was requested while the receiver accepted nothing."""
 
 
 class Delivery:
@@ -59,7 +59,7 @@ class Delivery:
         """Sends one datagram, however long it takes.
 
         Raises:
-            Stopped: if the end was asked for meanwhile.
+            Stopped: if shutdown is requested meanwhile.
             OSError: for what waiting does not cure, such as a missing permission.
         """
         while True:
@@ -114,7 +114,7 @@ class Delivery:
             time.sleep(0.05)
 
     def _resend(self) -> bool:
-        """Sends what the last receiver may have lost; False if this one is gone, too."""
+        """Resends what the last receiver may have lost; False if this one is gone as well."""
         for datagram in list(self._kept):
             while not self._try(datagram):
                 if self._stopped():

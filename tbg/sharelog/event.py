@@ -3,7 +3,7 @@
 The ledger takes a hole in an instance's numbers for a loss, and a second copy of a number
 for the same event. So the numbers of an import have no holes, and follow from the log alone:
 
-- A **log** is known by its first share line, wherever the file lies and whatever it is called.
+- A **log** is known by its first share line, regardless of the file's place and name.
 - The shares of one log and hour (UTC, by their own time) are one instance,
   ``sharelog/<log>/<hour>``, numbered from 1 in the order of the lines. An import of the
   hours from T on leaves no hole.
@@ -13,7 +13,7 @@ for the same event. So the numbers of an import have no holes, and follow from t
   and there is none of all time without one of the week.
 
 Changing any of this, or which lines are shares, makes logs that were imported before come in
-once more: change the word ``sharelog`` then, too.
+again: change the word ``sharelog`` as well.
 """
 
 import hashlib
@@ -26,7 +26,6 @@ import msgspec
 from tbg.sharelog.bests import Broken
 from tbg.sharelog.line import Share
 
-HOUR: Final = 3_600_000_000  # microseconds
 SOURCE: Final = "hosted"
 
 _encode: Final = msgspec.json.Encoder().encode

@@ -21,7 +21,7 @@ class Folder:
     """The paths of an import: files, and folders with what is below them.
 
     Args:
-        paths: a file counts whatever it is called.
+        paths: a file counts under any name.
     """
 
     def __init__(self, paths: tuple[Path, ...]) -> None:
@@ -52,7 +52,7 @@ class Folder:
             with os.scandir(folder) as scan:
                 entries = sorted(scan, key=lambda entry: entry.name)
         except OSError:
-            self._folders.pop(folder, None)  # removed meanwhile
+            self._folders.pop(folder, None)  # removed in the meantime
             return
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):

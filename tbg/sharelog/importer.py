@@ -57,7 +57,7 @@ class Importer:
         return self._done + sum(log.position for log in (*self._reading, *self._kept))
 
     def run(self, *, follow: bool) -> None:
-        """Sends what is in the logs now.
+        """Sends what the logs hold now.
 
         Args:
             follow: keeps logs open for :meth:`look`.
@@ -76,7 +76,7 @@ class Importer:
         self._send(in_order(found, lambda path: self._read(path, follow=follow)))
 
     def look(self) -> None:
-        """Sends what came since: of a new log, one that grew, one that was cut short.
+        """Sends what is new: from new logs, logs that grew and truncated logs.
 
         Raises:
             Stopped, OSError: as :meth:`run`.

@@ -91,7 +91,7 @@ def parse(line: bytes) -> Share:
     """Reads one line.
 
     Raises:
-        BadLine: if it is not a share; nothing else, whatever the bytes are.
+        BadLine: if it is not a share; no input raises anything else.
     """
     if len(line) > MAX_LINE:
         raise BadLine("too_long")

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
-from tbg.sharelog.event import HOUR, instance_of, log_name
+from ingest.calendar import HOUR
+from tbg.sharelog.event import instance_of, log_name
 from tbg.sharelog.line import MAX_LINE, BadLine, Share, parse
 from tbg.sharelog.summary import Summary
 

@@ -11,7 +11,7 @@ MOST_NAMES: Final = 50  # unknown fields, reasons and files that are told apart;
 
 
 def _count(counter: Counter[str], name: str, count: int = 1) -> None:
-    """Counts under a name that comes from a log: nobody may make the table grow without end."""
+    """Counts under a name from a log; the table's size is bounded."""
     counter[name if name in counter or len(counter) < MOST_NAMES else "other"] += count
 
 
@@ -43,7 +43,7 @@ class Summary:
 
     @property
     def unsent(self) -> int:
-        """Lines that were read when the end was asked for, and not sent any more."""
+        """Lines that were read but not sent because of a shutdown."""
         return self.lines - self.shares - self.before_since - self.copies - self.skipped.total()
 
     @property

@@ -5,12 +5,12 @@ from typing import get_args
 
 import dagster as dg
 
+from ingest.hashes import HASHES_PER_DIFFICULTY
 from ingest.names import BLOCK_STATUS_STREAM
 from tbg_dagster import clock
 from tbg_dagster.blocks.confirmations import confirm
 from tbg_dagster.blocks.status import Status
 from tbg_dagster.columns import columns
-from tbg_dagster.hashes import HASHES_PER_DIFFICULTY
 from tbg_dagster.outbox import deliver
 from tbg_dagster.queries import query
 from tbg_dagster.resources import BitcoinNode, Database, RedisServer, Thresholds
@@ -30,7 +30,7 @@ OWNERS = ["team:game"]
         status=("text", "found, accepted, confirmed, orphaned or rejected"),
         confirmations=("integer", "on the active chain; 0 when off it"),
         confirmed_at=("timestamptz", "when it became final"),
-        chain_height=("integer", "of the node, where the engine reported another"),
+        chain_height=("integer", "the node's, if the engine reported another"),
     ),
 )
 def block_confirmations(
@@ -43,12 +43,12 @@ def block_confirmations(
     """What became of every block: the node is asked until the answer is final.
 
     found → accepted (on the active chain) → confirmed (100 deep). orphaned when off the
-    chain, and looked at again until that is final, because a reorg can bring it back.
+    chain, and checked again until that is final, because a reorg can bring it back.
     rejected when the node has not heard of it after a grace time. Each transition is
-    told once to `mining:block_status`. When the node is away or answers nonsense,
-    nothing is changed and the run is retried. A node that is behind, or in its initial
-    download, condemns no block. A block that the node has at another height than the
-    engine reported is set aside, and the others go on.
+    published once to `mining:block_status`. When the node is down or answers nonsense,
+    nothing changes and the run is retried. A node that is behind, or in its initial
+    download, rejects no block. A block that the node has at another height than the
+    engine reported is set aside; the others are not affected.
     """
     with database.connect() as connection:
         try:

@@ -1,4 +1,4 @@
-"""A look at the node for every block that is not final, and what follows from it."""
+"""Asks the node about every block that is not final, and updates the block."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -33,7 +33,7 @@ class Look:
         looked_at: blocks that were not final.
         transitions: their messages are in the outbox.
         tip: height of the node.
-        undecided: blocks that a node which has every block would have condemned.
+        undecided: blocks left alone because the node does not have every block.
         set_aside: blocks that the node has at another height than the engine reported.
     """
 
@@ -47,7 +47,7 @@ class Look:
 def confirm(connection: Connection, node: BitcoinNode, needed: int, grace: timedelta) -> Look:
     """Asks the node about every open block, then writes all that changed at once.
 
-    A node that is behind condemns no block: what it does not know, or has off its chain,
+    A node that is behind rejects no block: what it does not know, or has off its chain,
     may be on the chain that it has yet to fetch.
 
     Raises:

@@ -2,7 +2,7 @@
 
 found → accepted (on the active chain) → confirmed (deep enough: final). orphaned when
 off the chain, and accepted again if a reorg brings it back. rejected when the node has
-never heard of it after a grace time, and accepted after all should it turn up.
+never heard of it after a grace time, and accepted after all if it turns up.
 """
 
 from datetime import timedelta

@@ -131,7 +131,7 @@ def late_shares_sensor(
         assert job.partitions is not None
         owed = {key_of(job.partitions, row["hour"]) for row in rows if row[flag]}
         if job is not ROLLUPS[0]:
-            # A day or week can be computed anew only when every hour in it has been.
+            # A day or week can be recomputed only after every hour in it.
             owed -= {key_of(job.partitions, row["hour"]) for row in rows if row["hourly"]}
         closed = sorted(key for key in owed if end_of(job.partitions, key) <= now)
         if closed and not busy(context.instance, job):

@@ -76,7 +76,7 @@ def raw_partitions(
 
 @dg.asset(deps=["dead_letters"], group_name=GROUP, owners=OWNERS, kinds={"postgres"})
 def aged_rows(database: Database, thresholds: Thresholds) -> dg.MaterializeResult[None]:
-    """Rows that have served: dead letters, sent messages, settled late hours."""
+    """Expired rows: dead letters, sent messages, settled late hours."""
     with database.connect() as connection:
         letters = connection.execute(
             "delete from dead_letters where received_at < now() - make_interval(days => %s)",
@@ -105,7 +105,7 @@ def dagster_history(
 ) -> dg.MaterializeResult[None]:
     """Old Dagster runs with their event logs, and old check results, removed.
 
-    The event log grows by every run for ever otherwise. The newest result of each
+    Otherwise every run makes the event log grow forever. The newest result of each
     check stays, and runs of partitions are kept for longer.
     """
     keep = timedelta(days=thresholds.run_keep_days)

@@ -43,9 +43,9 @@ COUNTS_OF_HOUR = ("emitted", "committed", "dead_lettered", "dropped", "unexplain
 def share_ledger(context: dg.AssetExecutionContext, database: Database) -> None:
     """What became of every event, by engine boot and hour, when the hour was closed.
 
-    The daemon keeps the books in the transactions of the rows; this closes them. What
-    came late for an hour that was closed before is brought there, too: a gap that was
-    filled is no loss for ever.
+    The daemon keeps the books in the transactions of the rows; this closes them. It also
+    adds late events to hours that were closed before, so a gap that was filled does not
+    stay a loss.
     """
     start, end = window(context)
     drawn_from = end - HOURS_IN_PICTURE
@@ -72,7 +72,7 @@ def share_ledger(context: dg.AssetExecutionContext, database: Database) -> None:
             partition_key=key,
         )
     drawn = [row for row in hours if row["hour"] >= drawn_from]
-    # In one entry: the UI opens a long one in a dialog, and cuts a short one off at the right.
+    # In one entry: the UI opens long entries in a dialog, and cuts short ones off.
     parts = [
         over_time(drawn, drawn_from, end).value or "",
         *(["**Lost and dropped**", losses(lost)] if lost else []),

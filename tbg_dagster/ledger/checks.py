@@ -14,7 +14,7 @@ from tbg_dagster.verdict import counted, lasting, verdict
 def no_unexplained_loss(database: Database, thresholds: Thresholds) -> dg.AssetCheckResult:
     """Every event that an engine numbered is stored, refused, or counted as dropped.
 
-    ERROR: a number that is missing without that is a share that nobody can account for.
+    ERROR: any other missing number is a share without an account.
     """
     with database.connect() as connection:
 

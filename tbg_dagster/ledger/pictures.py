@@ -29,7 +29,7 @@ BAND: Final = "#f9dede"
 WIDTH: Final = HOUR.total_seconds() / 86_400 * 0.85  # days, of a bar
 # So that a single hour is a bar and no wall.
 FEWEST_HOURS: Final = 12
-# How high one event reaches in its lane, where the largest count reaches 1.
+# Height of a single event in its lane; the largest count has height 1.
 LOWEST: Final = 0.5
 
 

@@ -55,7 +55,7 @@ def losses(rows: Rows) -> str:
 
 
 def code(text: str) -> str:
-    """Text that an engine chose, as code in a cell of a table, where it can change nothing."""
+    """Text from an engine, as inert code in a table cell."""
     plain = "".join(
         character if character.isprintable() and character not in "`|\\" else "?"
         for character in text

@@ -1,6 +1,6 @@
 -- Engine boots whose two books differ: what the sequence state says that they emitted, and
 -- what is counted as stored or refused, or is a hole. A number that the state takes for
--- stored and that nobody counted shows here.
+-- stored and that nothing counted shows here.
 select
     i.instance,
     i.seq_max as emitted,

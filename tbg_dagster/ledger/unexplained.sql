@@ -1,4 +1,4 @@
--- Losses that nobody counted, of the last days, as the ledger has them now.
+-- Unexplained losses of the last days, as the ledger has them now.
 select l.instance, l.hour, l.missing, l.unexplained
 from ledger_hours l
 join engine_instances i on i.id = l.instance_id

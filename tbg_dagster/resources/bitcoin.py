@@ -33,8 +33,8 @@ class BitcoinNode(dg.ConfigurableResource):  # type: ignore[type-arg]  # yields 
     url: str = Field(
         description="http://host:port of the RPC server; may carry user:password@ as well"
     )
-    user: str = Field(default="", description="where the URL does not carry it")
-    password: str = Field(default="", description="where the URL does not carry it")
+    user: str = Field(default="", description="if the URL does not carry it")
+    password: str = Field(default="", description="if the URL does not carry it")
     cookie_file: str = Field(
         default="", description="the node's .cookie, instead of user and password"
     )

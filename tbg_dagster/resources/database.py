@@ -22,7 +22,7 @@ class Database(dg.ConfigurableResource):  # type: ignore[type-arg]  # yields its
         """A connection in autocommit mode, in UTC; rows are dictionaries.
 
         Raises:
-            dagster.Failure: when the database does not answer, or went away meanwhile.
+            dagster.Failure: when the database does not answer, or the connection breaks.
         """
         parts = urlsplit(self.url)
         where = f"{parts.hostname}:{parts.port or 5432}{parts.path}"

@@ -1,11 +1,11 @@
-"""Resources fed from the environment, with defaults where a variable is not set."""
+"""Resources from environment variables, with defaults for unset ones."""
 
 import os
 from typing import TypeVar
 
 import dagster as dg
 
-Resource = TypeVar("Resource", bound=dg.ConfigurableResource)  # type: ignore[type-arg]  # generic over what it yields, which is nobody's concern here
+Resource = TypeVar("Resource", bound=dg.ConfigurableResource)  # type: ignore[type-arg]  # generic over what it yields, which does not matter here
 
 
 def variable_of(resource: type[dg.ConfigurableResource], name: str, prefix: str) -> str:  # type: ignore[type-arg]

@@ -1,4 +1,4 @@
-"""Every number that somebody may want otherwise, each from ``TBG_<NAME>``."""
+"""Tunable limits, each from ``TBG_<NAME>``."""
 
 from datetime import timedelta
 
@@ -49,7 +49,7 @@ class Thresholds(dg.ConfigurableResource):  # type: ignore[type-arg]  # yields i
     gap_days: int = Field(default=7, description="how long a sequence gap of an engine is reported")
     stream_lag_warn_seconds: int = Field(default=60, description="of the slowest writer")
     stream_lag_error_seconds: int = Field(default=600, description="of the slowest writer")
-    dead_letters_per_hour: int = Field(default=100, description="that are nobody's concern")
+    dead_letters_per_hour: int = Field(default=100, description="allowed before a warning")
     dead_letter_keep_days: int = Field(default=30, description="how long they are kept")
     outbox_keep_days: int = Field(default=90, description="how long sent messages are kept")
     run_keep_days: int = Field(

@@ -1,4 +1,4 @@
-"""The rollups on both flavours of the database: how an hour or a day is computed anew.
+"""The rollups on both flavours of the database: recomputing an hour or a day.
 
 Plain PostgreSQL rebuilds tables; TimescaleDB refreshes continuous aggregates,
 which has traps of its own:
@@ -38,11 +38,11 @@ class Rollup(Protocol):
         ...
 
     def refresh_hours(self, connection: Connection, start: datetime, end: datetime) -> Span | None:
-        """Computes the hours anew; returns what was computed, None where there was nothing to."""
+        """Recomputes the hours; returns the range, or None if there was nothing to do."""
         ...
 
     def refresh_days(self, connection: Connection, start: datetime, end: datetime) -> Span | None:
-        """Computes the days anew from the hours; as ``refresh_hours``."""
+        """Recomputes the days from the hours; as ``refresh_hours``."""
         ...
 
 
@@ -127,6 +127,6 @@ def raw_spans(connection: Connection, start: datetime, end: datetime) -> Iterato
 
 
 def oldest_raw(connection: Connection) -> datetime | None:
-    """From when on there is a place for raw shares; None where there is none."""
+    """The start of the earliest partition for raw shares; None without partitions."""
     days = rollup_of(connection).raw_days(connection)
     return midnight(days[0]) if days else None

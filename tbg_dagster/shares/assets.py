@@ -8,8 +8,8 @@ import dagster as dg
 from psycopg import sql
 from psycopg.rows import DictRow
 
+from ingest.hashes import HASHES_PER_DIFFICULTY
 from tbg_dagster.columns import columns
-from tbg_dagster.hashes import HASHES_PER_DIFFICULTY
 from tbg_dagster.late import settling
 from tbg_dagster.partitions import DAILY, DAY, HOUR, HOURLY, window
 from tbg_dagster.queries import query
@@ -56,7 +56,7 @@ def shares_hourly(
 ) -> dg.MaterializeResult[None]:
     """Shares per worker and hour (UTC).
 
-    Computed anew from the raw shares, however often: on TimescaleDB by refreshing
+    Can be recomputed from the raw shares any number of times: on TimescaleDB by refreshing
     the continuous aggregate, on plain PostgreSQL by rebuilding the hours. Hours
     whose raw shares were dropped stay as they are.
     """
@@ -88,7 +88,7 @@ def shares_daily(
 
     The picture holds the shares of the day against the law of share difficulties:
     a share of difficulty d reaches x with probability d/x, so work/x shares reach x.
-    Points that leave the band speak of a miner that withholds or forges.
+    Points outside the band suggest a miner that withholds or forges shares.
     """
     start, end = window(context)
     with database.connect() as connection:

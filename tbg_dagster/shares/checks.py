@@ -28,7 +28,7 @@ def hours_equal_raw_shares(
 
     The sample of older hours is another one every hour. ERROR, and blocking: what is
     computed from a wrong hour is wrong as well. An hour that was never computed is late
-    and not wrong (`partitions_are_there` tells of it), and late shares that wait for
+    and not wrong (`partitions_are_there` reports it), and late shares that wait for
     their sensor are not counted against it for ten minutes.
     """
     now = clock.now()

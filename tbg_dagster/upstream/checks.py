@@ -46,7 +46,7 @@ def no_sequence_gaps(database: Database, thresholds: Thresholds) -> dg.AssetChec
 
 @dg.asset_check(asset="engine_instances")
 def clocks_of_engines_are_right(database: Database) -> dg.AssetCheckResult:
-    """No hour has events whose times cannot be and about which nobody has decided.
+    """No hour has events with impossible times that await a decision.
 
     ERROR: the shares of that engine boot and hour are in no weekly result. Set
     `skewed_hours.decision` to `keep` or `leave out`, and materialise the week again.
@@ -74,7 +74,7 @@ def writers_keep_up(
     """The writer commits what arrives.
 
     Lag is the age of the oldest entry that a writer has not committed. WARN past a
-    minute, ERROR past ten: the streams fill Redis meanwhile.
+    minute, ERROR past ten: the streams fill Redis in the meantime.
     """
     with database.connect() as connection:
         offsets = connection.execute(
@@ -87,7 +87,7 @@ def writers_keep_up(
         for row in offsets:
             committed.setdefault(row["stream"], []).append(row["last_id"])
         for stream, ids in committed.items():
-            # A stream that nobody has read yet lags from its beginning.
+            # A stream that has not been read yet lags from its beginning.
             for last_id in ids or ["0-0"]:
                 waiting: Any = client.xrange(stream, min=f"({last_id}", count=1)
                 if waiting:

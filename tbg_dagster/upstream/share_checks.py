@@ -6,8 +6,8 @@ from typing import Final
 
 import dagster as dg
 
+from ingest.hashes import HASHES_PER_DIFFICULTY
 from tbg_dagster import clock
-from tbg_dagster.hashes import HASHES_PER_DIFFICULTY
 from tbg_dagster.queries import query
 from tbg_dagster.resources import Database, Thresholds
 from tbg_dagster.verdict import ERROR, WARN, verdict
@@ -80,7 +80,7 @@ def shares_have_users_and_workers(
 ) -> dg.AssetCheckResult:
     """Every recent share belongs to a worker that exists, of the user that it names.
 
-    ERROR: such a share is in nobody's statistics.
+    ERROR: no statistics contain such a share.
     """
     with database.connect() as connection:
         row = connection.execute(

@@ -107,8 +107,8 @@ def _compute(connection: Connection, span: Span) -> pd.DataFrame:
         silent_since=("timestamptz", "its last share"),
         marked_at=("timestamptz", "when it was marked offline"),
         expected_gap_seconds=("double precision", "between two shares of its pace"),
-        allowed_gap_seconds=("double precision", "that chance explains; 0 after a goodbye"),
-        alerted_at=("timestamptz", "when its silence was told"),
+        allowed_gap_seconds=("double precision", "that chance explains; 0 after a disconnect"),
+        alerted_at=("timestamptz", "when its silence was reported"),
         back_since=("timestamptz", "when it was seen again"),
     ),
 )
@@ -119,13 +119,13 @@ def worker_liveness(
     webhook: Webhook,
     thresholds: Thresholds,
 ) -> dg.MaterializeResult[None]:
-    """Workers that went silent, judged by their own share rate, or said goodbye.
+    """Workers that went silent, judged by their own share rate, or disconnected.
 
     At its hashrate and difficulty a worker has an expected gap between shares; one
     that is silent for 14 of them (chance: one in a million), and never under a
     minute, is marked offline. So an engine restart leaves no ghosts, and a slow
     miner is not called dead. A worker is gone as well when its last connection has said
-    goodbye. Alerts are told once it stays so, and once it is back.
+    disconnect. An alert is sent once it stays offline, and once it is back.
     """
     with database.connect() as connection:
         done = mark_silent(

@@ -1,4 +1,4 @@
--- The writer marks a worker online with its next share. One that nobody was told of is
+-- The writer marks a worker online with its next share. One that was not reported is
 -- forgotten; the others must stay for a while.
 with gone as (
     delete from worker_liveness l

@@ -1,5 +1,5 @@
--- The writer marks a worker offline with any goodbye. One that has another connection open
--- is there: its engine boot is the newest of that engine, and it did not say goodbye for
+-- The writer marks a worker offline at any disconnect. One that has another connection open
+-- is online: its engine boot is the newest of that engine, and it did not disconnect for
 -- that connection.
 update workers w set is_online = true
 from users u

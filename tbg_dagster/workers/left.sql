@@ -1,5 +1,5 @@
--- Workers that said goodbye since the last look; one that was back for too short to be told
--- of is gone again: the same incident. Those gone for long are not told of.
+-- Workers that disconnected since the last run. One whose return was too short to report
+-- is gone again: the same incident. Those gone for long are not reported.
 insert into worker_liveness as l (worker_id, silent_since, marked_at, allowed_gap_seconds)
 select w.id, coalesce(w.last_share, w.first_seen), %(now)s, 0
 from workers w

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import psycopg
 
+from ingest.hashes import HASHES_PER_DIFFICULTY
 from ingest.names import ALERTS_STREAM
-from tbg_dagster.hashes import HASHES_PER_DIFFICULTY
 from tbg_dagster.outbox import post
 from tbg_dagster.queries import query
 from tbg_dagster.resources.database import Connection
@@ -20,7 +20,7 @@ LEAST_GAP: Final = timedelta(minutes=1)
 MOST_GAP: Final = timedelta(days=1)
 # Gaps between shares from which a worker's pace is taken; with fewer, the engine's averages.
 ENOUGH_GAPS: Final = 20
-# A worker that said goodbye longer ago than this, before anybody looked, is not told of.
+# A worker that disconnected longer ago than this, unnoticed until now, is not reported.
 FORGOTTEN: Final = timedelta(days=7)
 # An alert names this many workers and counts the rest.
 NAMED: Final = 20
@@ -50,7 +50,7 @@ def allowance(difficulty: float | None, hashrate: float | None, fallback: timede
     """How long a worker of this share difficulty and hashrate (H/s) may be silent.
 
     A share takes difficulty * 2^32 hashes on average. Never under a minute, never
-    over a day; ``fallback`` where the pace is unknown.
+    over a day; ``fallback`` if the pace is unknown.
     """
     if not difficulty or not hashrate:
         return Allowance(None, max(fallback, LEAST_GAP))
@@ -66,12 +66,12 @@ def allowance(difficulty: float | None, hashrate: float | None, fallback: timede
 def mark_silent(
     connection: Connection, now: datetime, fallback: timedelta, debounce: timedelta
 ) -> Liveness:
-    """Marks silent workers offline, and tells of those that stay so, and of their return.
+    """Marks silent workers offline, and reports those that stay offline, and their return.
 
     An alert is written when a worker has been silent for ``debounce`` beyond its
-    allowance, or has been gone for ``debounce`` after its last connection's goodbye, once;
+    allowance, or has been gone for ``debounce`` after its last disconnect, once;
     and when it has been back for ``debounce``, once. One that comes back sooner is never
-    told of. The messages are in the outbox.
+    reported. The messages are in the outbox.
     """
     marked: list[str] = []
     not_judged: list[str] = []
@@ -89,7 +89,7 @@ def mark_silent(
         for row in candidates:
             name = f"{row['user']}.{row['worker']}"
             try:
-                # One whose numbers nobody foresaw must not hide the others' silence.
+                # Unforeseen numbers of one must not hide the others' silence.
                 with connection.transaction():
                     if _mark(connection, row, now, fallback):
                         marked.append(name)

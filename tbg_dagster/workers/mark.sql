@@ -1,4 +1,4 @@
--- A worker that was back for too short to be told of is silent again: the same incident.
+-- A worker whose return was too short to report is silent again: the same incident.
 insert into worker_liveness as l (
     worker_id, silent_since, marked_at, expected_gap_seconds, allowed_gap_seconds
 )

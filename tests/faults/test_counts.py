@@ -16,9 +16,10 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
+from ingest.calendar import HOUR
 from ingest.codecs import prepare
 from ingest.decode import decode
-from ingest.ledger import HOUR, Tally
+from ingest.ledger import Tally
 from ingest.names import LEDGER_STREAM, STREAMS, stream_of
 from ingest.peers import OtherCountError, Peers
 from ingest.shard import Shard, shards

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest import ledger
-from ingest.ledger import HOUR, Numbers, Tally, parse_report
+from ingest.calendar import HOUR
+from ingest.ledger import Numbers, Tally, parse_report
 from tbg.embedded import EmbeddedValkey
 from tests.clock import moment
 from tests.ingest.harness import OWN, packed, sending, stage

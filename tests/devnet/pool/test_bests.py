@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devnet.pool.bests import WEEKS_KEPT, Bests, BestsError, Broken, iso_week, write_whole
+from devnet.pool.bests import WEEKS_KEPT, Bests, BestsError, Broken
+from ingest.calendar import iso_week
+from ingest.files import write_private
 
 
 def at(text: str) -> int:
@@ -114,7 +116,7 @@ def test_bests_survive_in_their_file(tmp_path: Path) -> None:
     assert Bests.load(path) == Bests()
     bests = Bests()
     bests.accept(MONDAY, "alice", 0.0, 0.1 + 0.2)
-    write_whole(path, bests.dump())
+    write_private(path, bests.dump())
     loaded = Bests.load(path)
     assert loaded.weeks == {"2026-W47": {"alice": 0.1 + 0.2}}
     assert loaded.alltime == {"alice": 0.1 + 0.2}

@@ -12,6 +12,7 @@ import pytest
 from devnet.emitter import KEPT, Emitter
 from ingest.decode import Decoded, decode
 from ingest.events import MAX_DATAGRAM
+from ingest.settings import SUN_PATH_MAX
 from tests.devnet.pool.harness import PATIENCE
 
 BLOCK = {"height": 1, "hash": "ab" * 32, "network_difficulty": 1.0}
@@ -178,5 +179,5 @@ async def test_closing_sends_what_waits_and_counts_what_it_could_not(path: Path)
 
 
 def test_a_path_no_system_can_bind_is_named_at_once() -> None:
-    with pytest.raises(ValueError, match="longer than 103 bytes"):
+    with pytest.raises(ValueError, match=f"longer than {SUN_PATH_MAX} bytes"):
         Emitter("/" + "x" * 200, "x")

@@ -10,8 +10,8 @@ from devnet.bitcoin.block import Block
 from devnet.bitcoin.coinbase import has_witness_commitment
 from devnet.bitcoin.script import push_height
 from devnet.miner.job import Job
-from devnet.pool.bests import iso_week
 from devnet.rpc import RPCClient
+from ingest.calendar import iso_week
 from tests.devnet.pool.harness import ALICE, EASY, Client, Running, client, running_pool
 
 BOB = "bcrt1qrp33g0q5c5txsp9arysrx4k6zdkfs4nce4xj0gdcccefvpysxf3qzf4jry"

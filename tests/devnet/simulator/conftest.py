@@ -7,16 +7,16 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from devnet.simulator.calendar import week_start
 from devnet.simulator.fleet import Fleet, build_fleet
 from devnet.simulator.journal import Batch
-from devnet.simulator.scenario import SECOND, Scenario
+from devnet.simulator.scenario import Scenario
 from devnet.simulator.traffic import simulate
+from ingest.calendar import SECOND, week_begins
 from ingest.decode import Decoded, decode
 
 PATIENCE = 120.0
 """Seconds; spent only if a test fails."""
-MONDAY = week_start(1_763_769_600 * SECOND)
+MONDAY = week_begins(1_763_769_600 * SECOND)
 
 
 @pytest.fixture(scope="session")

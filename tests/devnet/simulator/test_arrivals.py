@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from devnet.bitcoin.difficulty import HASHES_PER_DIFFICULTY, difficulty_from_target
+from devnet.bitcoin.difficulty import difficulty_from_target
 from devnet.simulator.arrivals import PROOF_DIGITS, Arrivals, Verdict, draw_arrivals, swing_at
 from devnet.simulator.lifecycle import Segments
 from devnet.simulator.proof import forge_hashes
 from devnet.simulator.scenario import Scenario
+from ingest.hashes import HASHES_PER_DIFFICULTY
 
 # The Kolmogorov-Smirnov statistic times sqrt(n) exceeds this once in ten thousand draws.
 KS_LIMIT = 2.23

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from devnet.bitcoin.address import Network, decode_address_for
 from devnet.simulator.fleet import Fleet, build_fleet
-from devnet.simulator.scenario import SECOND, Scenario
+from devnet.simulator.scenario import Scenario
 from devnet.simulator.traffic import simulate
 from devnet.simulator.worker_name import HOSTILE
+from ingest.calendar import SECOND
 from ingest.decode import Decoded, decode
 from ingest.events import EVENTS
 from tests.devnet.simulator.conftest import MONDAY

@@ -6,12 +6,13 @@ from itertools import chain, pairwise
 
 import pytest
 
-from devnet.bitcoin.difficulty import HASHES_PER_DIFFICULTY
 from devnet.bitcoin.subsidy import block_subsidy
 from devnet.simulator.fleet import Fleet, build_fleet, shares_per_second
-from devnet.simulator.scenario import SECOND, Scenario
+from devnet.simulator.scenario import Scenario
 from devnet.simulator.traffic import simulate
+from ingest.calendar import SECOND
 from ingest.decode import Decoded
+from ingest.hashes import HASHES_PER_DIFFICULTY
 from tests.devnet.simulator.conftest import MONDAY
 
 

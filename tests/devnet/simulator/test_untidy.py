@@ -13,8 +13,9 @@ from devnet.simulator.cli import simulate_command
 from devnet.simulator.fleet import build_fleet
 from devnet.simulator.hardware import LOWEST_DIFFICULTY
 from devnet.simulator.plan import Wishes, plan_live
-from devnet.simulator.scenario import SECOND, Scenario
+from devnet.simulator.scenario import Scenario
 from devnet.simulator.traffic import simulate
+from ingest.calendar import SECOND
 from ingest.decode import Decoded, decode
 from tests.devnet.simulator.conftest import MONDAY
 

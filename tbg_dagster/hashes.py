@@ -1,7 +1,0 @@
-"""From difficulty to hashes."""
-
-from typing import Final
-
-# Hashes that a share of difficulty 1 takes on average. (The exact number is
-# 2^48 / 65535, 0.0015 % more; every pool and miner counts with 2^32.)
-HASHES_PER_DIFFICULTY: Final = 2**32
