@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from typing import Final
 from urllib.parse import urlsplit
 
 import dagster as dg
@@ -10,6 +11,8 @@ from psycopg.rows import DictRow, dict_row
 from pydantic import Field
 
 Connection = psycopg.Connection[DictRow]
+
+WORK_MEMORY: Final = "64MB"  # of one sort or hash table; one rollup is computed at a time
 
 
 class Database(dg.ConfigurableResource):  # type: ignore[type-arg]  # yields itself
@@ -33,7 +36,8 @@ class Database(dg.ConfigurableResource):  # type: ignore[type-arg]  # yields its
                 row_factory=dict_row,
                 connect_timeout=10,
                 application_name="tbg_dagster",
-                options="-c timezone=UTC",
+                # Rollups sort and group millions of rows: by default they would do so on disk.
+                options=f"-c timezone=UTC -c work_mem={WORK_MEMORY}",
             ) as connection:
                 yield connection
         except psycopg.OperationalError as error:

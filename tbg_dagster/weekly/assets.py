@@ -8,10 +8,9 @@ from ingest.names import WEEKLY_RESET_STREAM
 from tbg_dagster.columns import columns
 from tbg_dagster.late import settling
 from tbg_dagster.outbox import deliver
-from tbg_dagster.partitions import HOUR, WEEKLY, window
+from tbg_dagster.partitions import WEEKLY, window
 from tbg_dagster.queries import query
 from tbg_dagster.resources import Database, RedisServer, Thresholds
-from tbg_dagster.rollup import rollup_of
 from tbg_dagster.upstream import skew
 from tbg_dagster.weekly.pictures import leaderboard, table
 from tbg_dagster.weekly.week import announce, bounds, finalise, freeze, ranking, result_of
@@ -37,30 +36,27 @@ BACKFILL = dg.BackfillPolicy.multi_run(max_partitions_per_run=4)
         best_worker_id=("integer", "workers.id"),
         best_share_hash=("bytea", "block header hash of the share"),
         total_shares=("bigint", "valid shares of the week"),
-        total_work=("double precision", "sum of their assigned difficulty"),
+        total_work=("double precision", "sum of their assigned difficulty, by the hours"),
         finalized_at=("timestamptz", "when this result was reached; null while provisional"),
         rank=("integer", "1 for the winner; ties go to the earlier share"),
     ),
 )
 def weekly_best_diff(context: dg.AssetExecutionContext, database: Database) -> None:
-    """**The reset.** Every user's best share of the closed week, from the raw shares.
+    """**The reset.** Every user's best share of the closed week, from the hours.
 
     The realtime rows of the running week are provisional; this replaces them by
-    what the raw valid shares say, ranks the users and sets `finalized_at`. Run
-    again, it changes nothing, unless late shares have come in. Shares that an engine gave
+    what the valid shares say, ranks the users and sets `finalized_at`. The hours give the
+    totals and name the hour of the best share, which is looked up there; hours that are not
+    proven equal to the raw shares are rebuilt first. Run again, it changes nothing, unless
+    late shares have come in. Shares that an engine gave
     an impossible time are left out until a person has decided (table `skewed_hours`).
     """
-    start, end = window(context)
+    window(context)  # refuses what lies before the first partition
     with database.connect() as connection:
         skew.note(connection)
-        # The result is checked against the hours. Those that wait for their own run
-        # (the last one, one with late shares, one missed) are brought up to date.
-        for row in connection.execute(
-            query(__package__, "stale_hours.sql"), {"start": start, "end": end}
-        ).fetchall():
-            rollup_of(connection).refresh_hours(connection, row["hour"], row["hour"] + HOUR)
         for key in context.partition_keys:
             week = date.fromisoformat(key)
+            # Around the rebuilding of hours as well: what comes in meanwhile is still owed.
             with settling(connection, "weekly", *bounds(week)):
                 done = finalise(connection, week)
             context.log.info("week %s: %s", week, done)

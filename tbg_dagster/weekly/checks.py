@@ -9,24 +9,30 @@ from tbg_dagster import clock
 from tbg_dagster.queries import query
 from tbg_dagster.resources import Database
 from tbg_dagster.verdict import ERROR, WARN, verdict
+from tbg_dagster.weekly.week import dropped_days, wrong_users
 
 
 @dg.asset_check(asset="weekly_best_diff", blocking=True)
 def weeks_equal_hours(database: Database) -> dg.AssetCheckResult:
     """The finalised weeks of the last month count what their hours count, ranks included.
 
-    ERROR, and blocking: a week that does not add up must not be published.
+    And what the raw shares count, as the statistics of the days have counted them. ERROR,
+    and blocking: a week that does not add up must not be published.
     """
     this_week = week_start(clock.now())
     with database.connect() as connection:
-        wrong = connection.execute(
-            query(__package__, "wrong_weeks.sql"),
-            {"first": this_week - timedelta(days=28), "end": this_week},
-        ).fetchall()
+        span = {"first": this_week - timedelta(days=28), "end": this_week}
+        rows = connection.execute(query(__package__, "wrong_weeks.sql"), span).fetchall()
+        wrong = {(row["week_start"], row["user_id"]) for row in rows}
+        for row in connection.execute(query(__package__, "finalised.sql"), span).fetchall():
+            # Raw shares that were dropped cannot be counted.
+            if not dropped_days(connection, row["week_start"]):
+                users = wrong_users(connection, row["week_start"])
+                wrong |= {(row["week_start"], user) for user in users}
     return verdict(
         not wrong,
-        f"{len(wrong)} users' weeks differ from their hours"
-        + "".join(f"; {row['week_start']} user {row['user_id']}" for row in wrong[:5]),
+        f"{len(wrong)} users' weeks differ from their hours or raw shares"
+        + "".join(f"; {week} user {user}" for week, user in sorted(wrong)[:5]),
         rows_wrong=len(wrong),
     )
 

@@ -11,9 +11,10 @@ from psycopg.types.json import Jsonb
 
 from ingest.names import WEEKLY_RESET_STREAM, leaderboard_key
 from tbg_dagster.outbox import micros, post
-from tbg_dagster.partitions import WEEK, midnight
+from tbg_dagster.partitions import DAY, HOUR, WEEK, midnight
 from tbg_dagster.queries import query
 from tbg_dagster.resources.database import Connection
+from tbg_dagster.rollup import Span, rollup_of
 
 TOP: Final = 10
 
@@ -40,33 +41,119 @@ def bounds(week: date) -> tuple[datetime, datetime]:
     return midnight(week), midnight(week) + WEEK
 
 
-def finalise(connection: Connection, week: date) -> Finalised:
-    """Writes the result of the week that starts on ``week``, from its raw valid shares.
+def days_of(week: date) -> list[date]:
+    """The seven days of the week."""
+    return [week + number * DAY for number in range(7)]
 
-    Safe to repeat: what stands is left alone, ``finalized_at`` included.
+
+def finalise(connection: Connection, week: date) -> Finalised:
+    """Writes the result of the week that starts on ``week``, from its hours.
+
+    Hours that are not proven to count what the raw shares count are rebuilt first, outside
+    a transaction. Safe to repeat: what stands is left alone, ``finalized_at`` included.
 
     Raises:
-        dagster.Failure: when raw shares of the week have been dropped already, so
-            that computing it again would destroy the result.
+        dagster.Failure: when raw shares of the week have been dropped already, so that the
+            best shares cannot be looked up, or an hour names a best that no share has.
     """
     start, end = bounds(week)
     span = {"start": start, "end": end, "week": week}
+    if gone := dropped_days(connection, week):
+        raise dg.Failure(
+            f"week {week}: the raw shares of {', '.join(map(str, gone))} have been dropped. "
+            "The result stands; nothing was changed."
+        )
+    rollup = rollup_of(connection)
+    for first, last in stale_spans(connection, week):
+        rollup.refresh_hours(connection, first, last)
     with connection.transaction():
         connection.execute("select pg_advisory_xact_lock(hashtext(%s))", [f"tbg week {week}"])
-        evidence = connection.execute(query(__package__, "evidence.sql"), span).fetchone()
-        assert evidence is not None
-        if evidence["raw"] < evidence["known"]:
-            raise dg.Failure(
-                f"week {week} has {evidence['raw']} raw shares, and its days count "
-                f"{evidence['known']}: retention has dropped some, or the days are stale. "
-                "The result stands; nothing was changed."
-            )
         row = connection.execute(query(__package__, "finalise.sql"), span).fetchone()
         skewed = connection.execute(query(__package__, "left_out.sql"), span).fetchone()
         assert row is not None
         assert skewed is not None
+        if row["not_found"]:
+            raise dg.Failure(
+                f"week {week}: no raw share has the best difficulty that shares_hourly names, "
+                f"for {row['not_found']} users. The result stands; materialise the week's hours "
+                "of shares_hourly again."
+            )
     changed = row["written"] + row["removed"]
     return Finalised(row["users"], row["shares"], changed, skewed["shares"])
+
+
+def dropped_days(connection: Connection, week: date) -> list[date]:
+    """The days of the week that have hours, and no place for raw shares any more."""
+    kept = set(rollup_of(connection).raw_days(connection))
+    gone = []
+    for day in days_of(week):
+        if day not in kept:
+            row = connection.execute(query(__package__, "has_hours.sql"), _span(day)).fetchone()
+            assert row is not None
+            if row["known"]:
+                gone.append(day)
+    return gone
+
+
+def stale_spans(connection: Connection, week: date) -> list[Span]:
+    """Hours of the week that do not count what the raw shares count, neighbours together.
+
+    The daily statistics have counted the raw shares of their day once. Only those of a day
+    that has none, or other numbers, or late shares since, are counted here.
+    """
+    spans: list[Span] = []
+    for day in days_of(week):
+        row = connection.execute(query(__package__, "proven_day.sql"), _span(day)).fetchone()
+        assert row is not None
+        if row["proven"]:
+            continue
+        for stale in connection.execute(
+            query(__package__, "stale_hours.sql"), _span(day)
+        ).fetchall():
+            hour = stale["hour"]
+            first = spans.pop()[0] if spans and spans[-1][1] == hour else hour
+            spans.append((first, hour + HOUR))
+    return spans
+
+
+def wrong_users(connection: Connection, week: date) -> list[int]:
+    """Users whose finalised week is not what their raw shares say; users.id, in order.
+
+    Costs users and days: the statistics of each day have counted its raw shares. The raw
+    shares are counted here for days without statistics, and for users who differ from them.
+    """
+    start, end = bounds(week)
+    uncounted = [
+        row["day"]
+        for row in connection.execute(
+            query(__package__, "uncounted_days.sql"), {"week": week}
+        ).fetchall()
+    ]
+    suspects = connection.execute(
+        query(__package__, "suspects.sql"),
+        {
+            "week": week,
+            "days": uncounted,
+            "start": midnight(uncounted[0]) if uncounted else start,
+            "end": midnight(uncounted[-1]) + DAY if uncounted else start,
+        },
+    ).fetchall()
+    if not suspects:
+        return []
+    wrong = connection.execute(
+        query(__package__, "judged.sql"),
+        {
+            "week": week,
+            "start": start,
+            "end": end,
+            "users": [row["user_id"] for row in suspects],
+        },
+    ).fetchall()
+    return [row["user_id"] for row in wrong]
+
+
+def _span(day: date) -> dict[str, datetime]:
+    return {"start": midnight(day), "end": midnight(day) + DAY}
 
 
 def ranking(connection: Connection, week: date) -> list[DictRow]:

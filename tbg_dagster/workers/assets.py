@@ -1,10 +1,12 @@
 """What workers did, and whether they are there."""
 
 from datetime import timedelta
+from typing import Final
 
 import dagster as dg
 import pandas as pd
 import requests
+from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from ingest.names import ALERTS_STREAM
@@ -21,6 +23,10 @@ from tbg_dagster.workers.stats import COLUMNS, worker_stats
 
 GROUP = "workers"
 OWNERS = ["team:data"]
+
+_COPY: Final = sql.SQL("copy worker_stats_daily ({}) from stdin").format(
+    sql.SQL(", ").join(map(sql.Identifier, ("day", *COLUMNS)))
+)
 
 
 @dg.asset(
@@ -85,11 +91,7 @@ def _compute(connection: Connection, span: Span) -> pd.DataFrame:
     with connection.transaction(), connection.cursor() as cursor:
         cursor.execute("select pg_advisory_xact_lock(hashtext(%s))", [f"tbg worker stats {day}"])
         cursor.execute("delete from worker_stats_daily where day = %s", [day])
-        with (
-            cursor.copy(
-                f"copy worker_stats_daily (day, {', '.join(COLUMNS)}) from stdin"  # our own column names
-            ) as copy
-        ):
+        with cursor.copy(_COPY) as copy:
             for record in records:
                 copy.write_row(
                     [day, *(Jsonb(value) if isinstance(value, dict) else value for value in record)]

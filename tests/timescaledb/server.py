@@ -82,8 +82,9 @@ class _Cursor(psycopg.Cursor[Any]):
     @contextlib.contextmanager
     def copy(self, statement: Any, *_: Any, **__: Any) -> Iterator[Any]:
         """``copy table (columns) from stdin``, and nothing else."""
-        found = re.fullmatch(r"copy (\w+) \(([\w, ]+)\) from stdin", statement)
-        assert found, statement
+        text = statement.as_string() if isinstance(statement, sql.Composable) else statement
+        found = re.fullmatch(r"copy (\w+) \(([\w, ]+)\) from stdin", text.replace('"', ""))
+        assert found, text
         yield _Inserts(self, found[1], found[2].split(", "))
 
 
