@@ -238,7 +238,7 @@ class _DataDecoder:
         self._names_user = issubclass(model, MinerData)
 
     def __call__(self, raw: bytes | msgspec.Raw) -> tuple[Any, bytes]:
-        data = self._decode(raw)
+        data: Any = self._decode(raw)
         _run(self._checks, data)
         if self._rule is not None:
             self._rule(data)

@@ -15,7 +15,7 @@ from typing import Any, Final, Self
 
 from ingest.events import MAX_PROOF
 
-SIGNATURE: Final = "/TheBitcoinGame/"
+SIGNATURE: Final = "/TheBitcoinGame"  # what our pools' signatures begin with
 DIFFICULTY_1: Final = 0xFFFF << 208
 # ckpool computes a difficulty in floating point, step by step; ours is exact to its last bit.
 ROUNDING: Final = 1e-9
@@ -23,7 +23,7 @@ ROUNDING: Final = 1e-9
 MOST_SKEW: Final = timedelta(hours=2)
 WEEK: Final = timedelta(days=7)
 
-_TAG: Final = re.compile(rb"([A-Za-z0-9_.\-]{1,20})/")
+_TAG: Final = rb"(?:([A-Za-z0-9_.\-]{1,20})/)?"
 _BASE58: Final = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 _BECH32: Final = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 _PREFIXES: Final = ("bc", "tb", "bcrt")
@@ -126,7 +126,7 @@ class Claim:
         difficulty: at least achieved.
         time: when it came in; None where nobody says.
         week: Monday 00:00 UTC of the week it counts for; None where it counts for none.
-        signature: the pool's, in the coinbase.
+        signature: the pool's, in the coinbase; without a slash at its end, what it begins with.
         tag: the user's, behind the signature; None where nobody claims one.
         counted: Monday of an earlier week that the share counted for already.
     """
@@ -230,13 +230,14 @@ def _pays(outputs: list[tuple[int, bytes]], user: str) -> Fact:
 
 
 def _signature(script_sig: bytes, claim: Claim) -> Fact:
-    signature = claim.signature.encode()
-    at = script_sig.find(signature)
-    if not signature or at < 0:
+    signature = re.escape(claim.signature.encode())
+    if not claim.signature.endswith("/"):
+        signature += rb"[!-.0-~]*/"
+    found = re.search(signature + _TAG, script_sig)
+    if found is None:
         return Fact("signature", False, f"the coinbase lacks {claim.signature}")
-    found = _TAG.match(script_sig, at + len(signature))
-    tag = found[1].decode() if found else ""
-    text = f"the coinbase holds {claim.signature}" + (f" and the tag {tag}" if tag else ", no tag")
+    text = f"the coinbase holds {found[0].decode(errors='replace')}"
+    tag = (found[1] or b"").decode()
     if claim.tag is None or claim.tag == tag:
         return Fact("signature", True, text)
     return Fact("signature", False, f"{text}; claimed is the tag {claim.tag or '(none)'}")

@@ -5,6 +5,8 @@ from datetime import timedelta
 import dagster as dg
 from pydantic import Field
 
+from ingest.proof import SIGNATURE
+
 
 class Thresholds(dg.ConfigurableResource):  # type: ignore[type-arg]  # yields itself
     """Windows, limits and delays. Must hold: late < refresh < retention."""
@@ -44,6 +46,10 @@ class Thresholds(dg.ConfigurableResource):  # type: ignore[type-arg]  # yields i
     dead_letters_per_hour: int = Field(default=100, description="that are nobody's concern")
     dead_letter_keep_days: int = Field(default=30, description="how long they are kept")
     outbox_keep_days: int = Field(default=90, description="how long sent messages are kept")
+    coinbase_signature: str = Field(
+        default=SIGNATURE,
+        description="the signature in the pool's coinbases, or what it begins with",
+    )
     run_keep_days: int = Field(
         default=7, description="Dagster runs without partitions, and their event logs"
     )
@@ -55,6 +61,8 @@ class Thresholds(dg.ConfigurableResource):  # type: ignore[type-arg]  # yields i
         """Refuses what no window or limit can be. (A field's own bounds would refuse ``EnvVar``.)"""
         for name in type(self).model_fields:
             value = getattr(self, name)
+            if isinstance(value, str):
+                continue
             if value < 0 or (value == 0 and name.endswith("_days")):
                 raise dg.Failure(f"TBG_{name.upper()} is {value}, which is too small")
 
