@@ -11,8 +11,8 @@ import psycopg
 from rich.console import Console
 
 from ingest import evidence
-from ingest.evidence import Case
 from ingest.events import canonical_address
+from ingest.evidence import Case
 from ingest.proof import SIGNATURE, Claim, Proof, ProofError, holds, verify
 from tbg.program import without_password
 from tbg.state import State, find_urls, state_option
@@ -150,7 +150,7 @@ def read(value: Any, signature: str) -> tuple[Claim, Proof]:
         elif moment is not None:
             moment = datetime.fromisoformat(moment)
             if moment.tzinfo is None:
-                raise ProofError(f"the time {moment} names no time zone")  # noqa: TRY301 read below
+                raise ProofError(f"the time {moment} names no time zone")
         monday = week and datetime.combine(monday_of(week), time(), UTC)
     except (TypeError, ValueError, OverflowError, OSError) as error:
         raise ProofError(f"time or week is wrong: {error}") from None

@@ -69,9 +69,7 @@ def winners_are_proven(
         text += f"; {len(failed)} with a proof that fails: " + "; ".join(failed[:5])
     if missing:
         text += f"; {len(missing)} without a proof: " + ", ".join(missing[:5])
-    return verdict(
-        not failed, text, proven=proven, failed=len(failed), without_proof=len(missing)
-    )
+    return verdict(not failed, text, proven=proven, failed=len(failed), without_proof=len(missing))
 
 
 def _weeks(context: dg.AssetCheckExecutionContext) -> list[date]:
