@@ -116,7 +116,7 @@ def _row(
         time = int(micros)
         if not EARLIEST <= time <= LATEST:
             return refuse(entry, "bad_entry", "the timestamp is out of bounds")
-        data = decode_data(name, raw)
+        data, raw = decode_data(name, raw)
         if instance and seq:
             return Row(name, time, source.decode(), instance.decode(), int(seq), data, raw, entry)
         # One without the other identifies nothing.

@@ -23,7 +23,11 @@ from ingest.events import (
     NO_NUL,
     SEQ_MAX,
     Event,
+    MinerData,
+    Proof,
     ShareSubmittedData,
+    canonical_address,
+    check_proof,
     check_share,
     holds_nul,
 )
@@ -51,8 +55,8 @@ REASONS: Final = ("too_large", "not_utf8", "not_json", "unknown_event", "bad_env
 class Decoded(msgspec.Struct, frozen=True, gc=False):
     """One event that fits the contract.
 
-    ``raw_data`` is the JSON of ``data`` as it came, extra fields included;
-    ``data`` holds the contract's fields as attributes.
+    ``raw_data`` is the JSON of ``data`` as it came, extra fields included, with the
+    user's address in its canonical form; ``data`` holds the contract's fields as attributes.
     """
 
     event: str
@@ -108,6 +112,11 @@ def _meta(constraints: list[Any]) -> msgspec.Meta | None:
     return msgspec.Meta(**kwargs) if kwargs else None
 
 
+# The rules between the fields of a model.
+_RULES: Final[dict[type[BaseModel], Check]] = {
+    ShareSubmittedData: check_share,
+    Proof: check_proof,
+}
 _META_KEYS: Final = ("gt", "ge", "le", "min_length", "max_length", "pattern")
 
 
@@ -125,6 +134,10 @@ def _derive(annotation: Any, constraints: list[Any]) -> Any:
         return result
     if origin is Literal:
         return annotation
+    if origin is list:
+        return list[_derive(get_args(annotation)[0], [])]  # type: ignore[misc]  # made at run time
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return _struct(annotation, [])
     if annotation not in (str, int, float, bool):
         raise TypeError(f"no msgspec form of the type {annotation!r}")
     meta = _meta(constraints)
@@ -135,7 +148,8 @@ def _find_checks(annotation: Any, constraints: list[Any]) -> list[Check]:
     found: list[Check] = []
     for item in constraints:
         if isinstance(item, AfterValidator):
-            found.append(cast(Check, item.func))
+            if item.func is not canonical_address:  # which changes the text, and refuses nothing
+                found.append(cast(Check, item.func))
         elif isinstance(item, FieldInfo):
             found += _find_checks(None, list(item.metadata))
         elif getattr(item, "pattern", None) == HEX:
@@ -146,7 +160,46 @@ def _find_checks(annotation: Any, constraints: list[Any]) -> list[Check]:
     elif get_origin(annotation) in (Union, types.UnionType):
         for arm in get_args(annotation):
             found += _find_checks(arm, [])
+    elif get_origin(annotation) is list:
+        found += [_each(check) for check in _find_checks(get_args(annotation)[0], [])]
+    elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        found.append(_inner(annotation))
     return found
+
+
+def _each(check: Check) -> Check:
+    def each(values: Any) -> None:
+        for value in values:
+            check(value)
+
+    return each
+
+
+def _inner(model: type[BaseModel]) -> Check:
+    checks = _checks(model)
+    rule = _RULES.get(model)
+
+    def inner(value: Any) -> None:
+        _run(checks, value)
+        if rule is not None:
+            rule(value)
+
+    return inner
+
+
+def _run(checks: list[tuple[str, Check]], data: Any) -> None:
+    """Runs the checks of fields.
+
+    Raises:
+        ValueError: names the field that fails.
+    """
+    for name, check in checks:
+        value = getattr(data, name)
+        if value is not None:
+            try:
+                check(value)
+            except ValueError as error:
+                raise ValueError(f"{name} {error}") from None
 
 
 def _fields(model: type[BaseModel]) -> list[tuple[str, FieldInfo]]:
@@ -181,20 +234,29 @@ class _DataDecoder:
     def __init__(self, model: type[BaseModel]) -> None:
         self._decode = msgspec.json.Decoder(_struct(model, [])).decode
         self._checks = _checks(model)
-        self._rules = check_share if model is ShareSubmittedData else None
+        self._rule = _RULES.get(model)
+        self._names_user = issubclass(model, MinerData)
 
-    def __call__(self, raw: bytes | msgspec.Raw) -> Any:
-        data = self._decode(raw)
-        for name, check in self._checks:
-            value = getattr(data, name)
-            if value is not None:
-                try:
-                    check(value)
-                except ValueError as error:
-                    raise ValueError(f"{name} {error}") from None
-        if self._rules is not None:
-            self._rules(data)
-        return data
+    def __call__(self, raw: bytes | msgspec.Raw) -> tuple[Any, bytes]:
+        data: Any = self._decode(raw)
+        _run(self._checks, data)
+        if self._rule is not None:
+            self._rule(data)
+        if self._names_user:
+            user = canonical_address(data.user)
+            if user != data.user:
+                return msgspec.structs.replace(data, user=user), _with_user(raw, user)
+        return data, bytes(raw)
+
+
+def _with_user(raw: bytes | msgspec.Raw, user: str) -> bytes:
+    """The JSON of data with another user; every other value keeps its bytes."""
+    fields = _FIELDS.decode(raw)
+    fields["user"] = msgspec.Raw(msgspec.json.encode(user))
+    return msgspec.json.encode(fields)
+
+
+_FIELDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 _ENVELOPE: Final = msgspec.json.Decoder(_struct(Event, [("data", msgspec.Raw)]))
@@ -238,7 +300,7 @@ def decode(datagram: bytes) -> Decoded:
     if b"\\" in datagram and b"\\u0000" in datagram and holds_nul(msgspec.json.decode(datagram)):
         raise Refused("bad_data", "a text holds U+0000, which the database cannot hold")
     try:
-        data = decoder(envelope.data)
+        data, raw_data = decoder(envelope.data)
     except (ValueError, RecursionError) as error:
         raise Refused("bad_data", str(error)) from None
     return Decoded(
@@ -247,13 +309,16 @@ def decode(datagram: bytes) -> Decoded:
         envelope.source,
         envelope.instance,
         envelope.seq,
-        bytes(envelope.data),
+        raw_data,
         data,
     )
 
 
-def decode_data(event: str, raw: bytes) -> Any:
+def decode_data(event: str, raw: bytes) -> tuple[Any, bytes]:
     """Decodes the data of an event that was decoded once before.
+
+    Returns:
+        The contract's fields as attributes, and the JSON as :class:`Decoded` holds it.
 
     Raises:
         Refused: when it does not fit; the stream may hold entries that

@@ -10,6 +10,7 @@ always send them. Unknown extra fields are accepted and passed on.
 """
 
 import ipaddress
+import re
 import time
 from functools import lru_cache
 from typing import Annotated, Any, Final, Literal, Self
@@ -20,6 +21,7 @@ from ingest.calendar import HOUR
 
 CONTRACT_VERSION: Final = 1
 MAX_DATAGRAM: Final = 8192  # bytes
+MAX_PROOF: Final = 4096  # bytes that a proof stays below
 
 EARLIEST: Final = 1_230_768_000_000_000  # 2009-01-01, the year of the genesis block
 MAX_AHEAD: Final = HOUR
@@ -60,6 +62,21 @@ def check_ip(value: str) -> str:
     return value
 
 
+# A Bech32 address (BIP 173) may be written in upper case throughout, as QR codes do, and is
+# the same address. Case is part of a Base58 address, none of which begins like this.
+_UPPER_BECH32: Final = re.compile(r"(?:BC|TB|BCRT)1[02-9AC-HJ-NP-Z]+")
+
+
+def canonical_address(value: str) -> str:
+    """The one form in which an address is stored: upper-case Bech32 in lower case.
+
+    Mixed case is no address, and is left as it is, as Base58 is.
+    """
+    if value.isupper() and _UPPER_BECH32.fullmatch(value):
+        return value.lower()
+    return value
+
+
 # PostgreSQL text cannot hold U+0000.
 NO_NUL: Final = r"^[^\x00]*$"
 HEX: Final = r"^([0-9a-fA-F]{2})+$"
@@ -70,7 +87,9 @@ ShortText = Annotated[str, Field(max_length=128, pattern=NO_NUL)]
 Source = Annotated[str, Field(min_length=1, max_length=16, pattern=NO_NUL)]
 Instance = Annotated[str, Field(min_length=1, max_length=128, pattern=NO_NUL)]
 Seq = Annotated[int, Field(ge=1, le=SEQ_MAX)]
-Address = Annotated[str, Field(min_length=1, max_length=90, pattern=NO_NUL)]
+Address = Annotated[
+    str, Field(min_length=1, max_length=90, pattern=NO_NUL), AfterValidator(canonical_address)
+]
 WorkerName = Annotated[str, Field(max_length=128, pattern=NO_NUL)]
 Ip = Annotated[str, Field(max_length=45), AfterValidator(check_ip)]
 Difficulty = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -81,6 +100,8 @@ Sats = Annotated[int, Field(ge=0, le=MAX_MONEY)]
 Height = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Hash = Annotated[str, Field(min_length=64, max_length=64, pattern=HEX)]
 Hex = Annotated[str, Field(min_length=2, max_length=64, pattern=HEX)]
+Header = Annotated[str, Field(min_length=160, max_length=160, pattern=HEX)]
+Coinbase = Annotated[str, Field(min_length=2, max_length=MAX_PROOF, pattern=HEX)]
 Week = Annotated[str, Field(pattern=r"^[0-9]{4}-W(0[1-9]|[1-4][0-9]|5[0-3])$")]
 
 
@@ -112,10 +133,41 @@ class Data(_Open):
 class MinerData(Data):
     """What every event about a miner carries."""
 
-    user: Address = Field(description="the miner's Bitcoin address")
-    worker: WorkerName = Field(
-        description="the name after the first dot of the Stratum user name, '' if there is none"
+    user: Address = Field(
+        description="the miner's Bitcoin address; Bech32 in upper case becomes lower case"
     )
+    worker: WorkerName = Field(
+        description="what follows the first of `.`, `_`, `/` and `+` in the Stratum user name, "
+        "'' if nothing does; the engine strips white space and a leading `bitcoin:` first"
+    )
+
+
+def check_proof(proof: Any) -> None:
+    """The rule between the fields of a proof.
+
+    Raises:
+        ValueError: when the proof has :data:`MAX_PROOF` bytes or more.
+    """
+    if len(proof.header) + len(proof.coinbase) + 64 * len(proof.branch) >= MAX_PROOF:
+        raise ValueError(f"has {MAX_PROOF} hex digits or more")
+
+
+class Proof(_Open):
+    """What lets anybody check a share: its work, and whom it would have paid."""
+
+    header: Header = Field(description="the 80 bytes that were hashed")
+    coinbase: Coinbase = Field(
+        description="the coinbase transaction without witness; its double SHA-256 is its txid"
+    )
+    branch: list[Hash] = Field(
+        description="merkle branch from the coinbase to the root, each hash in the order in "
+        "which it is hashed"
+    )
+
+    @model_validator(mode="after")
+    def _size(self) -> "Proof":
+        check_proof(self)
+        return self
 
 
 def check_share(data: Any) -> None:
@@ -199,6 +251,10 @@ class ShareBestDiffData(MinerData):
     hash: Hash | None = Field(
         default=None, description="hash of the share", json_schema_extra=ALWAYS_SENT
     )
+    proof: Proof | None = Field(
+        default=None,
+        description="what proves the share; our engines send it for `week` and `alltime`",
+    )
 
 
 class BlockFoundData(MinerData):
@@ -215,6 +271,9 @@ class BlockFoundData(MinerData):
         default=None, description="hash of the block before it", json_schema_extra=ALWAYS_SENT
     )
     nonce: Hex | None = Field(default=None, description="hex", json_schema_extra=ALWAYS_SENT)
+    proof: Proof | None = Field(
+        default=None, description="what proves the share that solved it; our engines send it"
+    )
 
 
 class MinerConnectedData(MinerData):

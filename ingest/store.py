@@ -205,6 +205,7 @@ class Store:
             await presence.write(self._db, plan)
             bests = await tables.upsert_weekly(self._db, weekly)
             await tables.insert_network_blocks(self._db, rows)
+            await tables.insert_proofs(self._db, rows)
             await tables.note_late_hours(self._db, rows, now)
             await tables.insert_letters(self._db, letters)
             await self._instances.save(self._db)

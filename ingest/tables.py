@@ -14,6 +14,7 @@ import asyncpg
 
 from ingest.batch import DeadLetter, Row, from_micros
 from ingest.ledger import Sums
+from ingest.proof import sha256d
 from ingest.weekly import Weekly
 
 # Microseconds: the hourly rollup runs two minutes past the hour.
@@ -24,6 +25,7 @@ SHARE_COLUMNS: Final = (
     "is_valid", "is_block", "source", "nonce", "nonce2", "share_hash", "job_id",
     "ip_address", "reject_reason",
 )  # fmt: skip
+PROVEN_EVENTS: Final = ("share_best_diff", "block_found")
 EVENT_COLUMNS: Final = ("time", "seq", "instance_id", "event", "source", "payload")
 
 Number = Callable[[str | None], int | None]  # the database's number of an instance
@@ -212,6 +214,35 @@ async def insert_network_blocks(db: asyncpg.Connection, rows: list[Row]) -> None
                 )
                 for row in tips
             ],
+        )
+
+
+async def insert_proofs(db: asyncpg.Connection, rows: list[Row]) -> None:
+    """Inserts what proves bests and blocks, once for each share.
+
+    A share is known by the hash that the event claims: a proof of another share is kept as
+    it came, and fails when it is verified.
+    """
+    proven = [
+        (
+            unhexlify(row.data.hash) if row.data.hash else sha256d(header)[::-1],
+            row.user_id,
+            row.data.difficulty if row.event == "block_found" else row.data.new_best_diff,
+            row.time,
+            header,
+            unhexlify(row.data.proof.coinbase),
+            unhexlify("".join(row.data.proof.branch)),
+        )
+        for row in rows
+        if row.event in PROVEN_EVENTS and row.data.proof is not None
+        for header in (unhexlify(row.data.proof.header),)
+    ]
+    if proven:
+        await db.executemany(
+            "insert into share_proofs "
+            "(share_hash, user_id, difficulty, found_at, header, coinbase, branch) "
+            "values ($1, $2, $3, $4, $5, $6, $7) on conflict (share_hash) do nothing",
+            sorted(proven),
         )
 
 

@@ -23,6 +23,7 @@ from ingest.events import (
     MAX_AHEAD,
     MAX_DATAGRAM,
     MAX_MONEY,
+    MAX_PROOF,
     NO_NUL,
     BlockFound,
     DiffUpdated,
@@ -31,6 +32,7 @@ from ingest.events import (
     MinerConnected,
     MinerDisconnected,
     NewBlockNetwork,
+    Proof,
     ShareBestDiff,
     ShareSubmitted,
 )
@@ -57,7 +59,8 @@ INTRODUCTION: Final = f"""\
 
 An engine sends each event as one UTF-8 JSON object in one datagram of at most
 {MAX_DATAGRAM} bytes. `docs/events.schema.json` says the same as a JSON Schema, and
-`tests/events/` holds one golden datagram per event, which is shown here.
+`tests/events/` holds one golden datagram per event, which is shown here, and
+`tests/events/proven/` those of a best and a block with their proof.
 
 - `?` marks a field that may be left out or null; `*` one that may be left out or
   null as well, and that our own engines always send. All others are required.
@@ -115,6 +118,15 @@ def render_markdown(golden: Path) -> str:
             _table(data),
             f"```json\n{json.dumps(example, indent=2, ensure_ascii=False)}\n```\n",
         ]
+    example = json.loads((golden / "proven" / "share_best_diff.json").read_text())
+    parts += [
+        "## proof\n",
+        f"{_first_line(Proof)} Together they have fewer than {MAX_PROOF} hex digits. What does "
+        "not fit refuses the event; an event without proof is as valid. How to check one: "
+        "[check-your-best.md](check-your-best.md).\n",
+        _table(Proof),
+        f"```json\n{json.dumps(example, indent=2, ensure_ascii=False)}\n```\n",
+    ]
     return "\n".join(parts)
 
 
@@ -167,7 +179,7 @@ def _table(model: type[BaseModel]) -> str:
         required = name in schema["required"]
         nullable = required and len(arms) < len(field.get("anyOf", [field]))
         mark = "" if required else "*" if field.get("always_sent") else "?"
-        kind = arms[0]["type"] + (" or null" if nullable else "")
+        kind = arms[0].get("type", "[object](#proof)") + (" or null" if nullable else "")
         cells = [f"`{name}`{mark}", kind, _bounds(arms[0]), field.get("description", "")]
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(rows) + "\n"
@@ -176,6 +188,8 @@ def _table(model: type[BaseModel]) -> str:
 def _bounds(arm: dict[str, Any]) -> str:
     """Says a field's JSON Schema constraints in words."""
     words: list[str] = []
+    if "items" in arm:
+        words.append(f"each {_bounds(arm['items'])}")
     shortest, longest = arm.get("minLength", 0), arm.get("maxLength")
     if longest is not None and shortest == longest:
         words.append(f"{longest} characters")

@@ -11,9 +11,9 @@ from devnet.pool.identity import Miner
 from devnet.pool.rejection import Rejection
 from devnet.pool.values import PADDING, hex_digits, hex_or_none, printable_or_none
 from devnet.pool.work import Payout, Work
+from ingest.events import MAX_PROOF
 
 MAX_JOB_ID: Final = 128  # characters, as in the event contract
-MAX_PROOF: Final = 4096  # bytes of JSON, half of a datagram
 MAX_NTIME_AHEAD: Final = 7000
 """Seconds past the template's time that a share may roll to. Nodes refuse 7200 past their clock."""
 

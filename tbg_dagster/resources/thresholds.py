@@ -5,6 +5,7 @@ from datetime import timedelta
 import dagster as dg
 from pydantic import Field
 
+from ingest.proof import SIGNATURE
 from tbg_dagster.resources.environment import variable_of
 
 
@@ -52,6 +53,10 @@ class Thresholds(dg.ConfigurableResource):  # type: ignore[type-arg]  # yields i
     dead_letters_per_hour: int = Field(default=100, description="allowed before a warning")
     dead_letter_keep_days: int = Field(default=30, description="how long they are kept")
     outbox_keep_days: int = Field(default=90, description="how long sent messages are kept")
+    coinbase_signature: str = Field(
+        default=SIGNATURE,
+        description="the signature in the pool's coinbases, or what it begins with",
+    )
     run_keep_days: int = Field(
         default=7, description="Dagster runs without partitions, and their event logs"
     )
@@ -63,6 +68,8 @@ class Thresholds(dg.ConfigurableResource):  # type: ignore[type-arg]  # yields i
         """Refuses what no window or limit can be. (A field's own bounds would refuse ``EnvVar``.)"""
         for name in type(self).model_fields:
             value = getattr(self, name)
+            if isinstance(value, str):
+                continue
             if value < 0 or (value == 0 and name.endswith("_days")):
                 variable = variable_of(type(self), name, "TBG_")
                 raise dg.Failure(f"{variable} is {value}, which is too small")

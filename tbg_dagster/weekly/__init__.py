@@ -2,9 +2,9 @@
 
 import dagster as dg
 
-from tbg_dagster.weekly import assets, checks
+from tbg_dagster.weekly import assets, checks, proofs
 
 defs = dg.Definitions(
     assets=dg.load_assets_from_modules([assets]),
-    asset_checks=dg.load_asset_checks_from_modules([checks]),
+    asset_checks=dg.load_asset_checks_from_modules([checks, proofs]),
 )

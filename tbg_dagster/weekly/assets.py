@@ -9,9 +9,9 @@ from tbg_dagster.columns import columns
 from tbg_dagster.late import settling
 from tbg_dagster.outbox import deliver
 from tbg_dagster.partitions import WEEKLY, window
-from tbg_dagster.queries import query
 from tbg_dagster.resources import Database, RedisServer, Thresholds
 from tbg_dagster.upstream import skew
+from tbg_dagster.weekly import proofs
 from tbg_dagster.weekly.pictures import leaderboard, table
 from tbg_dagster.weekly.week import announce, bounds, finalise, freeze, ranking, result_of
 
@@ -87,7 +87,8 @@ def weekly_leaderboard(
 ) -> dg.MaterializeResult[None]:
     """The news of a closed week: told once to `mining:weekly_reset`.
 
-    Week, winner, entrants and the top ten. Where late shares change the result, the
+    Week, winner, entrants and the top ten, each with `proven`: whether its proof of work
+    holds. A week with a proof that fails is not told. Where late shares change the result, the
     new one is told as a `correction` with the next revision; otherwise a second run
     tells nothing. The week's sorted set is made equal to the result and expires;
     the new week has begun with an empty one.
@@ -96,7 +97,8 @@ def weekly_leaderboard(
         for key in context.partition_keys:
             week = date.fromisoformat(key)
             rows = ranking(connection, week)
-            told = announce(connection, week, result_of(week, rows))
+            cases = proofs.publishable(connection, week, thresholds)
+            told = announce(connection, week, proofs.marked(result_of(week, rows), cases))
             keep_until = bounds(week)[1] + timedelta(days=thresholds.leaderboard_keep_days)
             freeze(client, week, rows, keep_until)
             context.log.info("week %s: %s, %d entrants", week, told, len(rows))

@@ -4,10 +4,11 @@ import json
 import math
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from ingest import events
 from ingest.decode import REASONS, Refused, decode, decode_data, identify
@@ -21,6 +22,16 @@ def refused(datagram: bytes) -> Refused:
         decode(datagram)
     assert caught.value.reason in REASONS
     return caught.value
+
+
+def proof(**changes: Any) -> dict[str, Any]:
+    """A proof of the right form, which proves nothing, with changes."""
+    return {"header": "00" * 80, "coinbase": "01", "branch": ["ab" * 32], **changes}
+
+
+def plain(value: Any) -> Any:
+    """A decoded value of either decoder as JSON has it."""
+    return value.model_dump() if isinstance(value, BaseModel) else msgspec.to_builtins(value)
 
 
 @pytest.mark.parametrize("event", EVENTS)
@@ -54,7 +65,7 @@ def test_every_required_field_is_required(event: str) -> None:
     model: Any = EVENTS[event].model_fields["data"].annotation
     for name, field in model.model_fields.items():
         value = golden(event)
-        del value["data"][name]
+        value["data"].pop(name, None)
         if field.is_required():
             error = refused(json.dumps(value).encode())
             assert error.reason == "bad_data"
@@ -112,6 +123,23 @@ def test_extra_fields_are_kept(event: str) -> None:
         ("share_best_diff", {"week": "2026-W54"}, "bad_data"),
         ("block_found", {"reward_sats": 21_000_000 * 100_000_000 + 1}, "bad_data"),
         ("block_found", {"height": -1}, "bad_data"),
+        ("block_found", {"proof": []}, "bad_data"),
+        ("block_found", {"proof": {}}, "bad_data"),
+        ("block_found", {"proof": proof(header="00" * 79)}, "bad_data"),
+        ("block_found", {"proof": proof(header="00" * 81)}, "bad_data"),
+        ("block_found", {"proof": proof(header="0g" * 80)}, "bad_data"),
+        ("block_found", {"proof": proof(header=None)}, "bad_data"),
+        ("block_found", {"proof": proof(coinbase="")}, "bad_data"),
+        ("block_found", {"proof": proof(coinbase="abc")}, "bad_data"),
+        ("block_found", {"proof": proof(coinbase=" ab ")}, "bad_data"),
+        ("block_found", {"proof": proof(coinbase="00" * 1968)}, "bad_data"),
+        ("block_found", {"proof": proof(branch=None)}, "bad_data"),
+        ("block_found", {"proof": proof(branch="ab" * 32)}, "bad_data"),
+        ("block_found", {"proof": proof(branch=["ab" * 31])}, "bad_data"),
+        ("block_found", {"proof": proof(branch=["zz" * 32])}, "bad_data"),
+        ("block_found", {"proof": proof(branch=[None])}, "bad_data"),
+        ("block_found", {"proof": proof(branch=["ab" * 32] * 62)}, "bad_data"),
+        ("share_best_diff", {"proof": proof(header="0g" * 80)}, "bad_data"),
         ("hashrate_update", {"hashrate_1m": -1}, "bad_data"),
     ],
 )
@@ -124,6 +152,70 @@ def test_what_breaks_a_bound_is_refused(event: str, changes: dict[str, Any], rea
     assert refused(datagram).reason == reason
     with pytest.raises(ValidationError):  # the reference says the same
         EVENTS.get(event, EVENTS["share_submitted"]).model_validate_json(datagram)
+
+
+@pytest.mark.parametrize("event", ["share_best_diff", "block_found"])
+def test_a_proof_just_below_its_limit_is_kept_whole(event: str) -> None:
+    largest = proof(coinbase="0A" * 1919, later=1)
+    data = decode(packed(event, proof=largest)).data
+    assert plain(data.proof) == {name: largest[name] for name in ("header", "coinbase", "branch")}
+    assert json.loads(decode(packed(event, proof=largest)).raw_data)["proof"] == largest
+    assert (
+        "proof has 4096 hex digits"
+        in refused(packed(event, proof=proof(coinbase="0A" * 1936))).detail
+    )
+    assert decode(packed(event, proof=None)).data.proof is None
+
+
+def test_a_wrong_proof_is_refused_with_the_field_that_is_wrong() -> None:
+    error = refused(packed("block_found", proof=proof(branch=["ab" * 32, "zz" * 32])))
+    assert (error.reason, error.detail) == (
+        "bad_data",
+        "proof branch Non-hexadecimal digit found",
+    )
+
+
+def test_an_event_that_has_no_proof_of_its_own_keeps_one_as_an_extra() -> None:
+    assert decode(packed("share_submitted", proof={"header": 1}))
+
+
+@pytest.mark.parametrize("event", [name for name in EVENTS if name != "new_block_network"])
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        (
+            "BC1QW508D6QEJXTDG4Y5R3ZARVARY0C5XW7KV8F3T4",
+            "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4",
+        ),
+        (
+            "TB1QW508D6QEJXTDG4Y5R3ZARVARY0C5XW7KXPJZSX",
+            "tb1qw508d6qejxtdg4y5r3zarvary0c5xw7kxpjzsx",
+        ),
+        (
+            "BCRT1P0XLXVLHEMJA6C4DQV22UAPCTQUPFHLXM9H8Z3K2E72Q4K9HCZ7VQ0Q0VQ4",
+            "bcrt1p0xlxvlhemja6c4dqv22uapctqupfhlxm9h8z3k2e72q4k9hcz7vq0q0vq4",
+        ),
+        ("bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4", None),
+        ("Bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4", None),  # mixed case is no address
+        ("BC1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4", None),
+        ("mipcBbFg9gMiCh81Kj8tqqdgoZub1ZJRfn", None),
+        ("1BVBMSEYSTWETQTFN5AU4M4GFG7XJANVN2", None),  # Base58, were it one
+        ("BC1", None),
+        ("BC1QBIO", None),  # letters that Bech32 does not have
+        ("ALICE", None),
+    ],
+)
+def test_bech32_in_upper_case_becomes_lower_case_and_nothing_else_changes(
+    event: str, sent: str, kept: str | None
+) -> None:
+    value = golden(event, user=sent, worker=sent, later=[1.0, 10**30, sent])
+    decoded = decode(json.dumps(value).encode())
+    assert (decoded.data.user, decoded.data.worker) == (kept or sent, sent)
+    assert json.loads(decoded.raw_data) == {**value["data"], "user": kept or sent}
+    model: Any = EVENTS[event].model_validate_json(json.dumps(value))
+    assert model.data.user == (kept or sent)
+    data, raw = decode_data(event, json.dumps(value["data"]).encode())
+    assert (data, json.loads(raw)) == (decoded.data, json.loads(decoded.raw_data))
 
 
 def test_a_timestamp_up_to_one_hour_ahead_is_accepted_and_no_more(
@@ -202,10 +294,15 @@ _values = st.one_of(
     st.floats(allow_nan=False, allow_infinity=False),
     st.text(max_size=140).filter(lambda text: all(not 0xD800 <= ord(c) < 0xE000 for c in text)),
     st.sampled_from(["00", "ab" * 32, "AB", "a b", "week", "2026-W01", "10.0.0.1", "::1", "\x00"]),
+    st.sampled_from([proof(), proof(branch=[]), proof(branch=["x"]), proof(later="\x00")]),
+    st.fixed_dictionaries(
+        {"header": st.just("00" * 80), "coinbase": st.text("0aZ", max_size=4)},
+        optional={"branch": st.lists(st.sampled_from(["ab" * 32, "AB" * 32, "ab", ""]))},
+    ),
     st.lists(st.integers(), max_size=2),
     st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
 )
-_FIELDS = sorted({name for event in EVENTS for name in golden(event)["data"]} | {"extra"})
+_FIELDS = sorted({name for event in EVENTS for name in golden(event)["data"]} | {"extra", "proof"})
 
 
 @settings(max_examples=1500)
@@ -235,5 +332,11 @@ def test_the_fast_decoder_agrees_with_the_models(
     assert (decoded.timestamp, decoded.source) == (reference.timestamp, reference.source)
     assert (decoded.instance, decoded.seq) == (reference.instance, reference.seq)
     for name in type(reference.data).model_fields:
-        assert getattr(decoded.data, name) == getattr(reference.data, name)
+        if name != "proof":
+            assert getattr(decoded.data, name) == getattr(reference.data, name)
+        elif decoded.data.proof is not None:
+            kept = plain(decoded.data.proof)
+            assert kept == {key: plain(reference.data.proof)[key] for key in kept}
+        else:
+            assert reference.data.proof is None
     assert json.loads(decoded.raw_data) == value["data"]

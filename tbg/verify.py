@@ -1,0 +1,240 @@
+"""``tbg verify``: checks bests and blocks by their proof of work."""
+
+import json
+import re
+from datetime import UTC, date, datetime, time
+from pathlib import Path
+from typing import Any
+
+import click
+import psycopg
+from rich.console import Console
+
+from ingest import evidence
+from ingest.events import canonical_address
+from ingest.evidence import Case
+from ingest.proof import SIGNATURE, Claim, Proof, ProofError, holds, verify
+from tbg.program import without_password
+from tbg.state import State, find_urls, state_option
+
+MARKS = {True: "holds", False: "FAILS", None: "not checked"}
+
+
+def _hash(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not re.fullmatch("[0-9a-fA-F]{64}", value):
+        raise click.BadParameter("must be the 64 hex digits of a share's hash")
+    return value
+
+
+def _week(_context: click.Context, _parameter: click.Parameter, value: str | None) -> date | None:
+    if value is None:
+        return None
+    try:
+        return monday_of(value)
+    except ValueError:
+        raise click.BadParameter("must look like 2026-W47") from None
+
+
+def monday_of(week: str) -> date:
+    """The Monday of an ISO week as 2026-W47.
+
+    Raises:
+        ValueError: it is not one.
+    """
+    found = re.fullmatch(r"([0-9]{4})-W([0-9]{2})", week)
+    if not found:
+        raise ValueError(f"{week!r} does not look like 2026-W47")
+    return date.fromisocalendar(int(found[1]), int(found[2]), 1)
+
+
+@click.command("verify")
+@click.argument("share_hash", metavar="[HASH]", required=False, callback=_hash)
+@click.option("--week", "monday", callback=_week, help="The first ten of a week, as 2026-W47.")
+@click.option(
+    "--file",
+    "path",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="What --json wrote, or an event with a proof.",
+)
+@click.option(
+    "--signature",
+    default=SIGNATURE,
+    show_default=True,
+    envvar="TBG_COINBASE_SIGNATURE",
+    help="The pool's signature in its coinbases.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, proof included.")
+@state_option
+def command(
+    share_hash: str | None,
+    monday: date | None,
+    path: Path | None,
+    signature: str,
+    as_json: bool,
+    state_path: Path,
+) -> None:
+    """Check a best or a block by its proof of work, and trust nothing else.
+
+    Exits 0 only if everything holds, 3 if anything fails or there is no proof. A file needs
+    no database: without one, the block before the share is not checked, which does not fail.
+
+    \b
+    Examples:
+      tbg verify 00000000002d1f5e6b7a8c9d0e1f2a3b4c5d6e7f8091a2b3c4d5e6f708192a3b
+      tbg verify --week 2026-W47
+      tbg verify HASH --json > proof.json
+      tbg verify --file proof.json
+    """
+    if sum(item is not None for item in (share_hash, monday, path)) != 1:
+        raise click.UsageError("name one of HASH, --week and --file")
+    if path is not None:
+        cases = _of_file(path, signature, State(state_path))
+    else:
+        cases = _of_database(State(state_path), share_hash, monday, signature)
+    for case in cases:
+        if as_json:
+            click.echo(json.dumps(document(case)))
+        else:
+            _show(case)
+    # The claim is ours and the database is, too: what it cannot check does not hold.
+    if not all(case.proof and holds(case.facts, unchecked=path is not None) for case in cases):
+        raise SystemExit(3)
+
+
+def document(case: Case) -> dict[str, Any]:
+    """A case as JSON has it, which :func:`read` reads."""
+    claim = case.claim
+    return {
+        "hash": claim.hash,
+        "user": claim.user,
+        "worker": case.worker,
+        "difficulty": claim.difficulty,
+        "time": claim.time and claim.time.astimezone(UTC).isoformat(),
+        "week": claim.week and f"{claim.week:%G-W%V}",
+        "rank": case.rank,
+        "signature": claim.signature,
+        "proof": case.proof and case.proof.dump(),
+        "facts": [
+            {"name": fact.name, "holds": fact.holds, "text": fact.text} for fact in case.facts
+        ],
+    }
+
+
+def read(value: Any, signature: str) -> tuple[Claim, Proof]:
+    """The claim and the proof in what :func:`document` made, or in an event.
+
+    Raises:
+        ProofError: there is none; the text says what is wrong.
+    """
+    if isinstance(value, dict) and isinstance(value.get("data"), dict):
+        value = {"time": value.get("timestamp"), **value["data"]}
+        value["difficulty"] = value.get("new_best_diff", value.get("difficulty"))
+    if not isinstance(value, dict):
+        raise ProofError("there is no JSON object with a claim and its proof")
+    if value.get("proof") is None:
+        raise ProofError("there is no proof in it")
+    user, difficulty, moment, week = (
+        value.get(name) for name in ("user", "difficulty", "time", "week")
+    )
+    if not isinstance(user, str) or not isinstance(value.get("hash"), str):
+        raise ProofError("user and hash are not both texts")
+    if not isinstance(difficulty, int | float) or not difficulty > 0:
+        raise ProofError("difficulty is not a number above 0")
+    signature = value.get("signature") or value.get("coinbase_sig") or signature
+    tag = value.get("tag")
+    if not isinstance(signature, str) or not isinstance(tag, str | None):
+        raise ProofError("signature and tag are not both texts")
+    try:
+        if isinstance(moment, int):
+            moment = datetime.fromtimestamp(moment / 1e6, UTC)
+        elif moment is not None:
+            moment = datetime.fromisoformat(moment)
+            if moment.tzinfo is None:
+                raise ProofError(f"the time {moment} names no time zone")
+        monday = week and datetime.combine(monday_of(week), time(), UTC)
+    except (TypeError, ValueError, OverflowError, OSError) as error:
+        raise ProofError(f"time or week is wrong: {error}") from None
+    return (
+        Claim(
+            hash=value["hash"],
+            user=canonical_address(user),
+            difficulty=difficulty,
+            time=moment,
+            week=monday,
+            signature=signature,
+            tag=tag,
+        ),
+        Proof.read(value["proof"]),
+    )
+
+
+def _of_file(path: Path, signature: str, state: State) -> list[Case]:
+    try:
+        text = path.read_text("utf-8")
+        try:
+            values = [json.loads(text)]
+        except ValueError:
+            values = [json.loads(line) for line in text.splitlines() if line.strip()]
+    except (OSError, ValueError, RecursionError) as error:
+        raise click.ClickException(f"{path} is not JSON: {error}") from error
+    if not values:
+        raise click.ClickException(f"{path} is empty")
+    cases = []
+    for value in values:
+        try:
+            claim, proof = read(value, signature)
+        except ProofError as error:
+            raise click.ClickException(f"{path}: {error}") from error
+        worker, rank = value.get("worker", ""), value.get("rank")
+        cases.append(Case(claim, worker, rank, proof, verify(proof, claim, _tips(state, proof))))
+    return cases
+
+
+def _tips(state: State, proof: Proof) -> Any:
+    """The tips of a database that answers, if there is one."""
+    try:
+        with psycopg.connect(find_urls(state).database, connect_timeout=10) as database:
+            return evidence.tips_for(database, proof)
+    except (click.ClickException, psycopg.Error):
+        return None
+
+
+def _of_database(
+    state: State, share_hash: str | None, monday: date | None, signature: str
+) -> list[Case]:
+    urls = find_urls(state)
+    try:
+        with psycopg.connect(urls.database, autocommit=True, connect_timeout=10) as database:
+            if share_hash is not None:
+                cases = evidence.cases_of_hash(database, share_hash, signature)
+            else:
+                assert monday is not None
+                cases = evidence.cases_of_week(database, monday, signature)
+    except psycopg.errors.UndefinedTable as error:
+        raise click.ClickException(
+            "the database lacks the schema of this version: run tbg migrate"
+        ) from error
+    except psycopg.Error as error:
+        place = without_password(urls.database)
+        raise click.ClickException(f"the database at {place} does not answer: {error}") from error
+    if not cases:
+        raise click.ClickException(
+            f"nobody claims {share_hash}: it is neither a week's best nor a block, and has no proof"
+            if share_hash
+            else f"nobody has a best in the week of {monday}"
+        )
+    return cases
+
+
+def _show(case: Case) -> None:
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    claim = case.claim
+    place = f"{case.rank}. " if case.rank else ""
+    of = f" in {claim.week:%G-W%V}" if claim.week else ""
+    name = f"{claim.user}.{case.worker}" if case.worker else claim.user
+    console.print(f"{place}{name}: {claim.difficulty:.12g}{of}, share {claim.hash or 'unknown'}")
+    if case.proof is None:
+        console.print("  no proof came with it")
+    for fact in case.facts:
+        style = {True: "green", False: "red", None: "yellow"}[fact.holds]
+        console.print(f"  {MARKS[fact.holds]:<11}  {fact.name}: {fact.text}", style=style)
