@@ -9,7 +9,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import click
@@ -177,9 +177,9 @@ def timed(work: Callable[[], Any]) -> float:
 
 def run(url: str, job: str, first: datetime, last: datetime, key: str) -> None:
     """Runs a job of the code location over a range of partitions, in this process."""
-    import dagster as dg  # noqa: PLC0415  # seconds, which other steps need not wait for
+    import dagster as dg  # seconds, which other steps need not wait for
 
-    from tbg_dagster.definitions import defs  # noqa: PLC0415
+    from tbg_dagster.definitions import defs
 
     definitions = dg.Definitions(
         assets=defs.assets,

@@ -9,7 +9,6 @@ from tbg_dagster.columns import columns
 from tbg_dagster.late import settling
 from tbg_dagster.outbox import deliver
 from tbg_dagster.partitions import WEEKLY, window
-from tbg_dagster.queries import query
 from tbg_dagster.resources import Database, RedisServer, Thresholds
 from tbg_dagster.upstream import skew
 from tbg_dagster.weekly.pictures import leaderboard, table
