@@ -9,14 +9,14 @@ from typing import Final
 import click
 from rich.console import Console
 
-from bench import alone, backfill, competitors, whole
+from bench import alone, backfill, batch, competitors, whole
 from bench.figures import Report
 from bench.stack import Servers, servers
 
 Step = Callable[[Report, Servers], None]
 
 
-def steps(quick: bool) -> dict[str, Step]:
+def steps(quick: bool, batch_scale: float = 0.1) -> dict[str, Step]:
     """What is measured, in order; later steps look at earlier figures."""
     many = 50_000 if quick else 300_000
     seconds = 5 if quick else 60
@@ -38,6 +38,7 @@ def steps(quick: bool) -> dict[str, Step]:
             r, s, seconds, 20_000 if quick else 100_000
         ),
         "scale": lambda r, s: whole.scale(r, s, 20_000 if quick else 100_000, workers, rows),
+        "batch": lambda r, s: batch.measure(r, s, 0.01 if quick else batch_scale),
         "backfill": lambda r, _: backfill.measure(r, weeks=0 if quick else 1),
         "rsyslog": lambda r, s: competitors.compare(r, s, many, 15 if quick else 60),
     }
@@ -55,7 +56,11 @@ NAMES: Final = tuple(steps(True))
     "--only", "chosen", multiple=True, type=click.Choice(NAMES),
     help="Measure this alone, and what it is compared with; may be repeated.",
 )  # fmt: skip
-def main(json_file: Path | None, quick: bool, chosen: tuple[str, ...]) -> None:
+@click.option(
+    "--batch-scale", default=0.1, show_default=True,
+    help="Of 10 million shares of 40,000 workers in two weeks.",
+)  # fmt: skip
+def main(json_file: Path | None, quick: bool, chosen: tuple[str, ...], batch_scale: float) -> None:
     """Measure every stage beside what this machine does at best of the same work.
 
     Starts its own PostgreSQL and Valkey in a temporary folder and removes them. The
@@ -66,13 +71,14 @@ def main(json_file: Path | None, quick: bool, chosen: tuple[str, ...]) -> None:
       python -m bench --quick
       python -m bench --json figures.json
       python -m bench --only decode --only xadd
+      python -m bench --only batch --batch-scale 1
     """
     console = Console(width=None if sys.stdout.isatty() else 170)
     progress = Console(stderr=True)
     report = Report(quick)
     try:
         with servers() as made:
-            for name, step in steps(quick).items():
+            for name, step in steps(quick, batch_scale).items():
                 if chosen and name not in chosen:
                     continue
                 begun = time.monotonic()

@@ -1,6 +1,6 @@
 """Checks of the weekly results."""
 
-from datetime import timedelta
+from datetime import date, timedelta
 
 import dagster as dg
 
@@ -9,7 +9,7 @@ from tbg_dagster import clock
 from tbg_dagster.queries import query
 from tbg_dagster.resources import Database
 from tbg_dagster.verdict import ERROR, WARN, verdict
-from tbg_dagster.weekly.week import dropped_days, wrong_users
+from tbg_dagster.weekly.week import differing_users, dropped_days, wrong_users
 
 
 @dg.asset_check(asset="weekly_best_diff", blocking=True)
@@ -21,14 +21,17 @@ def weeks_equal_hours(database: Database) -> dg.AssetCheckResult:
     """
     this_week = week_start(clock.now())
     with database.connect() as connection:
-        span = {"first": this_week - timedelta(days=28), "end": this_week}
-        rows = connection.execute(query(__package__, "wrong_weeks.sql"), span).fetchall()
-        wrong = {(row["week_start"], row["user_id"]) for row in rows}
-        for row in connection.execute(query(__package__, "finalised.sql"), span).fetchall():
+        weeks = connection.execute(
+            query(__package__, "finalised.sql"),
+            {"first": this_week - timedelta(days=28), "end": this_week},
+        ).fetchall()
+        wrong: set[tuple[date, int]] = set()
+        for week in (row["week_start"] for row in weeks):
+            users = set(differing_users(connection, week))
             # Raw shares that were dropped cannot be counted.
-            if not dropped_days(connection, row["week_start"]):
-                users = wrong_users(connection, row["week_start"])
-                wrong |= {(row["week_start"], user) for user in users}
+            if not dropped_days(connection, week):
+                users.update(wrong_users(connection, week))
+            wrong.update((week, user) for user in users)
     return verdict(
         not wrong,
         f"{len(wrong)} users' weeks differ from their hours or raw shares"

@@ -6,12 +6,12 @@ with counted as (
     select user_id, accepted, work, best_share_diff
     from worker_stats_daily
     where day >= %(week)s and day < %(week)s::date + 7 and accepted > 0
-      and day <> all (%(days)s::date[])
+      and day <> all (%(uncounted)s::date[])
     union all
     select user_id, count(*), sum(difficulty), max(share_diff)
     from shares
     where time >= %(start)s and time < %(end)s and is_valid
-      and (time at time zone 'UTC')::date = any (%(days)s::date[])
+      and (time at time zone 'UTC')::date = any (%(uncounted)s::date[])
     group by user_id
 ),
 per_user as (

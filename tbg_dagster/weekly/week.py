@@ -116,6 +116,15 @@ def stale_spans(connection: Connection, week: date) -> list[Span]:
     return spans
 
 
+def differing_users(connection: Connection, week: date) -> list[int]:
+    """Users whose finalised week is not what their hours say, or their rank wrong; users.id."""
+    start, end = bounds(week)
+    rows = connection.execute(
+        query(__package__, "differing_users.sql"), {"week": week, "start": start, "end": end}
+    ).fetchall()
+    return [row["user_id"] for row in rows]
+
+
 def wrong_users(connection: Connection, week: date) -> list[int]:
     """Users whose finalised week is not what their raw shares say; users.id, in order.
 
@@ -133,7 +142,7 @@ def wrong_users(connection: Connection, week: date) -> list[int]:
         query(__package__, "suspects.sql"),
         {
             "week": week,
-            "days": uncounted,
+            "uncounted": uncounted,
             "start": midnight(uncounted[0]) if uncounted else start,
             "end": midnight(uncounted[-1]) + DAY if uncounted else start,
         },

@@ -12,10 +12,10 @@ import pytest
 
 from ingest.flavour import Flavour
 from tbg_dagster.resources import Database
-from tests.tbg_dagster.conftest import client, history, instance, resources, run
+from tests.tbg_dagster.conftest import client, clock, history, instance, resources, run
 from tests.timescaledb.server import Connection, apply, connecting, empty, serving
 
-__all__ = ["client", "history", "instance", "resources", "run"]
+__all__ = ["client", "clock", "history", "instance", "resources", "run"]
 
 
 @pytest.fixture(scope="session")

@@ -42,6 +42,9 @@ VALUES: Final[dict[str, Any]] = {
     "since": NOW,
     "start": TODAY - 14 * DAY,
     "tip": 900_000,
+    "tolerance": timedelta(minutes=10),
+    "uncounted": [LAST_WEEK],
+    "users": [1],
     "week": LAST_WEEK,
     "worker": 1,
 }
