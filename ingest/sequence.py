@@ -32,11 +32,10 @@ class Seen:
     Attributes:
         highest: the highest number seen, 0 before the first.
         gap_events: numbers skipped so far, those filled later included.
-        filled_events: skipped numbers that came late after all.
-        floor: which numbers below it were seen is not known; 0 where all is known.
+        floor: below it, unknown which numbers were seen; 0 if all is known.
     """
 
-    __slots__ = ("_ends", "_starts", "filled_events", "floor", "gap_events", "highest")
+    __slots__ = ("_ends", "_starts", "floor", "gap_events", "highest")
 
     def __init__(
         self, highest: int = 0, missing: list[tuple[int, int]] | None = None, floor: int = 0
@@ -47,20 +46,14 @@ class Seen:
         self._starts = [start for start, _ in missing or []]
         self._ends = [end for _, end in missing or []]
         self.gap_events = 0
-        self.filled_events = 0
 
     @property
     def missing(self) -> list[tuple[int, int]]:
         """The holes below the highest number, half-open, in order."""
         return list(zip(self._starts, self._ends, strict=True))
 
-    @property
-    def missing_events(self) -> int:
-        """How many numbers between ``floor`` and the highest one were not seen."""
-        return sum(self._ends) - sum(self._starts)
-
     def copy(self) -> "Seen":
-        """A copy to try a batch on; the counters start at 0."""
+        """A copy to try a batch on; its counter starts at 0."""
         return Seen(self.highest, self.missing, self.floor)
 
     def forget(self, most: int) -> None:
@@ -99,5 +92,4 @@ class Seen:
             self._ends[hole] = seq
             self._starts.insert(hole + 1, seq + 1)
             self._ends.insert(hole + 1, end)
-        self.filled_events += 1
         return Arrival.LATE

@@ -35,6 +35,6 @@ create table skewed_hours (
     instance_id integer not null,  -- 0 for events that name no instance
     kind        text not null check (kind in ('ahead', 'behind')),
     noticed_at  timestamptz not null default now(),
-    decision    text check (decision in ('keep', 'leave out')),  -- null: nobody has decided
+    decision    text check (decision in ('keep', 'leave out')),  -- null: undecided
     primary key (hour, instance_id)
 );

@@ -1,6 +1,6 @@
 -- depends: 0005_share_ledger
--- The columnstore for what has none yet: the rollups, which are kept for ever, and the
--- events. As for the shares, after 30 days: late shares change no hour that is older.
+-- The columnstore for the rollups, which are kept forever, and the events. As for shares,
+-- after 30 days: late shares do not change older hours.
 
 -- Sorted by worker and not segmented: a worker has ten days of hours in a chunk, too few
 -- for a batch of its own, and the batches' minima and maxima find a user or a worker.
@@ -16,8 +16,8 @@ alter materialized view shares_daily set (
 );
 
 -- TimescaleDB grants a columnstore policy only beside a refresh policy, and refreshing is
--- Dagster's: these two never run (scheduled is false). Somebody who ran one by hand would
--- do no harm: its window begins within retention, and long before the watermark.
+-- Dagster's: these two never run (scheduled is false). Running one by hand would do
+-- no harm: its window begins within retention, and long before the watermark.
 select alter_job(
     add_continuous_aggregate_policy(
         'shares_hourly',

@@ -73,9 +73,9 @@ def test_ckpool_gets_exactly_its_settings(pool: str) -> None:
 @pytest.mark.parametrize(
     ("service", "sources"),
     [
-        ("devnet-node", ["devnet/node/cli.py"]),
-        ("devnet-pool", ["devnet/pool/cli.py"]),
-        ("miner", ["devnet/miner/cli.py"]),
+        ("devnet-node", ["devnet/node/cli.py", "devnet/log_options.py"]),
+        ("devnet-pool", ["devnet/pool/cli.py", "devnet/log_options.py"]),
+        ("miner", ["devnet/miner/cli.py", "devnet/log_options.py"]),
         ("migrate", ["tbg/migrate.py"]),
         ("bitcoin-signet", ["bitcoin-node/entrypoint.sh"]),
         ("bitcoin-regtest", ["bitcoin-node/entrypoint.sh"]),
