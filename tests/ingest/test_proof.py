@@ -22,7 +22,7 @@ from tests.forged import DEFORMED, FORGERIES, OTHER_USER, Change, forged, genuin
 
 PREV = "0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0faa"
 FOUND = moment_of(genuine()["timestamp"])
-MONDAY = datetime.fromisoformat("2026-11-23T00:00:00+00:00")
+MONDAY = datetime.fromisoformat("2026-11-16T00:00:00+00:00")
 TIPS = {PREV: Tip(868000, FOUND - timedelta(minutes=5), FOUND + timedelta(minutes=5))}
 
 

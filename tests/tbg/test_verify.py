@@ -47,7 +47,7 @@ def fill(database_url: str, data: dict[str, Any], *, proof: bool = True, rank: i
         database.execute(
             "insert into weekly_best_diff (user_id, week_start, best_difficulty, "
             "best_share_time, best_share_hash, rank, finalized_at) "
-            "values (%s, '2026-11-23', %s, %s, %s, %s, now())",
+            "values (%s, '2026-11-16', %s, %s, %s, %s, now())",
             [row[0], data["new_best_diff"], FOUND, bytes.fromhex(data["hash"]), rank],
         )
         if proof:
@@ -128,7 +128,7 @@ def test_a_share_counts_for_one_week_only(verify: Verify, database_url: str) -> 
         )
     result = verify("--week", WEEK)
     assert result.exit_code == 3
-    assert "it counted for the week of 2026-11-16 already" in result.output
+    assert "it counted for the week of 2026-11-09 already" in result.output
 
 
 def test_a_best_without_a_proof_says_so_and_does_not_hold(
@@ -268,7 +268,7 @@ def test_the_pages_program_accepts_what_we_export(
     path.write_text(verify(HASH, "--json").output)
     done = checked(path)
     assert done.returncode == 0, done.stderr
-    assert f"{HASH}: difficulty 2.77889486464e-05, pays {data['user']}" in done.stdout
+    assert f"{HASH}: difficulty {data['new_best_diff']:.12g}, pays {data['user']}" in done.stdout
     assert "/TheBitcoinGame/alice/" in done.stdout
     assert PREV in done.stdout
 
