@@ -121,7 +121,14 @@ def render_markdown(golden: Path) -> str:
 def render_settings() -> str:
     """Returns docs/settings.md."""
     # Imported here: the pages about events need no Dagster.
-    from tbg_dagster.resources import BitcoinNode, Database, RedisServer, Thresholds, Webhook
+    from tbg_dagster.resources import (
+        Archive,
+        BitcoinNode,
+        Database,
+        RedisServer,
+        Thresholds,
+        Webhook,
+    )
 
     inherited = StageSettings.model_fields.keys() | RetentionSettings.model_fields.keys()
     sections: list[tuple[str, type[BaseModel], str]] = [
@@ -132,6 +139,7 @@ def render_settings() -> str:
         ("Batch side: database", Database, "DATABASE_"),
         ("Batch side: Redis", RedisServer, "REDIS_"),
         ("Batch side: node", BitcoinNode, "BITCOIN_RPC_"),
+        ("Batch side (and `tbg migrate`): archive", Archive, "ARCHIVE_"),
         ("Batch side: alerts", Webhook, "ALERT_WEBHOOK_"),
         ("Batch side: windows, limits and delays", Thresholds, "TBG_"),
     ]
