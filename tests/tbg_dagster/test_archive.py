@@ -95,7 +95,7 @@ def contents(connection: Connection, day: date) -> list[Any]:
     span = [midnight(day), midnight(day) + DAY]
     return [
         connection.execute(
-            f"select t::text as row from {table} t where time >= %s and time < %s order by 1",  # type: ignore[arg-type]  # noqa: S608  # one of two names below
+            f"select t::text as row from {table} t where time >= %s and time < %s order by 1",  # noqa: S608  # one of two names below
             span,
         ).fetchall()
         for table in ("shares", "mining_events")
@@ -105,7 +105,7 @@ def contents(connection: Connection, day: date) -> list[Any]:
 def drop(connection: Connection, day: date) -> None:
     for table in ("shares", "mining_events"):
         connection.execute(
-            f"delete from {table} where time >= %s and time < %s",  # type: ignore[arg-type]  # noqa: S608  # one of two names above
+            f"delete from {table} where time >= %s and time < %s",  # noqa: S608  # one of two names above
             [midnight(day), midnight(day) + DAY],
         )
 
