@@ -17,10 +17,10 @@ select
     %(day)s::timestamptz + random() * interval '86399.999 seconds',
     1 + (w - 1) / 4, w, d, d / (1 - random()), n %% 83 <> 0,
     case when n %% 83 = 0 then (array['stale', 'duplicate', 'above target'])[1 + n %% 3] end,
-    1, %(first)s + n, decode('1d00ffff', 'hex'), decode('0000000000000001', 'hex'),
-    sha256(convert_to(%(day)s::text || n, 'UTF8')), 'bench', '127.0.0.1', 'simulated'
+    1, %(first)s + n, substr(hash, 1, 4), substr(hash, 5, 8),
+    hash, to_hex(n / 500), '127.0.0.1', 'simulated'
 from (
-    select n, w, 256 * power(2, (%(workers)s - w) / 40)::integer as d
+    select n, w, sha256(convert_to(%(day)s::text || n, 'UTF8')) as hash, 256 * power(2, (%(workers)s - w) / 40)::integer as d
     from (
         select n, least(greatest(
             (5 * (power((%(workers)s + 5.0) / 5, random()) - 1))::integer + 1, 1), %(workers)s) as w

@@ -28,6 +28,9 @@ COMMANDS: Final[dict[str, Subcommand]] = {
     ),
     "ledger": Subcommand("tbg.ledger", "command", "Show what became of every event."),
     "verify": Subcommand("tbg.verify", "command", "Check bests and blocks by their proof of work."),
+    "archive": Subcommand(
+        "tbg.archive", "command", "Bring days back from the archive, or check it.", "batch"
+    ),
     "env": Subcommand("tbg.env", "command", "Print how to reach the stack, for a shell."),
     "smoke": Subcommand("tbg.smoke", "command", "Prove that every event reaches every store."),
     "migrate": Subcommand("tbg.migrate", "command", "Bring the database's schema up to date."),

@@ -135,7 +135,14 @@ def render_settings() -> str:
     # Imported here: the pages about events need no Dagster.
     from dagster import ConfigurableResource
 
-    from tbg_dagster.resources import BitcoinNode, Database, RedisServer, Thresholds, Webhook
+    from tbg_dagster.resources import (
+        Archive,
+        BitcoinNode,
+        Database,
+        RedisServer,
+        Thresholds,
+        Webhook,
+    )
     from tbg_dagster.resources.environment import variable_of
 
     inherited = StageSettings.model_fields.keys() | RetentionSettings.model_fields.keys()
@@ -147,6 +154,7 @@ def render_settings() -> str:
         ("Batch side: database", Database, "DATABASE_"),
         ("Batch side: Redis", RedisServer, "REDIS_"),
         ("Batch side: node", BitcoinNode, "BITCOIN_RPC_"),
+        ("Batch side (and `tbg migrate`): archive", Archive, "ARCHIVE_"),
         ("Batch side: alerts", Webhook, "ALERT_WEBHOOK_"),
         ("Batch side: windows, limits and delays", Thresholds, "TBG_"),
     ]

@@ -83,6 +83,7 @@ def migrate(
     flavour: Flavour | None = None,
     wait_seconds: float = 60.0,
     retention_days: int | None = None,
+    archived: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> Migrated:
     """Applies the migrations that are missing.
@@ -93,6 +94,8 @@ def migrate(
         wait_seconds: how long to wait for another migrate to end.
         retention_days: how long TimescaleDB keeps raw shares and events; None leaves its
             policy as it is. (On plain PostgreSQL, the batch side drops old days.)
+        archived: whether there is an archive. Then the batch side drops old days on
+            TimescaleDB as well, and the policy is removed.
         say: receives what happens, a line at a time.
 
     Raises:
@@ -107,7 +110,9 @@ def migrate(
                 say(f"PostgreSQL {version}, flavour {chosen}")
                 applied, already = _apply(database_url, chosen, say)
                 partitions = _make_partitions(connection) if chosen == "postgresql" else 0
-                if chosen == "timescaledb" and retention_days is not None:
+                if chosen == "timescaledb" and archived:
+                    _remove_retention(connection, say)
+                elif chosen == "timescaledb" and retention_days is not None:
                     _set_retention(connection, retention_days, say)
                 return Migrated(version, chosen, applied, already, partitions)
     except psycopg.OperationalError as error:
@@ -234,6 +239,21 @@ def _set_retention(
         say(f"{table} are kept for {days} days")
 
 
+def _remove_retention(
+    connection: psycopg.Connection[tuple[object, ...]], say: Callable[[str], None]
+) -> None:
+    """Leaves it to the batch side to drop raw shares and events; safe to repeat."""
+    for table in ("shares", "mining_events"):
+        row = connection.execute(
+            "select 1 from timescaledb_information.jobs "
+            "where proc_name = 'policy_retention' and hypertable_name = %s",
+            [table],
+        ).fetchone()
+        if row is not None:
+            connection.execute("select remove_retention_policy(%s::regclass)", [table])
+            say(f"{table} are kept until they are archived")
+
+
 def _make_partitions(connection: psycopg.Connection[tuple[object, ...]]) -> int:
     today = datetime.now(UTC).date()
     row = connection.execute(
@@ -265,11 +285,19 @@ def _quiet() -> Iterator[None]:
 @click.option(
     "--database-url", envvar="DATABASE_URL", required=True, help="Or DATABASE_URL.", metavar="URL"
 )
-def command(database_url: str, flavour: Flavour | None, wait: float) -> None:
+@click.option(
+    "--archive-url",
+    envvar="ARCHIVE_URL",
+    default="",
+    metavar="URL",
+    help="Or ARCHIVE_URL: if set, only archived days are dropped, and by the batch side.",
+)
+def command(database_url: str, flavour: Flavour | None, wait: float, archive_url: str) -> None:
     """Bring the database's schema up to date; run again, it does nothing.
 
     TimescaleDB is used if the server has the extension, and plain PostgreSQL (15 or
-    newer) otherwise. RETENTION_DAYS sets how long TimescaleDB keeps raw shares.
+    newer) otherwise. RETENTION_DAYS sets how long TimescaleDB keeps raw shares. If
+    ARCHIVE_URL is set, its retention policy is removed: the batch side drops archived days.
 
     \b
     Examples:
@@ -280,7 +308,14 @@ def command(database_url: str, flavour: Flavour | None, wait: float) -> None:
         retention = RetentionSettings.load().retention_days
     except SettingsError as error:
         raise MigrateError(str(error)) from error
-    done = migrate(database_url, flavour, wait, retention, lambda text: click.echo(text, err=True))
+    done = migrate(
+        database_url,
+        flavour,
+        wait,
+        retention,
+        archived=bool(archive_url),
+        say=lambda text: click.echo(text, err=True),
+    )
     click.echo(
         f"{len(done.applied)} applied, {done.already} already there"
         + (f", {done.partitions} partitions made" if done.flavour == "postgresql" else "")

@@ -263,7 +263,12 @@ class StackPlan:
 
     def migrate(self, say: Callable[[str], None]) -> None:
         """Brings the database's schema up to date."""
-        migrate(self.database_url, retention_days=_retention_days(), say=say)
+        migrate(
+            self.database_url,
+            retention_days=_retention_days(),
+            archived=bool(os.environ.get("ARCHIVE_URL")),
+            say=say,
+        )
 
 
 def _retention_days() -> int:

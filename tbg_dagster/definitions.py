@@ -4,6 +4,7 @@ import dagster as dg
 
 from tbg_dagster import (
     alerts,
+    archive,
     blocks,
     catch_up,
     housekeeping,
@@ -14,7 +15,7 @@ from tbg_dagster import (
     weekly,
     workers,
 )
-from tbg_dagster.resources import BitcoinNode, Database, RedisServer, Thresholds, Webhook
+from tbg_dagster.resources import Archive, BitcoinNode, Database, RedisServer, Thresholds, Webhook
 from tbg_dagster.resources.environment import from_environment
 
 _domains = dg.Definitions.merge(
@@ -26,6 +27,7 @@ _domains = dg.Definitions.merge(
     workers.defs,
     housekeeping.defs,
     catch_up.defs,
+    archive.defs,
     alerts.defs,
 )
 
@@ -37,6 +39,7 @@ defs = dg.Definitions.merge(
             "database": from_environment(Database, "DATABASE_"),
             "redis_server": from_environment(RedisServer, "REDIS_"),
             "bitcoin_node": from_environment(BitcoinNode, "BITCOIN_RPC_"),
+            "archive": from_environment(Archive, "ARCHIVE_"),
             "webhook": from_environment(Webhook, "ALERT_WEBHOOK_"),
             "thresholds": from_environment(Thresholds, "TBG_"),
         },

@@ -92,6 +92,12 @@ CLOSE_LEDGER: Final = Job(
     "The ledger of the hour that has closed.",
     HOURLY,
 )  # fmt: skip
+ARCHIVE: Final = Job(
+    "archive", ["shares_archive"],
+    "archive_daily_at_0040", "40 0 * * *",
+    "The raw shares and events of the day that has closed, as Parquet.",
+    DAILY,
+)  # fmt: skip
 CONFIRM_BLOCKS: Final = Job(
     "confirm_blocks", ["block_confirmations"],
     "confirm_blocks_every_10_minutes", "*/10 * * * *",
@@ -121,7 +127,7 @@ QUALITY: Final = Job(
 # In the order in which one needs the other.
 ROLLUPS: Final = (HOURLY_ROLLUP, DAILY_ROLLUP, WEEKLY_RESET)
 FREQUENT: Final = (CONFIRM_BLOCKS, ODDS, LIVENESS, HOUSEKEEPING, QUALITY)  # without partitions
-JOBS: Final = (*ROLLUPS, CLOSE_LEDGER, *FREQUENT)
+JOBS: Final = (*ROLLUPS, CLOSE_LEDGER, ARCHIVE, *FREQUENT)
 
 
 def defs(checks: Iterable[dg.AssetsDefinition]) -> dg.Definitions:

@@ -5,9 +5,11 @@ from datetime import timedelta
 import dagster as dg
 
 from tbg_dagster import clock
+from tbg_dagster.archive.retention import drop_archived, raw_days
+from tbg_dagster.archive.store import ArchiveError, Store
 from tbg_dagster.housekeeping.dagster_history import prune_checks, prune_runs
 from tbg_dagster.partitions import DAY, midnight
-from tbg_dagster.resources import Database, Thresholds
+from tbg_dagster.resources import Archive, Database, Thresholds
 from tbg_dagster.rollup import rollup_of
 from tbg_dagster.timetable import FREQUENT
 
@@ -23,17 +25,24 @@ OWNERS = ["team:data"]
     pool="rollup",
 )
 def raw_partitions(
-    context: dg.AssetExecutionContext, database: Database, thresholds: Thresholds
+    context: dg.AssetExecutionContext,
+    database: Database,
+    thresholds: Thresholds,
+    archive: Archive,
 ) -> dg.MaterializeResult[None]:
     """Days of raw shares and events: made ahead of time, dropped after retention.
 
-    On TimescaleDB its own policies do both, and this reports the chunks. On plain
-    PostgreSQL, a day is dropped only after its hours and days were computed once more
-    from the raw shares, and never while a week that it belongs to is not finalised.
+    On plain PostgreSQL, a day is dropped only after its hours and days were computed once
+    more from the raw shares, and never while a week that it belongs to is not finalised.
+    TimescaleDB makes its chunks, and its policy drops them.
+
+    With an archive (`ARCHIVE_URL`), a day is dropped here, on TimescaleDB as well, and only
+    when the archive holds it: its files were read again, and they add up to its rows.
+    `held_back` says which days past retention are kept, and why.
     """
     today = clock.today().date()
     keep_from = today - timedelta(days=thresholds.retention_days)
-    made, dropped = 0, list[str]()
+    made, dropped, held = 0, list[str](), dict[str, str]()
     with database.connect() as connection:
         rollup = rollup_of(connection)
         if rollup.name == "postgresql":
@@ -43,14 +52,24 @@ def raw_partitions(
             ).fetchone()
             assert row is not None
             made = row["made"]
+        if archive.url or rollup.name == "postgresql":
             row = connection.execute(
                 "select min(week_start) as week from weekly_best_diff "
                 "where finalized_at is null and week_start < date_trunc('week', %s::date)",
                 [today],
             ).fetchone()
             if row and row["week"] and row["week"] < keep_from:
-                context.log.warning("week %s is not finalised: its days are kept", row["week"])
+                held[f"{row['week']} to {keep_from - DAY}"] = "that week is not finalised"
                 keep_from = row["week"]
+        if archive.url:
+            past = [day for day in raw_days(connection, rollup) if day < keep_from]
+            try:
+                gone, kept = drop_archived(connection, rollup, Store.open(archive.url), past)
+            except ArchiveError as error:
+                raise dg.Failure(str(error)) from error
+            dropped = [str(day) for day in gone]
+            held |= {str(day): why for day, why in kept.items()}
+        elif rollup.name == "postgresql":
             for day in rollup.raw_days(connection):
                 if day < keep_from:
                     start = midnight(day)
@@ -63,11 +82,14 @@ def raw_partitions(
         days = rollup.raw_days(connection)
     for name in dropped:
         context.log.info("dropped %s", name)
+    for name, why in held.items():
+        context.log.warning("%s kept past retention: %s", name, why)
     return dg.MaterializeResult(
         metadata={
             "flavour": rollup.name,
             "partitions_made": made,
             "partitions_dropped": len(dropped),
+            "held_back": "; ".join(f"{name}: {why}" for name, why in held.items()) or "nothing",
             "oldest_day": f"{days[0]}" if days else "none",
             "newest_day": f"{days[-1]}" if days else "none",
         }

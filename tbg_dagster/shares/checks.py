@@ -11,7 +11,7 @@ from tbg_dagster import clock
 from tbg_dagster.catch_up.missing import CHAINS, begin, missing
 from tbg_dagster.partitions import DAY, FIRST_MOMENT, FIRST_WEEK, HOUR, HOURLY, closed, key_of
 from tbg_dagster.queries import query
-from tbg_dagster.resources import Database, Thresholds
+from tbg_dagster.resources import Archive, Database, Thresholds
 from tbg_dagster.resources.database import Connection
 from tbg_dagster.rollup import oldest_raw, rollup_of
 from tbg_dagster.verdict import WARN, verdict
@@ -135,18 +135,28 @@ def reject_ratio_is_usual(database: Database) -> dg.AssetCheckResult:
 
 
 @dg.asset_check(asset="shares_hourly")
-def windows_are_in_order(database: Database, thresholds: Thresholds) -> dg.AssetCheckResult:
+def windows_are_in_order(
+    database: Database, thresholds: Thresholds, archive: Archive
+) -> dg.AssetCheckResult:
     """Late window < refresh window < retention, in the settings and in the database.
 
-    ERROR: computing an hour again whose raw shares are gone would delete its rollup.
+    ERROR: computing an hour again whose raw shares are gone would delete its rollup. With an
+    archive, TimescaleDB has no policy of its own: it would drop what is not archived.
     """
     retention = thresholds.retention
     with database.connect() as connection:
         if rollup_of(connection).name == "timescaledb":
             row = connection.execute(query(__package__, "retention_timescaledb.sql")).fetchone()
-            if row is None:
+            if archive.url and row is not None:
+                return verdict(
+                    False,
+                    "TimescaleDB drops shares that may not be archived: run tbg migrate with "
+                    "ARCHIVE_URL set",
+                )
+            if not archive.url and row is None:
                 return verdict(False, "shares have no retention policy")
-            retention = min(retention, row["drop_after"])
+            if row is not None:
+                retention = min(retention, row["drop_after"])
     return verdict(
         thresholds.late_window < thresholds.refresh_window < retention,
         f"late {thresholds.late_window.days} d, refresh {thresholds.refresh_window.days} d, "

@@ -7,7 +7,14 @@ import pytest
 from pydantic_settings import BaseSettings
 
 from ingest.settings import ReceiverSettings, WriterSettings
-from tbg_dagster.resources import BitcoinNode, Database, RedisServer, Thresholds, Webhook
+from tbg_dagster.resources import (
+    Archive,
+    BitcoinNode,
+    Database,
+    RedisServer,
+    Thresholds,
+    Webhook,
+)
 from tbg_dagster.resources.environment import variable_of
 from tests.compose.engine import ROOT
 from tests.compose.files import SERVICES, Setting, example, passed_through, variables
@@ -42,6 +49,7 @@ def test_the_code_location_gets_exactly_its_settings() -> None:
         ("DATABASE_", Database),
         ("REDIS_", RedisServer),
         ("BITCOIN_RPC_", BitcoinNode),
+        ("ARCHIVE_", Archive),
         ("ALERT_WEBHOOK_", Webhook),
         ("TBG_", Thresholds),
     ):
@@ -112,6 +120,7 @@ def test_the_example_shows_the_defaults_of_the_code() -> None:
         known |= {name.upper(): field.default for name, field in settings.model_fields.items()}
     for prefix, resource in (
         ("BITCOIN_RPC_", BitcoinNode),
+        ("ARCHIVE_", Archive),
         ("ALERT_WEBHOOK_", Webhook),
         ("TBG_", Thresholds),
     ):

@@ -136,6 +136,19 @@ def test_retention_is_what_the_setting_says_on_an_existing_database_too(
     assert retention(empty_database_url) == {"shares": days, "mining_events": days}
 
 
+@pytest.mark.timescaledb
+def test_with_an_archive_timescaledb_has_no_policy_and_without_it_again(
+    empty_database_url: str,
+) -> None:
+    migrate(empty_database_url, retention_days=45, archived=True)
+    assert retention(empty_database_url) == {}
+    migrate(empty_database_url, retention_days=45, archived=True)
+    assert retention(empty_database_url) == {}
+    migrate(empty_database_url, retention_days=45)
+    days = timedelta(days=45)
+    assert retention(empty_database_url) == {"shares": days, "mining_events": days}
+
+
 def test_a_wrong_retention_is_named(empty_database_url: str) -> None:
     environment = {"DATABASE_URL": empty_database_url, "RETENTION_DAYS": "0"}
     result = CliRunner(env=environment).invoke(main, ["migrate"])

@@ -15,7 +15,7 @@ from psycopg.rows import DictRow, dict_row
 from ingest.flavour import flavour_of
 from tbg_dagster import clock as clock_of_batch
 from tbg_dagster.definitions import defs
-from tbg_dagster.resources import BitcoinNode, Database, RedisServer, Thresholds, Webhook
+from tbg_dagster.resources import Archive, BitcoinNode, Database, RedisServer, Thresholds, Webhook
 from tests.clock import Clock
 
 Connection = psycopg.Connection[DictRow]
@@ -184,6 +184,7 @@ def resources(database_url: str, redis_url: str) -> dict[str, Any]:
         "database": Database(url=database_url),
         "redis_server": RedisServer(url=redis_url),
         "bitcoin_node": BitcoinNode(url="http://127.0.0.1:1", retries=0, timeout_seconds=2),
+        "archive": Archive(),
         "webhook": Webhook(),
         "thresholds": Thresholds(),
     }

@@ -93,6 +93,7 @@ def test_every_sensor_is_on() -> None:
     sensors = defs.get_repository_def().sensor_defs
     assert {sensor.name for sensor in sensors} == {
         "alerts_sensor",
+        "archive_sensor",
         "block_found_sensor",
         "late_shares_sensor",
         "missing_partitions_sensor",

@@ -2,11 +2,20 @@
 
 from datetime import UTC, datetime, timedelta
 
+import dagster as dg
+from psycopg.rows import dict_row, tuple_row
+
+from tbg.migrate import _remove_retention, _set_retention
+from tbg_dagster.resources import Archive, Database, Thresholds
 from tbg_dagster.rollup import rollup_of
+from tbg_dagster.shares.checks import windows_are_in_order
 from tests.tbg_dagster.conftest import History, Run, metadata_of
 from tests.timescaledb.server import Connection
 
 DAY = timedelta(days=1)
+POLICIES = (
+    "select hypertable_name from timescaledb_information.jobs where proc_name = 'policy_retention'"
+)
 
 
 def run_policy(connection: Connection, kind: str, table: str) -> None:
@@ -48,3 +57,28 @@ def test_what_is_past_retention_goes_and_its_rollup_stays(
     rollup.refresh_days(connection, old, kept + DAY)
     rows = connection.execute("select bucket, shares from shares_daily order by bucket").fetchall()
     assert rows == [{"bucket": old, "shares": 50}, {"bucket": kept, "shares": 70}]
+
+
+def test_the_policy_gives_way_to_the_archive_and_comes_back_without_it(
+    connection: Connection, database_url: str
+) -> None:
+    def in_order(archive: Archive) -> bool:
+        found = windows_are_in_order(Database(url=database_url), Thresholds(), archive)
+        assert isinstance(found, dg.AssetCheckResult)
+        return found.passed
+
+    none, some = Archive(), Archive(url="/srv/archive")
+    assert in_order(none)
+    assert not in_order(some)  # the policy would drop what is not archived
+    said: list[str] = []
+    for _ in range(2):
+        _remove_retention(connection, said.append)  # type: ignore[arg-type]  # its rows are not read
+        assert connection.execute(POLICIES).fetchall() == []
+    assert len(said) == 2
+    assert in_order(some)
+    assert not in_order(none)
+    connection.row_factory = tuple_row  # type: ignore[assignment]  # as tbg migrate has it
+    _set_retention(connection, 90, said.append)  # type: ignore[arg-type]
+    connection.row_factory = dict_row
+    assert len(connection.execute(POLICIES).fetchall()) == 2
+    assert in_order(none)

@@ -1,0 +1,18 @@
+-- Miners and engine boots that the archive names and the database does not know.
+with
+miners as (
+    insert into users (btc_address)
+    select distinct btc_address from archived_shares where btc_address is not null
+    on conflict (btc_address) do nothing
+)
+insert into engine_instances (instance, source)
+select instance, min(source)
+from (
+    select instance, source from archived_shares
+    union all
+    select instance, source from archived_events
+) named
+where instance is not null
+group by instance
+order by instance
+on conflict (instance) do nothing

@@ -1,0 +1,218 @@
+"""Where archived days lie: a folder, or a bucket, and the manifest of each day.
+
+A day is what its manifest names. A revision's files get names of their own and are in
+place before the manifest is replaced by one move, so a reader that goes by the manifest
+sees the old revision or the new one, whole, whenever the writer is killed.
+
+    manifests/2026-11-20.json
+    shares/2026-11-20.1.parquet      the first revision
+    events/2026-11-20.1.parquet
+"""
+
+import hashlib
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import date
+from pathlib import Path
+from typing import Any, Final, Self
+from urllib.parse import urlsplit
+
+import pyarrow as pa
+from pyarrow import fs
+from pydantic import ValidationError
+
+from tbg_dagster.archive.manifest import File, Manifest
+
+PART: Final = ".part"
+_CHUNK: Final = 1 << 20
+
+
+class ArchiveError(Exception):
+    """The archive cannot be used, or does not hold what it should; the text says what to do."""
+
+
+@contextmanager
+def _named(place: str) -> Iterator[None]:
+    """Names the archive in the errors of its file system."""
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:
+        raise ArchiveError(f"the archive {place} (ARCHIVE_URL) failed: {error}") from error
+
+
+class Store:
+    """An archive.
+
+    Args:
+        filesystem: one of pyarrow's.
+        root: path in it.
+        place: what messages call it, without credentials.
+    """
+
+    def __init__(self, filesystem: fs.FileSystem, root: str, place: str) -> None:
+        self._fs = filesystem
+        self._root = root.rstrip("/")
+        self.place = place
+        self._local = isinstance(filesystem, fs.LocalFileSystem)
+
+    @classmethod
+    def open(cls, url: str) -> Self:
+        """Opens the archive that ``url`` names: a path, ``file://``, or ``s3://``.
+
+        Raises:
+            ArchiveError: when it names nothing that can be used.
+        """
+        parts = urlsplit(url)
+        if parts.scheme in ("", "file"):
+            path = Path(parts.path if parts.scheme else url).expanduser().absolute()
+            return cls(fs.LocalFileSystem(), str(path), str(path))
+        place = f"{parts.scheme}://{parts.hostname or ''}{parts.path}"
+        if parts.scheme != "s3":
+            raise ArchiveError(f"ARCHIVE_URL is {place}, and must be a folder or begin with s3://")
+        try:
+            filesystem, root = fs.FileSystem.from_uri(url)
+        except (OSError, ValueError, pa.ArrowException):
+            # Not the error's text: it repeats the URL, which may hold the secret key.
+            raise ArchiveError(
+                f"ARCHIVE_URL ({place}) is none that pyarrow understands: it looks like "
+                "s3://key:secret@bucket/path?region=eu-central-1"
+            ) from None
+        return cls(filesystem, root, place)
+
+    def days(self) -> list[date]:
+        """The archived days, in order."""
+        found = []
+        for name in self._names("manifests"):
+            stem, _, ending = name.partition(".")
+            if ending == "json":
+                with suppress(ValueError):  # a file of somebody else's
+                    found.append(date.fromisoformat(stem))
+        return sorted(found)
+
+    def manifest(self, day: date) -> Manifest | None:
+        """What a day's archive holds, or None if the day is not archived.
+
+        Raises:
+            ArchiveError: when the manifest is damaged.
+        """
+        path = self._path(_manifest_name(day))
+        with _named(self.place):
+            if self._fs.get_file_info(path).type == fs.FileType.NotFound:
+                return None
+            with self._fs.open_input_file(path) as file:
+                text = file.read()
+        try:
+            found = Manifest.model_validate_json(text)
+        except ValidationError as error:
+            raise ArchiveError(
+                f"{_manifest_name(day)} in the archive {self.place} is damaged: {error}"
+            ) from error
+        if found.day != day:
+            raise ArchiveError(f"{_manifest_name(day)} in {self.place} is about {found.day}")
+        return found
+
+    def write(self, name: str, fill: Callable[[Any], None]) -> File:
+        """Writes a file beside its place; ``fill`` gets the stream. :meth:`place_file` moves it.
+
+        The returned size and checksum are of what was read back.
+        """
+        folder, _, last = name.rpartition("/")
+        part = f"{folder}/{last}.{secrets.token_hex(4)}{PART}"
+        with _named(self.place):
+            self._fs.create_dir(self._path(folder), recursive=True)
+            with self._fs.open_output_stream(self._path(part)) as sink:
+                fill(sink)
+            self._sync(part)
+        return self.measure(part)
+
+    def measure(self, name: str) -> File:
+        """Size and SHA-256 of a file, read from the archive.
+
+        Raises:
+            ArchiveError: when it is not there.
+        """
+        digest, size = hashlib.sha256(), 0
+        with self.read(name) as file:
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
+                size += len(chunk)
+        return File(file=name, bytes=size, sha256=digest.hexdigest())
+
+    def checked(self, file: File) -> None:
+        """Reads a file and compares it with what its manifest says.
+
+        Raises:
+            ArchiveError: when it is another one.
+        """
+        found = self.measure(file.file)
+        if found != file.model_copy(update={"rows": 0}):
+            raise ArchiveError(
+                f"{file.file} in the archive {self.place} is not the file of its manifest: "
+                f"{found.bytes} bytes and SHA-256 {found.sha256[:16]}…, not {file.bytes} and "
+                f"{file.sha256[:16]}…"
+            )
+
+    @contextmanager
+    def read(self, name: str) -> Iterator[Any]:
+        """A file of the archive, open for reading."""
+        with _named(self.place), self._fs.open_input_file(self._path(name)) as file:
+            yield file
+
+    def place_file(self, part: File, name: str, rows: int) -> File:
+        """Moves a written file to its name, replacing what was there."""
+        with _named(self.place):
+            self._fs.move(self._path(part.file), self._path(name))
+            self._sync_folder(name)
+        return part.model_copy(update={"file": name, "rows": rows})
+
+    def commit(self, manifest: Manifest) -> None:
+        """Replaces a day's manifest: from here on the day is this revision."""
+        text = (manifest.model_dump_json(indent=1) + "\n").encode()
+        name = _manifest_name(manifest.day)
+        self.place_file(self.write(name, lambda sink: sink.write(text)), name, 0)
+
+    def clean(self, day: date, keep: Manifest | None) -> None:
+        """Removes what killed writers and older revisions left of a day.
+
+        Call it while nobody else writes this day.
+        """
+        kept = {_manifest_name(day)}
+        if keep is not None:
+            kept |= {keep.shares.file, keep.events.file}
+        for folder in ("shares", "events", "manifests"):
+            for last in self._names(folder):
+                name = f"{folder}/{last}"
+                if last.startswith(f"{day}.") and name not in kept:
+                    with _named(self.place):
+                        self._fs.delete_file(self._path(name))
+
+    def _names(self, folder: str) -> list[str]:
+        selector = fs.FileSelector(self._path(folder), allow_not_found=True)
+        with _named(self.place):
+            return [info.base_name for info in self._fs.get_file_info(selector)]
+
+    def _path(self, name: str) -> str:
+        return f"{self._root}/{name}"
+
+    def _sync(self, name: str) -> None:
+        # The day's rows are dropped on the strength of this file: it must outlast a power cut.
+        if self._local:
+            _fsync(self._path(name))
+
+    def _sync_folder(self, name: str) -> None:
+        if self._local:
+            _fsync(self._path(name.rpartition("/")[0]))
+
+
+def _fsync(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _manifest_name(day: date) -> str:
+    return f"manifests/{day}.json"

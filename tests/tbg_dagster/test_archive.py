@@ -1,0 +1,772 @@
+"""A day goes to the archive, is dropped, comes back once, and gives the same results."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import psycopg
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from psycopg.types.json import Jsonb
+
+from bench.checksum import TABLES, checksum
+from tbg.migrate import migrate
+from tbg_dagster import clock as clock_of_batch
+from tbg_dagster.archive import day as archive_day
+from tbg_dagster.archive.checks import archive_equals_database, days_are_archived
+from tbg_dagster.archive.day import archive, restore, verify
+from tbg_dagster.archive.manifest import fold
+from tbg_dagster.archive.sensors import archive_sensor
+from tbg_dagster.archive.store import ArchiveError, Store
+from tbg_dagster.partitions import DAY, midnight
+from tbg_dagster.resources import Archive, Thresholds
+from tests.tbg_dagster.conftest import Connection, History, Run, last_monday, metadata_of
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+# Names that somebody might choose to hurt a file, a query or a terminal.
+HOSTILE = [
+    "",
+    "../../etc/passwd",
+    "a\tb\nc\\N\\.",
+    "'; drop table shares; --",
+    "\u202eevil\u200b",
+    "𝔅𝔦𝔱𝔞𝔵𝔢 \U0001f525",
+    '"quoted",{json}',
+    "x" * 200,
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "archive"
+
+
+@pytest.fixture
+def store(folder: Path) -> Store:
+    return Store.open(str(folder))
+
+
+@pytest.fixture
+def old() -> date:
+    """A day 25 days ago."""
+    return (clock_of_batch.today() - 25 * DAY).date()
+
+
+def event(connection: Connection, at: datetime, name: str, **payload: Any) -> None:
+    connection.execute(
+        "insert into mining_events (time, event, payload, seq) values (%s, %s, %s, 7)",
+        [at, name, Jsonb(payload)],
+    )
+
+
+def fill(connection: Connection, history: History, day: date, count: int = 400) -> None:
+    """A day with every kind of row that the tables take."""
+    start = midnight(day)
+    history.shares(["a.1", "a.2", "b.1"], start, start + DAY, count)
+    for number, name in enumerate(HOSTILE):
+        history.share(
+            f"hostile.{name}",
+            start + timedelta(hours=number, microseconds=number),
+            share_diff=0.1 + number / 3,
+            share_hash=bytes([number]) * 32,
+            seq=number,
+            nonce=b"\x00\xff",
+            nonce2=b"",
+            job_id=name,
+            ip_address=["10.0.0.1", "10.1.0.0/16", "2001:db8::1"][number % 3],
+            is_block=number == 3,
+        )
+    history.share("a.1", start, share_diff=None, reject="no hash", difficulty=1e-9)
+    event(connection, start, "diff_updated", user="a", worker=HOSTILE[2], old_diff=0.1)
+    event(connection, start + timedelta(hours=23), "miner_connected", user="a", big=10**30)
+
+
+def contents(connection: Connection, day: date) -> list[Any]:
+    span = [midnight(day), midnight(day) + DAY]
+    return [
+        connection.execute(
+            f"select t::text as row from {table} t where time >= %s and time < %s order by 1",  # noqa: S608  # one of two names below
+            span,
+        ).fetchall()
+        for table in ("shares", "mining_events")
+    ]
+
+
+def drop(connection: Connection, day: date) -> None:
+    for table in ("shares", "mining_events"):
+        connection.execute(
+            f"delete from {table} where time >= %s and time < %s",  # noqa: S608  # one of two names above
+            [midnight(day), midnight(day) + DAY],
+        )
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+# --- Writing ---------------------------------------------------------------------------
+
+
+def test_a_day_comes_back_as_it_was_whatever_a_miner_calls_its_worker(
+    connection: Connection, history: History, store: Store, old: date
+) -> None:
+    fill(connection, history, old)
+    before = contents(connection, old)
+    done = archive(connection, store, old)
+    assert done.outcome == "archived"
+    assert done.manifest is not None
+    assert done.manifest.shares.rows == len(before[0]) == 400 + len(HOSTILE) + 1
+    drop(connection, old)
+    restored = restore(connection, store, old)
+    assert (restored.shares, restored.events) == (len(before[0]), 2)
+    assert contents(connection, old) == before
+    # Once more brings back nothing: each row is there once.
+    again = restore(connection, store, old)
+    assert (again.shares, again.events) == (0, 0)
+    assert contents(connection, old) == before
+    # And it is the same day for the archive, too.
+    assert archive(connection, store, old).outcome == "unchanged"
+
+
+def test_a_file_is_typed_sorted_by_worker_and_time_and_hashes_are_bytes(
+    connection: Connection, history: History, store: Store, folder: Path, old: date
+) -> None:
+    fill(connection, history, old)
+    archive(connection, store, old)
+    file = pq.ParquetFile(folder / "shares" / f"{old}.1.parquet")
+    assert str(file.schema_arrow.field("share_hash").type) == "binary"
+    assert str(file.schema_arrow.field("time").type) == "timestamp[us, tz=UTC]"
+    assert {file.metadata.row_group(0).column(n).compression for n in range(19)} == {"ZSTD"}
+    rows = file.read(["worker_id", "time"]).to_pylist()
+    assert rows == sorted(rows, key=lambda row: (row["worker_id"], row["time"]))
+    manifest = store.manifest(old)
+    assert manifest is not None
+    assert manifest.best == max(
+        share["share_diff"]
+        for share in file.read(["share_diff", "is_valid"]).to_pylist()
+        if share["is_valid"]
+    )
+
+
+def test_the_same_rows_make_the_same_file_whatever_order_they_were_stored_in(
+    connection: Connection, history: History, tmp_path: Path, old: date
+) -> None:
+    fill(connection, history, old)
+    first, second = Store.open(str(tmp_path / "1")), Store.open(str(tmp_path / "2"))
+    archive(connection, first, old)
+    connection.execute("create temp table kept as select * from shares order by share_hash")
+    connection.execute("delete from shares")
+    connection.execute("insert into shares select * from kept")
+    archive(connection, second, old)
+    one, two = first.manifest(old), second.manifest(old)
+    assert one is not None
+    assert two is not None
+    assert one.shares == two.shares
+    assert one.hours == two.hours
+
+
+def test_two_equal_rows_are_two(
+    connection: Connection, history: History, store: Store, old: date
+) -> None:
+    for _ in range(2):
+        history.share("a.1", midnight(old))
+    archive(connection, store, old)
+    connection.execute("delete from shares where ctid = (select min(ctid) from shares)")
+    assert restore(connection, store, old).shares == 1
+    drop(connection, old)
+    assert restore(connection, store, old).shares == 2
+
+
+def test_a_row_whose_names_are_gone_is_kept_by_its_numbers(
+    connection: Connection, history: History, store: Store, old: date
+) -> None:
+    history.share("a.1", midnight(old))
+    connection.execute("update shares set user_id = 777, worker_id = 888, instance_id = 999")
+    before = contents(connection, old)
+    archive(connection, store, old)
+    drop(connection, old)
+    restore(connection, store, old)
+    assert contents(connection, old) == before
+
+
+def test_a_day_that_has_not_closed_and_a_day_without_rows_are_not_archived(
+    connection: Connection, store: Store, old: date
+) -> None:
+    assert archive(connection, store, old).outcome == "empty"
+    with pytest.raises(ArchiveError, match="has not closed"):
+        archive(connection, store, clock_of_batch.today().date())
+    assert store.days() == []
+
+
+def test_a_late_share_makes_a_new_revision_and_the_old_files_go(
+    connection: Connection, history: History, store: Store, folder: Path, old: date
+) -> None:
+    fill(connection, history, old)
+    archive(connection, store, old)
+    history.share("late.1", midnight(old) + timedelta(hours=5), share_diff=1e9)
+    done = archive(connection, store, old)
+    assert done.outcome == "new revision"
+    assert done.manifest is not None
+    assert (done.manifest.revision, done.manifest.best) == (2, 1e9)
+    assert files(folder) == [
+        f"events/{old}.2.parquet",
+        f"manifests/{old}.json",
+        f"shares/{old}.2.parquet",
+    ]
+    verify(connection, store, old)
+
+
+def test_a_late_share_of_a_dropped_day_is_added_to_what_the_archive_holds(
+    connection: Connection, history: History, store: Store, old: date
+) -> None:
+    fill(connection, history, old)
+    archive(connection, store, old)
+    everything = contents(connection, old)
+    drop(connection, old)
+    assert archive(connection, store, old).outcome == "dropped before"
+    history.share("late.1", midnight(old) + timedelta(hours=5))
+    late = contents(connection, old)
+    done = archive(connection, store, old)
+    assert done.manifest is not None
+    assert done.manifest.shares.rows == len(everything[0]) + 1
+    restore(connection, store, old)
+    assert contents(connection, old) == [sorted_rows(everything[0] + late[0]), everything[1]]
+
+
+def sorted_rows(rows: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    return sorted(rows, key=lambda row: row["row"])
+
+
+def test_a_block_that_was_known_late_reaches_the_archive(
+    connection: Connection, history: History, store: Store, old: date
+) -> None:
+    history.share("a.1", midnight(old))
+    archive(connection, store, old)
+    connection.execute("update shares set is_block = true")
+    done = archive(connection, store, old)
+    assert done.outcome == "new revision"
+    assert done.manifest is not None
+    assert done.manifest.shares.rows == 1
+    assert done.manifest.hours[0].blocks == 1
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 3), st.floats(1e-9, 1e15), st.integers(1, 50), st.booleans()),
+        max_size=30,
+    ),
+    st.randoms(use_true_random=False),
+)
+def test_the_sums_of_a_day_do_not_depend_on_the_order_of_its_rows(
+    groups: list[tuple[int, float, int, bool]], random: Any
+) -> None:
+    start = datetime(2026, 11, 1)
+    rows = [
+        {
+            "hour": start + timedelta(hours=hour),
+            "difficulty": difficulty,
+            "shares": shares,
+            "accepted": shares if valid else 0,
+            "blocks": 0,
+            "best": difficulty * 2 if valid else None,
+        }
+        for hour, difficulty, shares, valid in groups
+    ]
+    straight = fold(rows, [])
+    random.shuffle(rows)
+    assert fold(rows, []) == straight
+    # Groups may be split anywhere.
+    ones = [
+        {**row, "shares": 1, "accepted": 0, "best": None}
+        for row in rows
+        for _ in range(int(str(row["shares"])))
+    ]
+    assert [(hour.hour, hour.shares, hour.difficulty) for hour in fold(ones, [])] == [
+        (hour.hour, hour.shares, hour.difficulty) for hour in straight
+    ]
+
+
+# --- What goes wrong -------------------------------------------------------------------
+
+
+def test_a_file_that_was_changed_is_named_and_brings_nothing_back(
+    connection: Connection, history: History, store: Store, folder: Path, old: date
+) -> None:
+    fill(connection, history, old)
+    archive(connection, store, old)
+    path = folder / "shares" / f"{old}.1.parquet"
+    damaged = bytearray(path.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    path.write_bytes(damaged)
+    drop(connection, old)
+    with pytest.raises(ArchiveError, match=f"shares/{old}.1.parquet .* is not the file"):
+        restore(connection, store, old)
+    assert contents(connection, old) == [[], []]
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"format": 2}', "[]"])
+def test_a_manifest_that_is_damaged_is_named(
+    connection: Connection, history: History, store: Store, folder: Path, old: date, text: str
+) -> None:
+    history.share("a.1", midnight(old))
+    archive(connection, store, old)
+    (folder / "manifests" / f"{old}.json").write_text(text)
+    with pytest.raises(ArchiveError, match=f"manifests/{old}.json .* is damaged"):
+        restore(connection, store, old)
+
+
+def test_an_archive_without_a_day_says_so(
+    connection: Connection, store: Store, folder: Path, old: date
+) -> None:
+    with pytest.raises(ArchiveError, match=f"{old} is not in the archive {folder}"):
+        restore(connection, store, old)
+
+
+@pytest.mark.parametrize(
+    "url", ["gopher://x/y", "https://bucket/path", "s3://AKIA:s3cret@/path", "s3://k:s3cret@b/p?nonsense=1"]
+)  # fmt: skip
+def test_a_url_that_names_no_archive_is_refused_without_its_secret(url: str) -> None:
+    with pytest.raises(ArchiveError) as caught:
+        Store.open(url)
+    assert "ARCHIVE_URL" in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+
+
+# For each number on its input, runs `archive` in a process that dies by SIGKILL at that
+# step in the file system; prints the exit status.
+KILLED = """
+import os, signal, sys
+from datetime import date
+import psycopg
+from psycopg.rows import dict_row
+from tbg_dagster.archive import store as module
+from tbg_dagster.archive.day import archive
+url, folder, day = sys.argv[1:]
+left = 0
+def dying(function):
+    def call(*args, **kwargs):
+        global left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*args, **kwargs)
+    return call
+Files = type("Files", (module.fs.LocalFileSystem,), {
+    name: dying(getattr(module.fs.LocalFileSystem, name))
+    for name in ("create_dir", "open_output_stream", "open_input_file", "move", "delete_file",
+                 "get_file_info")
+})
+module._fsync = dying(module._fsync)
+for line in sys.stdin:
+    child = os.fork()
+    if child == 0:
+        left = int(line)
+        store = module.Store(Files(), folder, folder)
+        with psycopg.connect(url, autocommit=True, row_factory=dict_row,
+                             options="-c timezone=UTC") as db:
+            archive(db, store, date.fromisoformat(day))
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+@pytest.mark.plain_postgresql
+def test_a_kill_at_any_step_leaves_the_old_revision_or_the_new_one_whole(
+    connection: Connection, history: History, store: Store, folder: Path, old: date,
+    database_url: str,
+) -> None:  # fmt: skip
+    history.shares(["a.1", "b.1"], midnight(old), midnight(old) + DAY, 50)
+    archive(connection, store, old)
+    revision, seen, killed = 1, set[str](), 0
+    driver = subprocess.Popen(
+        [sys.executable, "-c", KILLED, database_url, str(folder), str(old)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert driver.stdin is not None
+    assert driver.stdout is not None
+    for step in range(1, 200):
+        history.share("late.1", midnight(old) + timedelta(minutes=step))
+        driver.stdin.write(f"{step}\n")
+        driver.stdin.flush()
+        status = int(driver.stdout.readline())
+        # What a reader finds is one of the two, and its files are whole.
+        manifest = store.manifest(old)
+        assert manifest is not None
+        store.checked(manifest.shares)
+        store.checked(manifest.events)
+        assert manifest.revision in (revision, revision + 1)
+        assert manifest.shares.rows == sum(hour.shares for hour in manifest.hours)
+        seen.add("old" if manifest.revision == revision else "new")
+        if status == 0:
+            break
+        assert status == -signal.SIGKILL
+        killed += 1
+        # The next run needs no help, and leaves nothing of the killed one behind.
+        archive(connection, store, old)
+        verify(connection, store, old)
+        after = store.manifest(old)
+        assert after is not None
+        revision = after.revision
+        assert files(folder) == [
+            f"events/{old}.{revision}.parquet",
+            f"manifests/{old}.json",
+            f"shares/{old}.{revision}.parquet",
+        ]
+    else:
+        raise AssertionError("the run never came to its end")
+    driver.communicate()
+    assert seen == {"old", "new"}
+    assert killed > 20
+
+
+@pytest.mark.plain_postgresql
+def test_a_restore_that_is_killed_has_brought_back_nothing(
+    connection: Connection, history: History, store: Store, folder: Path, old: date,
+    database_url: str,
+) -> None:  # fmt: skip
+    fill(connection, history, old)
+    before = contents(connection, old)
+    archive(connection, store, old)
+    drop(connection, old)
+    code = (
+        "import os, signal, sys\n"
+        "from datetime import date\n"
+        "import psycopg\n"
+        "from psycopg.rows import dict_row\n"
+        "from tbg_dagster.archive import day\n"
+        "from tbg_dagster.archive.store import Store\n"
+        "real = day.query\n"
+        "def query(package, name):\n"
+        "    if name == sys.argv[4]:\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return real(package, name)\n"
+        "day.query = query\n"
+        "with psycopg.connect(sys.argv[1], autocommit=True, row_factory=dict_row) as db:\n"
+        "    day.restore(db, Store.open(sys.argv[2]), date.fromisoformat(sys.argv[3]))\n"
+    )
+    for moment in ("staging.sql", "workers.sql", "missing_events.sql", "put_back.sql"):
+        done = subprocess.run(
+            [sys.executable, "-c", code, database_url, str(folder), str(old), moment],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        assert contents(connection, old) == [[], []]
+    restore(connection, store, old)
+    assert contents(connection, old) == before
+
+
+# --- Retention -------------------------------------------------------------------------
+
+
+def with_archive(resources: dict[str, Any], folder: Path) -> None:
+    resources["archive"] = Archive(url=str(folder))
+    resources["thresholds"] = Thresholds(retention_days=20)
+
+
+def test_a_day_past_retention_is_archived_then_dropped_and_its_rollup_stays(
+    connection: Connection, history: History, run: Run, resources: dict[str, Any], store: Store,
+    folder: Path, old: date,
+) -> None:  # fmt: skip
+    with_archive(resources, folder)
+    fill(connection, history, old)
+    before = contents(connection, old)
+    metadata = metadata_of(run("housekeeping"), "raw_partitions")
+    assert metadata["partitions_dropped"] >= 1
+    assert metadata["held_back"] == "nothing"
+    assert contents(connection, old) == [[], []]
+    row = connection.execute(
+        "select sum(shares)::integer as shares from shares_daily where bucket = %s",
+        [midnight(old)],
+    ).fetchone()
+    assert row == {"shares": len(before[0])}
+    restore(connection, store, old)
+    assert contents(connection, old) == before
+
+
+def test_an_archive_that_fails_holds_the_day_back_and_is_named(
+    connection: Connection, history: History, run: Run, resources: dict[str, Any], store: Store,
+    folder: Path, old: date,
+) -> None:  # fmt: skip
+    with_archive(resources, folder)
+    fill(connection, history, old)
+    before = contents(connection, old)
+    archive(connection, store, old)
+    path = folder / "shares" / f"{old}.1.parquet"
+    path.write_bytes(path.read_bytes()[:-1])
+    metadata = metadata_of(run("housekeeping"), "raw_partitions")
+    assert f"{old}: shares/{old}.1.parquet" in metadata["held_back"]
+    assert contents(connection, old) == before
+    # A folder that cannot be made, as root can write anywhere.
+    file = folder.parent / "file"
+    file.write_text("")
+    resources["archive"] = Archive(url=str(file / "below"))
+    result = run("housekeeping", raise_on_error=False)
+    if result.success:
+        assert "ARCHIVE_URL" in metadata_of(result, "raw_partitions")["held_back"]
+    assert contents(connection, old) == before
+
+
+def test_a_late_share_of_a_dropped_day_is_archived_and_counted_and_dropped_again(
+    connection: Connection, history: History, run: Run, resources: dict[str, Any], store: Store,
+    folder: Path, old: date,
+) -> None:  # fmt: skip
+    with_archive(resources, folder)
+    fill(connection, history, old)
+    count = len(contents(connection, old)[0])
+    run("housekeeping")
+    history.days(midnight(old), midnight(old))
+    history.share("late.1", midnight(old))
+    run("housekeeping")
+    assert contents(connection, old) == [[], []]
+    manifest = store.manifest(old)
+    assert manifest is not None
+    assert manifest.shares.rows == count + 1
+    row = connection.execute(
+        "select sum(shares)::integer as shares from shares_daily where bucket = %s",
+        [midnight(old)],
+    ).fetchone()
+    assert row == {"shares": count + 1}
+
+
+def test_a_restored_day_stays_until_its_time_and_housekeeping_says_so(
+    connection: Connection, history: History, run: Run, resources: dict[str, Any], store: Store,
+    folder: Path, old: date,
+) -> None:  # fmt: skip
+    with_archive(resources, folder)
+    fill(connection, history, old)
+    before = contents(connection, old)
+    run("housekeeping")
+    restore(connection, store, old, timedelta(days=3))
+    metadata = metadata_of(run("housekeeping"), "raw_partitions")
+    assert f"{old}: restored, and kept until" in metadata["held_back"]
+    assert contents(connection, old) == before
+    connection.execute("update restored_days set keep_until = now()")
+    run("housekeeping")
+    assert contents(connection, old) == [[], []]
+    assert connection.execute("select * from restored_days").fetchall() == []
+
+
+@pytest.mark.plain_postgresql
+def test_a_share_that_comes_while_a_day_is_dropped_is_not_lost(
+    connection: Connection, history: History, run: Run, resources: dict[str, Any], store: Store,
+    folder: Path, old: date, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    with_archive(resources, folder)
+    fill(connection, history, old)
+    count = len(contents(connection, old)[0])
+    real = archive_day.archive
+
+    def late(*args: Any) -> Any:
+        done = real(*args)
+        if args[2] == old:
+            history.share("late.1", midnight(old))
+        return done
+
+    monkeypatch.setattr("tbg_dagster.archive.retention.archive", late)
+    metadata = metadata_of(run("housekeeping"), "raw_partitions")
+    assert f"{old}: archive and database differ: 00h shares" in metadata["held_back"]
+    assert len(contents(connection, old)[0]) == count + 1
+
+
+# --- Dagster ---------------------------------------------------------------------------
+
+
+def test_a_run_archives_its_day_and_its_check_compares_it(
+    connection: Connection, history: History, run: Run, resources: dict[str, Any], store: Store,
+    folder: Path,
+) -> None:  # fmt: skip
+    resources["archive"] = Archive(url=str(folder))
+    yesterday = (clock_of_batch.today() - DAY).date()
+    fill(connection, history, yesterday)
+    result = run("archive", f"{yesterday}")
+    checks = {check.check_name: check for check in result.get_asset_check_evaluations()}
+    assert checks["archive_equals_database"].passed
+    assert checks["archive_equals_database"].metadata["days_compared"].value == 1
+    connection.execute("update shares set share_diff = 1e12 where job_id = ''")
+    found = archive_equals_database(resources["database"], resources["archive"], Thresholds())
+    assert isinstance(found, dg.AssetCheckResult)
+    assert not found.passed
+    assert "best" in str(found.description)
+
+
+def test_a_day_that_is_not_archived_and_one_kept_past_retention_fail_the_check(
+    connection: Connection, history: History, resources: dict[str, Any], store: Store,
+    folder: Path, old: date,
+) -> None:  # fmt: skip
+    with_archive(resources, folder)
+
+    def look() -> dg.AssetCheckResult:
+        found = days_are_archived(
+            resources["database"], resources["archive"], resources["thresholds"]
+        )
+        assert isinstance(found, dg.AssetCheckResult)
+        return found
+
+    assert look().passed
+    recent = clock_of_batch.today() - 4 * DAY
+    history.share("a.1", recent)
+    found = look()
+    assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert f"from {recent:%F} on" in str(found.description)
+    archive(connection, store, recent.date())
+    assert look().passed
+    history.share("a.1", midnight(old))
+    archive(connection, store, old)
+    found = look()
+    assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.ERROR)
+    restore(connection, store, old, timedelta(days=1))
+    assert look().passed
+
+
+def test_without_an_archive_a_run_does_nothing_and_claims_nothing(
+    connection: Connection, history: History, run: Run
+) -> None:
+    yesterday = (clock_of_batch.today() - DAY).date()
+    history.share("a.1", midnight(yesterday))
+    result = run("archive", f"{yesterday}")
+    assert result.success
+    assert result.asset_materializations_for_node("shares_archive") == []
+
+
+def test_the_sensor_asks_for_missed_days_and_for_days_with_late_shares(
+    connection: Connection, history: History, resources: dict[str, Any], store: Store,
+    folder: Path, instance: dg.DagsterInstance,
+) -> None:  # fmt: skip
+    def tick() -> list[str | None]:
+        context = dg.build_sensor_context(
+            instance=instance,
+            resources={
+                "database": resources["database"],
+                "archive": Archive(url=str(folder)),
+            },
+        )
+        found = archive_sensor(context)
+        if isinstance(found, dg.SkipReason):
+            return []
+        assert isinstance(found, dg.SensorResult)
+        return [request.partition_key for request in found.run_requests or []]
+
+    first, second = clock_of_batch.today() - 9 * DAY, clock_of_batch.today() - 5 * DAY
+    assert tick() == []
+    history.share("a.1", first)
+    history.share("a.1", second)
+    assert tick() == [f"{first:%F}", f"{second:%F}"]
+    archive(connection, store, first.date())
+    archive(connection, store, second.date())
+    assert tick() == []
+    history.late(first, 1)  # noted, and in the archive already
+    assert tick() == []
+    history.share("a.1", first)
+    assert tick() == [f"{first:%F}"]
+    archive(connection, store, first.date())
+    assert tick() == []
+
+
+@pytest.mark.plain_postgresql
+def test_a_week_that_was_dropped_and_restored_gives_the_same_rollups_and_result(
+    connection: Connection, history: History, run: Run, resources: dict[str, Any], store: Store,
+    folder: Path, database_url: str,
+) -> None:  # fmt: skip
+    with_archive(resources, folder)
+    monday = last_monday(5)
+    history.shares(["a.1", "a.2", "b.1"], monday, monday + 7 * DAY, 3000)
+    week = f"{monday:%F}"
+    sunday = f"{monday + 6 * DAY:%F}"
+
+    def compute() -> dict[str, Any]:
+        run("hourly_rollup", f"{week}-00:00", f"{sunday}-23:00")
+        run("daily_rollup", week, sunday)
+        run("weekly_reset", week)
+        return {table: checksum(database_url, table) for table in TABLES}
+
+    before = compute()
+    assert all(rows for rows, _ in before.values())
+    run("housekeeping")
+    row = connection.execute("select count(*) as shares from shares").fetchone()
+    assert row == {"shares": 0}
+    for number in range(7):
+        restore(connection, store, (monday + number * DAY).date(), timedelta(days=3))
+    # From nothing: what is compared was computed from the restored rows alone.
+    connection.execute("truncate shares_hourly, shares_daily, worker_stats_daily")
+    assert compute() == before
+
+
+# --- The command -----------------------------------------------------------------------
+
+
+def tbg(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "tbg.cli", *arguments],
+        env={**os.environ, **environment},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.plain_postgresql
+def test_the_command_lists_verifies_and_restores(
+    connection: Connection, history: History, store: Store, folder: Path, old: date,
+    database_url: str,
+) -> None:  # fmt: skip
+    environment = {"DATABASE_URL": database_url, "ARCHIVE_URL": str(folder)}
+    fill(connection, history, old)
+    before = contents(connection, old)
+    assert tbg("archive", "write", f"{old}", **environment).stdout == f"{old}: archived\n"
+    (listed,) = json.loads(tbg("archive", "list", "--json", **environment).stdout)
+    assert (listed["day"], listed["shares"]) == (f"{old}", len(before[0]))
+    assert tbg("archive", "verify", **environment).returncode == 0
+    connection.execute("delete from shares where job_id = ''")
+    wrong = tbg("archive", "verify", f"{old}", **environment)
+    assert wrong.returncode == 3
+    assert "archive and database differ: 00h shares" in wrong.stdout
+    done = tbg("archive", "restore", f"{old}", "--json", **environment)
+    assert json.loads(done.stdout)[0]["shares"] == 1
+    assert contents(connection, old) == before
+    kept = connection.execute("select day, revision from restored_days").fetchall()
+    assert kept == [{"day": old, "revision": 1}]
+    bad = tbg("archive", "restore", "yesterday", **environment)
+    assert bad.returncode == 2
+    assert "2026-11-20" in bad.stderr
+    absent = tbg("archive", "restore", "2020-01-01", **environment)
+    assert absent.returncode == 1
+    assert "has no day from 2020-01-01" in absent.stderr
+
+
+@pytest.mark.plain_postgresql
+def test_a_day_comes_back_into_another_database_under_the_same_names(
+    connection: Connection, history: History, store: Store, old: date, empty_database_url: str
+) -> None:
+    fill(connection, history, old)
+    connection.execute("insert into engine_instances (instance) values ('other/1'), ('e/1')")
+    connection.execute("update shares set instance_id = 2 where job_id is not null")
+    archive(connection, store, old)
+    migrate(empty_database_url)
+    named = (
+        "select time, btc_address, worker_name, instance, seq, difficulty, share_diff, is_valid, "
+        "share_hash, ip_address from shares_hex order by time, share_hash"
+    )
+    with psycopg.connect(
+        empty_database_url, autocommit=True, row_factory=psycopg.rows.dict_row,
+        options="-c timezone=UTC",
+    ) as other:  # fmt: skip
+        other.execute("insert into users (btc_address) values ('somebody else')")
+        restore(other, store, old)
+        assert other.execute(named).fetchall() == connection.execute(named).fetchall()
+        # The two databases' archives of the day are the same but for the numbers.
+        verify(other, store, old)
