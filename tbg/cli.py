@@ -27,9 +27,7 @@ COMMANDS: Final[dict[str, Subcommand]] = {
         "tbg.sharelog.command", "command", "Import the share logs of a stock ckpool."
     ),
     "ledger": Subcommand("tbg.ledger", "command", "Show what became of every event."),
-    "verify": Subcommand(
-        "tbg.verify", "command", "Check bests and blocks by their proof of work."
-    ),
+    "verify": Subcommand("tbg.verify", "command", "Check bests and blocks by their proof of work."),
     "env": Subcommand("tbg.env", "command", "Print how to reach the stack, for a shell."),
     "smoke": Subcommand("tbg.smoke", "command", "Prove that every event reaches every store."),
     "migrate": Subcommand("tbg.migrate", "command", "Bring the database's schema up to date."),
