@@ -34,7 +34,7 @@ def other_share(data: dict[str, Any]) -> None:
     header = bytearray.fromhex(proof["header"])
     for nonce in range(1 << 24):
         header[76:80] = nonce.to_bytes(4, "little")
-        value = int.from_bytes(sha256d(header), "little")
+        value = int.from_bytes(sha256d(bytes(header)), "little")
         if (0xFFFF << 208) / value > data["new_best_diff"] and header.hex() != proof["header"]:
             proof["header"] = header.hex()
             return

@@ -7,6 +7,8 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from ingest.decode import decode
 from ingest.events import EVENTS, MAX_DATAGRAM
 from tests.ckpool.test_block import HASH, run_solve, sha256d
@@ -60,6 +62,7 @@ async def test_bests_and_blocks_carry_what_proves_them(solve: Path, tmp_path: Pa
         data = json.loads(datagram)["data"]
         if "proof" in data:
             assert data["hash"] == HASH
+            assert msgspec.to_builtins(decode(datagram).data.proof) == data["proof"]
             assert len(json.dumps(data["proof"])) < 4096
             assert data["proof"].keys() == {"header", "coinbase", "branch"}
             check(data)

@@ -78,7 +78,7 @@ async def test_a_proof_of_the_wrong_form_in_a_stream_becomes_a_dead_letter(
     redis: Redis, db: Db
 ) -> None:
     for change in DEFORMED.values():
-        fields = golden("share_best_diff")
+        fields: Any = golden("share_best_diff")
         fields["data"] = json.dumps(forged(change))
         await redis.xadd(stream_of("share_best_diff"), fields)
     await prepare(db)
@@ -97,7 +97,7 @@ async def test_both_cases_of_a_bech32_address_are_one_user(redis: Redis, db: Db)
         await publish(redis, "share_submitted", user=user)
         await publish(redis, "share_best_diff", user=user)
     # What an earlier receiver left in the stream.
-    fields = golden("miner_connected")
+    fields: Any = golden("miner_connected")
     fields["data"] = json.dumps({**fields["data"], "user": upper})
     await redis.xadd(stream_of("miner_connected"), fields)
     await prepare(db)
