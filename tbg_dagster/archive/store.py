@@ -66,7 +66,10 @@ class Store:
         """
         parts = urlsplit(url)
         if parts.scheme in ("", "file"):
-            path = Path(parts.path if parts.scheme else url).expanduser().absolute()
+            path = Path(parts.path if parts.scheme else url).expanduser()
+            # Programs have folders of their own, and would each have another archive.
+            if not path.is_absolute():
+                raise ArchiveError(f"ARCHIVE_URL is {path}, and must be an absolute path, or s3://")
             return cls(fs.LocalFileSystem(), str(path), str(path))
         place = f"{parts.scheme}://{parts.hostname or ''}{parts.path}"
         if parts.scheme != "s3":

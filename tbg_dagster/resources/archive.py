@@ -9,6 +9,6 @@ class Archive(dg.ConfigurableResource):  # type: ignore[type-arg]  # yields itse
 
     url: str = Field(
         default="",
-        description="a folder, or s3://bucket/path; empty: no archive. With one, a day is "
+        description="an absolute path, or s3://bucket/path; empty: no archive. With one, a day is "
         "dropped only once it is archived (docs/archive.md)",
     )

@@ -333,8 +333,15 @@ def test_an_archive_without_a_day_says_so(
 
 
 @pytest.mark.parametrize(
-    "url", ["gopher://x/y", "https://bucket/path", "s3://AKIA:s3cret@/path", "s3://k:s3cret@b/p?nonsense=1"]
-)  # fmt: skip
+    "url",
+    [
+        "gopher://x/y",
+        "relative/folder",
+        "https://bucket/path",
+        "s3://AKIA:s3cret@/path",
+        "s3://k:s3cret@b/p?nonsense=1",
+    ],
+)
 def test_a_url_that_names_no_archive_is_refused_without_its_secret(url: str) -> None:
     with pytest.raises(ArchiveError) as caught:
         Store.open(url)
@@ -631,6 +638,29 @@ def test_a_day_that_is_not_archived_and_one_kept_past_retention_fail_the_check(
     assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.ERROR)
     restore(connection, store, old, timedelta(days=1))
     assert look().passed
+
+
+def test_a_backfill_archives_every_day_and_says_what_each_takes(
+    connection: Connection, history: History, run: Run, resources: dict[str, Any], store: Store,
+    folder: Path,
+) -> None:  # fmt: skip
+    resources["archive"] = Archive(url=str(folder))
+    first = clock_of_batch.today() - 4 * DAY
+    for number in (0, 2):  # nobody mined on the day between
+        history.shares(["a.1"], first + number * DAY, first + (number + 1) * DAY, 100)
+    result = run("archive", f"{first:%F}", f"{first + 2 * DAY:%F}")
+    assert store.days() == [first.date(), (first + 2 * DAY).date()]
+    found = {
+        event.partition: {name: value.value for name, value in event.metadata.items()}
+        for event in result.asset_materializations_for_node("shares_archive")
+    }
+    outcomes = {key: metadata["outcome"] for key, metadata in found.items()}
+    assert outcomes == {
+        f"{first:%F}": "archived",
+        f"{first + DAY:%F}": "empty",
+        f"{first + 2 * DAY:%F}": "archived",
+    }
+    assert found[f"{first:%F}"]["shares"] == 100
 
 
 def test_without_an_archive_a_run_does_nothing_and_claims_nothing(
