@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ingest.calendar import from_micros as from_micros
+from ingest.calendar import from_micros
 from ingest.decode import Refused, decode_data
 from ingest.entry import Entry, identity, text
 from ingest.events import EARLIEST

@@ -20,10 +20,10 @@ from ingest.batch import (
     DeadLetter,
     Item,
     Row,
-    from_micros,
     parse,
     refuse,
 )
+from ingest.calendar import DAY, from_micros
 from ingest.entry import Entry
 from ingest.instances import Instances
 from ingest.ledger import Report, Sums
@@ -41,7 +41,6 @@ _SERVER_CLASSES: Final = frozenset(
 )
 _SERVER_STATES: Final = frozenset({"XX001", "XX002"})  # corrupted data, corrupted index
 _FAILURES: Final = (asyncpg.PostgresError, ValueError, OverflowError)
-_DAY: Final = 86_400_000_000  # microseconds
 RECENT_BLOCKS: Final = 10_000
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("ingest.store")
@@ -255,8 +254,8 @@ class Store:
             del self._blocks[next(iter(self._blocks))]
 
     async def _ensure_days(self, rows: list[Row]) -> None:
-        for day in sorted({row.micros // _DAY for row in rows} - self._days):
+        for day in sorted({row.micros // DAY for row in rows} - self._days):
             await self._db.execute(
-                "select ensure_partitions($1, $1)", from_micros(day * _DAY).date()
+                "select ensure_partitions($1, $1)", from_micros(day * DAY).date()
             )
             self._days.add(day)

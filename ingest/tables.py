@@ -12,14 +12,14 @@ from typing import Any, Final
 
 import asyncpg
 
-from ingest.batch import DeadLetter, Row, from_micros
+from ingest.batch import DeadLetter, Row
+from ingest.calendar import HOUR, from_micros
 from ingest.ledger import Sums
 from ingest.proof import sha256d
 from ingest.weekly import Weekly
 
 # Microseconds: the hourly rollup runs two minutes past the hour.
 LATE_AFTER: Final = 120_000_000
-_HOUR: Final = 3_600_000_000
 SHARE_COLUMNS: Final = (
     "time", "share_diff", "difficulty", "seq", "user_id", "worker_id", "instance_id",
     "is_valid", "is_block", "source", "nonce", "nonce2", "share_hash", "job_id",
@@ -162,8 +162,8 @@ async def mark_block_shares(db: asyncpg.Connection, found: list[Row]) -> None:
             "and time between $3 and $4 and not is_block",
             row.user_id,
             unhexlify(row.data.hash),
-            row.micros - _HOUR,
-            row.micros + _HOUR,
+            row.micros - HOUR,
+            row.micros + HOUR,
         )
 
 
@@ -249,9 +249,9 @@ async def insert_proofs(db: asyncpg.Connection, rows: list[Row]) -> None:
 async def note_late_hours(db: asyncpg.Connection, rows: list[Row], now: int) -> None:
     """Notes the closed hours that shares came for; ``now`` in microseconds."""
     closed = now - LATE_AFTER
-    closed -= closed % _HOUR
+    closed -= closed % HOUR
     late = Counter(
-        row.micros - row.micros % _HOUR
+        row.micros - row.micros % HOUR
         for row in rows
         if row.micros < closed and row.event == "share_submitted"
     )

@@ -5,9 +5,8 @@ from datetime import date
 import msgspec
 
 from ingest.batch import Row
+from ingest.calendar import DAY
 from ingest.names import week_start
-
-_DAY = 86_400_000_000  # microseconds
 
 
 class WeekSum(msgspec.Struct, gc=False):
@@ -36,7 +35,7 @@ class Weekly:
 
     def add(self, row: Row, share_hash: bytes | None) -> None:
         """Adds a valid share; of equal bests the earlier one stays."""
-        day = row.micros // _DAY
+        day = row.micros // DAY
         if day != self._day:
             self._day = day
             self._sums = self.weeks.setdefault(week_start(row.time), {})
