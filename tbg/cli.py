@@ -27,6 +27,11 @@ COMMANDS: Final[dict[str, Subcommand]] = {
         "tbg.sharelog.command", "command", "Import the share logs of a stock ckpool."
     ),
     "ledger": Subcommand("tbg.ledger", "command", "Show what became of every event."),
+    "notify": Subcommand(
+        "tbg.notify.command", "notify", "Deliver alerts to people's channels.", "batch"
+    ),
+    "alerts": Subcommand("tbg.notify.command", "alerts", "Test, explain and mute alerts.", "batch"),
+    "bests": Subcommand("tbg.bests", "command", "Show the best shares of users and workers."),
     "env": Subcommand("tbg.env", "command", "Print how to reach the stack, for a shell."),
     "smoke": Subcommand("tbg.smoke", "command", "Prove that every event reaches every store."),
     "migrate": Subcommand("tbg.migrate", "command", "Bring the database's schema up to date."),

@@ -121,6 +121,7 @@ def render_markdown(golden: Path) -> str:
 def render_settings() -> str:
     """Returns docs/settings.md."""
     # Imported here: the pages about events need no Dagster.
+    from tbg.notify.settings import NotifierSettings
     from tbg_dagster.resources import BitcoinNode, Database, RedisServer, Thresholds, Webhook
 
     inherited = StageSettings.model_fields.keys() | RetentionSettings.model_fields.keys()
@@ -129,6 +130,7 @@ def render_settings() -> str:
         ("Receiver", ReceiverSettings, ""),
         ("Writer", WriterSettings, ""),
         ("Retention: writer and `tbg migrate`", RetentionSettings, ""),
+        ("Notifier", NotifierSettings, ""),
         ("Batch side: database", Database, "DATABASE_"),
         ("Batch side: Redis", RedisServer, "REDIS_"),
         ("Batch side: node", BitcoinNode, "BITCOIN_RPC_"),
@@ -142,7 +144,7 @@ def render_settings() -> str:
             if model in (ReceiverSettings, WriterSettings) and name in inherited:
                 continue
             default = "**required**" if field.is_required() else f"`{field.default}`"
-            if field.default == "":
+            if field.default in ("", None):
                 default = "empty"
             rows.append(f"| `{prefix}{name.upper()}` | {default} | {field.description} |")
         parts.append("\n".join(rows) + "\n")

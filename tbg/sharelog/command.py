@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from ingest.settings import WriterSettings
+from tbg.ending import Ending
 from tbg.sharelog.backlog import Backlog
 from tbg.sharelog.delivery import Delivery, Stopped
 from tbg.sharelog.event import HOUR
@@ -21,7 +22,6 @@ from tbg.sharelog.folder import WORD, Folder
 from tbg.sharelog.importer import Importer
 from tbg.sharelog.summary import Summary
 from tbg.state import State, Urls, find_urls, state_option
-from tbg.ending import Ending
 
 POLL: Final = 1.0  # seconds between two looks at logs that are followed
 # An import must be over before what it sends first grows too old for the writer.
