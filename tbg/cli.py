@@ -31,6 +31,11 @@ COMMANDS: Final[dict[str, Subcommand]] = {
     "archive": Subcommand(
         "tbg.archive", "command", "Bring days back from the archive, or check it.", "batch"
     ),
+    "notify": Subcommand(
+        "tbg.notify.command", "notify", "Deliver alerts to people's channels.", "batch"
+    ),
+    "alerts": Subcommand("tbg.notify.command", "alerts", "Test, explain and mute alerts.", "batch"),
+    "bests": Subcommand("tbg.bests", "command", "Show the best shares of users and workers."),
     "env": Subcommand("tbg.env", "command", "Print how to reach the stack, for a shell."),
     "smoke": Subcommand("tbg.smoke", "command", "Prove that every event reaches every store."),
     "migrate": Subcommand("tbg.migrate", "command", "Bring the database's schema up to date."),

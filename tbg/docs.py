@@ -135,6 +135,7 @@ def render_settings() -> str:
     # Imported here: the pages about events need no Dagster.
     from dagster import ConfigurableResource
 
+    from tbg.notify.settings import NotifierSettings
     from tbg_dagster.resources import (
         Archive,
         BitcoinNode,
@@ -151,6 +152,7 @@ def render_settings() -> str:
         ("Receiver", ReceiverSettings, ""),
         ("Writer", WriterSettings, ""),
         ("Retention: writer and `tbg migrate`", RetentionSettings, ""),
+        ("Notifier", NotifierSettings, ""),
         ("Batch side: database", Database, "DATABASE_"),
         ("Batch side: Redis", RedisServer, "REDIS_"),
         ("Batch side: node", BitcoinNode, "BITCOIN_RPC_"),
@@ -165,7 +167,7 @@ def render_settings() -> str:
             if model in (ReceiverSettings, WriterSettings) and name in inherited:
                 continue
             default = "**required**" if field.is_required() else f"`{field.default}`"
-            if field.default == "":
+            if field.default in ("", None):
                 default = "empty"
             variable = f"{prefix}{name.upper()}"
             if issubclass(model, ConfigurableResource):

@@ -38,6 +38,7 @@ class Ports:
     receiver_metrics_port: int = 9101
     writer_metrics_port: int = 9102
     dagster_port: int = 3000
+    notifier_metrics_port: int = 9103
 
     @classmethod
     def free(cls) -> "Ports":

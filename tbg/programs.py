@@ -97,6 +97,8 @@ class StackPlan:
             self.programs.append(self._pool(self.node))
         if options.miner:
             self.programs.append(self._miner())
+        if options.dagster or environ.get("ALERTS_FILE"):
+            self.programs.append(self._notifier())
         self.dagster_database_url: str | None = None
         if options.dagster:
             self.programs += self._batch(environ, own_database=elsewhere_database is None)
@@ -260,6 +262,22 @@ class StackPlan:
             code |= self.node.environment()
         port = Port(HOST, self.options.ports.dagster_port, "--dagster-port")
         return batch.programs(code, port)
+
+    def _notifier(self) -> Program:
+        port = self.options.ports.notifier_metrics_port
+        return Program(
+            # ALERTS_FILE and the secrets of its routes come from our own environment.
+            self._python(
+                "notifier",
+                ["notify"],
+                DATABASE_URL=self.database_url,
+                NOTIFIER_METRICS_PORT=str(port),
+            ),
+            "outbox → people",
+            f"http://{HOST}:{port}/metrics",
+            (Port(HOST, port, "--notifier-metrics-port"),),
+            ready=lambda: answers(f"http://{HOST}:{port}/readyz"),
+        )
 
     def migrate(self, say: Callable[[str], None]) -> None:
         """Brings the database's schema up to date."""

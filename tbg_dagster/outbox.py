@@ -20,6 +20,8 @@ MAX_ENTRIES: Final = 100_000
 REMEMBER_SECONDS: Final = 7 * 86_400
 # Deliveries queue on this advisory lock, so that the order of messages is kept.
 LOCK: Final = "tbg outbox"
+# Messages for people alone: the notifier takes them, and Redis never sees them.
+NOTIFY: Final = "notify:"
 
 # KEYS: stream, memory. ARGV: seconds to remember, most entries, then the fields.
 _ADD_ONCE: Final = """

@@ -113,6 +113,11 @@ LIVENESS: Final = Job(
     "liveness_every_5_minutes", "*/5 * * * *",
     "Marks workers offline that went silent without disconnecting.",
 )  # fmt: skip
+COUNT_ALERTS: Final = Job(
+    "count_alerts", ["alert_deliveries"],
+    "count_alerts_every_15_minutes", "*/15 * * * *",
+    "How many messages each route got, waits for and lost.",
+)  # fmt: skip
 HOUSEKEEPING: Final = Job(
     "housekeeping", ["raw_partitions", "aged_rows", "dagster_history"],
     "housekeeping_daily_at_0340", "40 3 * * *",
@@ -126,7 +131,14 @@ QUALITY: Final = Job(
 
 # In the order in which one needs the other.
 ROLLUPS: Final = (HOURLY_ROLLUP, DAILY_ROLLUP, WEEKLY_RESET)
-FREQUENT: Final = (CONFIRM_BLOCKS, ODDS, LIVENESS, HOUSEKEEPING, QUALITY)  # without partitions
+FREQUENT: Final = (
+    CONFIRM_BLOCKS,
+    ODDS,
+    LIVENESS,
+    COUNT_ALERTS,
+    HOUSEKEEPING,
+    QUALITY,
+)  # without partitions
 JOBS: Final = (*ROLLUPS, CLOSE_LEDGER, ARCHIVE, *FREQUENT)
 
 

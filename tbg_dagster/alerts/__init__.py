@@ -1,9 +1,10 @@
-"""Failed runs and failing checks, told once, and once more when they recover."""
+"""Failed runs and failing checks, told once and once more on recovery; what people got."""
 
 import dagster as dg
 
-from tbg_dagster.alerts import sensors
+from tbg_dagster.alerts import assets, sensors
 
 defs = dg.Definitions(
+    assets=dg.load_assets_from_modules([assets]),
     sensors=[sensors.alerts_sensor],
 )

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-Channel = Literal["redis", "webhook"]
+Channel = Literal["redis", "webhook", "outbox"]
 # Alerts that wait for a channel which is away; beyond it the oldest goes.
 MOST_WAITING = 200
 
@@ -70,5 +70,5 @@ class State(BaseModel):
 
 
 def payload(alert: Alert) -> dict[str, Any]:
-    """What goes to Redis and to the webhook."""
+    """What goes to Redis, to the webhook and to the notifier."""
     return alert.model_dump()

@@ -11,8 +11,8 @@ from dagster._core.storage.asset_check_execution_record import AssetCheckExecuti
 from ingest.names import ALERTS_STREAM
 from tbg_dagster import clock
 from tbg_dagster.alerts.incidents import Alert, Channel, Observation, State, payload
-from tbg_dagster.outbox import add_once
-from tbg_dagster.resources import RedisServer, Webhook
+from tbg_dagster.outbox import NOTIFY, add_once, post
+from tbg_dagster.resources import Database, RedisServer, Webhook
 
 # Runs end in another order than their times are written: look again at the last while.
 OVERLAP: Final = timedelta(seconds=60)
@@ -21,9 +21,12 @@ BATCH: Final = 200
 
 @dg.sensor(minimum_interval_seconds=30, default_status=dg.DefaultSensorStatus.RUNNING)
 def alerts_sensor(
-    context: dg.SensorEvaluationContext, redis_server: RedisServer, webhook: Webhook
+    context: dg.SensorEvaluationContext,
+    database: Database,
+    redis_server: RedisServer,
+    webhook: Webhook,
 ) -> dg.SensorResult:
-    """Failed runs and failing checks go to `mining:alerts` and, if set, a webhook.
+    """Failed runs and failing checks go to `mining:alerts`, the notifier and, if set, a webhook.
 
     Once when an incident begins, once when it is over. What a channel does not take
     waits for the next tick.
@@ -34,14 +37,16 @@ def alerts_sensor(
     if first:
         # What failed before anybody was listening is history.
         state.runs_after = now.timestamp()
-    channels: list[Channel] = ["redis", "webhook"] if webhook.url else ["redis"]
+    channels: list[Channel] = ["redis", "outbox"]
+    if webhook.url:
+        channels.append("webhook")
     for observation in [*_runs(context.instance, state), *_checks(context)]:
         state.observe(observation, channels)
 
     undelivered = []
     for waiting in state.waiting:
         try:
-            _send(waiting.channel, waiting.alert, redis_server, webhook)
+            _send(waiting.channel, waiting.alert, database, redis_server, webhook)
             context.log.info(
                 "told %s: %s %s", waiting.channel, waiting.alert.state, waiting.alert.title
             )
@@ -55,9 +60,20 @@ def alerts_sensor(
     )
 
 
-def _send(channel: Channel, alert: Alert, redis_server: RedisServer, webhook: Webhook) -> None:
+def _send(
+    channel: Channel,
+    alert: Alert,
+    database: Database,
+    redis_server: RedisServer,
+    webhook: Webhook,
+) -> None:
     if channel == "webhook":
         webhook.send(payload(alert))
+        return
+    if channel == "outbox":
+        with database.connect() as connection:
+            key = f"alert:{alert.id}:{alert.state}"
+            post(connection, f"{NOTIFY}incident", key, payload(alert))
         return
     with redis_server.connect() as client:
         add_once(

@@ -9,7 +9,7 @@ import psycopg
 
 from ingest.hashes import HASHES_PER_DIFFICULTY
 from ingest.names import ALERTS_STREAM
-from tbg_dagster.outbox import post
+from tbg_dagster.outbox import NOTIFY, post
 from tbg_dagster.queries import query
 from tbg_dagster.resources.database import Connection
 
@@ -24,6 +24,8 @@ ENOUGH_GAPS: Final = 20
 FORGOTTEN: Final = timedelta(days=7)
 # An alert names this many workers and counts the rest.
 NAMED: Final = 20
+# Naps in 24 hours from which a worker flaps.
+FLAPPING_NAPS: Final = 6
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,7 @@ def mark_silent(
         connection.execute(query(__package__, "back.sql"), {"now": now})
         alerted = _tell(connection, "silent.sql", "firing", "offline", now, debounce)
         recovered = _tell(connection, "returned.sql", "recovered", "back", now, debounce)
+        _tell_flapping(connection, now)
     return Liveness(len(candidates), marked, left, not_judged, alerted, recovered)
 
 
@@ -149,7 +152,34 @@ def _tell(
                 "workers_total": len(rows),
             },
         )
+        # The notifier asks each route about each worker: it gets them all. Those that flap
+        # are told by themselves, and later.
+        flapping = {
+            row["worker_id"] for row in connection.execute("select worker_id from worker_flaps")
+        }
+        for flaps in (False, True):
+            named = [_named(row) for row in rows if (row["worker_id"] in flapping) is flaps]
+            if named:
+                post(
+                    connection,
+                    f"{NOTIFY}worker_{word}",
+                    f"notify workers {word} {now.isoformat()}{' flapping' if flaps else ''}",
+                    {"workers": named, "flapping": flaps, "at": now.isoformat()},
+                )
     return len(rows)
+
+
+def _tell_flapping(connection: Connection, now: datetime) -> None:
+    rows = connection.execute(
+        query(__package__, "flapping.sql"), {"now": now, "least": FLAPPING_NAPS}
+    ).fetchall()
+    if rows:
+        post(
+            connection,
+            f"{NOTIFY}worker_flapping",
+            f"notify workers flapping {now.isoformat()}",
+            {"workers": rows, "at": now.isoformat()},
+        )
 
 
 def _named(row: dict[str, Any]) -> dict[str, Any]:

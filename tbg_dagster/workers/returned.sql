@@ -4,7 +4,7 @@ with told as (
     where alerted_at is not null and back_since <= %(now)s - %(debounce)s
     returning worker_id, silent_since
 )
-select u.btc_address as user, w.worker_name as worker, t.silent_since
+select t.worker_id, u.btc_address as user, w.worker_name as worker, t.silent_since
 from told t
 join workers w on w.id = t.worker_id
 join users u on u.id = w.user_id

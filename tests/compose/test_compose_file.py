@@ -176,7 +176,7 @@ def test_the_database_is_stopped_after_everything_that_uses_it() -> None:
         for name, service in SERVICES.items()
         if any("@timescaledb:" in str(value) for value in service.get("environment", {}).values())
     ]
-    assert len(users) == 5
+    assert len(users) == 6
     assert [name for name in users if "timescaledb" not in SERVICES[name]["depends_on"]] == []
 
 

@@ -7,6 +7,7 @@ import pytest
 from pydantic_settings import BaseSettings
 
 from ingest.settings import ReceiverSettings, WriterSettings
+from tbg.notify.settings import NotifierSettings
 from tbg_dagster.resources import (
     Archive,
     BitcoinNode,
@@ -36,7 +37,11 @@ def names_in(*sources: Path) -> set[str]:
 
 @pytest.mark.parametrize(
     ("service", "settings"),
-    [("ingest-receiver", ReceiverSettings), ("ingest-writer", WriterSettings)],
+    [
+        ("ingest-receiver", ReceiverSettings),
+        ("ingest-writer", WriterSettings),
+        ("notifier", NotifierSettings),
+    ],
 )
 def test_a_stage_gets_exactly_its_settings(service: str, settings: type[BaseSettings]) -> None:
     wanted = {name.upper() for name in settings.model_fields}

@@ -111,13 +111,13 @@ def plan(tmp_path: Path, options: StackOptions) -> StackPlan:
 def test_programs_start_from_the_stores_to_the_miners(tmp_path: Path) -> None:
     names = [program.name for program in plan(tmp_path, StackOptions()).programs]
     realtime = ["postgres", "valkey", "writer", "receiver", "node", "pool", "miner"]
-    assert names == [*realtime, "code-server", "webserver", "daemon"]
+    assert names == [*realtime, "notifier", "code-server", "webserver", "daemon"]
 
 
 def test_what_is_left_out_is_not_in_the_plan(tmp_path: Path) -> None:
     options = StackOptions(miner=False, pool=False, dagster=False)
     found = plan(tmp_path, options)
-    left_out = {"miner", "pool", "code-server", "webserver", "daemon"}
+    left_out = {"miner", "pool", "code-server", "webserver", "daemon", "notifier"}
     assert {program.name for program in found.programs}.isdisjoint(left_out)
     assert found.dagster_url is None
     assert found.stratum_url is None
@@ -148,7 +148,7 @@ def test_every_port_is_another_one_and_has_its_option(tmp_path: Path) -> None:
         for program in plan(tmp_path, StackOptions(Ports.free())).programs
         for port in program.ports
     ]
-    assert len({port.number for port in ports}) == len(ports) == 7
+    assert len({port.number for port in ports}) == len(ports) == 8
     assert {port.option for port in ports} <= offered
 
 

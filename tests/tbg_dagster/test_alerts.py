@@ -50,7 +50,7 @@ def look(client: Any, instance: dg.DagsterInstance, resources: dict[str, Any]) -
             instance=instance,
             cursor=cursor[0],
             repository_def=defs.get_repository_def(),
-            resources={name: resources[name] for name in ("redis_server", "webhook")},
+            resources={name: resources[name] for name in ("database", "redis_server", "webhook")},
         )
         result = alerts_sensor(context)
         assert isinstance(result, dg.SensorResult)

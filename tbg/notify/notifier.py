@@ -1,0 +1,169 @@
+"""The notifier's threads: one that reads and plans, and one for each route.
+
+A channel that hangs holds its own thread alone. Each thread has a connection of its own,
+and opens it again when the database went away.
+"""
+
+import threading
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import psycopg
+import structlog
+from prometheus_client import Counter, Gauge
+from psycopg.rows import DictRow, dict_row
+
+from tbg.notify.channel import Undelivered, send
+from tbg.notify.collect import collect
+from tbg.notify.delivery import deliver
+from tbg.notify.plan import plan
+from tbg.notify.routes import Route
+from tbg.notify.text import Text
+
+LOOK_SECONDS: Final = 2.0
+# Without a database nothing can be planned: this is told from memory.
+DATABASE_AWAY: Final = timedelta(seconds=60)
+
+SENT: Final = Counter("tbg_alerts_sent_total", "Messages that a channel has taken", ["route"])
+DROPPED: Final = Counter("tbg_alerts_dropped_total", "Messages that manners kept back", ["route"])
+GIVEN_UP: Final = Counter("tbg_alerts_failed_total", "Messages given up after days", ["route"])
+REFUSALS: Final = Counter(
+    "tbg_alerts_refusals_total", "Times that a channel did not take a message", ["route"]
+)
+WAITING: Final = Gauge("tbg_alerts_waiting", "Messages that wait", ["route"])
+DELAY: Final = Gauge("tbg_alerts_due_seconds", "Age of a route's oldest due message", ["route"])
+
+logger: structlog.stdlib.BoundLogger = structlog.get_logger("notify")
+
+
+class Notifier:
+    """Runs until :meth:`stop`.
+
+    Args:
+        database_url: PostgreSQL.
+        routes: by name; none is allowed, messages are then planned for nobody.
+    """
+
+    def __init__(self, database_url: str, routes: Mapping[str, Route]) -> None:
+        self._url = database_url
+        self._routes = routes
+        self._stopped = threading.Event()
+        self._looked: datetime | None = None
+        self._away_since: datetime | None = None
+        self._told_away = False
+
+    def stop(self) -> None:
+        """Requests shutdown; what is being sent is finished."""
+        self._stopped.set()
+
+    def ready(self) -> tuple[bool, str]:
+        """Whether it read the outbox lately."""
+        if self._looked and datetime.now(UTC) - self._looked < DATABASE_AWAY:
+            return True, "reads the outbox"
+        return False, "has not read the outbox"
+
+    def run(self) -> None:
+        """Reads, plans and delivers until stopped."""
+        threads = [
+            threading.Thread(target=self._serve, args=(name, route), name=f"route {name}")
+            for name, route in self._routes.items()
+        ]
+        for thread in threads:
+            thread.start()
+        logger.info("ready", routes=sorted(self._routes))
+        self._repeat(self._look, watch=True)
+        for thread in threads:
+            thread.join()
+
+    def _serve(self, name: str, route: Route) -> None:
+        counters = (SENT, DROPPED, GIVEN_UP, REFUSALS)
+        sent, dropped, given_up, refusals = (one.labels(name) for one in counters)
+
+        def round_(connection: psycopg.Connection[DictRow]) -> None:
+            result = deliver(connection, name, route, datetime.now(UTC), send)
+            sent.inc(result.sent)
+            dropped.inc(result.dropped)
+            given_up.inc(result.failed)
+            if result.sent:
+                logger.info("sent", route=name, messages=result.sent)
+            if result.error:
+                refusals.inc()
+                logger.warning("the channel took nothing", route=name, answer=result.error)
+
+        self._repeat(round_)
+
+    def _look(self, connection: psycopg.Connection[DictRow]) -> None:
+        now = datetime.now(UTC)
+        collect(connection, now)
+        for (name, state), messages in plan(connection, self._routes, now).items():
+            logger.info("planned", route=name, state=state, messages=messages)
+            if state == "dropped":
+                DROPPED.labels(name).inc(messages)
+        rows = connection.execute(
+            "select route, count(*) as waiting, "
+            "greatest(extract(epoch from %s - min(due_at)), 0)::double precision as delay "
+            "from alert_deliveries where state = 'waiting' group by 1",
+            [now],
+        ).fetchall()
+        found = {row["route"]: row for row in rows}
+        for name in self._routes:
+            row: Mapping[str, Any] = found.get(name, {"waiting": 0, "delay": 0.0})
+            WAITING.labels(name).set(row["waiting"])
+            DELAY.labels(name).set(row["delay"])
+        self._looked = now
+
+    def _repeat(self, step: Any, *, watch: bool = False) -> None:
+        """Takes steps with a connection, and connects again after a failure of it."""
+        while not self._stopped.is_set():
+            try:
+                with psycopg.connect(
+                    self._url,
+                    autocommit=True,
+                    row_factory=dict_row,
+                    connect_timeout=10,
+                    application_name="tbg_notify",
+                    options="-c timezone=UTC",
+                ) as connection:
+                    while not self._stopped.is_set():
+                        step(connection)
+                        if watch:
+                            self._database(there=True)
+                        self._stopped.wait(LOOK_SECONDS)
+            except psycopg.Error as error:
+                logger.warning("the database did not serve", error=str(error).strip())
+                if watch:
+                    self._database(there=False)
+                self._stopped.wait(LOOK_SECONDS)
+            except Exception:
+                # One message that nobody foresaw must not silence the others for good.
+                logger.exception("a step failed; it is repeated")
+                self._stopped.wait(10 * LOOK_SECONDS)
+
+    def _database(self, *, there: bool) -> None:
+        """Tells that the database is away, and that it is back: without it, once each."""
+        now = datetime.now(UTC)
+        if there:
+            if self._told_away:
+                self._shout(Text("Recovered: the database answers again"))
+            self._away_since, self._told_away = None, False
+            return
+        self._away_since = self._away_since or now
+        if not self._told_away and now - self._away_since >= DATABASE_AWAY:
+            since = f"It has not answered since {self._away_since:%H:%M} UTC."
+            action = "Check it: shares wait in Redis meanwhile, and other messages too."
+            self._told_away = self._shout(Text("The database does not answer", (since,), action))
+
+    def _shout(self, text: Text) -> bool:
+        """Sends to every route for the system's messages; true unless all refused."""
+        wanting = {
+            name: route for name, route in self._routes.items() if route.wants_kind("system")
+        }
+        taken = 0
+        for name, route in wanting.items():
+            try:
+                send(route, text)
+                taken += 1
+            except Undelivered as error:
+                logger.warning("the channel took nothing", route=name, answer=str(error))
+        return taken > 0 or not wanting

@@ -1,0 +1,35 @@
+"""Settings of the notifier, from the environment."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from ingest.settings import DatabaseUrl, EnvironmentSettings, LogLevel, Port
+
+
+class NotifierSettings(EnvironmentSettings):
+    """Settings of the notifier: outbox → channels."""
+
+    database_url: DatabaseUrl = Field(
+        description="PostgreSQL or TimescaleDB, as postgresql://user:password@host:5432/name",
+        repr=False,
+    )
+    alerts_file: Path | None = Field(
+        default=None, description="the routes, docs/alerts.md; without it nothing is sent"
+    )
+    log_level: LogLevel = Field(default="INFO", description="DEBUG, INFO, WARNING, ERROR")
+    log_format: Literal["console", "json"] = Field(
+        default="console", description="console for people, json for machines"
+    )
+    metrics_host: str = Field(
+        default="127.0.0.1", description="address of /metrics, /healthz and /readyz"
+    )
+    notifier_metrics_port: Port = Field(
+        default=9103, description="port of the notifier's metrics; 0 for none"
+    )
+
+    @field_validator("alerts_file", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: object) -> object:
+        return value or None
