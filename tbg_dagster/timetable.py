@@ -93,7 +93,7 @@ CLOSE_LEDGER: Final = Job(
     HOURLY,
 )  # fmt: skip
 ARCHIVE: Final = Job(
-    "archive", ["shares_archive"],
+    "archive_days", ["shares_archive"],
     "archive_daily_at_0040", "40 0 * * *",
     "The raw shares and events of the day that has closed, as Parquet.",
     DAILY,

@@ -11,6 +11,7 @@ from ingest.events import EVENTS
 from ingest.settings import ReceiverSettings, WriterSettings
 from tbg_dagster.definitions import defs
 from tbg_dagster.resources import Thresholds
+from tbg_dagster.resources.environment import variable_of
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "CONTRIBUTING.md").read_text()
@@ -80,7 +81,7 @@ def test_every_setting_is_on_its_page_and_in_the_compose_file() -> None:
     names = [
         *(name.upper() for name in WriterSettings.model_fields),
         *(name.upper() for name in ReceiverSettings.model_fields),
-        *(f"TBG_{name.upper()}" for name in Thresholds.model_fields),
+        *(variable_of(Thresholds, name, "TBG_") for name in Thresholds.model_fields),
     ]
     assert not [name for name in names if f"`{name}`" not in page]
     taken = [name for name in names if re.search(rf"\b{name}\b", compose)]

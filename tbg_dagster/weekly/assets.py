@@ -11,7 +11,7 @@ from tbg_dagster.outbox import deliver
 from tbg_dagster.partitions import WEEKLY, window
 from tbg_dagster.resources import Database, RedisServer, Thresholds
 from tbg_dagster.upstream import skew
-from tbg_dagster.weekly import proofs
+from tbg_dagster.weekly import proof_checks
 from tbg_dagster.weekly.pictures import leaderboard, table
 from tbg_dagster.weekly.week import announce, bounds, finalise, freeze, ranking, result_of
 
@@ -97,8 +97,8 @@ def weekly_leaderboard(
         for key in context.partition_keys:
             week = date.fromisoformat(key)
             rows = ranking(connection, week)
-            cases = proofs.publishable(connection, week, thresholds)
-            told = announce(connection, week, proofs.marked(result_of(week, rows), cases))
+            cases = proof_checks.publishable(connection, week, thresholds)
+            told = announce(connection, week, proof_checks.marked(result_of(week, rows), cases))
             keep_until = bounds(week)[1] + timedelta(days=thresholds.leaderboard_keep_days)
             freeze(client, week, rows, keep_until)
             context.log.info("week %s: %s, %d entrants", week, told, len(rows))

@@ -600,7 +600,7 @@ def test_a_run_archives_its_day_and_its_check_compares_it(
     resources["archive"] = Archive(url=str(folder))
     yesterday = (clock_of_batch.today() - DAY).date()
     fill(connection, history, yesterday)
-    result = run("archive", f"{yesterday}")
+    result = run("archive_days", f"{yesterday}")
     checks = {check.check_name: check for check in result.get_asset_check_evaluations()}
     assert checks["archive_equals_database"].passed
     assert checks["archive_equals_database"].metadata["days_compared"].value == 1
@@ -648,7 +648,7 @@ def test_a_backfill_archives_every_day_and_says_what_each_takes(
     first = clock_of_batch.today() - 4 * DAY
     for number in (0, 2):  # nobody mined on the day between
         history.shares(["a.1"], first + number * DAY, first + (number + 1) * DAY, 100)
-    result = run("archive", f"{first:%F}", f"{first + 2 * DAY:%F}")
+    result = run("archive_days", f"{first:%F}", f"{first + 2 * DAY:%F}")
     assert store.days() == [first.date(), (first + 2 * DAY).date()]
     found = {
         event.partition: {name: value.value for name, value in event.metadata.items()}
@@ -668,7 +668,7 @@ def test_without_an_archive_a_run_does_nothing_and_claims_nothing(
 ) -> None:
     yesterday = (clock_of_batch.today() - DAY).date()
     history.share("a.1", midnight(yesterday))
-    result = run("archive", f"{yesterday}")
+    result = run("archive_days", f"{yesterday}")
     assert result.success
     assert result.asset_materializations_for_node("shares_archive") == []
 

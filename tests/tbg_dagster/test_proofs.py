@@ -9,7 +9,7 @@ import pytest
 
 from ingest.names import WEEKLY_RESET_STREAM
 from tbg_dagster.resources import Thresholds
-from tbg_dagster.weekly import proofs
+from tbg_dagster.weekly import proof_checks
 from tests.clock import Clock, moment_of
 from tests.forged import FORGERIES, OTHER_USER, forged, genuine
 from tests.tbg_dagster.conftest import Connection, History, Run
@@ -115,13 +115,15 @@ def test_a_run_without_the_check_does_not_publish_either(
     claim(history, forged(FORGERIES["other address"][0]))
     run("weekly_reset", KEY, raise_on_error=False)
     with pytest.raises(dg.Failure, match=f"week {KEY} is not published: rank 1"):
-        proofs.publishable(connection, date.fromisoformat(KEY), Thresholds())
+        proof_checks.publishable(connection, date.fromisoformat(KEY), Thresholds())
 
 
 def test_another_signature_is_a_setting(connection: Connection, history: History, run: Run) -> None:
     claim(history, genuine()["data"])
     run("weekly_reset", KEY)
     week = date.fromisoformat(KEY)
-    assert proofs.publishable(connection, week, Thresholds(coinbase_signature="/TheBitcoinGame/"))
+    assert proof_checks.publishable(
+        connection, week, Thresholds(coinbase_signature="/TheBitcoinGame/")
+    )
     with pytest.raises(dg.Failure, match="the coinbase lacks /Another/"):
-        proofs.publishable(connection, week, Thresholds(coinbase_signature="/Another/"))
+        proof_checks.publishable(connection, week, Thresholds(coinbase_signature="/Another/"))
