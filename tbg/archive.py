@@ -84,6 +84,12 @@ def command() -> None:
 
     Dagster writes the archive (docs/archive.md); these commands read it, and `write` makes
     up a day by hand.
+
+    \b
+    Examples:
+      tbg archive list --json
+      tbg archive verify 2026-11-22
+      tbg archive restore 2026-11-22
     """
 
 

@@ -217,8 +217,9 @@ def announce(connection: Connection, week: date, result: dict[str, Any]) -> str:
             "order by revision desc limit 1",
             [week],
         ).fetchone()
-        # Through JSON, as the one in the database went.
-        if told is not None and told["result"] == json.loads(json.dumps(result)):
+        # Through JSON, as the one in the database went. A proof that came later, or the first
+        # one that is looked for, changes nobody's place.
+        if told is not None and _placed(told["result"]) == _placed(json.loads(json.dumps(result))):
             return "unchanged"
         revision = told["revision"] + 1 if told else 1
         kind = "correction" if told else "result"
@@ -233,6 +234,13 @@ def announce(connection: Connection, week: date, result: dict[str, Any]) -> str:
             {"kind": kind, "revision": revision, **result},
         )
     return kind
+
+
+def _placed(found: Any) -> Any:
+    """A result without what is said of proofs, at any depth."""
+    if isinstance(found, dict):
+        return {name: _placed(value) for name, value in found.items() if name != "proven"}
+    return [_placed(value) for value in found] if isinstance(found, list) else found
 
 
 def freeze(client: Any, week: date, rows: list[DictRow], keep_until: datetime) -> None:

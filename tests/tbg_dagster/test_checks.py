@@ -77,6 +77,7 @@ def test_the_quality_job_runs_every_quick_check_on_real_data(
         "days_equal_hours",
         "weeks_equal_hours",
         "winners_are_proven",
+        "archive_equals_database",
     }
     quick = {item.check_key.name for item in CHECKS} - with_their_asset
     assert quick == {item.check_name for item in evaluations}
