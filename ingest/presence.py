@@ -1,9 +1,9 @@
-"""What is known of miners at this moment, written no oftener than is worth it.
+"""What is known of miners now, written at a limited rate.
 
 A share changes a worker's ``last_share`` and its user's ``last_seen``, and with
-thousands of workers nearly every share would touch a row of each. So what is news
-(a new worker, another difficulty, a connection) is written with its batch, and the
-mere times of those that go on as before follow together every few seconds.
+thousands of workers nearly every share would touch a row of each. So news (a new
+worker, another difficulty, a connection) is written with its batch. Last-seen times of
+workers that go on as before are written together every few seconds.
 """
 
 from typing import Final
@@ -14,8 +14,8 @@ import msgspec
 from ingest.updates import Rates, Updates, WorkerUpdate
 
 WRITE_EVERY: Final = 10.0  # seconds between two times that are written for their own sake
-MOST_WAITING: Final = 50_000  # workers, then all are written
-MOST_KNOWN: Final = 200_000  # workers, about 30 MB; then the oldest half is forgotten
+MOST_WAITING: Final = 50_000  # workers; past it, all are written
+MOST_KNOWN: Final = 200_000  # workers, about 30 MB; past it, the oldest half is forgotten
 
 
 class Plan(msgspec.Struct):
@@ -51,7 +51,7 @@ class Presence:
         return bool(self._waiting_workers or self._waiting_users) and now >= self._next
 
     def plan(self, updates: Updates, now: float, *, everything: bool = False) -> Plan:
-        """Parts what must be written at once from what may wait.
+        """Separates urgent from deferrable writes.
 
         Args:
             updates: the batch's.
@@ -103,8 +103,8 @@ async def lock(connection: asyncpg.Connection, plan: Plan, users: set[int]) -> N
     """Locks the users of a batch and its plan in the order of their numbers.
 
     Writers may have the same miners. An update locks rows in the order that its plan
-    finds them; in one order, none waits for one that waits for it. Rows of workers and
-    weeks are written only by who holds their user.
+    finds them; one order avoids deadlocks. A writer touches rows of workers and weeks only
+    while it holds the lock of their user.
     """
     await connection.execute(
         # One array, because an OR would make it read every user there is.

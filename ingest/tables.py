@@ -1,7 +1,7 @@
 """Writes what a batch holds into the tables, in the caller's transaction.
 
 Every connection is one that :func:`ingest.codecs.prepare` prepared. Rows that several
-writers may write are written in one order, so that none waits for one that waits for it.
+writers may write are written in one order, which avoids deadlocks.
 """
 
 from binascii import unhexlify
@@ -136,7 +136,7 @@ async def copy_shares(
 
 
 async def copy_events(db: asyncpg.Connection, rows: list[Row], number: Number) -> None:
-    """Copies every event that is no share."""
+    """Copies every event that is not a share."""
     records = [
         (
             row.micros,

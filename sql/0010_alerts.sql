@@ -1,5 +1,5 @@
 -- depends: 0008_balance
--- Alerts on their way to people, and the bests that they tell of.
+-- Alerts on their way to people, and the bests that they are about.
 
 -- The notifier hands every message of the outbox to the routes that want it, once.
 -- What was written before it existed is old news.

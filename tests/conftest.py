@@ -51,7 +51,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def started(make: Callable[[int], AnyServer]) -> AnyServer:
-    """Starts a server, on another port where somebody else took the one tried."""
+    """Starts a server, on another port if the one tried is taken."""
     for attempt in range(3):
         server = make(free_port())
         try:

@@ -90,7 +90,7 @@ class Store:
         for name in self._names("manifests"):
             stem, _, ending = name.partition(".")
             if ending == "json":
-                with suppress(ValueError):  # a file of somebody else's
+                with suppress(ValueError):  # not a file of ours
                     found.append(date.fromisoformat(stem))
         return sorted(found)
 

@@ -86,7 +86,7 @@ class Proof:
             **{port: str(free_port()) for port in PORTS},
             "TBG_IMAGE": IMAGE,
             "LOG_LEVEL": "DEBUG",
-            # Two cores are shared with whoever works on this machine.
+            # Two cores are shared with everything else on this machine.
             "MINER_MAX_HASHRATE": "300000",
         }
         with env_file.open("a") as file:

@@ -62,7 +62,7 @@ async def test_restarts_resends_and_late_events_are_no_loss_and_a_gap_is(
                     sender.send(packed("share_submitted", instance=instance, seq=seq, **changes))
 
         await send("a/1", 1, 2, 3)
-        await send("a/2", 1, 2)  # the engine started anew
+        await send("a/2", 1, 2)  # the engine was restarted
         await send("b/1", 1, 2, 2, 4, 3)  # a resend, and one out of order
         await send("c/1", 1, 5)  # lost
         await send("d/1", 2, difficulty=0)  # refused

@@ -33,7 +33,7 @@ from tests.tbg_dagster.conftest import Connection, History, Run, last_monday, me
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
-# Names that somebody might choose to hurt a file, a query or a terminal.
+# Names chosen to hurt a file, a query or a terminal.
 HOSTILE = [
     "",
     "../../etc/passwd",
