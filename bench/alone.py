@@ -4,6 +4,7 @@ import asyncio
 import socket
 import threading
 import time
+from collections import defaultdict
 from datetime import timedelta
 from itertools import chain, islice
 from typing import Any, Final, cast
@@ -23,7 +24,7 @@ from ingest.datagram import EventSocket
 from ingest.decode import decode
 from ingest.entry import FIELDS, Batch, Entry, event_values
 from ingest.flavour import fetch_flavour
-from ingest.names import stream_of
+from ingest.names import EVENT_STREAMS, stream_of
 from ingest.offsets import Offsets
 from ingest.publisher import Publisher
 from ingest.store import Store
@@ -170,7 +171,7 @@ def receiver(report: Report, servers: Servers, count: int) -> None:
         load = Load(folder / "events.sock", "flood", count)
         begun = time.monotonic()
         load.go()
-        while client.xlen(SHARES) < count:
+        while sum(client.xlen(stream) for stream in EVENT_STREAMS) < count:
             time.sleep(0.01)
         rate = count / (time.monotonic() - begun)
         load.result()
@@ -184,16 +185,20 @@ def receiver(report: Report, servers: Servers, count: int) -> None:
     )
 
 
-async def fill(servers: Servers, count: int, *, workers: int = 1000, first: int = 1) -> None:
-    """Puts shares into the streams, as a receiver does."""
+async def fill(
+    servers: Servers, count: int, *, workers: int = 1000, first: int = 1, mixed: bool = True
+) -> None:
+    """Puts events into the streams, as a receiver does."""
     publisher = Publisher(servers.valkey.url, 30)
-    source = datagrams(count, workers=workers, first=first, seed=first)
+    source = datagrams(count, workers=workers, first=first, seed=first, mixed=mixed)
     name = 0
     while part := list(islice(source, 1000)):
         name += 1
-        values = list(chain.from_iterable(event_values(decode(one)) for one in part))
+        values: defaultdict[str, list[bytes]] = defaultdict(list)
+        for event in map(decode, part):
+            values[stream_of(event.event)] += event_values(event)
         await publisher.publish(
-            Batch(f"mining:receiver:fill-{first}", str(name), {SHARES: values}, len(part))
+            Batch(f"mining:receiver:fill-{first}", str(name), dict(values), len(part))
         )
     await publisher.close()
 
@@ -201,7 +206,7 @@ async def fill(servers: Servers, count: int, *, workers: int = 1000, first: int 
 def copy(report: Report, servers: Servers, count: int) -> None:
     """COPY of ready rows, and the server's own INSERT … SELECT of the same rows."""
     servers.client()
-    asyncio.run(fill(servers, count))
+    asyncio.run(fill(servers, count, mixed=False))
     url = servers.database()
 
     async def go() -> float:
@@ -349,7 +354,8 @@ def store_cost(
                     await store.commit(entries)
                     done += len(entries)
                 seconds += time.perf_counter() - begun
-                await client.xtrim(SHARES, maxlen=0)
+                for stream in EVENT_STREAMS:
+                    await client.xtrim(stream, maxlen=0)
             return 1e6 * seconds / events
 
         costs = await commit(first, new), await commit(first + new, count)

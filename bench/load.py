@@ -16,15 +16,26 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from tests import mixture
+
 GOLDEN: Final = Path(__file__).resolve().parent.parent / "tests" / "events" / "share_submitted.json"
 _SEND_BUFFER: Final = 8 * 2**20
 _RESERVED: Final = ("timestamp", "instance", "seq", "user", "worker", "share_diff", "hash")
 
 
 def datagrams(
-    count: int, *, workers: int = 1000, instance: str = "bench/1", first: int = 1, seed: int = 1
+    count: int,
+    *,
+    workers: int = 1000,
+    instance: str = "bench/1",
+    first: int = 1,
+    seed: int = 1,
+    mixed: bool = False,
 ) -> Iterator[bytes]:
-    """Shares of as many workers, four to a user, numbered from ``first``."""
+    """Events of as many workers, four to a user, numbered from ``first``.
+
+    Shares alone, or ``mixed``: all eight events as on an ordinary day.
+    """
     draw = random.Random(seed)  # noqa: S311  load, no secret
     value: dict[str, Any] = json.loads(GOLDEN.read_bytes())
     for name in _RESERVED:
@@ -35,6 +46,17 @@ def datagrams(
         text = text.replace(f'"@{name}"', f'"%({name})s"' if kind == "s" else f"%({name})s")
     for seq in range(first, first + count):
         worker = draw.randrange(workers)
+        kind = mixture.kind(draw) if mixed else "share_submitted"
+        if kind != "share_submitted":
+            yield mixture.datagram(
+                kind,
+                instance=instance,
+                seq=seq,
+                micros=time.time_ns() // 1000,
+                user=f"bcrt1qbench{worker // 4:028d}",
+                worker=f"rig-{worker}",
+            )
+            continue
         yield (
             text
             % {
@@ -172,7 +194,7 @@ def main() -> None:
     options = json.loads(sys.argv[1])
     path, mode, count, rate = (options.pop(name) for name in ("path", "mode", "count", "rate"))
     punctual = options.pop("punctual", False)
-    source = datagrams(count, **options)
+    source = datagrams(count, mixed=True, **options)
     made = [] if mode == "paced" else list(source)
     print("ready", flush=True)
     sys.stdin.readline()

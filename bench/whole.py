@@ -45,6 +45,7 @@ def end_to_end(report: Report, servers: Servers, count: int) -> None:
         load.go()
         wait_for_rows(url, count)
         seconds = time.monotonic() - begun
+        prove_numbers(url, count)
         cost = meter.seconds()
         load.result()
         memory = {made.name: made.process.memory_info().rss / MIB for made in stages}
@@ -66,6 +67,16 @@ def end_to_end(report: Report, servers: Servers, count: int) -> None:
         report.add("CPU, flooded", name, 1e6 * spent / count, "s per million events")
     for name, used in memory.items():
         report.add("memory, flooded", name, used, "MiB", goal="< 150")
+
+
+def prove_numbers(url: str, count: int) -> None:
+    """Counts the rows themselves: every number sent is there, once."""
+    with psycopg.connect(url) as connection:
+        found = connection.execute(
+            "select sum(emitted), sum(stored), sum(doubled) from audit_numbers()"
+        ).fetchone()
+    if found != (count, count, 0):
+        raise RuntimeError(f"{count} sent; emitted, stored and stored twice: {found}")
 
 
 def paced(report: Report, servers: Servers, rate: int, seconds: int) -> None:

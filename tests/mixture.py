@@ -23,7 +23,7 @@ WEIGHTS = {
     "block_found": 1,
 }
 _KINDS, _SHARES_OF = list(WEIGHTS), list(WEIGHTS.values())
-_FILLED = ("user", "difficulty", "valid", "reject_reason")
+_FILLED = ("user", "worker", "difficulty", "valid", "reject_reason")
 
 
 @cache
@@ -32,12 +32,14 @@ def _template(event: str) -> str:
     value: dict[str, Any] = json.loads((GOLDEN / f"{event}.json").read_bytes())
     value |= {"instance": "@instance", "seq": "@seq", "timestamp": "@time"}
     for field in _FILLED:
-        if field in value["data"] and (event == "share_submitted" or field == "user"):
+        if field in value["data"] and (event == "share_submitted" or field in ("user", "worker")):
             value["data"][field] = f"@{field}"
     text = json.dumps(value).replace("{", "{{").replace("}", "}}")
     for field in ("seq", "time", "difficulty", "valid", "reject_reason"):
         text = text.replace(f'"@{field}"', f"{{{field}}}")
-    return text.replace("@user", "{user}").replace("@instance", "{instance}")
+    for field in ("user", "worker", "instance"):
+        text = text.replace(f"@{field}", f"{{{field}}}")
+    return text
 
 
 def kind(draw: random.Random) -> str:
@@ -52,6 +54,7 @@ def datagram(
     seq: int,
     micros: int,
     user: str,
+    worker: str = "rig",
     valid: bool = True,
     broken: bool = False,
 ) -> bytes:
@@ -61,6 +64,7 @@ def datagram(
         seq=seq,
         time=micros,
         user=user,
+        worker=worker,
         difficulty=0 if broken else 512.0,
         valid="true" if valid else "false",
         reject_reason="null" if valid else '"Stale"',
