@@ -4,18 +4,16 @@ An entry that cannot be read becomes a dead letter; nothing is left out.
 """
 
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
 from ingest.calendar import from_micros
 from ingest.decode import Refused, decode_data
-from ingest.entry import Entry, identity, text
-from ingest.events import EARLIEST
+from ingest.entry import LATEST, Entry, identity, number, text
+from ingest.events import EARLIEST, MAX_INSTANCE
 from ingest.ledger import Report, parse_report
 from ingest.names import DEAD_LETTER_STREAM, LEDGER_STREAM
-
-LATEST: Final = 253_402_300_799_999_999  # the last microsecond that a datetime can hold
 
 
 class Row(msgspec.Struct, gc=False):
@@ -65,7 +63,7 @@ def refuse(entry: Entry, reason: str, detail: str) -> DeadLetter:
     """Makes a dead letter of an entry that the writer cannot store."""
     named = entry.named()
     raw = msgspec.json.encode({text(name): text(value) for name, value in named.items()})
-    return DeadLetter("writer", reason, detail, raw, *identity(named), entry.millis * 1000)
+    return DeadLetter("writer", reason, detail, raw, *identity(named), entry.micros)
 
 
 def parse(entry: Entry) -> Item:
@@ -81,7 +79,7 @@ def parse(entry: Entry) -> Item:
             text(named.get(b"detail", b"")),
             named.get(b"raw", b""),
             *identity(named),
-            entry.millis * 1000,  # it has no time to trust: the ledger takes its arrival
+            entry.micros,  # it has no time to trust: the ledger takes its arrival
         )
     if entry.stream == LEDGER_STREAM:
         try:
@@ -117,10 +115,12 @@ def _row(
         if not EARLIEST <= time <= LATEST:
             return refuse(entry, "bad_entry", "the timestamp is out of bounds")
         data, raw = decode_data(name, raw)
-        if instance and seq:
-            return Row(name, time, source.decode(), instance.decode(), int(seq), data, raw, entry)
-        # One without the other identifies nothing.
-        return Row(name, time, source.decode(), None, None, data, raw, entry)
+        if not (instance and seq):  # one without the other identifies nothing
+            return Row(name, time, source.decode(), None, None, data, raw, entry)
+        boot, counted = instance.decode(), number(seq)
+        if counted is None or len(boot) > MAX_INSTANCE:
+            return refuse(entry, "bad_entry", "instance or seq is out of bounds")
+        return Row(name, time, source.decode(), boot, counted, data, raw, entry)
     except Refused as refused:
         return refuse(entry, refused.reason, refused.detail)
     except ValueError as error:

@@ -8,8 +8,10 @@ from typing import Final
 import msgspec
 
 from ingest.decode import Decoded, Refused
+from ingest.events import MAX_INSTANCE, SEQ_MAX
 from ingest.names import DEAD_LETTER_STREAM, EVENT_STREAMS, LEDGER_STREAM, stream_of
 
+LATEST: Final = 253_402_300_799_999_999  # the last microsecond that a datetime can hold
 START: Final = "0-0"  # before the first entry of any stream
 
 _EVENT: Final = (b"event", b"timestamp", b"source", b"instance", b"seq", b"data")
@@ -78,6 +80,11 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
         """When Redis added it, by its clock, in milliseconds since the epoch."""
         return int(self.id.partition(b"-")[0])
 
+    @property
+    def micros(self) -> int:
+        """The same in microseconds, and never more than a datetime can hold."""
+        return min(self.millis * 1000, LATEST)
+
     def event(self) -> list[bytes] | None:
         """The values of an event as our receivers write it; None if it is not one."""
         # A dictionary would take a quarter of the time that reading an entry takes.
@@ -96,11 +103,18 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
 
 
 def identity(named: dict[bytes, bytes]) -> tuple[str | None, int | None]:
-    """Instance and number of an entry; both None if one of them cannot be read."""
-    instance, seq = text(named.get(b"instance", b"")), named.get(b"seq", b"")
-    if not instance or not seq.isdigit() or len(seq) > 18:
+    """Instance and number of an entry; both None if one of them is out of the contract's bounds."""
+    instance, seq = text(named.get(b"instance", b"")), number(named.get(b"seq", b""))
+    if not 0 < len(instance) <= MAX_INSTANCE or seq is None:
         return None, None
-    return instance, int(seq)
+    return instance, seq
+
+
+def number(value: bytes) -> int | None:
+    """A sequence number, None if it is not one."""
+    if not value.isdigit() or len(value) > 16 or not 1 <= int(value) <= SEQ_MAX:
+        return None
+    return int(value)
 
 
 def text(value: bytes) -> str:

@@ -27,6 +27,7 @@ EARLIEST: Final = 1_230_768_000_000_000  # 2009-01-01, the year of the genesis b
 MAX_AHEAD: Final = HOUR
 
 INT64_MAX: Final = 2**63 - 1
+MAX_INSTANCE: Final = 128  # characters
 SEQ_MAX: Final = 2**53 - 1  # the largest integer that every reader of JSON keeps exact (RFC 8259)
 MAX_MONEY: Final = 21_000_000 * 100_000_000  # satoshis, consensus/amount.h
 
@@ -85,7 +86,7 @@ Timestamp = Annotated[int, Field(ge=EARLIEST, le=INT64_MAX), AfterValidator(chec
 Text = Annotated[str, Field(max_length=256, pattern=NO_NUL)]
 ShortText = Annotated[str, Field(max_length=128, pattern=NO_NUL)]
 Source = Annotated[str, Field(min_length=1, max_length=16, pattern=NO_NUL)]
-Instance = Annotated[str, Field(min_length=1, max_length=128, pattern=NO_NUL)]
+Instance = Annotated[str, Field(min_length=1, max_length=MAX_INSTANCE, pattern=NO_NUL)]
 Seq = Annotated[int, Field(ge=1, le=SEQ_MAX)]
 Address = Annotated[
     str, Field(min_length=1, max_length=90, pattern=NO_NUL), AfterValidator(canonical_address)

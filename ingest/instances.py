@@ -152,6 +152,7 @@ class Instances:
                     stored.add((name, seq))
                 if arrival is Arrival.DUPLICATE:
                     duplicates.add(index)
+            seen.forget()
             resent |= duplicates
             self._try(name, seen, len(numbered) - len(duplicates), len(duplicates))
         if not resent:

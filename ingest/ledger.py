@@ -16,7 +16,7 @@ import msgspec
 import structlog
 
 from ingest.calendar import HOUR
-from ingest.events import SEQ_MAX
+from ingest.events import MAX_INSTANCE, SEQ_MAX
 
 MOST_KEPT: Final = 100_000  # lines, and ranges of numbers, that wait to be reported
 
@@ -202,6 +202,14 @@ def parse_report(raw: bytes) -> Report:
         ValueError: if it is not a report.
     """
     report = msgspec.json.decode(raw, type=Report)
+    names = {
+        *(name for name, *_ in report.received),
+        *(name for name, *_ in report.dropped),
+        *(name for name, *_ in report.duplicates),
+        *(name for name, *_ in report.skews),
+    }
+    if any(len(name) > MAX_INSTANCE for name in names):
+        raise ValueError("the name of an instance is too long")
     for _, _, lost in report.dropped:
         if any(not 0 < start < end <= SEQ_MAX + 1 for start, end in lost):
             raise ValueError("a range of numbers is empty or out of bounds")

@@ -106,6 +106,7 @@ class Packer:
             return
         before = seen.gap_events
         arrival = seen.add(seq)
+        seen.forget()
         if arrival is Arrival.LATE:
             metrics.FILLED_EVENTS.inc()
         elif arrival is Arrival.NEW:

@@ -174,7 +174,11 @@ def _marked(name: str, known: Places) -> bytes:
 
 
 def _unmarked(mark: bytes) -> tuple[str, Places]:
-    name, known = msgspec.json.decode(mark, type=tuple[str, list[tuple[str, int]]])
+    try:
+        name, known = msgspec.json.decode(mark, type=tuple[str, list[tuple[str, int]]])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        # Of a receiver before this version: the name alone.
+        return mark.decode(errors="replace"), set()
     return name, set(known)
 
 
@@ -183,7 +187,10 @@ def _packed(seen: Seen) -> bytes:
 
 
 def _unpacked(stored: bytes) -> Seen:
-    highest, floor, missing = msgspec.json.decode(
-        stored, type=tuple[int, int, list[tuple[int, int]]]
-    )
+    try:
+        highest, floor, missing = msgspec.json.decode(
+            stored, type=tuple[int, int, list[tuple[int, int]]]
+        )
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return Seen()  # not ours: the writer tells what is new
     return Seen(highest, missing, floor)

@@ -56,9 +56,13 @@ class Seen:
         """A copy to try a batch on; its counter starts at 0."""
         return Seen(self.highest, self.missing, self.floor)
 
-    def forget(self, most: int) -> None:
-        """Keeps the newest ``most`` holes; what lies before them is unknown from now on."""
-        gone = len(self._starts) - most
+    def forget(self, most: int | None = None) -> None:
+        """Keeps the newest ``most`` holes; what lies before them is unknown from now on.
+
+        For the end of a batch: within one, nothing becomes unknown that the database was
+        not asked about.
+        """
+        gone = len(self._starts) - (MAX_HOLES if most is None else most)
         if gone > 0:
             self.floor = self._ends[gone - 1]
             del self._starts[:gone], self._ends[:gone]
@@ -74,7 +78,6 @@ class Seen:
             self._ends.append(seq)
             self.gap_events += seq - highest - 1
             self.highest = seq
-            self.forget(MAX_HOLES)
             return Arrival.NEW
         if seq < self.floor:
             return Arrival.UNKNOWN

@@ -146,12 +146,31 @@ class Store:
             if len(entries) > 1:
                 half = len(entries) // 2
                 return await self.commit(entries[:half]) + await self.commit(entries[half:])
-            log.warning("the database refuses an event", error=str(error), stream=entries[0].stream)
-            letter = refuse(entries[0], "database", f"{type(error).__name__}: {error}")
-            return [await self._commit(entries, [letter])]
+            return [await self._refuse(entries, items, error)]
         except BaseException:
             self._instances.drop()
             raise
+
+    async def _refuse(self, entries: list[Entry], items: list[Item], error: Exception) -> Committed:
+        """Makes a dead letter of the one entry that the database refuses."""
+        # Once more: what a change of the schema spoils once is not the row's fault.
+        try:
+            return await self._commit(entries, items)
+        except _FAILURES as again:
+            self._instances.drop()
+            if not is_refusal(again):
+                raise
+        log.warning("the database refuses an event", error=str(error), stream=entries[0].stream)
+        letter = refuse(entries[0], "database", f"{type(error).__name__}: {error}")
+        try:
+            return await self._commit(entries, [letter])
+        except _FAILURES as again:
+            self._instances.drop()
+            if not is_refusal(again):
+                raise
+            # Not even under its name and number: the bytes are kept without them.
+            letter.instance = letter.seq = None
+            return await self._commit(entries, [letter])
 
     async def _commit(self, entries: list[Entry], items: list[Item]) -> Committed:
         events = [item for item in items if not isinstance(item, Report)]

@@ -58,7 +58,9 @@ class Streams:
         for stream in STREAMS:
             try:
                 info = cast(Any, await self._client.execute_command("XINFO STREAM", stream))
-            except ResponseError:  # no such key
+            except ResponseError as error:
+                if "no such key" not in str(error):
+                    raise  # a refusal must not look like a stream that is lost
                 result[stream] = (START, 0)
                 continue
             if isinstance(info, list):

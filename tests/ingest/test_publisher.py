@@ -87,6 +87,17 @@ async def test_what_was_left_out_is_told_once_more_if_the_answer_was_lost(
     await again.close()
 
 
+async def test_marks_of_an_older_version_or_another_program_stop_nothing(
+    publisher: Publisher, redis: redis_async.Redis
+) -> None:
+    await redis.set("mark", "7")  # a name alone, as it was before
+    assert (await publisher.publish(batch("7", [1, 2]))).events == 0
+    assert await numbers(redis) == []  # that batch was done
+    await redis.set("mining:published:e/1", "\\xff nonsense")
+    assert (await publisher.publish(batch("8", [1, 2]))).events == 0
+    assert await numbers(redis) == [1, 2]
+
+
 async def test_a_block_rings_once_however_often_it_is_sent(
     publisher: Publisher, redis_url: str, redis: redis_async.Redis
 ) -> None:

@@ -36,12 +36,22 @@ def test_before_the_holes_that_are_remembered_it_does_not_know() -> None:
     seen = Seen()
     for seq in range(2, 2 * sequence.MAX_HOLES + 4, 2):
         seen.add(seq)
+    seen.forget()
     assert len(seen.missing) == sequence.MAX_HOLES
     # The hole at 1 is forgotten: neither 1 nor what was stored next to it is guessed at.
     assert seen.floor == 2
     assert seen.add(1) is Arrival.UNKNOWN
     assert seen.add(2) is Arrival.DUPLICATE
     assert seen.add(3) is Arrival.LATE
+
+
+def test_late_events_that_split_one_hole_are_forgotten_alike() -> None:
+    seen = Seen()
+    seen.add(10**9)
+    for seq in range(2, 4 * sequence.MAX_HOLES, 2):
+        seen.add(seq)
+    seen.forget()
+    assert len(seen.missing) == sequence.MAX_HOLES
 
 
 @given(st.lists(st.integers(min_value=1, max_value=60), max_size=120), st.integers(0, 40))

@@ -38,6 +38,7 @@ VALUES: Final[dict[str, Any]] = {
     "hashes": 2.0**32,
     "hour": THIS_HOUR - HOUR,
     "hours": [THIS_HOUR - HOUR, THIS_HOUR],
+    "least": 3,
     "needed": 100,
     "now": NOW,
     "rejected_final": DAY,
