@@ -217,16 +217,17 @@ def _state_of(worker: str, known: dict[str, Any] | None, *, muted_now: bool) -> 
 def _until(_context: click.Context, _parameter: click.Parameter, value: str) -> datetime:
     now = datetime.now(UTC)
     units = {"m": "minutes", "h": "hours", "d": "days"}
-    if value[:-1].isdecimal() and value[-1:] in units:
-        try:
-            return now + timedelta(**{units[value[-1]]: int(value[:-1])})
-        except OverflowError:
-            raise click.BadParameter("is too far away") from None
     try:
-        moment = datetime.fromisoformat(value)
+        if value[:-1].isdecimal() and value[-1:] in units:
+            moment = now + timedelta(**{units[value[-1]]: int(value[:-1])})
+        else:
+            moment = datetime.fromisoformat(value)
+        # A time without a zone is in UTC.
+        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except OverflowError:
+        raise click.BadParameter("is too far away") from None
     except ValueError:
         raise click.BadParameter("must look like 2026-12-01T08:00 (UTC), 90m, 8h or 3d") from None
-    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     if moment <= now:
         raise click.BadParameter(f"{moment:%F %H:%M} UTC is past")
     return moment

@@ -29,7 +29,11 @@ _WEEK: Final[dict[str, Any]] = {
 _DIGEST: Final = Text(
     "26 November: 1.02TH/s, 8,412 shares",
     ("No worker needs a look.",),
-    table=(("hash rate", "1.02TH/s (998G to 1.04T, 95 %)"), ("best share", "1.23T")),
+    table=(
+        ("day (UTC)", "2026-11-26"),
+        ("hash rate", "1.02TH/s (998G to 1.04T, 95 %)"),
+        ("best share", "1.23T"),
+    ),
 )
 
 

@@ -94,7 +94,8 @@ def workers(
             else "Check what they share: power, network, pool."
         )
     elif flapping:
-        action = "Check its Wi-Fi, power supply and temperature; a mute ends these messages."
+        whose = "its" if len(flapping) == 1 else "their"
+        action = f"Check {whose} Wi-Fi, power supply and temperature; a mute ends these messages."
     return Text(", ".join(titles), tuple(lines), action)
 
 
@@ -127,7 +128,7 @@ def _block(kind: str, message: Message, zone: ZoneInfo) -> Text:
     reward = f"Reward: {payload['reward_sats'] / 1e8:.8f} BTC (fees included), to {short(payload['user'])}"
     lines = [f"Hash: {payload['hash']}", reward]
     if kind == "block_found":
-        lines.append(f"Found at {_day_and_clock(message.at, zone)} by {_finder(payload)}")
+        lines.append(f"Found on {_day_and_clock(message.at, zone)} by {_finder(payload)}")
         return Text(f"Block {height} found", tuple(lines), "It is final after 100 confirmations.")
     if kind == "block_confirmed":
         lines.append(f"{payload['confirmations']:,} confirmations")
