@@ -4,6 +4,6 @@ from ingest import signals
 
 signals.hold()  # before the imports, which take most of a start
 
-from ingest.cli import ingest  # noqa: E402
+from ingest.cli import ingest  # noqa: E402  # signals are held before anything else is imported
 
 ingest(prog_name="python -m ingest")

@@ -205,7 +205,7 @@ class Process:
         return self.wait()
 
     def family(self) -> list[psutil.Process]:
-        """What runs of it, itself included, whoever its parent is now."""
+        """Its processes that still run, itself included, adopted ones too."""
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error, OSError):

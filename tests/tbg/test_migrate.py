@@ -188,7 +188,7 @@ def test_a_statement_that_fails_names_its_migration(empty_database_url: str) -> 
 
 def test_a_server_that_is_away_is_named_without_its_password() -> None:
     with pytest.raises(MigrateError, match="cannot be reached") as caught:
-        migrate("postgresql://somebody:hunter2@127.0.0.1:1/nothing")
+        migrate("postgresql://miner:hunter2@127.0.0.1:1/nothing")
     assert "hunter2" not in caught.value.message
 
 

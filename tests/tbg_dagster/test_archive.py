@@ -795,7 +795,7 @@ def test_a_day_comes_back_into_another_database_under_the_same_names(
         empty_database_url, autocommit=True, row_factory=psycopg.rows.dict_row,
         options="-c timezone=UTC",
     ) as other:  # fmt: skip
-        other.execute("insert into users (btc_address) values ('somebody else')")
+        other.execute("insert into users (btc_address) values ('another user')")
         restore(other, store, old)
         assert other.execute(named).fetchall() == connection.execute(named).fetchall()
         # The two databases' archives of the day are the same but for the numbers.

@@ -153,7 +153,7 @@ def test_only_what_the_daily_statistics_do_not_prove_is_counted_again(
     run("hourly_rollup", f"{monday:%Y-%m-%d}-00:00", f"{tuesday:%Y-%m-%d}-23:00")
     run("daily_rollup", f"{monday:%Y-%m-%d}")
     assert stale_spans(connection, monday.date()) == []
-    # What the books do not tell of on a proven day is not looked for; on another day it is.
+    # On a proven day, only shares that the books mention are looked for; on other days, all.
     history.share("a.x", monday + 2 * HOUR)
     history.share("a.x", tuesday + HOUR)
     history.share("a.x", tuesday + 2 * HOUR)
