@@ -7,13 +7,16 @@ the programs accept.
 """
 
 import json
+from collections.abc import Iterator
 from datetime import timedelta
+from functools import reduce
+from operator import or_
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import click
 from pydantic import BaseModel, Field, TypeAdapter
-from pydantic.json_schema import DEFAULT_REF_TEMPLATE, GenerateJsonSchema
+from pydantic.json_schema import GenerateJsonSchema
 
 from ingest.events import (
     CONTRACT_VERSION,
@@ -25,32 +28,12 @@ from ingest.events import (
     MAX_MONEY,
     MAX_PROOF,
     NO_NUL,
-    BlockFound,
-    DiffUpdated,
     Event,
-    HashrateUpdate,
-    MinerConnected,
-    MinerDisconnected,
-    NewBlockNetwork,
     Proof,
-    ShareBestDiff,
-    ShareSubmitted,
 )
 from ingest.settings import ReceiverSettings, RetentionSettings, StageSettings, WriterSettings
 
 ROOT: Final = Path(__file__).resolve().parent.parent
-
-AnyEvent = Annotated[
-    ShareSubmitted
-    | ShareBestDiff
-    | BlockFound
-    | MinerConnected
-    | MinerDisconnected
-    | DiffUpdated
-    | HashrateUpdate
-    | NewBlockNetwork,
-    Field(discriminator="event"),
-]
 
 INTRODUCTION: Final = f"""\
 # Events, contract version {CONTRACT_VERSION}
@@ -86,11 +69,11 @@ would be right, and the program ends.
 
 def render_schema() -> str:
     """Returns docs/events.schema.json."""
-    schema = TypeAdapter(AnyEvent).json_schema(ref_template=DEFAULT_REF_TEMPLATE)
+    any_event: Any = Annotated[reduce(or_, EVENTS.values()), Field(discriminator="event")]
     document = {
         "$schema": GenerateJsonSchema.schema_dialect,
         "title": f"The Bitcoin Game: mining events, contract version {CONTRACT_VERSION}",
-        **schema,
+        **TypeAdapter(any_event).json_schema(),
     }
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
@@ -111,21 +94,19 @@ def render_markdown(golden: Path) -> str:
         data = model.model_fields["data"].annotation
         if not (isinstance(data, type) and issubclass(data, BaseModel)):
             raise TypeError(f"{name}: data is {data!r}, which is not a model")
-        example = json.loads((golden / f"{name}.json").read_text())
         parts += [
             f"## {name}\n",
             f"{_first_line(model)}\n",
             _table(data),
-            f"```json\n{json.dumps(example, indent=2, ensure_ascii=False)}\n```\n",
+            _example(golden / f"{name}.json"),
         ]
-    example = json.loads((golden / "proven" / "share_best_diff.json").read_text())
     parts += [
         "## proof\n",
         f"{_first_line(Proof)} Together they have fewer than {MAX_PROOF} hex digits. What does "
         "not fit refuses the event; an event without proof is as valid. How to check one: "
         "[check-your-best.md](check-your-best.md).\n",
         _table(Proof),
-        f"```json\n{json.dumps(example, indent=2, ensure_ascii=False)}\n```\n",
+        _example(golden / "proven" / "share_best_diff.json"),
     ]
     return "\n".join(parts)
 
@@ -181,6 +162,11 @@ def _first_line(model: type[BaseModel]) -> str:
     return (model.__doc__ or "").strip().split("\n")[0]
 
 
+def _example(golden: Path) -> str:
+    datagram = json.loads(golden.read_text())
+    return f"```json\n{json.dumps(datagram, indent=2, ensure_ascii=False)}\n```\n"
+
+
 def _table(model: type[BaseModel]) -> str:
     schema = model.model_json_schema()
     rows = ["| field | type | bounds | meaning |", "| --- | --- | --- | --- |"]
@@ -190,46 +176,32 @@ def _table(model: type[BaseModel]) -> str:
         nullable = required and len(arms) < len(field.get("anyOf", [field]))
         mark = "" if required else "*" if field.get("always_sent") else "?"
         kind = arms[0].get("type", "[object](#proof)") + (" or null" if nullable else "")
-        cells = [f"`{name}`{mark}", kind, _bounds(arms[0]), field.get("description", "")]
+        cells = [f"`{name}`{mark}", kind, "; ".join(_bounds(arms[0])), field.get("description", "")]
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(rows) + "\n"
 
 
-def _bounds(arm: dict[str, Any]) -> str:
+def _bounds(arm: dict[str, Any]) -> Iterator[str]:
     """Says a field's JSON Schema constraints in words."""
-    words: list[str] = []
     if "items" in arm:
-        words.append(f"each {_bounds(arm['items'])}")
+        yield f"each {'; '.join(_bounds(arm['items']))}"
     shortest, longest = arm.get("minLength", 0), arm.get("maxLength")
     if longest is not None and shortest == longest:
-        words.append(f"{longest} characters")
+        yield f"{longest} characters"
     elif longest is not None:
-        words.append(
-            f"{shortest} to {longest} characters" if shortest else f"≤ {longest} characters"
-        )
+        yield f"{shortest} to {longest} characters" if shortest else f"≤ {longest} characters"
     if "exclusiveMinimum" in arm:
-        words.append(f"> {arm['exclusiveMinimum']:g}")
+        yield f"> {arm['exclusiveMinimum']:g}"
     if "minimum" in arm:
-        words.append(f"≥ {arm['minimum']}")
+        yield f"≥ {arm['minimum']}"
     # 2^63 - 1 is what the database's integers hold, not a bound that matters.
-    if arm.get("maximum", INT64_MAX) != INT64_MAX:
-        words.append(f"≤ {_number(arm['maximum'])}")
-    match arm.get("pattern"):
-        case None:
-            pass
-        case pattern if pattern == NO_NUL:
-            pass  # said once, above all tables
-        case pattern if pattern == HEX:
-            words.append("hex, whole bytes")
-        case pattern:
-            words.append(f"`{pattern}`")
+    if (most := arm.get("maximum", INT64_MAX)) != INT64_MAX:
+        yield "≤ 21 million BTC" if most == MAX_MONEY else f"≤ {most}"
+    # NO_NUL is said once, above all tables.
+    if (pattern := arm.get("pattern", NO_NUL)) != NO_NUL:
+        yield "hex, whole bytes" if pattern == HEX else f"`{pattern}`"
     if "enum" in arm:
-        words.append(", ".join(f"`{value}`" for value in arm["enum"]))
-    return "; ".join(words)
-
-
-def _number(value: int) -> str:
-    return "21 million BTC" if value == MAX_MONEY else f"{value}"
+        yield ", ".join(f"`{value}`" for value in arm["enum"])
 
 
 @click.command("docs")
