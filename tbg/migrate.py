@@ -37,6 +37,10 @@ DAYS_AHEAD: Final = 7
 FIRST_FILE: Final = "0001_core.sql"
 
 
+Connection = psycopg.Connection[Any]
+Say = Callable[[str], None]  # receives what happens, a line at a time
+
+
 class MigrateError(click.ClickException):
     """The schema could not be brought up to date; the message says why."""
 
@@ -84,7 +88,7 @@ def migrate(
     wait_seconds: float = 60.0,
     retention_days: int | None = None,
     archived: bool = False,
-    say: Callable[[str], None] = lambda _: None,
+    say: Say = lambda _: None,
 ) -> Migrated:
     """Applies the migrations that are missing.
 
@@ -110,27 +114,22 @@ def migrate(
                 say(f"PostgreSQL {version}, flavour {chosen}")
                 applied, already = _apply(database_url, chosen, say)
                 partitions = _make_partitions(connection) if chosen == "postgresql" else 0
-                if chosen == "timescaledb" and archived:
-                    _remove_retention(connection, say)
-                elif chosen == "timescaledb" and retention_days is not None:
-                    _set_retention(connection, retention_days, say)
+                if chosen == "timescaledb" and (archived or retention_days is not None):
+                    set_retention(connection, None if archived else retention_days, say)
                 return Migrated(version, chosen, applied, already, partitions)
     except psycopg.OperationalError as error:
         raise MigrateError(f"the database cannot be reached or used: {error}") from error
 
 
-def detect_flavour(connection: psycopg.Connection[Any]) -> Flavour:
+def detect_flavour(connection: Connection) -> Flavour:
     """The schema's flavour; without a schema, the one that this server would get."""
-    flavour = flavour_of(connection)
-    if flavour is None:
-        offered = connection.execute(
-            "select 1 from pg_available_extensions where name = 'timescaledb'"
-        ).fetchone()
-        flavour = "timescaledb" if offered else "postgresql"
-    return flavour
+    offered = "select 1 from pg_available_extensions where name = 'timescaledb'"
+    return flavour_of(connection) or (
+        "timescaledb" if connection.execute(offered).fetchone() else "postgresql"
+    )
 
 
-def _check_version(connection: psycopg.Connection[tuple[object, ...]]) -> str:
+def _check_version(connection: Connection) -> str:
     number = connection.info.server_version
     if number < OLDEST_VERSION * 10_000:
         raise MigrateError(
@@ -139,9 +138,7 @@ def _check_version(connection: psycopg.Connection[tuple[object, ...]]) -> str:
     return f"{number // 10_000}.{number % 10_000}"
 
 
-def _choose_flavour(
-    connection: psycopg.Connection[tuple[object, ...]], told: Flavour | None
-) -> Flavour:
+def _choose_flavour(connection: Connection, told: Flavour | None) -> Flavour:
     found = detect_flavour(connection)
     if told is None or told == found:
         return found
@@ -153,11 +150,7 @@ def _choose_flavour(
 
 
 @contextlib.contextmanager
-def _lock(
-    connection: psycopg.Connection[tuple[object, ...]],
-    wait_seconds: float,
-    say: Callable[[str], None],
-) -> Iterator[None]:
+def _lock(connection: Connection, wait_seconds: float, say: Say) -> Iterator[None]:
     deadline = time.monotonic() + wait_seconds
     told = False
     # Polled, not waited for in the server: a waiting statement holds a snapshot, which
@@ -180,13 +173,12 @@ def _lock(
             connection.execute("select pg_advisory_unlock(%s)", [LOCK_KEY])
 
 
-def _apply(
-    database_url: str, flavour: Flavour, say: Callable[[str], None]
-) -> tuple[list[str], int]:
+def _apply(database_url: str, flavour: Flavour, say: Say) -> tuple[list[str], int]:
     migrations = read_migrations(flavour)
     applied: list[str] = []
     # yoyo prints the rows that a statement returns.
-    with yoyo.get_backend(_yoyo_url(database_url)) as backend, _quiet():
+    silence = contextlib.redirect_stdout(io.StringIO())
+    with yoyo.get_backend(_yoyo_url(database_url)) as backend, silence:
         backend.break_lock()
         with backend.lock():
             waiting = list(backend.to_apply(migrations))
@@ -195,66 +187,45 @@ def _apply(
                 try:
                     backend.apply_one(migration)
                 except psycopg.Error as error:
-                    hint = ""
-                    if flavour == "timescaledb":
-                        hint = "\n(--flavour postgresql does without TimescaleDB)"
+                    timescale = flavour == "timescaledb"
+                    hint = "\n(--flavour postgresql does without TimescaleDB)" * timescale
                     raise MigrateError(f"{migration.id} failed: {error}{hint}") from error
                 applied.append(migration.id)
                 say(f"applied {migration.id}")
     return applied, already
 
 
-def _set_retention(
-    connection: psycopg.Connection[tuple[object, ...]],
-    days: int,
-    say: Callable[[str], None],
-) -> None:
-    """Makes TimescaleDB drop raw shares and events after ``days``; safe to repeat."""
+def set_retention(connection: Connection, days: int | None, say: Say) -> None:
+    """Makes TimescaleDB drop raw shares and events after ``days``; safe to repeat.
+
+    None leaves dropping them to the batch side.
+    """
     for table in ("shares", "mining_events"):
         row = connection.execute(
             """
-            select job_id, coalesce((config ->> 'drop_after')::interval
-                                    = make_interval(days => %s), false)
+            select (config ->> 'drop_after')::interval is not distinct from
+                   make_interval(days => %s)
             from timescaledb_information.jobs
             where proc_name = 'policy_retention' and hypertable_name = %s
             """,
             [days, table],
         ).fetchone()
-        if row is None:
-            connection.execute(
-                "select add_retention_policy(%s::regclass, make_interval(days => %s))",
-                [table, days],
-            )
-        elif not row[1]:
-            connection.execute(
-                """
-                select alter_job(
-                    job_id, config => jsonb_set(config, '{drop_after}', to_jsonb(%s::text)))
-                from timescaledb_information.jobs where job_id = %s
-                """,
-                [f"{days} days", row[0]],
-            )
-        else:
+        if row == (True,) or (row is None and days is None):
             continue
-        say(f"{table} are kept for {days} days")
+        # Both at once: a reader never sees the table without its policy.
+        with connection.transaction():
+            connection.execute(
+                "select remove_retention_policy(%s::regclass, if_exists => true)", [table]
+            )
+            if days is not None:
+                connection.execute(
+                    "select add_retention_policy(%s::regclass, make_interval(days => %s))",
+                    [table, days],
+                )
+        say(f"{table} are kept " + (f"for {days} days" if days else "until they are archived"))
 
 
-def _remove_retention(
-    connection: psycopg.Connection[tuple[object, ...]], say: Callable[[str], None]
-) -> None:
-    """Leaves it to the batch side to drop raw shares and events; safe to repeat."""
-    for table in ("shares", "mining_events"):
-        row = connection.execute(
-            "select 1 from timescaledb_information.jobs "
-            "where proc_name = 'policy_retention' and hypertable_name = %s",
-            [table],
-        ).fetchone()
-        if row is not None:
-            connection.execute("select remove_retention_policy(%s::regclass)", [table])
-            say(f"{table} are kept until they are archived")
-
-
-def _make_partitions(connection: psycopg.Connection[tuple[object, ...]]) -> int:
+def _make_partitions(connection: Connection) -> int:
     today = datetime.now(UTC).date()
     row = connection.execute(
         "select ensure_partitions(%s, %s)",
@@ -269,12 +240,6 @@ def _yoyo_url(database_url: str) -> str:
     if parts.scheme.split("+")[0] not in ("postgresql", "postgres"):
         raise MigrateError("DATABASE_URL must begin with postgresql://")
     return urlunsplit(parts._replace(scheme="postgresql+psycopg"))
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    with contextlib.redirect_stdout(io.StringIO()):
-        yield
 
 
 @click.command("migrate")

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 from psycopg.rows import dict_row, tuple_row
 
-from tbg.migrate import _remove_retention, _set_retention
+from tbg.migrate import set_retention
 from tbg_dagster.resources import Archive, Database, Thresholds
 from tbg_dagster.rollup import rollup_of
 from tbg_dagster.shares.checks import windows_are_in_order
@@ -72,13 +72,13 @@ def test_the_policy_gives_way_to_the_archive_and_comes_back_without_it(
     assert not in_order(some)  # the policy would drop what is not archived
     said: list[str] = []
     for _ in range(2):
-        _remove_retention(connection, said.append)  # type: ignore[arg-type]  # its rows are not read
+        set_retention(connection, None, said.append)
         assert connection.execute(POLICIES).fetchall() == []
     assert len(said) == 2
     assert in_order(some)
     assert not in_order(none)
     connection.row_factory = tuple_row  # type: ignore[assignment]  # as tbg migrate has it
-    _set_retention(connection, 90, said.append)  # type: ignore[arg-type]
+    set_retention(connection, 90, said.append)
     connection.row_factory = dict_row
     assert len(connection.execute(POLICIES).fetchall()) == 2
     assert in_order(none)
