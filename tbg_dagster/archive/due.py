@@ -38,12 +38,11 @@ def outdated(connection: Connection, store: Store) -> list[date]:
             continue
         known = {hour.hour: hour.shares for hour in manifest.hours}
         for hour in row["hours"]:
-            count = connection.execute(
+            [count] = connection.execute(
                 "select count(*) as shares from shares "
                 "where time >= %s and time < %s::timestamptz + interval '1 hour'",
                 [hour, hour],
-            ).fetchone()
-            assert count is not None
+            )
             if count["shares"] > known.get(hour, 0):
                 found.append(row["day"])
                 break

@@ -1,7 +1,7 @@
 """The manifest of an archived day: its files, and what each hour of it adds up to."""
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from datetime import date, datetime
 from itertools import repeat
@@ -63,9 +63,11 @@ def fold(shares: Iterable[dict[str, Any]], events: Iterable[dict[str, Any]]) -> 
     groups: dict[datetime, list[dict[str, Any]]] = defaultdict(list)
     for group in shares:
         groups[group["hour"]].append(group)
-    kinds: dict[datetime, list[dict[str, Any]]] = defaultdict(list)
+    kinds: dict[datetime, Counter[str]] = defaultdict(Counter)
+    payload_bytes: Counter[datetime] = Counter()
     for group in events:
-        kinds[group["hour"]].append(group)
+        kinds[group["hour"]][group["event"]] += group["events"]
+        payload_bytes[group["hour"]] += group["payload_bytes"]
     return [
         Hour(
             hour=hour,
@@ -81,11 +83,8 @@ def fold(shares: Iterable[dict[str, Any]], events: Iterable[dict[str, Any]]) -> 
             best=max(
                 (group["best"] for group in groups[hour] if group["best"] is not None), default=None
             ),
-            events={
-                group["event"]: group["events"]
-                for group in sorted(kinds[hour], key=lambda group: group["event"])
-            },
-            payload_bytes=sum(group["payload_bytes"] for group in kinds[hour]),
+            events=dict(sorted(kinds[hour].items())),
+            payload_bytes=payload_bytes[hour],
         )
         for hour in sorted(groups.keys() | kinds.keys())
     ]

@@ -4,7 +4,7 @@ Names are kept beside the database's numbers, so that a day can come back into a
 database, and so that a query needs no other file.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import pyarrow as pa
@@ -49,6 +49,7 @@ EVENTS: Final = pa.schema(
         pa.field("instance_id", pa.int32()),
     ]
 )
+SCHEMAS: Final = {"shares": SHARES, "events": EVENTS}
 
 # Text that repeats goes to a dictionary; numbers that grow are kept as differences, and
 # random bytes as they are, apart from their lengths.
@@ -68,15 +69,14 @@ _ENCODING: Final = {
 ROW_GROUP: Final = 131_072  # rows
 
 
-def write(sink: Any, schema: pa.Schema, rows: Iterator[Sequence[Sequence[Any]]]) -> int:
-    """Writes rows as Parquet and returns how many.
+def write(sink: Any, schema: pa.Schema, rows: Iterator[Sequence[Sequence[Any]]]) -> None:
+    """Writes rows as Parquet.
 
     Args:
         sink: an open output stream.
         schema: SHARES or EVENTS.
         rows: batches of rows, each in the order of the schema.
     """
-    count = 0
     with pq.ParquetWriter(
         sink,
         schema,
@@ -87,14 +87,9 @@ def write(sink: Any, schema: pa.Schema, rows: Iterator[Sequence[Sequence[Any]]])
         write_page_checksum=True,
     ) as writer:
         for batch in rows:
-            columns = list(zip(*batch, strict=True)) or [()] * len(schema)
-            arrays = [
-                pa.array(column, type=field.type)
-                for column, field in zip(columns, schema, strict=True)
-            ]
+            columns = zip(*batch, strict=True)
+            arrays = [pa.array(*pair) for pair in zip(columns, schema.types, strict=True)]
             writer.write_batch(pa.record_batch(arrays, schema=schema), row_group_size=ROW_GROUP)
-            count += len(batch)
-    return count
 
 
 def read(source: Any) -> Iterator[pa.RecordBatch]:
@@ -102,13 +97,13 @@ def read(source: Any) -> Iterator[pa.RecordBatch]:
     yield from pq.ParquetFile(source, page_checksum_verification=True).iter_batches(ROW_GROUP)
 
 
-def sums(shares: Iterable[pa.RecordBatch], events: Iterable[pa.RecordBatch]) -> list[Hour]:
-    """What the files of a day add up to, by hour."""
+def sums(shares: Any, events: Any) -> list[Hour]:
+    """What the open files of a day add up to, by hour."""
     return fold(_share_groups(shares), _event_groups(events))
 
 
-def _share_groups(batches: Iterable[pa.RecordBatch]) -> Iterator[dict[str, Any]]:
-    for batch in batches:
+def _share_groups(source: Any) -> Iterator[dict[str, Any]]:
+    for batch in read(source):
         valid = batch["is_valid"]
         table = pa.table(
             {
@@ -119,38 +114,26 @@ def _share_groups(batches: Iterable[pa.RecordBatch]) -> Iterator[dict[str, Any]]
                 "best": pc.if_else(valid, batch["share_diff"], pa.scalar(None, pa.float64())),
             }
         ).group_by(["hour", "difficulty"])
-        for row in table.aggregate(
-            [([], "count_all"), ("accepted", "sum"), ("blocks", "sum"), ("best", "max")]
-        ).to_pylist():
-            yield {
-                "hour": row["hour"],
-                "difficulty": row["difficulty"],
-                "shares": row["count_all"],
-                "accepted": row["accepted_sum"],
-                "blocks": row["blocks_sum"],
-                "best": row["best_max"],
-            }
+        yield from (
+            table.aggregate(
+                [([], "count_all"), ("accepted", "sum"), ("blocks", "sum"), ("best", "max")]
+            )
+            .rename_columns(["hour", "difficulty", "shares", "accepted", "blocks", "best"])
+            .to_pylist()
+        )
 
 
-def _event_groups(batches: Iterable[pa.RecordBatch]) -> Iterator[dict[str, Any]]:
-    # Gathered first: an event stands once in an hour.
-    tables = [
-        pa.table(
+def _event_groups(source: Any) -> Iterator[dict[str, Any]]:
+    for batch in read(source):
+        table = pa.table(
             {
                 "hour": pc.floor_temporal(batch["time"], unit="hour"),
                 "event": batch["event"],
                 "length": pc.binary_length(batch["payload"]).cast(pa.int64()),
             }
+        ).group_by(["hour", "event"])
+        yield from (
+            table.aggregate([([], "count_all"), ("length", "sum")])
+            .rename_columns(["hour", "event", "events", "payload_bytes"])
+            .to_pylist()
         )
-        for batch in batches
-    ]
-    if not tables:
-        return
-    grouped = pa.concat_tables(tables).group_by(["hour", "event"])
-    for row in grouped.aggregate([([], "count_all"), ("length", "sum")]).to_pylist():
-        yield {
-            "hour": row["hour"],
-            "event": row["event"],
-            "events": row["count_all"],
-            "payload_bytes": row["length_sum"],
-        }

@@ -1,4 +1,5 @@
--- What a revision of the archive holds, on its way into the database.
+-- What a revision of the archive holds, on its way into the database: columns in the order of
+-- parquet.py.
 create temp table archived_shares (
     time timestamptz, btc_address text, worker_name text, instance text, seq bigint,
     difficulty double precision, share_diff double precision, is_valid boolean,

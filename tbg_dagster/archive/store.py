@@ -55,7 +55,6 @@ class Store:
         self._fs = filesystem
         self._root = root.rstrip("/")
         self.place = place
-        self._local = isinstance(filesystem, fs.LocalFileSystem)
 
     @classmethod
     def open(cls, url: str) -> Self:
@@ -79,7 +78,7 @@ class Store:
         except (OSError, ValueError, pa.ArrowException):
             # Not the error's text: it repeats the URL, which may hold the secret key.
             raise ArchiveError(
-                f"ARCHIVE_URL ({place}) is none that pyarrow understands: it looks like "
+                f"ARCHIVE_URL ({place}) is not a URL that pyarrow understands, such as "
                 "s3://key:secret@bucket/path?region=eu-central-1"
             ) from None
         return cls(filesystem, root, place)
@@ -127,6 +126,7 @@ class Store:
             self._fs.create_dir(self._path(folder), recursive=True)
             with self._fs.open_output_stream(self._path(part)) as sink:
                 fill(sink)
+            # The day's rows are dropped on the strength of this file: it must outlast a power cut.
             self._sync(part)
         return self.measure(part)
 
@@ -143,19 +143,20 @@ class Store:
                 size += len(chunk)
         return File(file=name, bytes=size, sha256=digest.hexdigest())
 
-    def checked(self, file: File) -> None:
-        """Reads a file and compares it with what its manifest says.
+    def check(self, manifest: Manifest) -> None:
+        """Reads a day's files and compares them with what their manifest says.
 
         Raises:
-            ArchiveError: when it is another one.
+            ArchiveError: when one is another file.
         """
-        found = self.measure(file.file)
-        if found != file.model_copy(update={"rows": 0}):
-            raise ArchiveError(
-                f"{file.file} in the archive {self.place} is not the file of its manifest: "
-                f"{found.bytes} bytes and SHA-256 {found.sha256[:16]}…, not {file.bytes} and "
-                f"{file.sha256[:16]}…"
-            )
+        for file in (manifest.shares, manifest.events):
+            found = self.measure(file.file)
+            if (found.bytes, found.sha256) != (file.bytes, file.sha256):
+                raise ArchiveError(
+                    f"{file.file} in the archive {self.place} is not the file of its manifest: "
+                    f"{found.bytes} bytes and SHA-256 {found.sha256[:16]}…, not {file.bytes} and "
+                    f"{file.sha256[:16]}…"
+                )
 
     @contextmanager
     def read(self, name: str) -> Iterator[Any]:
@@ -167,7 +168,7 @@ class Store:
         """Moves a written file to its name, replacing what was there."""
         with _named(self.place):
             self._fs.move(self._path(part.file), self._path(name))
-            self._sync_folder(name)
+            self._sync(name.rpartition("/")[0])
         return part.model_copy(update={"file": name, "rows": rows})
 
     def commit(self, manifest: Manifest) -> None:
@@ -200,21 +201,13 @@ class Store:
         return f"{self._root}/{name}"
 
     def _sync(self, name: str) -> None:
-        # The day's rows are dropped on the strength of this file: it must outlast a power cut.
-        if self._local:
-            _fsync(self._path(name))
-
-    def _sync_folder(self, name: str) -> None:
-        if self._local:
-            _fsync(self._path(name.rpartition("/")[0]))
-
-
-def _fsync(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        if not isinstance(self._fs, fs.LocalFileSystem):
+            return
+        descriptor = os.open(self._path(name), os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _manifest_name(day: date) -> str:
