@@ -1,21 +1,23 @@
 """``tbg archive``: what the archive holds, whether it is right, and days brought back."""
 
 import json
-import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import date, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
-import psycopg
-from psycopg.rows import DictRow, dict_row
+from psycopg.rows import dict_row
 
-from tbg.program import without_password
-from tbg.state import State, find_urls, state_option
+from tbg.servers import connect, database_url
+from tbg.state import State, state_option
 from tbg_dagster.archive.day import archive, has_rows, restore, verify
 from tbg_dagster.archive.store import ArchiveError, Store
+from tbg_dagster.resources.database import Connection
+
+Said = Iterable[tuple[dict[str, Any], str]]  # of each day: for a script, and for a person
 
 
 def _day(_context: click.Context, _parameter: click.Parameter, value: str | None) -> date | None:
@@ -27,6 +29,9 @@ def _day(_context: click.Context, _parameter: click.Parameter, value: str | None
         raise click.BadParameter("must look like 2026-11-20") from None
 
 
+day_option = click.option(
+    "--to", "last", callback=_day, help="Last day of a span; DAY alone if left out."
+)
 archive_option = click.option(
     "--archive",
     "url",
@@ -39,26 +44,18 @@ json_option = click.option("--json", "as_json", is_flag=True, help="As a JSON li
 
 
 @contextmanager
-def _database(state_path: Path) -> Iterator[psycopg.Connection[DictRow]]:
-    # Redis is no concern of these commands.
-    url = os.environ.get("DATABASE_URL") or find_urls(State(state_path)).database
+def _archive(url: str) -> Iterator[Store]:
     try:
-        with psycopg.connect(
-            url,
-            autocommit=True,
-            row_factory=dict_row,
-            connect_timeout=10,
-            options="-c timezone=UTC",
-        ) as connection:
-            yield connection
-    except psycopg.errors.UndefinedTable as error:
-        raise click.ClickException(
-            "the database lacks the schema of this version: run tbg migrate"
-        ) from error
-    except psycopg.Error as error:
-        raise click.ClickException(
-            f"the database at {without_password(url)} does not answer: {error}"
-        ) from error
+        yield Store.open(url)
+    except ArchiveError as error:
+        raise click.ClickException(str(error)) from error
+
+
+@contextmanager
+def _both(url: str, state_path: Path) -> Iterator[tuple[Store, Connection]]:
+    database = database_url(State(state_path))
+    with _archive(url) as store, connect(database, row_factory=dict_row) as connection:
+        yield store, connection
 
 
 def _chosen(store: Store, first: date | None, last: date | None) -> list[date]:
@@ -73,9 +70,16 @@ def _chosen(store: Store, first: date | None, last: date | None) -> list[date]:
     return days
 
 
-def _say(rows: list[dict[str, Any]], *, as_json: bool) -> None:
+def _say(said: Said, *, as_json: bool) -> list[dict[str, Any]]:
+    """Shows each day as soon as it is done, or all of them as one JSON list."""
+    rows = []
+    for row, text in said:
+        rows.append(row)
+        if not as_json:
+            click.echo(text)
     if as_json:
         click.echo(json.dumps(rows, indent=2))
+    return rows
 
 
 @click.group("archive")
@@ -104,33 +108,28 @@ def list_command(url: str, as_json: bool) -> None:
       tbg archive list --archive /srv/tbg-archive
       ARCHIVE_URL=s3://tbg-archive/main tbg archive list --json
     """
-    rows = []
-    with _errors():
-        store = Store.open(url)
-        for day in store.days():
-            found = store.manifest(day)
-            assert found is not None
-            rows.append(
-                {
-                    "day": f"{day}",
-                    "revision": found.revision,
-                    "shares": found.shares.rows,
-                    "events": found.events.rows,
-                    "bytes": found.shares.bytes + found.events.bytes,
-                    "best": found.best,
-                }
-            )
-            if not as_json:
-                click.echo(
-                    f"{day}  revision {found.revision}  {found.shares.rows:,} shares  "
-                    f"{found.events.rows:,} events  {rows[-1]['bytes']:,} bytes"
-                )
-    _say(rows, as_json=as_json)
+    with _archive(url) as store:
+        _say(map(partial(_contents, store), store.days()), as_json=as_json)
+
+
+def _contents(store: Store, day: date) -> tuple[dict[str, Any], str]:
+    found = store.manifest(day)
+    assert found is not None
+    row = {
+        "day": f"{day}",
+        "revision": found.revision,
+        "shares": found.shares.rows,
+        "events": found.events.rows,
+        "bytes": found.shares.bytes + found.events.bytes,
+        "best": found.best,
+    }
+    text = "{day}  revision {revision}  {shares:,} shares  {events:,} events  {bytes:,} bytes"
+    return row, text.format_map(row)
 
 
 @command.command("restore")
 @click.argument("day", callback=_day)
-@click.option("--to", "last", callback=_day, help="Last day of a span; DAY alone if left out.")
+@day_option
 @click.option(
     "--keep",
     default=7,
@@ -154,23 +153,23 @@ def restore_command(
       tbg archive restore 2026-08-03
       tbg archive restore 2026-08-03 --to 2026-08-09 --keep 14
     """
-    rows = []
-    with _errors(), _database(state_path) as connection:
-        store = Store.open(url)
-        for chosen in _chosen(store, day, last):
-            done = restore(connection, store, chosen, timedelta(days=keep))
-            rows.append({"day": f"{chosen}", **vars(done)})
-            if not as_json:
-                click.echo(
+    with _both(url, state_path) as (store, connection):
+
+        def restored() -> Iterator[tuple[dict[str, Any], str]]:
+            for chosen in _chosen(store, day, last):
+                done = restore(connection, store, chosen, timedelta(days=keep))
+                yield (
+                    {"day": f"{chosen}", **vars(done)},
                     f"{chosen}: {done.shares:,} shares and {done.events:,} events brought back "
-                    f"from revision {done.revision}"
+                    f"from revision {done.revision}",
                 )
-    _say(rows, as_json=as_json)
+
+        _say(restored(), as_json=as_json)
 
 
 @command.command("verify")
 @click.argument("day", callback=_day, required=False)
-@click.option("--to", "last", callback=_day, help="Last day of a span; DAY alone if left out.")
+@day_option
 @archive_option
 @state_option
 @json_option
@@ -187,27 +186,24 @@ def verify_command(
       tbg archive verify
       tbg archive verify 2026-08-03 --to 2026-08-09
     """
-    rows = []
-    with _errors(), _database(state_path) as connection:
-        store = Store.open(url)
-        for chosen in _chosen(store, day, last):
-            wrong = None
-            there = has_rows(connection, chosen)
-            try:
-                if there:
-                    verify(connection, store, chosen)
-                else:
-                    manifest = store.manifest(chosen)
-                    assert manifest is not None
-                    store.checked(manifest.shares)
-                    store.checked(manifest.events)
-            except ArchiveError as error:
-                wrong = str(error)
-            rows.append({"day": f"{chosen}", "in_database": there, "wrong": wrong})
-            if not as_json:
+    with _both(url, state_path) as (store, connection):
+
+        def verified() -> Iterator[tuple[dict[str, Any], str]]:
+            for chosen in _chosen(store, day, last):
+                wrong = None
+                there = has_rows(connection, chosen)
+                try:
+                    if there:
+                        verify(connection, store, chosen)
+                    elif manifest := store.manifest(chosen):
+                        store.check(manifest)
+                except ArchiveError as error:
+                    wrong = str(error)
                 equal = "equals the database" if there else "is whole; the database has dropped it"
-                click.echo(f"{chosen} {wrong or equal}")
-    _say(rows, as_json=as_json)
+                row = {"day": f"{chosen}", "in_database": there, "wrong": wrong}
+                yield row, f"{chosen} {wrong or equal}"
+
+        rows = _say(verified(), as_json=as_json)
     if any(row["wrong"] for row in rows):
         raise SystemExit(3)
 
@@ -223,14 +219,6 @@ def write_command(day: date, url: str, state_path: Path) -> None:
     Examples:
       tbg archive write 2026-11-20
     """
-    with _errors(), _database(state_path) as connection:
-        done = archive(connection, Store.open(url), day)
+    with _both(url, state_path) as (store, connection):
+        done = archive(connection, store, day)
     click.echo(f"{day}: {done.outcome}")
-
-
-@contextmanager
-def _errors() -> Iterator[None]:
-    try:
-        yield
-    except ArchiveError as error:
-        raise click.ClickException(str(error)) from error

@@ -15,7 +15,8 @@ from rich.table import Table
 
 from tbg.figures import percent, si
 from tbg.program import without_password
-from tbg.state import State, find_urls, state_option
+from tbg.servers import find_urls
+from tbg.state import State, state_option
 
 PERIODS: Final = ("session", "week", "month", "round", "alltime")
 _QUERY: Final[LiteralString] = """

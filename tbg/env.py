@@ -23,9 +23,7 @@ def command(state_path: Path, as_json: bool) -> None:
     state = State(state_path)
     stack = state.read_stack()
     if stack is None:
-        raise click.ClickException(
-            f"no stack was ever started in {state.path}: run tbg up, or name its folder with --state"
-        )
+        raise click.ClickException(f"{state.never_started}, or name its folder with --state")
     if state.holder() is None:
         click.echo("the stack is not running now", err=True)
     environment = stack.environment()

@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from tbg import audit
-from tbg.program import without_password
-from tbg.state import State, find_urls, state_option
+from tbg.servers import connect, database_url
+from tbg.state import State, state_option
 
 # What the table shows, under names short enough for 80 columns.
 COUNTS: Final = {
@@ -94,24 +94,12 @@ def command(
     """
     if repaired and not audited:
         raise click.UsageError("--repair needs --audit")
-    urls = find_urls(State(state_path))
-    try:
-        with psycopg.connect(urls.database, autocommit=True, connect_timeout=10) as database:
-            if audited:
-                _audit(database, as_json=as_json, repaired=repaired)
-                return
-            rows = (
-                database.cursor(row_factory=dict_row)
-                .execute(_QUERY, {"hour": hour, "instance": instance, "most": most})
-                .fetchall()
-            )
-    except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction) as error:
-        raise click.ClickException(
-            "the database lacks the schema of this version: run tbg migrate"
-        ) from error
-    except psycopg.Error as error:
-        place = without_password(urls.database)
-        raise click.ClickException(f"the database at {place} does not answer: {error}") from error
+    with connect(database_url(State(state_path)), row_factory=dict_row) as database:
+        if audited:
+            _audit(database, as_json=as_json, repaired=repaired)
+            return
+        wanted = {"hour": hour, "instance": instance, "most": most}
+        rows = database.execute(_QUERY, wanted).fetchall()
     if as_json:
         click.echo(json.dumps([{**row, "hour": row["hour"].isoformat()} for row in rows], indent=2))
     else:

@@ -85,7 +85,6 @@ class RunningStack:
             database_url=plan.database_url,
             redis_url=plan.redis_url,
             socket_path=str(plan.socket_path),
-            supervisor_socket=str(self._supervisor.socket),
             receiver_metrics_port=plan.options.ports.receiver_metrics_port,
             writer_metrics_port=plan.options.ports.writer_metrics_port,
             rpc=plan.node.environment() if plan.node else {},

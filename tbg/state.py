@@ -13,7 +13,7 @@ import os
 import stat
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,7 +40,6 @@ class Stack:
     database_url: str = field(repr=False)
     redis_url: str = field(repr=False)
     socket_path: str
-    supervisor_socket: str
     receiver_metrics_port: int
     writer_metrics_port: int
     rpc: dict[str, str] = field(default_factory=dict, repr=False)  # BITCOIN_RPC_*
@@ -80,6 +79,11 @@ class State:
                 f"the state folder {self.path} may not have quotes, ; or # in its path: "
                 "choose another with --state"
             )
+
+    @property
+    def never_started(self) -> str:
+        """What commands say when there is no stack to ask; they add what else would do."""
+        return f"no stack was ever started in {self.path}: run tbg up"
 
     @property
     def logs(self) -> Path:
@@ -202,31 +206,6 @@ class State:
                     return int(json.loads(file.read())["pid"])
                 return 0
             return None
-
-
-@dataclass(frozen=True)
-class Urls:
-    """Where the database and Redis of a command are."""
-
-    database: str = field(repr=False)
-    redis: str = field(repr=False)
-
-
-def find_urls(state: State, environ: Mapping[str, str] = os.environ) -> Urls:
-    """Returns what the environment names, or what the state folder's stack uses.
-
-    Raises:
-        click.ClickException: when neither says where they are.
-    """
-    stack = state.read_stack()
-    database = environ.get("DATABASE_URL") or (stack and stack.database_url)
-    redis = environ.get("REDIS_URL") or (stack and stack.redis_url)
-    if not database or not redis:
-        raise click.ClickException(
-            f"no stack was ever started in {state.path}: run tbg up, name its folder with "
-            "--state, or set DATABASE_URL and REDIS_URL"
-        )
-    return Urls(database, redis)
 
 
 def _holder(text: str) -> str:

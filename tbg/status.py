@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import psycopg
 import redis
 from rich.console import Console
 from rich.table import Table
@@ -15,8 +14,9 @@ from rich.table import Table
 from tbg.batch import DAEMON
 from tbg.health import problems
 from tbg.program import without_password
+from tbg.servers import connect, find_urls
 from tbg.snapshot import MOST_COUNTED, Snapshot, take
-from tbg.state import State, find_urls, state_option
+from tbg.state import State, state_option
 from tbg.supervisor import BROKEN, Process, Supervisor
 
 
@@ -39,15 +39,10 @@ def command(state_path: Path, as_json: bool) -> None:
     urls = find_urls(state)
     try:
         with (
-            psycopg.connect(urls.database, autocommit=True, connect_timeout=10) as database,
+            connect(urls.database) as database,
             redis.Redis.from_url(urls.redis, socket_timeout=10) as client,
         ):
             found = take(database, client)
-    except psycopg.errors.UndefinedTable as error:
-        raise click.ClickException("the database has no schema yet: run tbg migrate") from error
-    except psycopg.Error as error:
-        place = without_password(urls.database)
-        raise click.ClickException(f"the database at {place} does not answer: {error}") from error
     except redis.RedisError as error:
         place = without_password(urls.redis)
         raise click.ClickException(f"Redis at {place} does not answer: {error}") from error

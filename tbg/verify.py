@@ -2,20 +2,20 @@
 
 import json
 import re
+from contextlib import suppress
 from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import Any
 
 import click
-import psycopg
 from rich.console import Console
 
 from ingest import evidence
 from ingest.events import canonical_address
 from ingest.evidence import Case
 from ingest.proof import SIGNATURE, Claim, Proof, ProofError, holds, verify
-from tbg.program import without_password
-from tbg.state import State, find_urls, state_option
+from tbg.servers import connect, database_url
+from tbg.state import State, state_option
 
 MARKS = {True: "holds", False: "FAILS", None: "not checked"}
 
@@ -192,31 +192,20 @@ def _of_file(path: Path, signature: str, state: State) -> list[Case]:
 
 def _tips(state: State, proof: Proof) -> Any:
     """The tips of a database that answers, if there is one."""
-    try:
-        with psycopg.connect(find_urls(state).database, connect_timeout=10) as database:
-            return evidence.tips_for(database, proof)
-    except (click.ClickException, psycopg.Error):
-        return None
+    with suppress(click.ClickException), connect(database_url(state)) as database:
+        return evidence.tips_for(database, proof)
+    return None
 
 
 def _of_database(
     state: State, share_hash: str | None, monday: date | None, signature: str
 ) -> list[Case]:
-    urls = find_urls(state)
-    try:
-        with psycopg.connect(urls.database, autocommit=True, connect_timeout=10) as database:
-            if share_hash is not None:
-                cases = evidence.cases_of_hash(database, share_hash, signature)
-            else:
-                assert monday is not None
-                cases = evidence.cases_of_week(database, monday, signature)
-    except psycopg.errors.UndefinedTable as error:
-        raise click.ClickException(
-            "the database lacks the schema of this version: run tbg migrate"
-        ) from error
-    except psycopg.Error as error:
-        place = without_password(urls.database)
-        raise click.ClickException(f"the database at {place} does not answer: {error}") from error
+    with connect(database_url(state)) as database:
+        if share_hash is not None:
+            cases = evidence.cases_of_hash(database, share_hash, signature)
+        else:
+            assert monday is not None
+            cases = evidence.cases_of_week(database, monday, signature)
     if not cases:
         raise click.ClickException(
             f"nobody claims {share_hash}: it is neither a week's best nor a block, and has no proof"

@@ -23,7 +23,8 @@ from tbg.notify.routes import Route, RoutesError, load
 from tbg.notify.samples import sample
 from tbg.notify.settings import NotifierSettings
 from tbg.program import without_password
-from tbg.state import State, find_urls, state_option
+from tbg.servers import find_urls
+from tbg.state import State, state_option
 
 
 @click.command("notify")

@@ -11,7 +11,7 @@ import redis
 from ingest.entry import START, id_key
 from ingest.names import stream_of
 from tbg.program import without_password
-from tbg.state import Urls
+from tbg.servers import Urls
 
 # At 30,000 events a second and 700 bytes each, 200 MB of Redis.
 LIMIT: Final = 10.0  # seconds that the oldest uncommitted event may have waited

@@ -16,12 +16,13 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from ingest.calendar import HOUR
 from ingest.settings import WriterSettings
 from tbg.ending import Ending
+from tbg.servers import Urls, find_urls
 from tbg.sharelog.backlog import Backlog
 from tbg.sharelog.delivery import Delivery, Stopped
 from tbg.sharelog.folder import WORD, Folder
 from tbg.sharelog.importer import Importer
 from tbg.sharelog.summary import Summary
-from tbg.state import State, Urls, find_urls, state_option
+from tbg.state import State, state_option
 
 POLL: Final = 1.0  # seconds between two looks at logs that are followed
 # An import must end before its first events are too old for the writer.
@@ -213,7 +214,7 @@ def _target(state: State, socket_path: Path | None) -> tuple[Path, Urls | None]:
     stack = state.read_stack()
     if stack is None:
         raise click.ClickException(
-            f"no stack was ever started in {state.path}: run tbg up, name its folder with "
-            "--state, or the receiver's socket with --socket"
+            f"{state.never_started}, name its folder with --state, or the receiver's socket with "
+            "--socket"
         )
     return Path(stack.socket_path), find_urls(state)

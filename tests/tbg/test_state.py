@@ -17,7 +17,8 @@ from tbg.node import Node
 from tbg.ports import Ports
 from tbg.program import without_password
 from tbg.programs import StackOptions, StackPlan
-from tbg.state import LONGEST_SOCKET, State, find_urls
+from tbg.servers import find_urls
+from tbg.state import LONGEST_SOCKET, State
 
 
 def test_secrets_are_made_once_and_readable_by_their_owner_alone(tmp_path: Path) -> None:

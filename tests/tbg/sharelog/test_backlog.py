@@ -8,8 +8,8 @@ import pytest
 import redis.asyncio as redis_async
 
 from ingest.names import stream_of
+from tbg.servers import Urls
 from tbg.sharelog.backlog import LIMIT, Backlog
-from tbg.state import Urls
 
 STREAM = stream_of("share_submitted")
 

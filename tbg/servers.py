@@ -1,0 +1,74 @@
+"""Database and Redis of a command: where they are, and errors that say what to do."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import click
+import psycopg
+
+from tbg.program import without_password
+from tbg.state import State
+
+
+@dataclass(frozen=True)
+class Urls:
+    """Where the database and Redis of a command are."""
+
+    database: str = field(repr=False)
+    redis: str = field(repr=False)
+
+
+def find_urls(state: State, environ: Mapping[str, str] = os.environ) -> Urls:
+    """Returns what the environment names, or what the state folder's stack uses.
+
+    Raises:
+        click.ClickException: when neither says where they are.
+    """
+    return Urls(database_url(state, environ), _server(state, "REDIS_URL", environ))
+
+
+def database_url(state: State, environ: Mapping[str, str] = os.environ) -> str:
+    """As :func:`find_urls`, for a command that needs no Redis."""
+    return _server(state, "DATABASE_URL", environ)
+
+
+def _server(state: State, variable: str, environ: Mapping[str, str]) -> str:
+    if named := environ.get(variable):
+        return named
+    stack = state.read_stack()
+    if stack is None:
+        raise click.ClickException(
+            f"{state.never_started}, name its folder with --state, or set DATABASE_URL and "
+            "REDIS_URL"
+        )
+    return stack.environment()[variable]
+
+
+@contextmanager
+def connect(url: str, **options: Any) -> Iterator[psycopg.Connection[Any]]:
+    """An autocommit connection in UTC.
+
+    Args:
+        url: of the database.
+        options: more of psycopg's.
+
+    Raises:
+        click.ClickException: when the database does not answer, or lacks the schema of this
+            version, before or in the block.
+    """
+    try:
+        with psycopg.connect(
+            url, autocommit=True, connect_timeout=10, options="-c timezone=UTC", **options
+        ) as connection:
+            yield connection
+    except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction) as error:
+        raise click.ClickException(
+            "the database lacks the schema of this version: run tbg migrate"
+        ) from error
+    except psycopg.Error as error:
+        raise click.ClickException(
+            f"the database at {without_password(url)} does not answer: {error}"
+        ) from error
