@@ -176,8 +176,7 @@ def run(state: State, seconds: float, limit: float, say: Say) -> Result:
             "numbers that are nowhere": len(sent - rows.keys()),
             "rows beyond the first of their number": rows.total() - len(rows),
         }
-        blocks = database.execute("select count(*) from blocks").fetchone()
-        assert blocks is not None
+        [blocks] = database.execute("select count(*) from blocks")
         return Result(
             Hops(said, counts, stored(database), faults),
             blocks[0],

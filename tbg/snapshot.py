@@ -121,7 +121,7 @@ def take(database: Connection, client: "redis.Redis") -> Snapshot:
         )
     lags = _lags(client, offsets)
     others = _other_events(database)
-    shares = database.execute(
+    [shares] = database.execute(
         """
         select
             count(*) filter (where is_valid and time > now() - interval '1 minute'),
@@ -131,8 +131,7 @@ def take(database: Connection, client: "redis.Redis") -> Snapshot:
         from shares
         where time > now() - interval '1 hour'
         """
-    ).fetchone()
-    assert shares is not None
+    )
     events = {}
     for name in EVENTS:
         stream = stream_of(name)
@@ -141,21 +140,19 @@ def take(database: Connection, client: "redis.Redis") -> Snapshot:
             minute, hour = shares[0] + shares[1], shares[2] + shares[3]
         length, last = _stream(client, stream)
         events[name] = EventCounts(last, minute, hour, length, lags[stream])
-    letters = database.execute(
+    [letters] = database.execute(
         "select count(*), count(*) filter (where received_at > now() - interval '1 hour') "
         "from dead_letters"
-    ).fetchone()
-    assert letters is not None
+    )
     reasons = database.execute(
         "select stage || '/' || reason, count(*) from dead_letters group by 1 order by 2 desc"
     ).fetchall()
     on_the_way = _on_the_way(client, offsets, gaps)
     missing = {instance: _numbers(spans) - on_the_way[instance] for instance, spans in gaps.items()}
     worst_first = sorted(missing.items(), key=lambda item: item[1], reverse=True)
-    duplicates = database.execute(
+    [duplicates] = database.execute(
         "select coalesce(sum(duplicates), 0)::bigint from engine_instances"
-    ).fetchone()
-    assert duplicates is not None
+    )
     return Snapshot(
         events,
         accepted_minute=shares[0],

@@ -65,12 +65,11 @@ def node_has_every_block(database: Database, bitcoin_node: BitcoinNode) -> dg.As
     WARN: a node that is behind, or away, decides nothing; the blocks wait for it.
     """
     with database.connect() as connection:
-        row = connection.execute(
+        [row] = connection.execute(
             "select count(*) as blocks, max(block_height) as highest from blocks "
             "where status in ('found', 'accepted') and found_at < %s",
             [clock.now() - ON_ITS_WAY],
-        ).fetchone()
-    assert row is not None
+        )
     if not row["blocks"]:
         return verdict(True, "no block waits for the node")
     try:

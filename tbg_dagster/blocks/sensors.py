@@ -16,10 +16,7 @@ def block_found_sensor(
 ) -> dg.SensorResult | dg.SkipReason:
     """A block found starts a confirmation run at once."""
     with database.connect() as connection:
-        row = connection.execute(
-            "select max(id) as newest from blocks where status = 'found'"
-        ).fetchone()
-    assert row is not None
+        [row] = connection.execute("select max(id) as newest from blocks where status = 'found'")
     if row["newest"] is None:
         return dg.SkipReason("no block waits for its first look")
     # The run key lets each newest block start one run; the schedule looks again later.

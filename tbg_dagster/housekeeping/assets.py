@@ -46,19 +46,18 @@ def raw_partitions(
     with database.connect() as connection:
         rollup = rollup_of(connection)
         if rollup.name == "postgresql":
-            row = connection.execute(
+            [row] = connection.execute(
                 "select ensure_partitions(%s, %s) as made",
                 [today, today + timedelta(days=thresholds.partitions_ahead_days)],
-            ).fetchone()
-            assert row is not None
+            )
             made = row["made"]
         if archive.url or rollup.name == "postgresql":
-            row = connection.execute(
+            [row] = connection.execute(
                 "select min(week_start) as week from weekly_best_diff "
                 "where finalized_at is null and week_start < date_trunc('week', %s::date)",
                 [today],
-            ).fetchone()
-            if row and row["week"] and row["week"] < keep_from:
+            )
+            if row["week"] and row["week"] < keep_from:
                 held[f"{row['week']} to {keep_from - DAY}"] = "that week is not finalised"
                 keep_from = row["week"]
         if archive.url:

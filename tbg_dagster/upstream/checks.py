@@ -142,12 +142,11 @@ def blocks_and_their_shares_match(
     """
     now = clock.now()
     with database.connect() as connection:
-        row = connection.execute(
+        [row] = connection.execute(
             query(__package__, "unmatched_blocks.sql"),
             # Shares of the oldest day may be gone before their block's.
             {"start": now - thresholds.retention + timedelta(days=1), "end": now - TOGETHER},
-        ).fetchone()
-    assert row is not None
+        )
     return verdict(
         row["blocks"] == 0 and row["shares"] == 0,
         f"{row['blocks']} blocks without a share, {row['shares']} solving shares without a block",

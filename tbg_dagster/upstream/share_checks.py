@@ -31,10 +31,9 @@ def shares_keep_arriving(database: Database) -> dg.AssetCheckResult:
     """
     now = clock.now()
     with database.connect() as connection:
-        row = connection.execute(
+        [row] = connection.execute(
             query(__package__, "promise.sql"), {"now": now, "hashes": HASHES_PER_DIFFICULTY}
-        ).fetchone()
-    assert row is not None
+        )
     if not row["rate"] or row["newest"] is None:
         return verdict(True, "no connected miner promises shares", rate=0.0)
     silence = max((now - row["newest"]).total_seconds(), 0.0)
@@ -60,12 +59,11 @@ def share_times_are_plausible(database: Database, thresholds: Thresholds) -> dg.
     # Retention drops whole days, once a day.
     oldest = now - thresholds.retention - timedelta(days=2)
     with database.connect() as connection:
-        row = connection.execute(
+        [row] = connection.execute(
             "select (select count(*) from shares where time > %s) as future, "
             "(select count(*) from shares where time < %s) as old",
             [now + CLOCK_SKEW, oldest],
-        ).fetchone()
-    assert row is not None
+        )
     return verdict(
         row["future"] == 0 and row["old"] == 0,
         f"{row['future']} shares from the future, {row['old']} older than retention",
@@ -83,10 +81,7 @@ def shares_have_users_and_workers(
     ERROR: no statistics contain such a share.
     """
     with database.connect() as connection:
-        row = connection.execute(
-            query(__package__, "orphan_shares.sql"), _recent(thresholds)
-        ).fetchone()
-    assert row is not None
+        [row] = connection.execute(query(__package__, "orphan_shares.sql"), _recent(thresholds))
     return verdict(
         row["orphans"] == 0,
         f"{row['orphans']} of {row['shares']} recent shares have no user or worker",
@@ -102,8 +97,7 @@ def shares_are_not_doubled(database: Database, thresholds: Thresholds) -> dg.Ass
     what the reason `duplicate` means.
     """
     with database.connect() as connection:
-        row = connection.execute(query(__package__, "doubles.sql"), _recent(thresholds)).fetchone()
-    assert row is not None
+        [row] = connection.execute(query(__package__, "doubles.sql"), _recent(thresholds))
     return verdict(
         row["by_seq"] == 0 and row["by_hash"] == 0,
         f"{row['by_seq']} doubled by (instance, seq), {row['by_hash']} by hash",
@@ -121,10 +115,7 @@ def accepted_shares_meet_their_difficulty(
     ERROR: the engine accepted work that was not done.
     """
     with database.connect() as connection:
-        row = connection.execute(
-            query(__package__, "weak_shares.sql"), _recent(thresholds)
-        ).fetchone()
-    assert row is not None
+        [row] = connection.execute(query(__package__, "weak_shares.sql"), _recent(thresholds))
     return verdict(
         row["weak"] == 0, f"{row['weak']} accepted shares below their difficulty", weak=row["weak"]
     )
