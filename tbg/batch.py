@@ -5,10 +5,8 @@ Webserver and daemon ask it; without it, each would start code servers of its ow
 daemon a fresh one every minute.
 """
 
-import shutil
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from importlib import resources
 from pathlib import Path
@@ -19,7 +17,7 @@ import click
 
 from ingest.names import week_start
 from tbg.ports import Port, listens_on
-from tbg.program import Program, answers
+from tbg.program import Program, answers, import_path
 from tbg.supervisor import Launch
 
 MODULE: Final = "tbg_dagster.definitions"
@@ -31,92 +29,64 @@ DAEMON: Final = "daemon"
 WEEKS_BEFORE: Final = timedelta(weeks=13)
 
 
-@dataclass(frozen=True)
-class Batch:
-    """What the three programs have in common.
+def programs(
+    folder: Path, runtime: Path, storage: str, code_environment: Mapping[str, str], port: Port
+) -> list[Program]:
+    """Returns the three programs, in the order of their start.
 
-    Attributes:
+    Args:
         folder: becomes DAGSTER_HOME.
         runtime: folder for sockets.
-        storage_url: of Dagster's own database, see :func:`storage_url`.
-        environment: of our commands; the code server alone gets more.
+        storage: URL of Dagster's own database, see :func:`storage_url`.
+        code_environment: settings of the assets, which runs inherit; the code server alone
+            gets them.
+        port: of the UI.
     """
+    socket, workspace = runtime / CODE_SOCKET, folder / "workspace.yaml"
+    url = f"http://{port.host}:{port.number}"
 
-    folder: Path
-    runtime: Path
-    storage_url: str
-    environment: Mapping[str, str]
+    code = ["dagster", "api", "grpc", "--socket", str(socket)]
+    code += ["--module-name", MODULE, "--attribute", ATTRIBUTE, "--location-name", LOCATION]
+    ui = ["dagster_webserver", "-w", str(workspace), "-h", port.host, "-p", str(port.number)]
+    common = {**import_path(), "DAGSTER_HOME": str(folder), "DAGSTER_PG_URL": storage}
 
-    @property
-    def workspace(self) -> Path:
-        return self.folder / "workspace.yaml"
-
-    @property
-    def socket(self) -> Path:
-        return self.runtime / CODE_SOCKET
-
-    def make_home(self) -> None:
-        """Makes DAGSTER_HOME: the instance's settings and the workspace."""
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        settings = resources.files("tbg_dagster") / "instance" / "dagster.yaml"
-        with resources.as_file(settings) as source:
-            shutil.copyfile(source, self.folder / "dagster.yaml")
-        self.workspace.write_text(
-            "load_from:\n"
-            "  - grpc_server:\n"
-            f'      socket: "{self.socket}"\n'
-            f"      location_name: {LOCATION}\n"
-        )
-
-    def programs(self, code_environment: Mapping[str, str], port: Port) -> list[Program]:
-        """Returns the three programs, in the order of their start.
-
-        Args:
-            code_environment: settings of the assets, which runs inherit.
-            port: of the UI.
-        """
-        url = f"http://{port.host}:{port.number}"
-        code = ["dagster", "api", "grpc", "--socket", str(self.socket)]
-        code += ["--module-name", MODULE, "--attribute", ATTRIBUTE, "--location-name", LOCATION]
-        ui = ["dagster_webserver", "-w", str(self.workspace), "-h", port.host]
-        return [
-            Program(
-                self._launch("code-server", code, code_environment),
-                "batch side: code",
-                "Dagster",
-                prepare=self.make_home,
-                # It binds the socket once it has loaded the code.
-                ready=lambda: listens_on(self.socket),
-            ),
-            Program(
-                self._launch(WEBSERVER, [*ui, "-p", str(port.number)]),
-                "batch side: UI",
-                url,
-                (port,),
-                ready=lambda: answers(f"{url}/server_info"),
-            ),
-            Program(
-                self._launch(DAEMON, ["dagster._daemon", "run", "-w", str(self.workspace)]),
-                "batch side: schedules",
-                "Dagster",
-            ),
-        ]
-
-    def _launch(
-        self, name: str, arguments: list[str], environment: Mapping[str, str] | None = None
-    ) -> Launch:
-        common = {
-            **self.environment,
-            "DAGSTER_HOME": str(self.folder),
-            "DAGSTER_PG_URL": self.storage_url,
-        }
+    def launch(name: str, words: list[str], **environment: str) -> Launch:
         # Runs in progress are asked to end, and get time to do so.
-        return Launch(
-            name,
-            [sys.executable, "-m", *arguments],
-            {**common, **(environment or {})},
-            stop_seconds=30,
-        )
+        command = [sys.executable, "-m", *words]
+        return Launch(name, command, {**common, **environment}, stop_seconds=30)
+
+    return [
+        Program(
+            launch("code-server", code, **code_environment),
+            "batch side: code",
+            "Dagster",
+            prepare=lambda: _make_home(folder, socket, workspace),
+            # It binds the socket once it has loaded the code.
+            ready=lambda: listens_on(socket),
+        ),
+        Program(
+            launch(WEBSERVER, ui),
+            "batch side: UI",
+            url,
+            (port,),
+            ready=lambda: answers(f"{url}/server_info"),
+        ),
+        Program(
+            launch(DAEMON, ["dagster._daemon", "run", "-w", str(workspace)]),
+            "batch side: schedules",
+            "Dagster",
+        ),
+    ]
+
+
+def _make_home(folder: Path, socket: Path, workspace: Path) -> None:
+    """Makes DAGSTER_HOME: the instance's settings and the workspace."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    settings = resources.files("tbg_dagster") / "instance" / "dagster.yaml"
+    (folder / "dagster.yaml").write_bytes(settings.read_bytes())
+    workspace.write_text(
+        f'load_from:\n  - grpc_server:\n      socket: "{socket}"\n      location_name: {LOCATION}\n'
+    )
 
 
 def storage_url(url: str) -> str:
@@ -142,8 +112,8 @@ def libpq_url(url: str) -> str:
 def first_week(folder: Path) -> str:
     """The Monday on which the partitions begin: 13 weeks before the stack's first start.
 
-    So far back go the raw shares that retention admits: of an import, or of a simulated
-    history. The first start is kept in a file, because moving the partitions later would
+    Retention admits raw shares as old as that, from an import or a simulated history. The
+    first start is kept in a file, because moving the partitions later would
     hide some from Dagster.
     """
     file = folder / "first_week"

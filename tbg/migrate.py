@@ -242,6 +242,18 @@ def _yoyo_url(database_url: str) -> str:
     return urlunsplit(parts._replace(scheme="postgresql+psycopg"))
 
 
+def retention_days() -> int:
+    """RETENTION_DAYS.
+
+    Raises:
+        MigrateError: when it is wrong.
+    """
+    try:
+        return RetentionSettings.load().retention_days
+    except SettingsError as error:
+        raise MigrateError(str(error)) from error
+
+
 @click.command("migrate")
 @click.option("--flavour", type=click.Choice(FLAVOURS), help="Replaces the one found.")
 @click.option(
@@ -269,15 +281,11 @@ def command(database_url: str, flavour: Flavour | None, wait: float, archive_url
       DATABASE_URL=postgresql://... tbg migrate
       tbg migrate --flavour postgresql
     """
-    try:
-        retention = RetentionSettings.load().retention_days
-    except SettingsError as error:
-        raise MigrateError(str(error)) from error
     done = migrate(
         database_url,
         flavour,
         wait,
-        retention,
+        retention_days(),
         archived=bool(archive_url),
         say=lambda text: click.echo(text, err=True),
     )

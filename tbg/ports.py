@@ -40,6 +40,10 @@ class Ports:
     dagster_port: int = 3000
     notifier_metrics_port: int = 9103
 
+    def at(self, name: str, host: str = HOST) -> Port:
+        """One of the ports, by its name."""
+        return Port(host, getattr(self, name), f"--{name.replace('_', '-')}")
+
     @classmethod
     def free(cls) -> "Ports":
         """Returns ports that nothing listens on now."""

@@ -5,19 +5,18 @@ The order of the list is the order of starting; stopping goes the other way.
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlsplit
 
 import click
 
-from ingest.settings import RetentionSettings, SettingsError
-from tbg.batch import Batch, first_week, libpq_url, storage_url
+from tbg import batch
+from tbg.batch import first_week, libpq_url, storage_url
 from tbg.embedded import EmbeddedPostgres, EmbeddedValkey
-from tbg.migrate import migrate
 from tbg.node import Node
-from tbg.ports import HOST, Port, Ports, listens
+from tbg.ports import HOST, Ports, listens
 from tbg.program import Program, answers, import_path, without_password
 from tbg.secrets import Secrets
 from tbg.state import State
@@ -52,6 +51,12 @@ class StackOptions:
     pool_arguments: tuple[str, ...] = ()
     miner_arguments: tuple[str, ...] = ()
 
+    @property
+    def reachable_host(self) -> str:
+        """The address by which this machine reaches its own pool."""
+        every = self.stratum_host in ("0.0.0.0", "::", "")  # noqa: S104 compared, not bound
+        return HOST if every else self.stratum_host
+
 
 class StackPlan:
     """Everything that a stack of these options consists of.
@@ -70,27 +75,28 @@ class StackPlan:
         self._postgres = EmbeddedPostgres(
             state.path / "postgres", ports.postgres_port, self.secrets.postgres
         )
-        self._valkey = EmbeddedValkey(state.path / "valkey", ports.valkey_port, self.secrets.redis)
-        embedded: list[Program] = []
-        elsewhere_database = self._elsewhere(environ, "DATABASE_URL", self.secrets.database)
-        self.database_url = elsewhere_database or self._postgres.url_of(
-            ROLE, ROLE, self.secrets.database
-        )
-        if elsewhere_database is None:
-            embedded.append(self._postgresql())
-        elsewhere = self._elsewhere(environ, "REDIS_URL", self.secrets.redis)
-        self.redis_url = elsewhere or self._valkey.url
-        if elsewhere is None:
-            embedded.append(self._redis())
+        valkey = EmbeddedValkey(state.path / "valkey", ports.valkey_port, self.secrets.redis)
+        database = _elsewhere(environ.get("DATABASE_URL"), self.secrets.database)
+        cache = _elsewhere(environ.get("REDIS_URL"), self.secrets.redis)
+        self.database_url = database or self._postgres.url_of(ROLE, ROLE, self.secrets.database)
+        self.redis_url = cache or valkey.url
         self.socket_path = state.runtime / "events.sock"
-        self.node = self._find_node()
+        self.node = options.foreign_node
+        if options.node and self.node is None:
+            self.node = Node(f"http://{HOST}:{ports.rpc_port}", RPC_USER, self.secrets.rpc)
         self.stratum_url = (
             f"stratum+tcp://{options.stratum_host}:{ports.stratum_port}" if options.pool else None
         )
         self.dagster_url = f"http://{HOST}:{ports.dagster_port}" if options.dagster else None
+        self.dagster_database_url: str | None = None
+        self.programs: list[Program] = []
+        if database is None:
+            self.programs.append(self._postgresql())
+        if cache is None:
+            self.programs.append(self._valkey(valkey))
         # The writer before the receiver, so that it ends after it: what the receiver
         # hands on last is still committed.
-        self.programs: list[Program] = [*embedded, self._writer(), self._receiver()]
+        self.programs += [self._writer(), self._receiver()]
         if self.node is not None and options.foreign_node is None:
             self.programs.append(self._own_node(self.node))
         if options.pool and self.node is not None:
@@ -99,27 +105,8 @@ class StackPlan:
             self.programs.append(self._miner())
         if options.dagster or environ.get("ALERTS_FILE"):
             self.programs.append(self._notifier())
-        self.dagster_database_url: str | None = None
         if options.dagster:
-            self.programs += self._batch(environ, own_database=elsewhere_database is None)
-
-    def _find_node(self) -> Node | None:
-        if not self.options.node:
-            return None
-        return self.options.foreign_node or Node(
-            f"http://{HOST}:{self.options.ports.rpc_port}", RPC_USER, self.secrets.rpc
-        )
-
-    @staticmethod
-    def _elsewhere(environ: Mapping[str, str], variable: str, own_password: str) -> str | None:
-        """Returns the URL of a server elsewhere, or None to run our own.
-
-        A shell that took over ``tbg env`` names our own server: known by its password.
-        """
-        url = environ.get(variable) or None
-        if url is not None and urlsplit(url).password == own_password:
-            return None
-        return url
+            self.programs += self._batch(environ, own_database=database is None)
 
     def _python(self, name: str, arguments: list[str], **environment: str) -> Launch:
         """One of our own commands, as a program."""
@@ -144,54 +131,59 @@ class StackPlan:
             ),
             "database",
             without_password(server.url_of(ROLE, ROLE, "x")),
-            (Port(HOST, server.port, "--postgres-port"),),
+            (self.options.ports.at("postgres_port"),),
             server.prepare,
             server.ready,
             after,
         )
 
-    def _redis(self) -> Program:
-        server = self._valkey
+    def _valkey(self, server: EmbeddedValkey) -> Program:
         return Program(
             Launch("valkey", server.command, user=server.user, stop_seconds=30),
             "streams",
             without_password(server.url),
-            (Port(HOST, server.port, "--valkey-port"),),
+            (self.options.ports.at("valkey_port"),),
             server.prepare,
             server.ready,
         )
 
-    def _receiver(self) -> Program:
-        port = self.options.ports.receiver_metrics_port
+    def _daemon(self, name: str, words: list[str], title: str, **environment: str) -> Program:
+        """One of our daemons: ``/readyz`` on the port of its metrics says whether it is ready."""
+        setting = f"{name}_metrics_port"
+        port = self.options.ports.at(setting)
+        url = f"http://{port.host}:{port.number}"
+        environment[setting.upper()] = str(port.number)
         return Program(
-            self._python(
-                "receiver",
-                ["ingest", "receiver"],
-                SOCKET_PATH=str(self.socket_path),
-                SPOOL_DIR=str(self.state.path / "spool"),
-                REDIS_URL=self.redis_url,
-                RECEIVER_METRICS_PORT=str(port),
-            ),
+            self._python(name, words, **environment),
+            title,
+            f"{url}/metrics",
+            (port,),
+            ready=lambda: answers(f"{url}/readyz"),
+        )
+
+    def _receiver(self) -> Program:
+        return self._daemon(
+            "receiver",
+            ["ingest", "receiver"],
             "event socket → Redis",
-            f"http://{HOST}:{port}/metrics",
-            (Port(HOST, port, "--receiver-metrics-port"),),
-            ready=lambda: answers(f"http://{HOST}:{port}/readyz"),
+            SOCKET_PATH=str(self.socket_path),
+            SPOOL_DIR=str(self.state.path / "spool"),
+            REDIS_URL=self.redis_url,
         )
 
     def _writer(self) -> Program:
-        port = self.options.ports.writer_metrics_port
-        return Program(
-            self._python(
-                "writer",
-                ["ingest", "writer"],
-                REDIS_URL=self.redis_url,
-                DATABASE_URL=self.database_url,
-                WRITER_METRICS_PORT=str(port),
-            ),
+        return self._daemon(
+            "writer",
+            ["ingest", "writer"],
             "Redis → database",
-            f"http://{HOST}:{port}/metrics",
-            (Port(HOST, port, "--writer-metrics-port"),),
-            ready=lambda: answers(f"http://{HOST}:{port}/readyz"),
+            REDIS_URL=self.redis_url,
+            DATABASE_URL=self.database_url,
+        )
+
+    def _notifier(self) -> Program:
+        # ALERTS_FILE and the secrets of its routes come from our own environment.
+        return self._daemon(
+            "notifier", ["notify"], "outbox → people", DATABASE_URL=self.database_url
         )
 
     def _own_node(self, node: Node) -> Program:
@@ -202,7 +194,7 @@ class StackPlan:
             self._python("node", arguments, TBG_RPC_PASSWORD=self.secrets.rpc),
             "regtest node",
             node.url,
-            (Port(HOST, port, "--rpc-port"),),
+            (self.options.ports.at("rpc_port"),),
             ready=node.answers,
         )
 
@@ -221,14 +213,19 @@ class StackPlan:
             ),
             "Stratum, for miners",
             f"stratum+tcp://{host}:{port}",
-            (Port(host, port, "--stratum-port"),),
+            (self.options.ports.at("stratum_port", host),),
             lambda: (self.state.path / "pool").mkdir(mode=0o700, exist_ok=True),
-            lambda: listens(_reachable(self.options), port),
+            lambda: listens(self.options.reachable_host, port),
         )
 
     def _miner(self) -> Program:
         port = self.options.ports.stratum_port
-        arguments = ["devnet", "miner", "--url", f"stratum+tcp://{_reachable(self.options)}:{port}"]
+        arguments = [
+            "devnet",
+            "miner",
+            "--url",
+            f"stratum+tcp://{self.options.reachable_host}:{port}",
+        ]
         arguments += ["--processes", str(self.options.miner_processes)]
         if self.options.miner_user:
             arguments += ["--user", self.options.miner_user]
@@ -248,54 +245,24 @@ class StackPlan:
                 "DATABASE_URL names a database elsewhere, and Dagster needs one of its own: "
                 "name it in DAGSTER_PG_URL, or leave Dagster out with --no-dagster"
             )
-        batch = Batch(
-            self.state.path / "dagster", self.state.runtime, storage_url(url), import_path()
-        )
-        self.dagster_database_url = libpq_url(batch.storage_url)
+        storage = storage_url(url)
+        self.dagster_database_url = libpq_url(storage)
+        folder = self.state.path / "dagster"
         code = {
-            "TBG_FIRST_WEEK": first_week(batch.folder),
+            "TBG_FIRST_WEEK": first_week(folder),
             "DATABASE_URL": self.database_url,
             "REDIS_URL": self.redis_url,
             "BITCOIN_RPC_URL": environ.get("BITCOIN_RPC_URL", ""),
         }
         if self.node is not None:
             code |= self.node.environment()
-        port = Port(HOST, self.options.ports.dagster_port, "--dagster-port")
-        return batch.programs(code, port)
-
-    def _notifier(self) -> Program:
-        port = self.options.ports.notifier_metrics_port
-        return Program(
-            # ALERTS_FILE and the secrets of its routes come from our own environment.
-            self._python(
-                "notifier",
-                ["notify"],
-                DATABASE_URL=self.database_url,
-                NOTIFIER_METRICS_PORT=str(port),
-            ),
-            "outbox → people",
-            f"http://{HOST}:{port}/metrics",
-            (Port(HOST, port, "--notifier-metrics-port"),),
-            ready=lambda: answers(f"http://{HOST}:{port}/readyz"),
-        )
-
-    def migrate(self, say: Callable[[str], None]) -> None:
-        """Brings the database's schema up to date."""
-        migrate(
-            self.database_url,
-            retention_days=_retention_days(),
-            archived=bool(os.environ.get("ARCHIVE_URL")),
-            say=say,
-        )
+        port = self.options.ports.at("dagster_port")
+        return batch.programs(folder, self.state.runtime, storage, code, port)
 
 
-def _retention_days() -> int:
-    try:
-        return RetentionSettings.load().retention_days
-    except SettingsError as error:
-        raise click.ClickException(str(error)) from error
+def _elsewhere(url: str | None, own_password: str) -> str | None:
+    """Returns the URL of a server elsewhere, or None to run our own.
 
-
-def _reachable(options: StackOptions) -> str:
-    """The address by which this machine reaches its own pool."""
-    return HOST if options.stratum_host in ("0.0.0.0", "::", "") else options.stratum_host  # noqa: S104 compared, not bound
+    A shell that took over ``tbg env`` names our own server: known by its password.
+    """
+    return url if url and urlsplit(url).password != own_password else None

@@ -1,5 +1,6 @@
 """A running stack: starts its programs in order, watches and stops them."""
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -9,6 +10,7 @@ import click
 import psycopg
 
 from tbg.logs import tail
+from tbg.migrate import migrate, retention_days
 from tbg.program import Program, check_ports
 from tbg.programs import StackPlan
 from tbg.state import Stack
@@ -67,7 +69,12 @@ class RunningStack:
             if self._interrupted():
                 raise Interrupted
             if program.name in ("receiver", "writer") and not migrated:
-                self.plan.migrate(self._say)
+                migrate(
+                    self.plan.database_url,
+                    retention_days=retention_days(),
+                    archived=bool(os.environ.get("ARCHIVE_URL")),
+                    say=self._say,
+                )
                 migrated = True
             if before and program.name in before:
                 before[program.name]()
