@@ -11,6 +11,7 @@ from typing import Any
 import click
 from psycopg.rows import dict_row
 
+from tbg.options import Parsed, json_list_option
 from tbg.servers import connect, database_url
 from tbg.state import State, state_option
 from tbg_dagster.archive.day import archive, has_rows, restore, verify
@@ -20,17 +21,9 @@ from tbg_dagster.resources.database import Connection
 Said = Iterable[tuple[dict[str, Any], str]]  # of each day: for a script, and for a person
 
 
-def _day(_context: click.Context, _parameter: click.Parameter, value: str | None) -> date | None:
-    if value is None:
-        return None
-    try:
-        return date.fromisoformat(value)
-    except ValueError:
-        raise click.BadParameter("must look like 2026-11-20") from None
-
-
+DAY = Parsed(date.fromisoformat, "look like 2026-11-20")
 day_option = click.option(
-    "--to", "last", callback=_day, help="Last day of a span; DAY alone if left out."
+    "--to", "last", type=DAY, help="Last day of a span; DAY alone if left out."
 )
 archive_option = click.option(
     "--archive",
@@ -40,7 +33,6 @@ archive_option = click.option(
     metavar="URL",
     help="Or ARCHIVE_URL: a folder, or s3://bucket/path.",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="As a JSON list.")
 
 
 @contextmanager
@@ -99,7 +91,7 @@ def command() -> None:
 
 @command.command("list")
 @archive_option
-@json_option
+@json_list_option
 def list_command(url: str, as_json: bool) -> None:
     """Show the archived days with their rows and sizes.
 
@@ -128,7 +120,7 @@ def _contents(store: Store, day: date) -> tuple[dict[str, Any], str]:
 
 
 @command.command("restore")
-@click.argument("day", callback=_day)
+@click.argument("day", type=DAY)
 @day_option
 @click.option(
     "--keep",
@@ -139,7 +131,7 @@ def _contents(store: Store, day: date) -> tuple[dict[str, Any], str]:
 )
 @archive_option
 @state_option
-@json_option
+@json_list_option
 def restore_command(
     day: date, last: date | None, keep: int, url: str, state_path: Path, as_json: bool
 ) -> None:
@@ -168,11 +160,11 @@ def restore_command(
 
 
 @command.command("verify")
-@click.argument("day", callback=_day, required=False)
+@click.argument("day", type=DAY, required=False)
 @day_option
 @archive_option
 @state_option
-@json_option
+@json_list_option
 def verify_command(
     day: date | None, last: date | None, url: str, state_path: Path, as_json: bool
 ) -> None:
@@ -209,7 +201,7 @@ def verify_command(
 
 
 @command.command("write")
-@click.argument("day", callback=_day)
+@click.argument("day", type=DAY)
 @archive_option
 @state_option
 def write_command(day: date, url: str, state_path: Path) -> None:

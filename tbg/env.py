@@ -6,12 +6,13 @@ from pathlib import Path
 
 import click
 
+from tbg.options import json_option
 from tbg.state import State, state_option
 
 
 @click.command("env")
 @state_option
-@click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
+@json_option
 def command(state_path: Path, as_json: bool) -> None:
     """Print how to reach the stack, passwords included, for a shell.
 

@@ -9,6 +9,7 @@ import psycopg
 import redis
 from psycopg.rows import TupleRow
 
+from tbg.figures import si
 from tbg.snapshot import stream_lags
 
 # Shares of the last minute are recounted each time, because rows come late: after an
@@ -81,19 +82,18 @@ class Flow:
         oldest = max(lag.seconds for lag in lags.values())
         before = self._totals
         self._count_shares(self._database, datetime.now(UTC) - SETTLE - timedelta(seconds=oldest))
-        blocks = self._database.execute(
-            "select count(*) from blocks where found_at >= %s", [self._started]
-        ).fetchone()
-        height = self._database.execute("select max(height) from network_blocks").fetchone()
-        assert blocks is not None
-        assert height is not None
+        [(blocks, height)] = self._database.execute(
+            "select (select count(*) from blocks where found_at >= %s), "
+            "(select max(height) from network_blocks)",
+            [self._started],
+        )
         asked, self._asked = self._asked, time.monotonic()
         rate = (self._totals.all - before.all) / (self._asked - asked)
         waiting = sum(lag.entries for lag in lags.values())
         return (
             f"{rate:.1f} shares/s · {self._totals.accepted:,} accepted · "
-            f"{self._totals.rejected:,} rejected · best {difficulty(self._totals.best)} · "
-            f"{blocks[0]:,} blocks · height {'–' if height[0] is None else height[0]} · "
+            f"{self._totals.rejected:,} rejected · best {si(self._totals.best)} · "
+            f"{blocks:,} blocks · height {'–' if height is None else height} · "
             f"lag {waiting:,} entries, {oldest:.1f} s"
         )
 
@@ -115,11 +115,3 @@ class Flow:
             if settled:
                 self._settled = self._settled.plus(Totals(*counts))
         self._settled_until = settle
-
-
-def difficulty(value: float) -> str:
-    """Shows a difficulty as miners do: 4.29G, 512, 0.001."""
-    for limit, unit in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= limit:
-            return f"{value / limit:.3g}{unit}"
-    return f"{value:.3g}"

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tbg import audit
+from tbg.options import Parsed, json_list_option, utc
 from tbg.servers import connect, database_url
 from tbg.state import State, state_option
 
@@ -37,23 +38,19 @@ limit %(most)s
 """
 
 
-def _hour(_context: click.Context, _parameter: click.Parameter, value: str | None) -> Any:
-    if value is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(value)
-    except ValueError:
-        raise click.BadParameter("must look like 2026-11-22T07, in UTC") from None
-    aware = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    return aware.replace(minute=0, second=0, microsecond=0)
+def _hour(text: str) -> datetime:
+    return utc(text).replace(minute=0, second=0, microsecond=0)
+
+
+HOUR: Final = Parsed(_hour, "look like 2026-11-22T07, in UTC")
 
 
 @click.command("ledger")
 @state_option
-@click.option("--hour", callback=_hour, help="One hour, UTC, as 2026-11-22T07.")
+@click.option("--hour", type=HOUR, help="One hour, UTC, as 2026-11-22T07.")
 @click.option("--instance", help="One engine boot, as tbg status names it.")
 @click.option("--last", "most", default=48, show_default=True, help="Most rows, newest first.")
-@click.option("--json", "as_json", is_flag=True, help="As a JSON list.")
+@json_list_option
 @click.option(
     "--audit",
     "audited",

@@ -31,6 +31,7 @@ from tbg.census import (
     stored_numbers,
 )
 from tbg.ending import Ending
+from tbg.options import json_option
 from tbg.ports import Ports
 from tbg.programs import StackOptions, StackPlan
 from tbg.snapshot import stream_lags, take
@@ -77,7 +78,7 @@ class Result:
 
 
 @click.command("smoke")
-@click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
+@json_option
 @click.option(
     "--seconds",
     type=click.FloatRange(1, 600),
@@ -176,10 +177,10 @@ def run(state: State, seconds: float, limit: float, say: Say) -> Result:
             "numbers that are nowhere": len(sent - rows.keys()),
             "rows beyond the first of their number": rows.total() - len(rows),
         }
-        [blocks] = database.execute("select count(*) from blocks")
+        [(blocks,)] = database.execute("select count(*) from blocks")
         return Result(
             Hops(said, counts, stored(database), faults),
-            blocks[0],
+            blocks,
             Latency.of(to_redis),
             Latency.of(watch.latencies()),
             time.monotonic() - began,

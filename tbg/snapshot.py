@@ -121,7 +121,7 @@ def take(database: Connection, client: "redis.Redis") -> Snapshot:
         )
     lags = _lags(client, offsets)
     others = _other_events(database)
-    [shares] = database.execute(
+    [(accepted_minute, rejected_minute, accepted_hour, rejected_hour)] = database.execute(
         """
         select
             count(*) filter (where is_valid and time > now() - interval '1 minute'),
@@ -137,10 +137,10 @@ def take(database: Connection, client: "redis.Redis") -> Snapshot:
         stream = stream_of(name)
         minute, hour = others.get(name, (0, 0))
         if name == "share_submitted":
-            minute, hour = shares[0] + shares[1], shares[2] + shares[3]
+            minute, hour = accepted_minute + rejected_minute, accepted_hour + rejected_hour
         length, last = _stream(client, stream)
         events[name] = EventCounts(last, minute, hour, length, lags[stream])
-    [letters] = database.execute(
+    [(letters, letters_hour)] = database.execute(
         "select count(*), count(*) filter (where received_at > now() - interval '1 hour') "
         "from dead_letters"
     )
@@ -150,21 +150,21 @@ def take(database: Connection, client: "redis.Redis") -> Snapshot:
     on_the_way = _on_the_way(client, offsets, gaps)
     missing = {instance: _numbers(spans) - on_the_way[instance] for instance, spans in gaps.items()}
     worst_first = sorted(missing.items(), key=lambda item: item[1], reverse=True)
-    [duplicates] = database.execute(
+    [(duplicates,)] = database.execute(
         "select coalesce(sum(duplicates), 0)::bigint from engine_instances"
     )
     return Snapshot(
         events,
-        accepted_minute=shares[0],
-        rejected_minute=shares[1],
-        accepted_hour=shares[2],
-        rejected_hour=shares[3],
-        dead_letters=letters[0],
-        dead_letters_hour=letters[1],
+        accepted_minute=accepted_minute,
+        rejected_minute=rejected_minute,
+        accepted_hour=accepted_hour,
+        rejected_hour=rejected_hour,
+        dead_letters=letters,
+        dead_letters_hour=letters_hour,
         dead_letter_reasons=dict(reasons),
         missing=sum(missing.values()),
         on_the_way=sum(on_the_way.values()),
-        duplicates=duplicates[0],
+        duplicates=duplicates,
         instances_with_gaps={instance: count for instance, count in worst_first if count},
     )
 

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from tbg.batch import DAEMON
 from tbg.health import problems
+from tbg.options import json_option
 from tbg.program import without_password
 from tbg.servers import connect, find_urls
 from tbg.snapshot import MOST_COUNTED, Snapshot, take
@@ -22,7 +23,7 @@ from tbg.supervisor import BROKEN, Process, Supervisor
 
 @click.command("status")
 @state_option
-@click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
+@json_option
 def command(state_path: Path, as_json: bool) -> None:
     """Show what runs, the last events, lag, counts, dead letters and gaps.
 

@@ -14,25 +14,11 @@ from ingest import evidence
 from ingest.events import canonical_address
 from ingest.evidence import Case
 from ingest.proof import SIGNATURE, Claim, Proof, ProofError, holds, verify
+from tbg.options import Parsed
 from tbg.servers import connect, database_url
 from tbg.state import State, state_option
 
 MARKS = {True: "holds", False: "FAILS", None: "not checked"}
-
-
-def _hash(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
-    if value is not None and not re.fullmatch("[0-9a-fA-F]{64}", value):
-        raise click.BadParameter("must be the 64 hex digits of a share's hash")
-    return value
-
-
-def _week(_context: click.Context, _parameter: click.Parameter, value: str | None) -> date | None:
-    if value is None:
-        return None
-    try:
-        return monday_of(value)
-    except ValueError:
-        raise click.BadParameter("must look like 2026-W47") from None
 
 
 def monday_of(week: str) -> date:
@@ -47,9 +33,19 @@ def monday_of(week: str) -> date:
     return date.fromisocalendar(int(found[1]), int(found[2]), 1)
 
 
+def _hash(text: str) -> str:
+    if not re.fullmatch("[0-9a-fA-F]{64}", text):
+        raise ValueError
+    return text
+
+
+HASH = Parsed(_hash, "be the 64 hex digits of a share's hash")
+WEEK = Parsed(monday_of, "look like 2026-W47")
+
+
 @click.command("verify")
-@click.argument("share_hash", metavar="[HASH]", required=False, callback=_hash)
-@click.option("--week", "monday", callback=_week, help="The first ten of a week, as 2026-W47.")
+@click.argument("share_hash", metavar="[HASH]", required=False, type=HASH)
+@click.option("--week", "monday", type=WEEK, help="The first ten of a week, as 2026-W47.")
 @click.option(
     "--file",
     "path",

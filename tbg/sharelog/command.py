@@ -7,15 +7,16 @@ import time
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from ingest.calendar import HOUR
-from ingest.settings import WriterSettings
 from tbg.ending import Ending
+from tbg.migrate import retention_days
+from tbg.options import Parsed, utc
 from tbg.servers import Urls, find_urls
 from tbg.sharelog.backlog import Backlog
 from tbg.sharelog.delivery import Delivery, Stopped
@@ -29,14 +30,7 @@ POLL: Final = 1.0  # seconds between two looks at logs that are followed
 _MARGIN: Final = timedelta(hours=1)
 
 
-def _since(_context: click.Context, _parameter: click.Parameter, value: str | None) -> Any:
-    if value is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(value)
-    except ValueError:
-        raise click.BadParameter("must look like 2026-11-22 or 2026-11-22T07, in UTC") from None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+SINCE: Final = Parsed(utc, "look like 2026-11-22 or 2026-11-22T07, in UTC")
 
 
 def _hour_of(moment: datetime) -> int:
@@ -69,7 +63,7 @@ def command() -> None:
 @click.option("--follow", is_flag=True, help="Follow new lines until Ctrl-C.")
 @click.option(
     "--since",
-    callback=_since,
+    type=SINCE,
     metavar="T",
     help="Send shares from this hour on, UTC, as 2026-11-22T07.  [default: what the writer keeps]",
 )
@@ -187,9 +181,7 @@ def _progress(console: Console) -> Progress:
 
 def _start_hour(since: datetime | None, console: Console) -> int:
     """The hour from which shares are sent; reports what happens to older ones."""
-    days = int(
-        os.environ.get("RETENTION_DAYS") or WriterSettings.model_fields["retention_days"].default
-    )
+    days = retention_days()
     oldest = datetime.now(UTC) - timedelta(days=days) + _MARGIN
     kept = _hour_of(oldest) + HOUR
     hour = kept if since is None else _hour_of(since)

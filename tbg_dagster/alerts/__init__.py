@@ -1,4 +1,4 @@
-"""Failed runs and failing checks, told once and once more on recovery; what people got."""
+"""Failed runs and failing checks, reported when they begin and when they end; what people got."""
 
 import dagster as dg
 

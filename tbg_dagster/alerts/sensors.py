@@ -1,4 +1,4 @@
-"""The sensor that tells of failed runs and failing checks."""
+"""The sensor that reports failed runs and failing checks."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -10,7 +10,7 @@ from dagster._core.storage.asset_check_execution_record import AssetCheckExecuti
 
 from ingest.names import ALERTS_STREAM
 from tbg_dagster import clock
-from tbg_dagster.alerts.incidents import Alert, Channel, Observation, State, payload
+from tbg_dagster.alerts.incidents import Alert, Channel, State
 from tbg_dagster.outbox import NOTIFY, add_once, post
 from tbg_dagster.resources import Database, RedisServer, Webhook
 
@@ -31,17 +31,16 @@ def alerts_sensor(
     Once when an incident begins, once when it is over. What a channel does not take
     waits for the next tick.
     """
-    now = clock.now()
-    first = not context.cursor
-    state = State.model_validate_json(context.cursor) if context.cursor else State()
-    if first:
-        # What failed before anybody was listening is history.
-        state.runs_after = now.timestamp()
+    if context.cursor:
+        state = State.model_validate_json(context.cursor)
+    else:
+        # What failed before the first look is history.
+        state = State(runs_after=clock.now().timestamp())
     channels: list[Channel] = ["redis", "outbox"]
     if webhook.url:
         channels.append("webhook")
-    for observation in [*_runs(context.instance, state), *_checks(context)]:
-        state.observe(observation, channels)
+    for seen in [*_runs(context.instance, state), *_checks(context)]:
+        state.observe(seen, channels)
 
     undelivered = []
     for waiting in state.waiting:
@@ -67,26 +66,18 @@ def _send(
     redis_server: RedisServer,
     webhook: Webhook,
 ) -> None:
+    key, payload = f"alert:{alert.id}:{alert.state}", alert.model_dump()
     if channel == "webhook":
-        webhook.send(payload(alert))
-        return
-    if channel == "outbox":
+        webhook.send(payload)
+    elif channel == "outbox":
         with database.connect() as connection:
-            key = f"alert:{alert.id}:{alert.state}"
-            post(connection, f"{NOTIFY}incident", key, payload(alert))
-        return
-    with redis_server.connect() as client:
-        add_once(
-            client,
-            ALERTS_STREAM,
-            f"alert:{alert.id}:{alert.state}",
-            "hosted",
-            alert.timestamp,
-            payload(alert),
-        )
+            post(connection, f"{NOTIFY}incident", key, payload)
+    else:
+        with redis_server.connect() as client:
+            add_once(client, ALERTS_STREAM, key, "hosted", alert.timestamp, payload)
 
 
-def _runs(instance: dg.DagsterInstance, state: State) -> Iterator[Observation]:
+def _runs(instance: dg.DagsterInstance, state: State) -> Iterator[Alert]:
     """Runs that ended since the last look, in the order in which they ended."""
     after = datetime.fromtimestamp(state.runs_after, UTC) - OVERLAP
     records = instance.get_run_records(
@@ -114,10 +105,10 @@ def _runs(instance: dg.DagsterInstance, state: State) -> Iterator[Observation]:
         name = run.job_name
         if run.asset_selection and name.startswith("__"):
             name = ", ".join(sorted(key.to_user_string() for key in run.asset_selection))
-        yield Observation(
+        yield Alert(
             incident=f"run:{name}",
             id=f"run:{run.run_id}",
-            failing=failed,
+            state="firing" if failed else "recovered",
             title=f"runs of {name} fail",
             detail=f"run {run.run_id}" + _partition(run),
             timestamp=int(ended * 1_000_000),
@@ -130,7 +121,7 @@ def _partition(run: dg.DagsterRun) -> str:
     return f", partition {key}" if key else ""
 
 
-def _checks(context: dg.SensorEvaluationContext) -> Iterator[Observation]:
+def _checks(context: dg.SensorEvaluationContext) -> Iterator[Alert]:
     """The newest result of every check."""
     assert context.repository_def is not None
     keys = sorted(context.repository_def.asset_graph.asset_check_keys)
@@ -145,10 +136,10 @@ def _checks(context: dg.SensorEvaluationContext) -> Iterator[Observation]:
             continue
         evaluation = record.evaluation
         assert evaluation is not None
-        yield Observation(
+        yield Alert(
             incident=f"check:{key.asset_key.to_user_string()}:{key.name}",
             id=f"check:{record.id}",
-            failing=not evaluation.passed,
+            state="recovered" if evaluation.passed else "firing",
             severity=evaluation.severity.value,
             title=f"check {key.name} of {key.asset_key.to_user_string()} fails",
             detail=evaluation.description or "",

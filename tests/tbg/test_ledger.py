@@ -60,6 +60,16 @@ def test_an_unexplained_loss_is_shown_and_makes_the_exit_code_3(
     ]
 
 
+def test_a_command_that_reads_the_database_alone_needs_no_redis(
+    tmp_path: Path, database_url: str
+) -> None:
+    environment = {"DATABASE_URL": database_url, "REDIS_URL": None}
+    for words in (["ledger"], ["verify", "--week", "2026-W47"]):
+        done = CliRunner().invoke(main, [*words, "--state", str(tmp_path)], env=environment)
+        assert "no stack was ever started" not in done.output
+    assert "nobody has a best in the week" in done.output
+
+
 def test_a_loss_that_was_counted_where_it_happened_is_explained(
     ledger: Ledger, database_url: str
 ) -> None:

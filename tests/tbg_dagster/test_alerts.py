@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.names import ALERTS_STREAM
-from tbg_dagster.alerts.incidents import Observation, State
+from tbg_dagster.alerts.incidents import Alert, State
 from tbg_dagster.alerts.sensors import alerts_sensor
 from tbg_dagster.definitions import defs
 from tbg_dagster.resources import BitcoinNode, RedisServer, Webhook
@@ -26,8 +26,12 @@ def test_an_incident_is_told_once_and_its_end_is_told_once(seen: list[tuple[str,
     state = State()
     for number, (name, failing) in enumerate(seen):
         state.observe(
-            Observation(
-                incident=name, id=f"{name}{number}", failing=failing, title=name, timestamp=number
+            Alert(
+                state="firing" if failing else "recovered",
+                incident=name,
+                id=f"{name}{number}",
+                title=name,
+                timestamp=number,
             ),
             ["redis"],
         )

@@ -453,3 +453,14 @@ def test_a_folder_without_logs_and_a_stack_that_is_away_are_named(
     assert process.returncode == 1
     assert "does not answer" in errors
     assert "secret" not in errors
+
+
+def test_a_wrong_retention_is_named(imports: Imports, tmp_path: Path) -> None:
+    path = tmp_path / "some.sharelog"
+    path.write_bytes(b"".join(lines("some", start_of(1), HOUR, 1)))
+    imports.environment["RETENTION_DAYS"] = "soon"
+    process = imports.start(path)
+    _, errors = process.communicate(timeout=LIMIT)
+    assert process.returncode == 1
+    assert errors.startswith("Error: ")
+    assert "RETENTION_DAYS" in errors
