@@ -67,13 +67,20 @@ would be right, and the program ends.
 """
 
 
+class _Schema(GenerateJsonSchema):
+    """JSON Schema without the titles of fields, which repeat their names."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 pydantic's signature
+        return False
+
+
 def render_schema() -> str:
     """Returns docs/events.schema.json."""
     any_event: Any = Annotated[reduce(or_, EVENTS.values()), Field(discriminator="event")]
     document = {
         "$schema": GenerateJsonSchema.schema_dialect,
         "title": f"The Bitcoin Game: mining events, contract version {CONTRACT_VERSION}",
-        **TypeAdapter(any_event).json_schema(),
+        **TypeAdapter(any_event).json_schema(schema_generator=_Schema),
     }
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-_UNITS: Final = ("", "K", "M", "G", "T", "P", "E", "Z", "Y")
+_UNITS: Final = ("", "k", "M", "G", "T", "P", "E", "Z", "Y")
 
 
 def si(value: float, digits: int = 3) -> str:

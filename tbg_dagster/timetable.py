@@ -131,14 +131,8 @@ QUALITY: Final = Job(
 
 # In the order in which one needs the other.
 ROLLUPS: Final = (HOURLY_ROLLUP, DAILY_ROLLUP, WEEKLY_RESET)
-FREQUENT: Final = (
-    CONFIRM_BLOCKS,
-    ODDS,
-    LIVENESS,
-    COUNT_ALERTS,
-    HOUSEKEEPING,
-    QUALITY,
-)  # without partitions
+# Without partitions.
+FREQUENT: Final = (CONFIRM_BLOCKS, ODDS, LIVENESS, COUNT_ALERTS, HOUSEKEEPING, QUALITY)
 JOBS: Final = (*ROLLUPS, CLOSE_LEDGER, ARCHIVE, *FREQUENT)
 
 

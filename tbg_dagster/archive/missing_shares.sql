@@ -1,6 +1,9 @@
 -- Every row counts: two equal ones are two. Rows are compared by all but is_block, which is
 -- set later on a share that was stored before its block was known.
-insert into missing_shares
+insert into missing_shares (
+    time, user_id, worker_id, instance_id, seq, difficulty, share_diff, is_valid, reject_reason,
+    is_block, job_id, nonce, nonce2, share_hash, ip_address, source
+)
 select
     time, user_id, worker_id, instance_id, seq, difficulty, share_diff, is_valid, reject_reason,
     is_block, job_id, nonce, nonce2, share_hash, ip_address, source

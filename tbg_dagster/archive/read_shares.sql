@@ -6,16 +6,9 @@ select
     -- As it prints: a cast would add the mask.
     nullif(format('%%s', s.ip_address), ''), s.source, s.user_id, s.worker_id, s.instance_id
 from (
-    select
-        time, user_id, worker_id, instance_id, seq, difficulty, share_diff, is_valid,
-        reject_reason, is_block, job_id, nonce, nonce2, share_hash, ip_address, source
-    from shares
-    where time >= %(start)s and time < %(end)s
+    select * from shares where time >= %(start)s and time < %(end)s
     union all
-    select
-        time, user_id, worker_id, instance_id, seq, difficulty, share_diff, is_valid,
-        reject_reason, is_block, job_id, nonce, nonce2, share_hash, ip_address, source
-    from missing_shares
+    select * from missing_shares
 ) s
 left join users u on u.id = s.user_id
 -- A worker of another user has no name here: its number is all that is true of it.

@@ -12,12 +12,5 @@ create temp table archived_events (
     instance_id integer
 ) on commit drop;
 -- Rows that the archive has and the database lacks.
-create temp table missing_shares (
-    time timestamptz, user_id integer, worker_id integer, instance_id integer, seq bigint,
-    difficulty double precision, share_diff double precision, is_valid boolean,
-    reject_reason text, is_block boolean, job_id text, nonce bytea, nonce2 bytea,
-    share_hash bytea, ip_address inet, source text
-) on commit drop;
-create temp table missing_events (
-    time timestamptz, event text, instance_id integer, seq bigint, source text, payload jsonb
-) on commit drop
+create temp table missing_shares (like shares) on commit drop;
+create temp table missing_events (like mining_events) on commit drop

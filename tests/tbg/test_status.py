@@ -208,7 +208,7 @@ def test_the_line_names_the_server_that_is_away(database_url: str) -> None:
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [(0.0, "0"), (0.00123, "0.00123"), (512.0, "512"), (4821.4, "4.82K"), (4.29e9, "4.29G")],
+    [(0.0, "0"), (0.00123, "0.00123"), (512.0, "512"), (4821.4, "4.82k"), (4.29e9, "4.29G")],
 )
 def test_difficulties_are_shown_as_miners_do(value: float, shown: str) -> None:
     assert si(value) == shown
