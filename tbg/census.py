@@ -9,7 +9,7 @@ import statistics
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
@@ -40,12 +40,15 @@ class Hops:
     # What no hop may hold, by name.
     faults: dict[str, int] = field(default_factory=dict)
 
+    def rows(self) -> Iterator[tuple[str, tuple[int, int, int]]]:
+        """Each kind with its counts at the pool, in Redis and in the database."""
+        for kind in KINDS:
+            yield kind, (self.emitted[kind], self.redis[kind], self.database[kind])
+
     def differences(self) -> list[str]:
         """Names each hop that differs; empty if all agree."""
         found = []
-        for kind in KINDS:
-            emitted, published = self.emitted[kind], self.redis[kind]
-            stored = self.database[kind]
+        for kind, (emitted, published, stored) in self.rows():
             if published != emitted:
                 found.append(
                     f"{kind}: the pool emitted {emitted} and Redis holds {published}: "
@@ -128,12 +131,11 @@ def published(client: "redis.Redis") -> tuple[Counter[str], list[float]]:
 
 def stored(database: psycopg.Connection[TupleRow]) -> Counter[str]:
     """Counts the rows of the database."""
-    found: Counter[str] = Counter()
-    for valid, count in database.execute("select is_valid, count(*) from shares group by 1"):
-        found[kind_of("share_submitted", valid)] = count
-    for event, count in database.execute("select event, count(*) from mining_events group by 1"):
-        found[event] = count
-    return found
+    rows = database.execute(
+        "select 'share_submitted', is_valid, count(*) from shares group by 2 "
+        "union all select event, null, count(*) from mining_events group by 1"
+    )
+    return Counter({kind_of(event, valid): count for event, valid, count in rows})
 
 
 def stored_numbers(database: psycopg.Connection[TupleRow]) -> Counter[int]:

@@ -14,13 +14,11 @@ from typing import Any, Final
 import click
 import psycopg
 import redis
-from psycopg.rows import TupleRow
 from rich.console import Console
 from rich.table import Table
 
 from tbg.census import (
     ACCEPTED,
-    KINDS,
     REJECTED,
     CommitWatch,
     Hops,
@@ -34,7 +32,7 @@ from tbg.ending import Ending
 from tbg.options import json_option
 from tbg.ports import Ports
 from tbg.programs import StackOptions, StackPlan
-from tbg.snapshot import stream_lags, take
+from tbg.snapshot import Connection, stream_lags, take
 from tbg.stack import Interrupted, RunningStack, Say
 from tbg.state import State
 
@@ -62,17 +60,18 @@ class Result:
     def problems(self) -> list[str]:
         """Says what is wrong; empty if everything agrees."""
         found = self.hops.differences()
-        for kind, least in WANTED.items():
-            if self.hops.database[kind] < least:
-                found.append(
-                    f"{kind}: {self.hops.database[kind]} stored, at least {least} expected"
-                )
-        if self.blocks != self.hops.database["block_found"]:
+        stored = self.hops.database
+        found += [
+            f"{kind}: {stored[kind]} stored, at least {least} expected"
+            for kind, least in WANTED.items()
+            if stored[kind] < least
+        ]
+        if self.blocks != stored["block_found"]:
             found.append(
-                f"blocks: {self.blocks} rows for {self.hops.database['block_found']} block_found events"
+                f"blocks: {self.blocks} rows for {stored['block_found']} block_found events"
             )
         timed = self.to_database.shares
-        if timed != self.hops.database[ACCEPTED] + self.hops.database[REJECTED]:
+        if timed != stored[ACCEPTED] + stored[REJECTED]:
             found.append(f"only {timed} shares were seen while they were committed")
         return found
 
@@ -188,11 +187,7 @@ def run(state: State, seconds: float, limit: float, say: Say) -> Result:
 
 
 def _mine(
-    stack: RunningStack,
-    database: psycopg.Connection[TupleRow],
-    ending: Ending,
-    seconds: float,
-    limit: float,
+    stack: RunningStack, database: Connection, ending: Ending, seconds: float, limit: float
 ) -> None:
     """Waits until enough was stored, and for ``seconds`` at least."""
     began = time.monotonic()
@@ -212,10 +207,7 @@ def _mine(
 
 
 def _drain(
-    database: psycopg.Connection[TupleRow],
-    client: "redis.Redis",
-    watch: CommitWatch,
-    said: Counter[str],
+    database: Connection, client: "redis.Redis", watch: CommitWatch, said: Counter[str]
 ) -> None:
     """Waits until the engines' last events are committed and counted.
 
@@ -237,12 +229,8 @@ def _document(result: Result, problems: list[str]) -> dict[str, Any]:
         "problems": problems,
         "seconds": round(result.seconds, 1),
         "events": {
-            kind: {
-                "emitted": hops.emitted[kind],
-                "redis": hops.redis[kind],
-                "database": hops.database[kind],
-            }
-            for kind in KINDS
+            kind: dict(zip(("emitted", "redis", "database"), counts, strict=True))
+            for kind, counts in hops.rows()
         },
         "blocks": result.blocks,
         **hops.faults,
@@ -256,8 +244,7 @@ def _document(result: Result, problems: list[str]) -> dict[str, Any]:
 def _show(console: Console, result: Result) -> None:
     hops = result.hops
     counts = Table("event", "emitted", "in Redis", "in database", "")
-    for kind in KINDS:
-        row = (hops.emitted[kind], hops.redis[kind], hops.database[kind])
+    for kind, row in hops.rows():
         counts.add_row(kind, *map(str, row), "agree" if len(set(row)) == 1 else "DIFFER")
     console.print(counts)
     times = Table("milliseconds from the pool", "shares", "median", "p99", "longest")

@@ -128,13 +128,9 @@ class Supervisor:
             "supervisor.rpcinterface_factory": ("supervisor.rpcinterface:make_main_rpcinterface")
         }
         for position, launch in enumerate(launches):
-            environment = ",".join(
-                f'{name}="{_escape(_quotable(name, value))}"'
-                for name, value in launch.environment.items()
-            )
             file[f"program:{launch.name}"] = {
                 "command": _escape(shlex.join(launch.command)),
-                "environment": environment,
+                "environment": _environment(launch),
                 "directory": _escape(state.path),
                 # If something other than us ends supervisord, it stops them by this
                 # order, last first.
@@ -150,9 +146,8 @@ class Supervisor:
                 "stdout_logfile": _escape(state.log_of(launch.name)),
                 "stdout_logfile_maxbytes": "20MB",
                 "stdout_logfile_backups": "2",
+                **({"user": launch.user} if launch.user else {}),
             }
-            if launch.user:
-                file[f"program:{launch.name}"]["user"] = launch.user
         text = io.StringIO()
         file.write(text)
         return text.getvalue()
@@ -201,13 +196,9 @@ class Supervisor:
 
     def last_exit(self, name: str) -> str:
         """Says how a program ended the last time, in supervisord's words."""
-        found = re.findall(
-            rf"exited: {re.escape(name)} \((.*?)(?:; (?:not )?expected)?\)", self._log()
-        )
+        exits = rf"exited: {re.escape(name)} \((.*?)(?:; (?:not )?expected)?\)"
+        found = re.findall(exits, tail(self.log, 400))
         return found[-1] if found else "for an unknown reason"
-
-    def _log(self) -> str:
-        return tail(self.log, 400)
 
     def shutdown(self) -> None:
         """Ends supervisord and everything that still runs, last started first."""
@@ -274,8 +265,11 @@ def _escape(text: str | Path) -> str:
     return str(text).replace("%", "%%")
 
 
-def _quotable(name: str, value: str) -> str:
-    # supervisord cannot escape a quote; in a URL, %22 stands for it.
-    if '"' in value or "\n" in value:
-        raise click.ClickException(f'{name} may not hold a " or a line break (in a URL: %22)')
-    return value
+def _environment(launch: Launch) -> str:
+    words = []
+    for name, value in launch.environment.items():
+        # supervisord cannot escape a quote; in a URL, %22 stands for it.
+        if '"' in value or "\n" in value:
+            raise click.ClickException(f'{name} may not hold a " or a line break (in a URL: %22)')
+        words.append(f'{name}="{_escape(value)}"')
+    return ",".join(words)

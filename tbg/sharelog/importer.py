@@ -1,5 +1,6 @@
 """The import itself: logs in, datagrams out."""
 
+import contextlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -106,27 +107,26 @@ class Importer:
 
     def _first(self, path: Path) -> int | None:
         """The time of a log's first share, 0 if it has none; None if it cannot be read."""
-        try:
+        with self._noting(path):
             log = Log(path, Summary())
-        except OSError as error:
-            self._summary.damage(path, str(error))
-            return None
-        try:
-            self.size += path.stat().st_size
-            first = next(log.shares(final=True), None)
-        except OSError as error:
-            self._summary.damage(path, str(error))
-            return None
-        finally:
-            log.close()
-        return 0 if first is None else first.share.micros
+            with contextlib.closing(log):
+                self.size += path.stat().st_size
+                first = next(log.shares(final=True), None)
+                return 0 if first is None else first.share.micros
+        return None
 
     def _open(self, path: Path) -> Log | None:
-        try:
+        with self._noting(path):
             return Log(path, self._summary)
+        return None
+
+    @contextlib.contextmanager
+    def _noting(self, path: Path) -> Iterator[None]:
+        """Notes a log that cannot be read, or not to its end."""
+        try:
+            yield
         except OSError as error:
             self._summary.damage(path, str(error))
-            return None
 
     def _keep(self, log: Log | None) -> None:
         if log is not None:
@@ -147,10 +147,8 @@ class Importer:
         if log is None:
             return
         self._reading.add(log)
-        try:
+        with self._noting(path):
             yield from log.shares(final=not follow)
-        except OSError as error:
-            self._summary.damage(path, str(error))
         if follow:
             self._reading.discard(log)
             self._keep(log)
@@ -160,12 +158,10 @@ class Importer:
 
     def _grown(self, log: Log) -> Iterator[Numbered]:
         grown = False
-        try:
+        with self._noting(log.path):
             for numbered in log.shares(final=False):
                 grown = True
                 yield numbered
-        except OSError as error:
-            self._summary.damage(log.path, str(error))
         if grown:
             self._kept.move_to_end(log)
 

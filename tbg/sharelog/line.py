@@ -81,11 +81,6 @@ class Share(msgspec.Struct, gc=False):
     data: dict[str, Any]
     unknown: frozenset[str]
 
-    @property
-    def valid(self) -> bool:
-        """Whether the pool accepted it."""
-        return bool(self.data["valid"])
-
 
 def parse(line: bytes) -> Share:
     """Reads one line.

@@ -1,11 +1,12 @@
 """Brings the shares of many logs into one order, by time.
 
-A best is judged by what came before it, in whichever log. Logs overlap little, so only those
-are open that the present moment falls into.
+A best is judged by what came before it, in whichever log. Logs overlap little, so a log is
+opened only when its time has come.
 """
 
 import heapq
 from collections.abc import Callable, Iterator
+from operator import itemgetter
 from typing import TypeVar
 
 from tbg.sharelog.log import Numbered
@@ -22,25 +23,13 @@ def in_order(
         sources: each with the time of its first share, microseconds; in the order of these.
         shares: opens a source, once its time has come.
     """
-    waiting = iter(sources)
-    coming = next(waiting, None)
-    heap: list[tuple[int, int, Numbered, Iterator[Numbered]]] = []
-    opened = 0
-    while heap or coming is not None:
-        while coming is not None and (not heap or coming[0] <= heap[0][0]):
-            rest = shares(coming[1])
-            first = next(rest, None)
-            opened += 1
-            if first is not None:
-                heapq.heappush(heap, (first.share.micros, opened, first, rest))
-            coming = next(waiting, None)
-        if not heap:
-            continue
-        _, number, share, rest = heap[0]
-        yield share
-        following = next(rest, None)
-        if following is None:
-            heapq.heappop(heap)
-        else:
-            # A log's lines may be slightly out of order: none waits for an older one.
-            heapq.heapreplace(heap, (following.share.micros, number, following, rest))
+
+    def timed(first: int, source: Source) -> Iterator[tuple[int, Numbered | None]]:
+        # Before the source is opened: the merge takes the first item of each at once.
+        yield first, None
+        for numbered in shares(source):
+            yield numbered.share.micros, numbered
+
+    # A log's lines may be slightly out of order: none waits for an older one.
+    merged = heapq.merge(*(timed(*source) for source in sources), key=itemgetter(0))
+    return (numbered for _, numbered in merged if numbered is not None)

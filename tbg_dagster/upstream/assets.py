@@ -31,7 +31,7 @@ ASSETS = [
         "mining_engine",
         {"cplusplus"},
         "The ckpool fork (or the devnet pool). Judges every share, hands out work, and emits the "
-        "eight mining events as datagrams without ever waiting for anybody.",
+        "eight mining events as datagrams without ever waiting.",
         deps=["miners"],
     ),
     _external(
@@ -43,8 +43,8 @@ ASSETS = [
     ),
     _table(
         "shares",
-        "Every share, accepted or rejected: one row each, kept for 90 days. The raw material of "
-        "everything here.",
+        "Every share, accepted or rejected: one row each, kept for `RETENTION_DAYS`. The raw "
+        "material of everything here.",
     ),
     _table("blocks", "Every block that a miner of ours found, with its life: found to final."),
     _table("workers", "Every worker with its last share, hashrates, and whether it is online."),

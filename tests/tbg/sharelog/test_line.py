@@ -37,7 +37,7 @@ def test_an_accepted_share_says_what_the_line_says() -> None:
         b'"address": "2001:db8::1", "agent": "cpuminer/2.5.1"}'
     )
     assert share.micros == 1_735_224_559_536_904
-    assert share.valid
+    assert share.data["valid"]
     assert not share.unknown
     assert share.data == {
         "user": "tb1quser",
