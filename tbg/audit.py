@@ -4,17 +4,19 @@ The audit trusts none of the ledger's counters: it looks for each number that an
 used in the tables (``audit_numbers`` in sql/0008_balance.sql).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, LiteralString
 
 import psycopg
 from psycopg.rows import dict_row
 from rich import box
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
+from rich.table import Column, Table
 
 from ingest.entry import START
 from ingest.names import EVENT_STREAMS
+from tbg.bests import printable
 
 COLUMNS: Final = {
     "emitted": "emitted",
@@ -35,6 +37,7 @@ order by unaccounted desc, doubled desc, instance
 """
 
 Rows = Sequence[dict[str, Any]]
+Counted = tuple[str, Mapping[str, int], bool]
 
 
 def audit(database: psycopg.Connection[Any]) -> list[dict[str, Any]]:
@@ -78,24 +81,34 @@ def repair(database: psycopg.Connection[Any], rows: Rows) -> int:
     return sum(row["unaccounted"] for row in hurt)
 
 
+def counts(title: str, names: Mapping[str, str], rows: Iterable[Counted]) -> Table:
+    """Counts as a table.
+
+    Args:
+        title: of the first column.
+        names: the counts shown, each with the title of its column.
+        rows: what the first column holds, the counts, and whether something is wrong.
+    """
+    table = Table(Column(title, min_width=11), box=box.SIMPLE_HEAD, collapse_padding=True)
+    for name in names.values():
+        table.add_column(name, justify="right")
+    for first, row, bad in rows:
+        shown = (f"{row[name]:,}" for name in names)
+        table.add_row(escape(printable(first)), *shown, style="red" if bad else None)
+    return table
+
+
 def show(console: Console, rows: Rows) -> None:
     """Shows the audit as a table, then the numbers that nothing accounts for."""
-    table = Table("engine boot", *COLUMNS.values(), box=box.SIMPLE_HEAD, collapse_padding=True)
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for row in rows:
-        table.add_row(
-            row["instance"],
-            *(f"{row[name]:,}" for name in COLUMNS),
-            style="red" if wrong(row) else None,
-        )
-    console.print(table, markup=False)
+    boots = ((row["instance"], row, wrong(row)) for row in rows)
+    console.print(counts("engine boot", COLUMNS, boots))
     for row in rows:
         if row["unaccounted"]:
             spans = [f"{a:,}" if a == b else f"{a:,} to {b:,}" for a, b in row["absent"]]
             more = f", and {len(spans) - MOST_SPANS:,} ranges more" if spans[MOST_SPANS:] else ""
             numbers = "; ".join(spans[:MOST_SPANS])
-            console.print(f"{row['instance']}: nowhere: {numbers}{more}", markup=False)
+            name = printable(row["instance"])
+            console.print(f"{name}: nowhere: {numbers}{more}", markup=False)
     lost = sum(row["unaccounted"] for row in rows)
     twice = sum(row["doubled"] for row in rows)
     if lost:

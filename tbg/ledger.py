@@ -8,11 +8,10 @@ from typing import Any, Final, LiteralString
 import click
 import psycopg
 from psycopg.rows import dict_row
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from tbg import audit
+from tbg.bests import printable
 from tbg.options import Parsed, json_list_option, utc
 from tbg.servers import connect, database_url
 from tbg.state import State, state_option
@@ -129,22 +128,17 @@ def _show(rows: list[dict[str, Any]]) -> None:
         console.print("the ledger has no such hour")
         return
     for instance in dict.fromkeys(row["instance"] for row in rows):
-        console.print(instance, markup=False)
-        table = Table("hour (UTC)", *COUNTS.values(), box=box.SIMPLE_HEAD, collapse_padding=True)
-        table.columns[0].no_wrap = True
-        for column in table.columns[1:]:
-            column.justify = "right"
-        for row in rows:
-            if row["instance"] == instance:
-                table.add_row(
-                    row["hour"].astimezone(UTC).strftime("%m-%d %H:%M"),
-                    *(f"{row[name]:,}" for name in COUNTS),
-                    style="red" if row["unexplained"] else None,
-                )
-        console.print(table)
+        console.print(printable(instance), markup=False)
+        hours = (
+            (f"{row['hour'].astimezone(UTC):%m-%d %H:%M}", row, bool(row["unexplained"]))
+            for row in rows
+            if row["instance"] == instance
+        )
+        console.print(audit.counts("hour (UTC)", COUNTS, hours))
     for row in rows:
         for cause, events in sorted(row["dropped_by_cause"].items()):
-            console.print(f"{row['instance']}: {events:,} dropped, {cause}", markup=False)
+            text = f"{row['instance']}: {events:,} dropped, {cause}"
+            console.print(printable(text), markup=False)
     lost = sum(row["unexplained"] for row in rows)
     console.print(
         "no unexplained loss" if not lost else f"{lost:,} events are missing without explanation"

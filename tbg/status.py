@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tbg.batch import DAEMON
+from tbg.bests import printable
 from tbg.health import problems
 from tbg.options import json_option
 from tbg.program import without_password
@@ -123,7 +124,7 @@ def _show(found: Snapshot, programs: dict[str, Process], sick: list[str] | None)
         f"duplicates: {found.duplicates:,}"
     )
     for instance, missing in found.instances_with_gaps.items():
-        console.print(f"  {instance}: {missing:,} missing", markup=False)
+        console.print(f"  {printable(instance)}: {missing:,} missing", markup=False)
 
 
 def _span(seconds: float) -> str:

@@ -14,6 +14,7 @@ from ingest import evidence
 from ingest.events import canonical_address
 from ingest.evidence import Case
 from ingest.proof import SIGNATURE, Claim, Proof, ProofError, holds, verify
+from tbg.bests import printable
 from tbg.options import Parsed
 from tbg.servers import connect, database_url
 from tbg.state import State, state_option
@@ -212,14 +213,17 @@ def _of_database(
 
 
 def _show(case: Case) -> None:
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
     claim = case.claim
     place = f"{case.rank}. " if case.rank else ""
     of = f" in {claim.week:%G-W%V}" if claim.week else ""
     name = f"{claim.user}.{case.worker}" if case.worker else claim.user
-    console.print(f"{place}{name}: {claim.difficulty:.12g}{of}, share {claim.hash or 'unknown'}")
+    said = f"{place}{name}: {claim.difficulty:.12g}{of}, share {claim.hash or 'unknown'}"
+    console.print(printable(said))
     if case.proof is None:
         console.print("  no proof came with it")
     for fact in case.facts:
         style = {True: "green", False: "red", None: "yellow"}[fact.holds]
-        console.print(f"  {MARKS[fact.holds]:<11}  {fact.name}: {fact.text}", style=style)
+        console.print(
+            f"  {MARKS[fact.holds]:<11}  {fact.name}: {printable(fact.text)}", style=style
+        )

@@ -147,6 +147,20 @@ def test_the_audit_finds_a_number_that_is_stored_twice(ledger: Ledger, database_
     assert (result.exit_code, row["doubled"], row["unaccounted"]) == (3, 2, 0)
 
 
+def test_the_name_of_an_engine_is_neither_markup_nor_a_command_to_the_terminal(
+    ledger: Ledger, database_url: str
+) -> None:
+    fill(database_url, "{}", dropped=0)
+    store(database_url, range(1, 101))
+    with psycopg.connect(database_url, autocommit=True) as database:
+        database.execute("update engine_instances set instance = E'[/x]\\x1b[2J/1'")
+    for words in ([], ["--audit"]):
+        result = ledger(*words)
+        assert result.exception is None or isinstance(result.exception, SystemExit)
+        assert "[/x]�[2J/1" in result.output
+        assert "\x1b" not in result.output
+
+
 def test_a_refused_event_whose_letter_has_expired_is_accounted_for(
     ledger: Ledger, database_url: str
 ) -> None:

@@ -169,6 +169,16 @@ def test_an_event_is_verified_as_it_came(verify: Verify, tmp_path: Path, event: 
     assert verify("--file", str(path), offline=True).exit_code == 0
 
 
+def test_a_workers_name_gives_no_command_to_the_terminal(verify: Verify, tmp_path: Path) -> None:
+    data = genuine("share_best_diff")["data"]
+    case = {**data, "difficulty": data["new_best_diff"], "worker": "\x1b[2J:bomb:[red]"}
+    path = tmp_path / "proof.json"
+    path.write_text(json.dumps(case))
+    result = verify("--file", str(path), offline=True)
+    assert result.exit_code == 0, result.output
+    assert ".�[2J:bomb:[red]: " in result.output
+
+
 def written(path: Path, data: dict[str, Any]) -> Path:
     """A file with a proof as ``tbg verify --json`` writes it."""
     kept = {name: data[name] for name in ("hash", "user", "proof")}
