@@ -4,6 +4,8 @@ Nothing here writes, and nothing imports Dagster: the command that asks stays qu
 """
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import psycopg
@@ -30,19 +32,39 @@ def problems(database_url: str, daemon: Process) -> list[str]:
     """
     if not daemon.running:
         return [f"the daemon does not run ({daemon.state.lower()})"]
+    found = look(database_url, daemon.uptime)
+    return [*found.daemon, *found.failed, *found.waiting]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What is wrong, by what it is about: the daemon's parts, failed runs, runs that wait."""
+
+    daemon: Sequence[str] = ()
+    failed: Sequence[str] = ()
+    waiting: Sequence[str] = ()
+
+
+def look(database_url: str, uptime: float) -> Findings:
+    """What Dagster's own database says.
+
+    Args:
+        database_url: of Dagster's own database.
+        uptime: seconds that the daemon has had to begin its work.
+    """
     try:
         with psycopg.connect(database_url, autocommit=True, connect_timeout=5) as database:
-            return [
-                *_silent_parts(database, daemon.uptime),
-                *_failed_runs(database),
-                *_waiting_runs(database),
-            ]
+            return Findings(
+                _silent_parts(database, uptime), _failed_runs(database), _waiting_runs(database)
+            )
     except psycopg.errors.UndefinedTable:
-        if daemon.uptime < SILENT_SECONDS:
-            return []  # it makes its tables when it starts
-        return ["the daemon has made no tables in Dagster's database"]
+        if uptime < SILENT_SECONDS:
+            return Findings()  # it makes its tables when it starts
+        return Findings(["the daemon has made no tables in Dagster's database"])
     except psycopg.Error as error:
-        return [f"Dagster's database does not answer: {str(error).strip().splitlines()[0]}"]
+        return Findings(
+            [f"Dagster's database does not answer: {str(error).strip().splitlines()[0]}"]
+        )
 
 
 def _silent_parts(database: Connection, uptime: float) -> list[str]:

@@ -97,11 +97,13 @@ class StackPlan:
             self.programs.append(self._pool(self.node))
         if options.miner:
             self.programs.append(self._miner())
+        self.dagster_database_url: str | None = None
+        batch = []
+        if options.dagster:
+            batch = self._batch(environ, own_database=elsewhere_database is None)
         if options.dagster or environ.get("ALERTS_FILE"):
             self.programs.append(self._notifier())
-        self.dagster_database_url: str | None = None
-        if options.dagster:
-            self.programs += self._batch(environ, own_database=elsewhere_database is None)
+        self.programs += batch
 
     def _find_node(self) -> Node | None:
         if not self.options.node:
@@ -271,6 +273,7 @@ class StackPlan:
                 "notifier",
                 ["notify"],
                 DATABASE_URL=self.database_url,
+                DAGSTER_PG_URL=self.dagster_database_url or "",
                 NOTIFIER_METRICS_PORT=str(port),
             ),
             "outbox → people",

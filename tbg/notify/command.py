@@ -43,7 +43,7 @@ def notify() -> None:
         settings = NotifierSettings.load()
         log.configure(settings.log_level, settings.log_format)
         routes = load(settings.alerts_file)
-        notifier = Notifier(settings.database_url, routes)
+        notifier = Notifier(settings.database_url, routes, settings.dagster_pg_url)
         server = MetricsServer(
             settings.metrics_host, settings.notifier_metrics_port, notifier.ready
         )

@@ -114,7 +114,7 @@ def one(message: Message, zone: ZoneInfo) -> Text:
     match kind:
         case "block_found" | "block_confirmed" | "block_orphaned":
             return _block(kind, message, zone)
-        case "best_alltime" | "best_week" | "leader":
+        case "best_alltime" | "best_worker" | "best_week" | "leader":
             return _best(message, zone)
         case "weekly_result":
             return _week(payload)
@@ -153,6 +153,7 @@ def _best(message: Message, zone: ZoneInfo) -> Text:
     difficulty = si(payload["best"], 4)
     titles = {
         "best_alltime": f"New best of all time for {who}: {difficulty}",
+        "best_worker": f"New best of all time for {_finder(payload)}: {difficulty}",
         "best_week": f"New best of the week for {who}: {difficulty}",
         "leader": f"{who} leads the week: {difficulty}",
     }
@@ -161,9 +162,12 @@ def _best(message: Message, zone: ZoneInfo) -> Text:
         lines.append(f"Rank {payload['rank']} of the week")
     if "leader" in message.kinds and message.kinds[0] != "leader":
         lines.append(f"{who} leads the week now")
+    if "best_worker" in message.kinds and message.kinds[0] in ("best_week", "leader"):
+        lines.append("The worker's best of all time")
     if payload.get("chance") is not None:
+        span = "so far" if message.kinds[0] == "best_worker" else "this week"
         lines.append(
-            f"Chance of doing as well or better this week, for the work done: "
+            f"Chance of doing as well or better {span}, for the work done: "
             f"{percent(payload['chance'])}"
         )
     if payload.get("hash"):
