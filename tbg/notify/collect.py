@@ -52,6 +52,9 @@ select
     w.user_id, u.btc_address, w.best_worker_id, k.worker_name,
     w.best_difficulty, w.best_share_time, w.place,
     encode(w.best_share_hash, 'hex') as hash,
+    exists (
+        select from blocks b where b.block_hash = encode(w.best_share_hash, 'hex')
+    ) as is_block,
     chance_of(w.best_difficulty, w.total_work) as chance,
     w.total_shares + coalesce(o.shares, 0) as shares,
     o.best as before,
@@ -276,6 +279,7 @@ def _news(row: dict[str, Any], kinds: list[str], record: DictRow) -> dict[str, A
         "rank": row["place"],
         "chance": record["chance"] if kinds == ["best_worker"] else row["chance"],
         "hash": row["hash"],
+        "is_block": row["is_block"],
         "at": row["best_share_time"].isoformat(),
     }
 

@@ -128,6 +128,8 @@ class Route(BaseModel):
         kinds = [kind for kind in message.kinds if self.wants_kind(kind)]
         if not kinds:
             return f"kind {' and '.join(message.kinds)} is not among its kinds"
+        if message.payload.get("is_block") and self.wants_kind("block_found"):
+            return "its share is a block's, and told as that"
         if SEVERITIES.index(message.severity) < SEVERITIES.index(self.severity):
             return f"severity {message.severity} is below {self.severity}"
         if message.workers:
