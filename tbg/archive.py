@@ -16,6 +16,7 @@ from tbg.program import without_password
 from tbg.state import State, find_urls, state_option
 from tbg_dagster.archive.day import archive, has_rows, restore, verify
 from tbg_dagster.archive.store import ArchiveError, Store
+from tbg_dagster.counting import counted
 
 
 def _day(_context: click.Context, _parameter: click.Parameter, value: str | None) -> date | None:
@@ -122,8 +123,8 @@ def list_command(url: str, as_json: bool) -> None:
             )
             if not as_json:
                 click.echo(
-                    f"{day}  revision {found.revision}  {found.shares.rows:,} shares  "
-                    f"{found.events.rows:,} events  {rows[-1]['bytes']:,} bytes"
+                    f"{day}  revision {found.revision}  {counted(found.shares.rows, 'share')}  "
+                    f"{counted(found.events.rows, 'event')}  {rows[-1]['bytes']:,} bytes"
                 )
     _say(rows, as_json=as_json)
 
@@ -162,7 +163,7 @@ def restore_command(
             rows.append({"day": f"{chosen}", **vars(done)})
             if not as_json:
                 click.echo(
-                    f"{chosen}: {done.shares:,} shares and {done.events:,} events brought back "
+                    f"{chosen}: {counted(done.shares, 'share')} and {counted(done.events, 'event')} brought back "
                     f"from revision {done.revision}"
                 )
     _say(rows, as_json=as_json)

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from ingest.entry import START
 from ingest.names import EVENT_STREAMS
+from tbg_dagster.counting import counted
 
 COLUMNS: Final = {
     "emitted": "emitted",
@@ -93,14 +94,20 @@ def show(console: Console, rows: Rows) -> None:
     for row in rows:
         if row["unaccounted"]:
             spans = [f"{a:,}" if a == b else f"{a:,} to {b:,}" for a, b in row["absent"]]
-            more = f", and {len(spans) - MOST_SPANS:,} ranges more" if spans[MOST_SPANS:] else ""
+            more = (
+                f", and {counted(len(spans) - MOST_SPANS, 'range')} more"
+                if spans[MOST_SPANS:]
+                else ""
+            )
             numbers = "; ".join(spans[:MOST_SPANS])
             console.print(f"{row['instance']}: nowhere: {numbers}{more}", markup=False)
     lost = sum(row["unaccounted"] for row in rows)
     twice = sum(row["doubled"] for row in rows)
     if lost:
-        console.print(f"{lost:,} events were taken for stored and are nowhere")
+        console.print(
+            f"{counted(lost, 'event was', 'events were')} taken for stored and found nowhere"
+        )
     if twice:
-        console.print(f"{twice:,} rows are a second copy of a number")
+        console.print(f"{counted(twice, 'row is', 'rows are')} a second copy of a number")
     if not lost and not twice:
         console.print("every number is stored once, refused, or known to be missing")

@@ -10,6 +10,7 @@ import redis
 from psycopg.rows import TupleRow
 
 from tbg.snapshot import stream_lags
+from tbg_dagster.counting import counted
 
 # Shares of the last minute are recounted each time, because rows come late: after an
 # outage, or with a batch. Older ones count as settled.
@@ -93,8 +94,8 @@ class Flow:
         return (
             f"{rate:.1f} shares/s · {self._totals.accepted:,} accepted · "
             f"{self._totals.rejected:,} rejected · best {difficulty(self._totals.best)} · "
-            f"{blocks[0]:,} blocks · height {'–' if height[0] is None else height[0]} · "
-            f"lag {waiting:,} entries, {oldest:.1f} s"
+            f"{counted(blocks[0], 'block')} · height {'–' if height[0] is None else height[0]} · "
+            f"lag {counted(waiting, 'entry', 'entries')}, {oldest:.1f} s"
         )
 
     def _count_shares(self, database: psycopg.Connection[TupleRow], settle: datetime) -> None:

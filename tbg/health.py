@@ -12,6 +12,7 @@ import psycopg
 from psycopg.rows import TupleRow
 
 from tbg.supervisor import Process
+from tbg_dagster.counting import counted
 
 # A part of the daemon beats every 30 seconds, and first when it has started.
 SILENT_SECONDS: Final = 180
@@ -130,7 +131,9 @@ def _failed_runs(database: Connection) -> list[str]:
         {"seconds": FAILED_HOURS * 3600},
     ).fetchall()
     return [
-        f"{_job(name)} failed" + (f" {count} times" if count > 1 else "") + f" (run {run[:8]})"
+        f"{_job(name)} failed"
+        + (f" {counted(count, 'time')}" if count > 1 else "")
+        + f" (run {run[:8]})"
         for name, count, run in rows
     ]
 
@@ -154,7 +157,7 @@ def _waiting_runs(database: Connection) -> list[str]:
         [list(WAIT_SECONDS), json.dumps(WAIT_SECONDS)],
     ).fetchall()
     return [
-        f"{count} {'run is' if count == 1 else 'runs are'} {status}, the oldest for {age:.0f} s"
+        f"{counted(count, 'run is', 'runs are')} {status}, the oldest for {age:.0f} s"
         for status, count, age in rows
     ]
 

@@ -15,6 +15,7 @@ from rich.table import Table
 from tbg import audit
 from tbg.program import without_password
 from tbg.state import State, find_urls, state_option
+from tbg_dagster.counting import counted
 
 # What the table shows, under names short enough for 80 columns.
 COUNTS: Final = {
@@ -162,5 +163,7 @@ def _show(rows: list[dict[str, Any]]) -> None:
             console.print(f"{row['instance']}: {events:,} dropped, {cause}", markup=False)
     lost = sum(row["unexplained"] for row in rows)
     console.print(
-        "no unexplained loss" if not lost else f"{lost:,} events are missing without explanation"
+        "no unexplained loss"
+        if not lost
+        else f"{counted(lost, 'event is', 'events are')} missing without explanation"
     )

@@ -27,6 +27,7 @@ import yoyo
 
 from ingest.flavour import FLAVOURS, Flavour, flavour_of
 from ingest.settings import RetentionSettings, SettingsError
+from tbg_dagster.counting import counted
 
 OLDEST_VERSION: Final = 15
 LOCK_KEY: Final = 0x7462_6773_716C  # "tbgsql"
@@ -236,7 +237,7 @@ def _set_retention(
             )
         else:
             continue
-        say(f"{table} are kept for {days} days")
+        say(f"{table} are kept for {counted(days, 'day')}")
 
 
 def _remove_retention(
@@ -318,5 +319,9 @@ def command(database_url: str, flavour: Flavour | None, wait: float, archive_url
     )
     click.echo(
         f"{len(done.applied)} applied, {done.already} already there"
-        + (f", {done.partitions} partitions made" if done.flavour == "postgresql" else "")
+        + (
+            f", {counted(done.partitions, 'partition')} made"
+            if done.flavour == "postgresql"
+            else ""
+        )
     )

@@ -24,6 +24,7 @@ from tbg.notify.samples import sample
 from tbg.notify.settings import NotifierSettings
 from tbg.program import without_password
 from tbg.state import State, find_urls, state_option
+from tbg_dagster.counting import counted
 
 
 @click.command("notify")
@@ -210,7 +211,7 @@ def _state_of(worker: str, known: dict[str, Any] | None, *, muted_now: bool) -> 
         return f"{worker!r} was never seen: the patterns are judged by its name alone"
     last = f"{known['last_share']:%F %H:%M} UTC" if known["last_share"] else "never"
     state = "online" if known["is_online"] else "offline"
-    flaps = f"; flaps ({known['naps']} naps in 24 hours)" if known["naps"] else ""
+    flaps = f"; flaps ({counted(known['naps'], 'nap')} in 24 hours)" if known["naps"] else ""
     return f"{worker!r} is {state}, last share {last}{flaps}{'; muted' if muted_now else ''}"
 
 

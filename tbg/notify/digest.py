@@ -12,7 +12,8 @@ from tbg.figures import percent, si
 from tbg.notify.kinds import Worker
 from tbg.notify.routes import Route
 from tbg.notify.text import Text
-from tbg.notify.words import NAMED, count, some, worker_name
+from tbg.notify.words import NAMED, some, worker_name
+from tbg_dagster.counting import counted
 
 REJECTS: Final = 0.05  # of the shares, from which a worker needs a look
 UPTIME: Final = 0.5  # of the day, below which it does
@@ -63,9 +64,9 @@ def digest(connection: psycopg.Connection[DictRow], route: Route, day: date) -> 
     facts += _best(rows, work) + _odds(rows)
     weak = [text for row in rows if (text := _needs_a_look(row))]
     return Text(
-        f"{day:%d %B}: {si(hashrate)}H/s, {count(accepted, 'share')}",
+        f"{day:%d %B}: {si(hashrate)}H/s, {counted(accepted, 'share')}",
         tuple(some(weak)) if weak else ("No worker needs a look.",),
-        f"{count(len(weak), 'worker')} to look at." if len(weak) > NAMED else "",
+        f"{counted(len(weak), 'worker')} to look at." if len(weak) > NAMED else "",
         (("day (UTC)", f"{day}"), *facts),
     )
 

@@ -8,13 +8,9 @@ from zoneinfo import ZoneInfo
 from tbg.figures import percent, si
 from tbg.notify.kinds import Message, Worker
 from tbg.notify.text import Text, name
+from tbg_dagster.counting import counted
 
 NAMED: Final = 20  # workers or messages in one text; the rest is counted
-
-
-def count(number: int, noun: str) -> str:
-    """A number with its noun."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def short(address: str) -> str:
@@ -70,13 +66,13 @@ def workers(
     titles, lines = [], []
     for found, word in ((offline, "offline"), (back, "back"), (short_absences, "away and back")):
         if found:
-            titles.append(f"{count(len(found), 'worker')} {word}")
+            titles.append(f"{counted(len(found), 'worker')} {word}")
             lines += some([_line(one, word, zone) for one in found.values()])
     if flapping:
-        titles.append(f"{count(len(flapping), 'worker')} flapping")
+        titles.append(f"{counted(len(flapping), 'worker')} flapping")
         lines += some(
             [
-                f"{worker_name(one)} flaps: it went silent {one.naps} times in 24 hours, "
+                f"{worker_name(one)} flaps: it went silent {counted(one.naps or 0, 'time')} in 24 hours, "
                 "and came back each time"
                 for one in flapping.values()
             ]
@@ -178,7 +174,7 @@ def _best(message: Message, zone: ZoneInfo) -> Text:
 def _week(payload: Mapping[str, Any]) -> Text:
     corrected = payload.get("kind") == "correction"
     title = f"Week {payload['week']}: {'corrected result' if corrected else 'the result'}"
-    lines = [f"{count(payload['entrants'], 'entrant')}"]
+    lines = [f"{counted(payload['entrants'], 'entrant')}"]
     lines += [
         f"{row['rank']}. {_finder(row)}: {si(row['best_difficulty'], 4)}"
         for row in payload["top"][:5]

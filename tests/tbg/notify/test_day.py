@@ -254,9 +254,10 @@ def _live(
         asyncio.run(
             until(
                 lambda height=869_000 + minute: town.connection.execute(
-                    "select from network_blocks where height = %s", [height]
+                    "select height from network_blocks where height = %s", [height]
                 ).fetchone(),
                 "the step is committed",
+                seconds=60,
             )
         )
         town.clock.moment = now
