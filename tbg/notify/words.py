@@ -28,7 +28,8 @@ def _clock(moment: datetime, zone: ZoneInfo) -> str:
     return f"{moment.astimezone(zone):%H:%M %Z}"
 
 
-def _day_and_clock(moment: datetime, zone: ZoneInfo) -> str:
+def day_and_clock(moment: datetime, zone: ZoneInfo) -> str:
+    """A moment on the clocks of a zone."""
     return f"{moment.astimezone(zone):%d %B %H:%M %Z}"
 
 
@@ -124,7 +125,7 @@ def _block(kind: str, message: Message, zone: ZoneInfo) -> Text:
     reward = f"Reward: {payload['reward_sats'] / 1e8:.8f} BTC (fees included), to {short(payload['user'])}"
     lines = [f"Hash: {payload['hash']}", reward]
     if kind == "block_found":
-        lines.append(f"Found on {_day_and_clock(message.at, zone)} by {_finder(payload)}")
+        lines.append(f"Found on {day_and_clock(message.at, zone)} by {_finder(payload)}")
         return Text(f"Block {height} found", tuple(lines), "It is final after 100 confirmations.")
     if kind == "block_confirmed":
         lines.append(f"{payload['confirmations']:,} confirmations")
