@@ -8,11 +8,13 @@ must be heard is counted from the script (:mod:`tests.tbg.notify.day`), not from
 import asyncio
 import re
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -37,10 +39,10 @@ from tbg_dagster.resources import BitcoinNode
 from tbg_dagster.workers.liveness import mark_silent
 from tests.clock import Clock
 from tests.ingest.harness import Sender, sending, stage_environment
-from tests.processes import PYTHON, running, until
+from tests.processes import PYTHON, ROOT, running, until
 from tests.tbg.notify import day as script
 from tests.tbg.notify.channels import Mail, Web, web
-from tests.tbg.notify.day import MINUTE, STEP, Day
+from tests.tbg.notify.day import MINUTE, Day
 from tests.tbg_dagster.conftest import Connection, Run, last_monday
 from tests.tbg_dagster.test_blocks import node
 
@@ -128,6 +130,19 @@ def committing(settings: WriterSettings) -> Iterator[None]:
         loop.close()
 
 
+class Time:
+    """The module ``time`` of a stage in our process: the day's, but for how long things take."""
+
+    monotonic = staticmethod(time.monotonic)
+
+    def __init__(self, clock: Clock) -> None:
+        self.time_ns = clock.time_ns
+
+    def time(self) -> float:
+        """As time.time."""
+        return self.time_ns() / 1e9
+
+
 @dataclass
 class Town:
     """The whole system on the script's clock, and the people who listen."""
@@ -192,12 +207,18 @@ def test_a_day_of_300_workers_is_told_to_each_route_as_the_script_has_it(
     day = Day(start)
     # Last-seen times lag by ten seconds of the machine: an hour of this day.
     monkeypatch.setattr("ingest.presence.WRITE_EVERY", 0.0)
-    environment = stage_environment(tmp_path, redis_url, database_url)
+    monkeypatch.setattr("ingest.store.time", Time(clock))
+    offset = tmp_path / "clock"
+    environment = stage_environment(tmp_path, redis_url, database_url) | {
+        "PYTHONPATH": str(ROOT / "tests/faults/wrong_clock"),
+        "TBG_TEST_CLOCK": str(offset),
+    }
+    _set(clock, offset, start)
     answers: dict[str, Any] = {"getblockcount": {"result": 870_100}}
     confirmations = dict.fromkeys((block_hash for block_hash, _ in day.blocks), 1)
     heights = dict(day.blocks)
     answers["getblockheader"] = lambda asked: {
-        "result": {"height": heights[asked], "confirmations": confirmations[asked]}
+        "result": {"hash": asked, "height": heights[asked], "confirmations": confirmations[asked]}
     }
     answers["getblockchaininfo"] = {
         "result": {"initialblockdownload": False, "blocks": 870_100, "headers": 870_100}
@@ -228,7 +249,7 @@ def test_a_day_of_300_workers_is_told_to_each_route_as_the_script_has_it(
             heard={name: Heard() for name in ("operator", "home", "phone", "archive")},
         )  # fmt: skip
         with sending(Path(environment["SOCKET_PATH"])) as sender:
-            _live(town, day, sender, answers, confirmations, archive)
+            _live(town, day, sender, offset, answers, confirmations, archive)
     # The quiet route's morning.
     clock.moment = datetime.combine(
         start.date() + timedelta(days=1), datetime.min.time(), BERLIN
@@ -239,28 +260,23 @@ def test_a_day_of_300_workers_is_told_to_each_route_as_the_script_has_it(
 
 
 def _live(
-    town: Town, day: Day, sender: Sender, answers: dict[str, Any],
+    town: Town, day: Day, sender: Sender, offset: Path, answers: dict[str, Any],
     confirmations: dict[str, int], archive: Web,
 ) -> None:  # fmt: skip
     """Minute for minute: what the engine sends, what Dagster does when, what the notifier sees."""
     events = day.events()
-    ahead = next(events)
-    for minute in range(0, 24 * 60 + 45, 5):
+    ahead: script.Event | None = next(events)
+    for number, minute in enumerate(day.steps):
         now = day.start + minute * MINUTE
+        _set(town.clock, offset, now)
         while ahead is not None and ahead.second < minute * 60:
             sender.send(ahead.bytes_)
-            ahead = next(events, None)  # type: ignore[arg-type]
-        sender.send(day.tip(minute * 60, 869_000 + minute))
-        asyncio.run(
-            until(
-                lambda height=869_000 + minute: town.connection.execute(
-                    "select height from network_blocks where height = %s", [height]
-                ).fetchone(),
-                "the step is committed",
-                seconds=60,
-            )
-        )
-        town.clock.moment = now
+            ahead = next(events, None)
+        height = 860_000 + number
+        sender.send(day.tip(minute * 60, height))
+        asyncio.run(until(partial(_committed, town, height), "the step is committed", 60))
+        if minute < 0:
+            continue
         archive.status = 503 if DOWN[0] <= minute < DOWN[1] else 200
         if minute == 18 * 60 + 30:
             confirmations[day.blocks[2][0]] = -1
@@ -274,6 +290,17 @@ def _live(
         outbox.deliver(town.connection, town.client, ALERTS_STREAM)
         _dagster(town, day, minute)
         town.notify()
+
+
+def _committed(town: Town, height: int) -> object:
+    asked = "select height from network_blocks where height = %s"
+    return town.connection.execute(asked, [height]).fetchone()
+
+
+def _set(clock: Clock, offset: Path, now: datetime) -> None:
+    """Moves the clock of the batch side and the notifier, of the writer and of the receiver."""
+    clock.moment = now
+    offset.write_text(str(now.timestamp() - time.time()))
 
 
 def _dagster(town: Town, day: Day, minute: int) -> None:

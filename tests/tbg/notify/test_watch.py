@@ -39,7 +39,7 @@ def test_a_daemon_that_stopped_beating_is_told_once_and_its_return_once(
     round_(connection, phone, empty_database_url, 0)
     assert phone.texts == []
     beat(storage, "SENSOR", age=OLD)
-    for minute in (1, 2, 30):
+    for minute in (1.0, 2.0, 30.0):
         round_(connection, phone, empty_database_url, minute)
     (text,) = phone.texts
     assert text.title == "Dagster's daemon is sick"
