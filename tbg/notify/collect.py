@@ -74,10 +74,18 @@ where (m.value ->> 'week' = %(week)s::text
 order by w.best_difficulty
 """
 
-# What a worker ever did: rollups up to three hours ago, raw shares since. One row.
+# What a worker ever did. Its best is in the rollups, or among the bests that its engine told,
+# should the rollups be late. One row.
 _RECORD: Final[LiteralString] = """
 select
-    coalesce(max(p.best), 0) as best,
+    greatest(max(p.best), (
+        select max((e.payload ->> 'new_best_diff')::double precision)
+        from workers w
+        join users u on u.id = w.user_id
+        join mining_events e on e.payload ->> 'user' = u.btc_address
+            and e.payload ->> 'worker' = w.worker_name
+        where w.id = %(worker)s and e.event = 'share_best_diff'
+    ), 0) as best,
     coalesce(sum(p.shares), 0)::bigint as shares,
     chance_of(%(best)s, coalesce(sum(p.work), 0)) as chance
 from (

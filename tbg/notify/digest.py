@@ -125,7 +125,9 @@ def _needs_a_look(row: DictRow, route: Route) -> str | None:
     why = []
     if row["silent_since"]:
         why.append(f"silent since {day_and_clock(row['silent_since'], route.zone)}")
-    if row.get("reject_ratio", 0) > REJECTS:
+    rejected = row.get("rejected", 0)
+    # Of a slow miner's few shares, chance rejects more: two standard deviations.
+    if rejected - 2 * math.sqrt(rejected) > REJECTS * (rejected + row.get("accepted", 0)):
         why.append(f"{100 * row['reject_ratio']:.0f} % of its shares rejected")
     if row.get("uptime_seconds", math.inf) < UPTIME * 86_400:
         why.append(f"up for {row['uptime_seconds'] / 3600:.1f} of 24 hours")

@@ -99,15 +99,18 @@ class Heard:
 
     def kinds(self) -> Counter[str]:
         """Messages by kind; one may be of several."""
-        found: Counter[str] = Counter()
-        for _, title, body in self.got:
-            lines = [title, *body.splitlines()]
-            found.update({k for k, w in WORDS.items() if any(re.match(w, one) for one in lines)})
-            found.update(
-                k for k, word in ABOUT_WORKERS.items()
-                if any(re.fullmatch(rf"(\d+ workers?|\S+\.\S+) {word}", one) for one in title.split(", "))
-            )  # fmt: skip
-        return found
+        return Counter(kind for _, title, body in self.got for kind in kinds_of(title, body))
+
+
+def kinds_of(title: str, body: str) -> set[str]:
+    """The kinds that a reader sees in a message."""
+    lines, parts = [title, *body.splitlines()], title.split(", ")
+    found = {kind for kind, word in WORDS.items() if any(re.match(word, line) for line in lines)}
+    for kind, word in ABOUT_WORKERS.items():
+        if any(re.fullmatch(rf"(\d+ workers?|\S+\.\S+) {word}", part) for part in parts):
+            # What was away and is back is told as both.
+            found |= {"worker_offline", "worker_back"} if kind == "away" else {kind}
+    return found
 
 
 @contextmanager
@@ -184,10 +187,13 @@ class Town:
 
 def _read(taken: Any) -> tuple[str, str]:
     if isinstance(taken, dict):
-        title, body = taken["title"], taken["message"]
+        title, body = taken.get("title", ""), taken["message"]
+        if not title:  # a text of a title alone
+            title, body = body, ""
     else:
+        title = str(taken["subject"])
         page = taken.get_body(("html",)).get_content()
-        title, body = str(taken["subject"]), re.sub(r"<[^>]+>", "\n", page)
+        body = re.sub(r"<[^>]+>", "\n", re.sub(r"<h2.*?</h2>", "", page))
     return title.replace("\u200b", ""), body.replace("\u200b", "")
 
 
@@ -334,5 +340,93 @@ def _show(heard: dict[str, Heard]) -> None:
     print(f"| messages | {' | '.join(str(len(one.got)) for one in heard.values())} |")
 
 
+BEST, WEEK_BEST = "New best of all time for", "New best of the week for"
+HOME_BESTS = [f"{BEST} bc1qhome2: 120M", f"{BEST} bc1qhome2: 140M"]
+
+
+def incidents(heard: Heard, kind: str) -> dict[str, int]:
+    """By its subject, how often an incident was told; negative if an end has no beginning."""
+    told = Counter(title.removeprefix("Recovered: ") for title in heard.titles(kind))
+    ended = Counter(one for one in heard.titles(kind) if one.startswith("Recovered: "))
+    assert max(ended.values(), default=0) <= 1, ended
+    return {title.split()[-4 if "check" in title else -2]: n for title, n in told.items()}
+
+
 def _judge(heard: dict[str, Heard], day: Day) -> None:
-    assert heard
+    """What the script did is what people heard: all of it, once, and nothing else."""
+    assert {kind for one in heard.values() for kind in one.kinds()} == set(KINDS)
+    for name, one in heard.items():
+        assert max(Counter((title, body) for _, title, body in one.got).values()) == 1, name
+        assert all(kinds_of(title, body) for _, title, body in one.got), name
+        said = "\n".join(title + body for _, title, body in one.got)
+        # Slow is no reason, and a best that changes nothing is none.
+        assert "usb" not in said
+        assert "1.5M" not in said
+        assert "130M" not in said
+    operator, home, phone, archive = (heard[n] for n in ("operator", "home", "phone", "archive"))
+    _judge_workers(operator, home, archive)
+
+    assert operator.titles("best_alltime") == [*HOME_BESTS, f"{BEST} bc1qmix3: 2G"]
+    assert operator.titles("best_week") == [f"{WEEK_BEST} bc1qmix0: 1G"]
+    leaders = [f"bc1q{user} leads the week now" for user in ("home2", "mix3")]
+    assert operator.titles("leader") == leaders
+    heights = [f"{height:,}" for _, height in day.blocks]
+    assert operator.titles("block_found") == [f"Block {height} found" for height in heights]
+    assert sorted(operator.titles("block_confirmed")) == [
+        f"Block {height} confirmed" for height in heights[:2]
+    ]
+    assert operator.titles("block_orphaned") == [f"Block {heights[2]} orphaned"]
+    assert len(operator.titles("weekly_result")) == 1
+    (digest,) = operator.titles("daily_digest")
+    assert digest.endswith(f", {sum(day.accepted.values()):,} shares")
+    # Each began once and ended once, but for the hours that the script leaves out.
+    loss = {"no_sequence_gaps": 2, "no_unexplained_loss": 2}
+    assert incidents(operator, "ledger_loss") == loss
+    quality = {"partitions_are_there": 1, "reject_ratio_is_usual": 2}
+    assert incidents(operator, "data_quality") == quality
+    assert incidents(operator, "system") == {"confirm_blocks": 2}
+
+    # One owner: their own, the game's, and at night nothing but a block.
+    assert home.titles("best_alltime") == [*HOME_BESTS, f"{BEST} bc1qmix3: 2G"]
+    assert home.titles("block_found") == [f"Block {heights[0]} found"]
+    assert home.titles("block_confirmed") == [f"Block {heights[0]} confirmed"]
+    (digest,) = home.titles("daily_digest")
+    shares = sum(n for user, n in day.accepted.items() if user.startswith("bc1qhome"))
+    assert digest.endswith(f", {shares:,} shares")
+    assert not home.kinds().keys() & {"system", "ledger_loss", "data_quality", "worker_flapping"}
+    night = [title for moment, title, _ in home.got if moment.astimezone(BERLIN).hour < 7]
+    assert night == home.titles("block_found")
+
+    # Critical alone.
+    assert phone.titles("block_orphaned") == operator.titles("block_orphaned")
+    assert incidents(phone, "ledger_loss") == loss
+    assert incidents(phone, "system") == {"confirm_blocks": 2}
+    assert set(phone.kinds()) == {"block_orphaned", "ledger_loss", "system"}
+
+    # The channel that was down heard all that it asked for, later. It wants no blocks, so
+    # their shares are bests to it.
+    assert sorted(archive.titles("best_alltime")) == sorted(
+        [*operator.titles("best_alltime"), f"{BEST} bc1qhall1: 60M", f"{BEST} bc1qmix1: 70M"]
+    )
+    assert archive.titles("best_week") == operator.titles("best_week")
+    assert archive.titles("best_worker") == [f"{BEST} bc1qmix5.rig40: 5M"]
+    assert sorted(archive.titles("leader")) == sorted(leaders)
+    down = [day.start + minute * MINUTE for minute in DOWN]
+    assert not [title for moment, title, _ in archive.got if down[0] <= moment < down[1]]
+    assert [title for moment, title, _ in archive.got if moment >= down[1]]
+
+
+def _judge_workers(operator: Heard, home: Heard, archive: Heard) -> None:
+    gone, away = 1, len(script.HOME) + len(script.HALL)
+    for heard in (operator, archive):
+        assert heard.workers("worker_offline") == away + gone
+        assert sum("bc1qgone.attic" in title + body for _, title, body in heard.got) == 1
+    assert operator.workers("worker_back") == away
+    # Few messages of an outage of a hundred, and of one who naps all day.
+    assert operator.kinds()["worker_offline"] <= 10
+    for napper in script.NAPPERS:
+        named = [body for _, title, body in operator.got if napper in title + body]
+        assert 2 <= len(named) <= 4, named
+        assert all(f"{napper} flaps: it went silent" in body for body in named)
+    assert home.workers("worker_offline") == home.workers("worker_back") == len(script.HOME) - 1
+    assert home.workers("away") == 1

@@ -256,6 +256,18 @@ def test_a_workers_first_shares_and_what_was_there_before_the_first_look_are_no_
     assert phone.texts == []
 
 
+def test_a_best_before_late_rollups_is_remembered(connection: Connection, history: History) -> None:
+    phone, route = Phone(), Route(to=ALL.to, users=("a",))
+    best(connection, history, "a", 1e9, WEDNESDAY)
+    # No rollup of its hour was ever computed.
+    broken(connection, history, "a.usb", 4e6, WEDNESDAY - timedelta(hours=8))
+    tick(connection, phone, WEDNESDAY, route)
+    later = WEDNESDAY + timedelta(minutes=5)
+    broken(connection, history, "a.usb", 3e6, later, count=100)
+    tick(connection, phone, later, route)
+    assert phone.texts == []
+
+
 def test_a_best_of_the_weeks_last_minute_is_told_after_midnight(
     connection: Connection, history: History
 ) -> None:
