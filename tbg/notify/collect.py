@@ -77,6 +77,10 @@ order by w.best_difficulty
 # What a worker ever did. Its best is in the rollups, or among the bests that its engine told,
 # should the rollups be late. One row.
 _RECORD: Final[LiteralString] = """
+with edge as (
+    select coalesce(max(bucket) + interval '1 hour', '-infinity') as raw
+    from shares_hourly where worker_id = %(worker)s
+)
 select
     greatest(max(p.best), (
         select max((e.payload ->> 'new_best_diff')::double precision)
@@ -91,11 +95,11 @@ select
 from (
     select best_share_diff as best, accepted as shares, work
     from shares_hourly
-    where worker_id = %(worker)s and bucket < %(raw)s
+    where worker_id = %(worker)s
     union all
-    select share_diff, 1, difficulty
-    from shares
-    where worker_id = %(worker)s and time >= %(raw)s and is_valid
+    select s.share_diff, 1, s.difficulty
+    from edge
+    join shares s on s.worker_id = %(worker)s and s.time >= edge.raw and s.is_valid
 ) p
 """
 
@@ -198,7 +202,7 @@ def _bests_of(
             # The first of a week has overtaken nobody.
             if leader is not None:
                 kinds.append("leader")
-        record = _record(connection, row["best_worker_id"], row["best_difficulty"], now)
+        record = _record(connection, row["best_worker_id"], row["best_difficulty"])
         if mark and record["best"] <= row["best_difficulty"] and record["shares"] >= ENOUGH_SHARES:
             kinds.append("best_worker")
         fresh = now - row["best_share_time"] < FRESH
@@ -230,12 +234,9 @@ def _kinds(row: dict[str, Any], mark: dict[str, Any], week: str, *, young: bool)
     return ["best_week"] if row["place"] < mark["place"] or row["place"] == 1 else []
 
 
-def _record(
-    connection: psycopg.Connection[DictRow], worker: int | None, best: float, now: datetime
-) -> DictRow:
+def _record(connection: psycopg.Connection[DictRow], worker: int | None, best: float) -> DictRow:
     """A worker's best, its shares, and the chance of doing as well with its work."""
-    raw = now.replace(minute=0, second=0, microsecond=0) - timedelta(hours=3)
-    row = connection.execute(_RECORD, {"worker": worker, "best": best, "raw": raw}).fetchone()
+    row = connection.execute(_RECORD, {"worker": worker, "best": best}).fetchone()
     assert row is not None
     return row
 
@@ -255,7 +256,7 @@ def _worker_bests(connection: psycopg.Connection[DictRow], now: datetime) -> int
     for row in connection.execute(_BROKEN, {"since": since, "now": now}).fetchall():
         if row["told_at"] and now - row["told_at"] < BETWEEN_BESTS:
             continue  # what is the best then is told then
-        record = _record(connection, row["worker_id"], row["best"], now)
+        record = _record(connection, row["worker_id"], row["best"])
         told = record["best"] <= row["best"] and record["shares"] >= ENOUGH_SHARES
         if told:
             posted += post(
