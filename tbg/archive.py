@@ -16,6 +16,7 @@ from tbg.servers import connect, database_url
 from tbg.state import State, state_option
 from tbg_dagster.archive.day import archive, has_rows, restore, verify
 from tbg_dagster.archive.store import ArchiveError, Store
+from tbg_dagster.counting import counted
 from tbg_dagster.resources.database import Connection
 
 Said = Iterable[tuple[dict[str, Any], str]]  # of each day: for a script, and for a person
@@ -115,8 +116,10 @@ def _contents(store: Store, day: date) -> tuple[dict[str, Any], str]:
         "bytes": found.shares.bytes + found.events.bytes,
         "best": found.best,
     }
-    text = "{day}  revision {revision}  {shares:,} shares  {events:,} events  {bytes:,} bytes"
-    return row, text.format_map(row)
+    return row, (
+        f"{day}  revision {found.revision}  {counted(found.shares.rows, 'share')}  "
+        f"{counted(found.events.rows, 'event')}  {row['bytes']:,} bytes"
+    )
 
 
 @command.command("restore")
@@ -152,7 +155,8 @@ def restore_command(
                 done = restore(connection, store, chosen, timedelta(days=keep))
                 yield (
                     {"day": f"{chosen}", **vars(done)},
-                    f"{chosen}: {done.shares:,} shares and {done.events:,} events brought back "
+                    f"{chosen}: {counted(done.shares, 'share')} and "
+                    f"{counted(done.events, 'event')} brought back "
                     f"from revision {done.revision}",
                 )
 

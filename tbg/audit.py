@@ -17,6 +17,7 @@ from rich.table import Column, Table
 from ingest.entry import START
 from ingest.names import EVENT_STREAMS
 from tbg.bests import printable
+from tbg_dagster.counting import counted
 
 COLUMNS: Final = {
     "emitted": "emitted",
@@ -105,15 +106,21 @@ def show(console: Console, rows: Rows) -> None:
     for row in rows:
         if row["unaccounted"]:
             spans = [f"{a:,}" if a == b else f"{a:,} to {b:,}" for a, b in row["absent"]]
-            more = f", and {len(spans) - MOST_SPANS:,} ranges more" if spans[MOST_SPANS:] else ""
+            more = (
+                f", and {counted(len(spans) - MOST_SPANS, 'range')} more"
+                if spans[MOST_SPANS:]
+                else ""
+            )
             numbers = "; ".join(spans[:MOST_SPANS])
             name = printable(row["instance"])
             console.print(f"{name}: nowhere: {numbers}{more}", markup=False)
     lost = sum(row["unaccounted"] for row in rows)
     twice = sum(row["doubled"] for row in rows)
     if lost:
-        console.print(f"{lost:,} events were taken for stored and are nowhere")
+        console.print(
+            f"{counted(lost, 'event was', 'events were')} taken for stored and found nowhere"
+        )
     if twice:
-        console.print(f"{twice:,} rows are a second copy of a number")
+        console.print(f"{counted(twice, 'row is', 'rows are')} a second copy of a number")
     if not lost and not twice:
         console.print("every number is stored once, refused, or known to be missing")

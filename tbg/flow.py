@@ -11,6 +11,7 @@ from psycopg.rows import TupleRow
 
 from tbg.figures import si
 from tbg.snapshot import stream_lags
+from tbg_dagster.counting import counted
 
 # Shares of the last minute are recounted each time, because rows come late: after an
 # outage, or with a batch. Older ones count as settled.
@@ -93,8 +94,8 @@ class Flow:
         return (
             f"{rate:.1f} shares/s · {self._totals.accepted:,} accepted · "
             f"{self._totals.rejected:,} rejected · best {si(self._totals.best)} · "
-            f"{blocks:,} blocks · height {'–' if height is None else height} · "
-            f"lag {waiting:,} entries, {oldest:.1f} s"
+            f"{counted(blocks, 'block')} · height {'–' if height is None else height} · "
+            f"lag {counted(waiting, 'entry', 'entries')}, {oldest:.1f} s"
         )
 
     def _count_shares(self, database: psycopg.Connection[TupleRow], settle: datetime) -> None:

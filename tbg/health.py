@@ -4,12 +4,15 @@ Nothing here writes, and nothing imports Dagster: the command that asks stays qu
 """
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import psycopg
 from psycopg.rows import TupleRow
 
 from tbg.supervisor import Process
+from tbg_dagster.counting import counted
 
 # A part of the daemon beats every 30 seconds, and first when it has started.
 SILENT_SECONDS: Final = 180
@@ -30,19 +33,39 @@ def problems(database_url: str, daemon: Process) -> list[str]:
     """
     if not daemon.running:
         return [f"the daemon does not run ({daemon.state.lower()})"]
+    found = look(database_url, daemon.uptime)
+    return [*found.daemon, *found.failed, *found.waiting]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What is wrong, by what it is about: the daemon's parts, failed runs, runs that wait."""
+
+    daemon: Sequence[str] = ()
+    failed: Sequence[str] = ()
+    waiting: Sequence[str] = ()
+
+
+def look(database_url: str, uptime: float) -> Findings:
+    """What Dagster's own database says.
+
+    Args:
+        database_url: of Dagster's own database.
+        uptime: seconds that the daemon has had to begin its work.
+    """
     try:
         with psycopg.connect(database_url, autocommit=True, connect_timeout=5) as database:
-            return [
-                *_silent_parts(database, daemon.uptime),
-                *_failed_runs(database),
-                *_waiting_runs(database),
-            ]
+            return Findings(
+                _silent_parts(database, uptime), _failed_runs(database), _waiting_runs(database)
+            )
     except psycopg.errors.UndefinedTable:
-        if daemon.uptime < SILENT_SECONDS:
-            return []  # it makes its tables when it starts
-        return ["the daemon has made no tables in Dagster's database"]
+        if uptime < SILENT_SECONDS:
+            return Findings()  # it makes its tables when it starts
+        return Findings(["the daemon has made no tables in Dagster's database"])
     except psycopg.Error as error:
-        return [f"Dagster's database does not answer: {str(error).strip().splitlines()[0]}"]
+        return Findings(
+            [f"Dagster's database does not answer: {str(error).strip().splitlines()[0]}"]
+        )
 
 
 def _silent_parts(database: Connection, uptime: float) -> list[str]:
@@ -108,7 +131,9 @@ def _failed_runs(database: Connection) -> list[str]:
         {"seconds": FAILED_HOURS * 3600},
     ).fetchall()
     return [
-        f"{_job(name)} failed" + (f" {count} times" if count > 1 else "") + f" (run {run[:8]})"
+        f"{_job(name)} failed"
+        + (f" {counted(count, 'time')}" if count > 1 else "")
+        + f" (run {run[:8]})"
         for name, count, run in rows
     ]
 
@@ -132,7 +157,7 @@ def _waiting_runs(database: Connection) -> list[str]:
         [list(WAIT_SECONDS), json.dumps(WAIT_SECONDS)],
     ).fetchall()
     return [
-        f"{count} {'run is' if count == 1 else 'runs are'} {status}, the oldest for {age:.0f} s"
+        f"{counted(count, 'run is', 'runs are')} {status}, the oldest for {age:.0f} s"
         for status, count, age in rows
     ]
 

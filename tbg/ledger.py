@@ -15,6 +15,7 @@ from tbg.bests import printable
 from tbg.options import Parsed, json_list_option, utc
 from tbg.servers import connect, database_url
 from tbg.state import State, state_option
+from tbg_dagster.counting import counted
 
 # What the table shows, under names short enough for 80 columns.
 COUNTS: Final = {
@@ -141,5 +142,7 @@ def _show(rows: list[dict[str, Any]]) -> None:
             console.print(printable(text), markup=False)
     lost = sum(row["unexplained"] for row in rows)
     console.print(
-        "no unexplained loss" if not lost else f"{lost:,} events are missing without explanation"
+        "no unexplained loss"
+        if not lost
+        else f"{counted(lost, 'event is', 'events are')} missing without explanation"
     )

@@ -27,6 +27,7 @@ import yoyo
 
 from ingest.flavour import FLAVOURS, Flavour, flavour_of
 from ingest.settings import RetentionSettings, SettingsError
+from tbg_dagster.counting import counted
 
 OLDEST_VERSION: Final = 15
 LOCK_KEY: Final = 0x7462_6773_716C  # "tbgsql"
@@ -222,7 +223,10 @@ def set_retention(connection: Connection, days: int | None, say: Say) -> None:
                     "select add_retention_policy(%s::regclass, make_interval(days => %s))",
                     [table, days],
                 )
-        say(f"{table} are kept " + (f"for {days} days" if days else "until they are archived"))
+        say(
+            f"{table} are kept "
+            + (f"for {counted(days, 'day')}" if days else "until they are archived")
+        )
 
 
 def _make_partitions(connection: Connection) -> int:
@@ -291,5 +295,9 @@ def command(database_url: str, flavour: Flavour | None, wait: float, archive_url
     )
     click.echo(
         f"{len(done.applied)} applied, {done.already} already there"
-        + (f", {done.partitions} partitions made" if done.flavour == "postgresql" else "")
+        + (
+            f", {counted(done.partitions, 'partition')} made"
+            if done.flavour == "postgresql"
+            else ""
+        )
     )

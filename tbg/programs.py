@@ -103,10 +103,12 @@ class StackPlan:
             self.programs.append(self._pool(self.node))
         if options.miner:
             self.programs.append(self._miner())
+        batch_side = []
+        if options.dagster:
+            batch_side = self._batch(environ, own_database=database is None)
         if options.dagster or environ.get("ALERTS_FILE"):
             self.programs.append(self._notifier())
-        if options.dagster:
-            self.programs += self._batch(environ, own_database=database is None)
+        self.programs += batch_side
 
     def _python(self, name: str, arguments: list[str], **environment: str) -> Launch:
         """One of our own commands, as a program."""
@@ -183,7 +185,11 @@ class StackPlan:
     def _notifier(self) -> Program:
         # ALERTS_FILE and the secrets of its routes come from our own environment.
         return self._daemon(
-            "notifier", ["notify"], "outbox → people", DATABASE_URL=self.database_url
+            "notifier",
+            ["notify"],
+            "outbox → people",
+            DATABASE_URL=self.database_url,
+            DAGSTER_PG_URL=self.dagster_database_url or "",
         )
 
     def _own_node(self, node: Node) -> Program:

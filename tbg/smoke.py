@@ -35,6 +35,7 @@ from tbg.programs import StackOptions, StackPlan
 from tbg.snapshot import Connection, stream_lags, take
 from tbg.stack import Interrupted, RunningStack, Say
 from tbg.state import State
+from tbg_dagster.counting import counted
 
 WANTED: Final = {ACCEPTED: 10, REJECTED: 1, "block_found": 1}
 DRAIN_SECONDS: Final = 30.0
@@ -68,11 +69,13 @@ class Result:
         ]
         if self.blocks != stored["block_found"]:
             found.append(
-                f"blocks: {self.blocks} rows for {stored['block_found']} block_found events"
+                f"blocks: {counted(self.blocks, 'row')} for {stored['block_found']} block_found events"
             )
         timed = self.to_database.shares
         if timed != stored[ACCEPTED] + stored[REJECTED]:
-            found.append(f"only {timed} shares were seen while they were committed")
+            found.append(
+                f"only {counted(timed, 'share was', 'shares were')} seen while they were committed"
+            )
         return found
 
 

@@ -33,8 +33,3 @@ def lasting(look: Callable[[], dict[Key, Value]]) -> dict[Key, Value]:
         return found
     time.sleep(SETTLE_SECONDS)
     return {key: value for key, value in look().items() if key in found}
-
-
-def counted(number: int, noun: str) -> str:
-    """A number with its noun: ``1 event``, ``1,300 events``."""
-    return f"1 {noun}" if number == 1 else f"{number:,} {noun}s"

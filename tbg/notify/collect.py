@@ -5,7 +5,7 @@ shares, so no trigger stands in its path. Each look posts what is new to the out
 (and the mark, in the same transaction) makes that exactly once, also for two notifiers.
 """
 
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, Final, LiteralString
 
 import psycopg
@@ -17,12 +17,16 @@ from tbg_dagster.outbox import NOTIFY, post
 
 # What happened longer ago is history: an import, or a notifier that was off.
 FRESH: Final = timedelta(days=1)
-# A user's bests follow each other quickly at first: the next message waits.
+# Bests of one follow each other quickly at first: the next message waits.
 BETWEEN_BESTS: Final = timedelta(minutes=10)
 # So many shares make a best worth telling: before them, each is a record by chance.
 ENOUGH_SHARES: Final = 100
 # The leaderboard of a week that has just begun changes with every share.
 WEEK_SETTLES: Final = timedelta(hours=1)
+# A look takes the last while of the engines' bests, and the whole day at times, for those
+# that came late.
+LATELY: Final = timedelta(minutes=15)
+WHOLE_DAY_EVERY: Final = timedelta(minutes=5)
 
 _BLOCKS: Final[LiteralString] = """
 select b.block_hash, b.block_height, b.reward_sats, b.found_at, b.source,
@@ -45,8 +49,12 @@ with week as (
     where week_start = %(week)s
 )
 select
-    w.user_id, u.btc_address, k.worker_name, w.best_difficulty, w.best_share_time, w.place,
+    w.user_id, u.btc_address, w.best_worker_id, k.worker_name,
+    w.best_difficulty, w.best_share_time, w.place,
     encode(w.best_share_hash, 'hex') as hash,
+    exists (
+        select from blocks b where b.block_hash = encode(w.best_share_hash, 'hex')
+    ) as is_block,
     chance_of(w.best_difficulty, w.total_work) as chance,
     w.total_shares + coalesce(o.shares, 0) as shares,
     o.best as before,
@@ -60,10 +68,62 @@ left join lateral (
     from weekly_best_diff x
     where x.user_id = w.user_id and x.week_start < w.week_start
 ) o on true
-where m.value is null
-   or m.value ->> 'week' <> %(week)s::text
-   or (m.value ->> 'best')::double precision < w.best_difficulty
+where (m.value ->> 'week' = %(week)s::text
+       and (m.value ->> 'best')::double precision < w.best_difficulty)
+   or (not %(closed)s and m.value ->> 'week' is distinct from %(week)s::text)
 order by w.best_difficulty
+"""
+
+# What a worker ever did. Its best is in the rollups, or among the bests that its engine told,
+# should the rollups be late. One row.
+_RECORD: Final[LiteralString] = """
+with edge as (
+    select coalesce(max(bucket) + interval '1 hour', '-infinity') as raw
+    from shares_hourly where worker_id = %(worker)s
+)
+select
+    greatest(max(p.best), (
+        select max((e.payload ->> 'new_best_diff')::double precision)
+        from workers w
+        join users u on u.id = w.user_id
+        join mining_events e on e.payload ->> 'user' = u.btc_address
+            and e.payload ->> 'worker' = w.worker_name
+        where w.id = %(worker)s and e.event = 'share_best_diff'
+    ), 0) as best,
+    coalesce(sum(p.shares), 0)::bigint as shares,
+    chance_of(%(best)s, coalesce(sum(p.work), 0)) as chance
+from (
+    select best_share_diff as best, accepted as shares, work
+    from shares_hourly
+    where worker_id = %(worker)s
+    union all
+    select s.share_diff, 1, s.difficulty
+    from edge
+    join shares s on s.worker_id = %(worker)s and s.time >= edge.raw and s.is_valid
+) p
+"""
+
+# Workers that broke their session's best, as every best of a worker does. A share that is
+# its user's best of the week is told with the user's.
+_BROKEN: Final[LiteralString] = """
+with broken as (
+    select distinct on (1, 2)
+        payload ->> 'user' as btc_address, payload ->> 'worker' as worker_name,
+        (payload ->> 'new_best_diff')::double precision as best, time,
+        payload ->> 'hash' as hash
+    from mining_events
+    where event = 'share_best_diff' and time > %(since)s and time <= %(now)s
+    order by 1, 2, 3 desc, time
+)
+select b.*, w.id as worker_id, m.value, m.told_at
+from broken b
+join users u using (btc_address)
+join workers w on w.user_id = u.id and w.worker_name = b.worker_name
+join weekly_best_diff k on k.user_id = u.id and k.week_start = date_trunc('week', b.time, 'UTC')::date
+left join alert_marks m on m.subject = 'worker best:' || w.id
+where k.best_difficulty > b.best
+  and (m.value is null or (m.value ->> 'best')::double precision < b.best)
+order by b.best
 """
 
 _MARK: Final[LiteralString] = """
@@ -76,7 +136,12 @@ def collect(connection: psycopg.Connection[DictRow], now: datetime) -> int:
     """Posts what is new, and returns how many messages."""
     with connection.transaction():
         connection.execute("select pg_advisory_xact_lock(hashtext('tbg notify collect'))")
-        return _blocks(connection, now) + _bests(connection, now) + _digest(connection, now)
+        return (
+            _blocks(connection, now)
+            + _bests(connection, now)
+            + _worker_bests(connection, now)
+            + _digest(connection, now)
+        )
 
 
 def _blocks(connection: psycopg.Connection[DictRow], now: datetime) -> int:
@@ -102,13 +167,30 @@ def _blocks(connection: psycopg.Connection[DictRow], now: datetime) -> int:
 
 def _bests(connection: psycopg.Connection[DictRow], now: datetime) -> int:
     week = week_start(now)
-    began = now - timedelta(days=now.weekday())
-    young = now - began.replace(hour=0, minute=0, second=0, microsecond=0) < WEEK_SETTLES
+    young = week_start(now - WEEK_SETTLES) != week
+    # What came just before midnight, or waited then, is still told.
+    closed = (
+        _bests_of(connection, now, week - timedelta(weeks=1), young=True, closed=True)
+        if young
+        else 0
+    )
+    return closed + _bests_of(connection, now, week, young=young)
+
+
+def _bests_of(
+    connection: psycopg.Connection[DictRow],
+    now: datetime,
+    week: date,
+    *,
+    young: bool,
+    closed: bool = False,
+) -> int:
+    """Users' bests of a week; of a closed or a young one, only those of all time."""
     leader = connection.execute(
         "select value ->> 'user' as user from alert_marks where subject = %s", [f"leader:{week}"]
     ).fetchone()
     posted = 0
-    for row in connection.execute(_BESTS, {"week": week}).fetchall():
+    for row in connection.execute(_BESTS, {"week": week, "closed": closed}).fetchall():
         mark = row["value"] or {}
         waits = mark.get("told") and now - row["told_at"] < BETWEEN_BESTS
         if waits:
@@ -120,11 +202,17 @@ def _bests(connection: psycopg.Connection[DictRow], now: datetime) -> int:
             # The first of a week has overtaken nobody.
             if leader is not None:
                 kinds.append("leader")
+        record = _record(connection, row["best_worker_id"], row["best_difficulty"])
+        if mark and record["best"] <= row["best_difficulty"] and record["shares"] >= ENOUGH_SHARES:
+            kinds.append("best_worker")
         fresh = now - row["best_share_time"] < FRESH
         told = bool(kinds) and fresh
         if told:
             posted += post(
-                connection, f"{NOTIFY}best", _key(row, week.isoformat()), _news(row, kinds)
+                connection,
+                f"{NOTIFY}best",
+                f"notify best {row['user_id']} {week} {row['best_difficulty']!r}",
+                _news(row, kinds, record),
             )
         value = {"week": week.isoformat(), "best": row["best_difficulty"], "place": row["place"]}
         when = now if told or row["told_at"] is None else row["told_at"]
@@ -146,19 +234,61 @@ def _kinds(row: dict[str, Any], mark: dict[str, Any], week: str, *, young: bool)
     return ["best_week"] if row["place"] < mark["place"] or row["place"] == 1 else []
 
 
-def _key(row: dict[str, Any], week: str) -> str:
-    return f"notify best {row['user_id']} {week} {row['best_difficulty']!r}"
+def _record(connection: psycopg.Connection[DictRow], worker: int | None, best: float) -> DictRow:
+    """A worker's best, its shares, and the chance of doing as well with its work."""
+    row = connection.execute(_RECORD, {"worker": worker, "best": best}).fetchone()
+    assert row is not None
+    return row
 
 
-def _news(row: dict[str, Any], kinds: list[str]) -> dict[str, Any]:
+def _worker_bests(connection: psycopg.Connection[DictRow], now: datetime) -> int:
+    """Bests of all time of workers whose user has done better."""
+    looked = connection.execute(
+        "select value ->> 'first' as first, told_at from alert_marks where subject = 'worker bests'"
+    ).fetchone()
+    # What was there before the first look is history.
+    first = datetime.fromisoformat(looked["first"]) if looked else now
+    whole = looked is None or now - looked["told_at"] >= WHOLE_DAY_EVERY
+    if whole:
+        connection.execute(_MARK, ["worker bests", Jsonb({"first": first.isoformat()}), now])
+    since = max(first, now - (FRESH if whole else LATELY))
+    posted = 0
+    for row in connection.execute(_BROKEN, {"since": since, "now": now}).fetchall():
+        if row["told_at"] and now - row["told_at"] < BETWEEN_BESTS:
+            continue  # what is the best then is told then
+        record = _record(connection, row["worker_id"], row["best"])
+        told = record["best"] <= row["best"] and record["shares"] >= ENOUGH_SHARES
+        if told:
+            posted += post(
+                connection,
+                f"{NOTIFY}best",
+                f"notify best of worker {row['worker_id']} {row['best']!r}",
+                {
+                    "kinds": ["best_worker"],
+                    "user": row["btc_address"],
+                    "worker": row["worker_name"],
+                    "best": row["best"],
+                    "chance": record["chance"],
+                    "hash": row["hash"],
+                    "at": row["time"].isoformat(),
+                },
+            )
+        best = max(row["best"], record["best"])
+        when = now if told else row["told_at"] or now - BETWEEN_BESTS
+        connection.execute(_MARK, [f"worker best:{row['worker_id']}", Jsonb({"best": best}), when])
+    return posted
+
+
+def _news(row: dict[str, Any], kinds: list[str], record: DictRow) -> dict[str, Any]:
     return {
         "kinds": kinds,
         "user": row["btc_address"],
         "worker": row["worker_name"],
         "best": row["best_difficulty"],
         "rank": row["place"],
-        "chance": row["chance"],
+        "chance": record["chance"] if kinds == ["best_worker"] else row["chance"],
         "hash": row["hash"],
+        "is_block": row["is_block"],
         "at": row["best_share_time"].isoformat(),
     }
 

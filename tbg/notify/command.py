@@ -25,6 +25,7 @@ from tbg.notify.settings import NotifierSettings
 from tbg.program import without_password
 from tbg.servers import find_urls
 from tbg.state import State, state_option
+from tbg_dagster.counting import counted
 
 
 @click.command("notify")
@@ -44,7 +45,7 @@ def notify() -> None:
         settings = NotifierSettings.load()
         log.configure(settings.log_level, settings.log_format)
         routes = load(settings.alerts_file)
-        notifier = Notifier(settings.database_url, routes)
+        notifier = Notifier(settings.database_url, routes, settings.dagster_pg_url)
         server = MetricsServer(
             settings.metrics_host, settings.notifier_metrics_port, notifier.ready
         )
@@ -211,7 +212,7 @@ def _state_of(worker: str, known: dict[str, Any] | None, *, muted_now: bool) -> 
         return f"{worker!r} was never seen: the patterns are judged by its name alone"
     last = f"{known['last_share']:%F %H:%M} UTC" if known["last_share"] else "never"
     state = "online" if known["is_online"] else "offline"
-    flaps = f"; flaps ({known['naps']} naps in 24 hours)" if known["naps"] else ""
+    flaps = f"; flaps ({counted(known['naps'], 'nap')} in 24 hours)" if known["naps"] else ""
     return f"{worker!r} is {state}, last share {last}{flaps}{'; muted' if muted_now else ''}"
 
 

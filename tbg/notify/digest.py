@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from datetime import date
-from typing import Any, Final, LiteralString
+from typing import Final, LiteralString
 
 import psycopg
 from psycopg.rows import DictRow
@@ -12,7 +12,8 @@ from tbg.figures import percent, si
 from tbg.notify.kinds import Worker
 from tbg.notify.routes import Route
 from tbg.notify.text import Text
-from tbg.notify.words import NAMED, count, some, worker_name
+from tbg.notify.words import day_and_clock, some, worker_name
+from tbg_dagster.counting import counted
 
 REJECTS: Final = 0.05  # of the shares, from which a worker needs a look
 UPTIME: Final = 0.5  # of the day, below which it does
@@ -21,25 +22,39 @@ _DAY: Final[LiteralString] = """
 select
     u.btc_address as user, w.worker_name as worker, d.accepted, d.rejected, d.reject_ratio,
     d.rejects_by_reason, d.work, d.hashrate, d.hashrate_low, d.hashrate_high,
-    d.uptime_seconds, d.best_share_diff, f.naps, o.hashrate as now_hashrate,
+    d.uptime_seconds, d.best_share_diff, f.naps, l.silent_since, o.hashrate as now_hashrate,
     o.network_difficulty
 from worker_stats_daily d
 join users u on u.id = d.user_id
 join workers w on w.id = d.worker_id
 left join worker_flaps f on f.worker_id = d.worker_id
+left join worker_liveness l on l.worker_id = d.worker_id and l.back_since is null
 left join block_odds o on o.scope = 'worker' and o.worker_id = d.worker_id
 where d.day = %s
 order by d.hashrate desc, 1, 2
+"""
+# Workers that were not there all day: nothing else names them any more.
+_ABSENT: Final[LiteralString] = """
+select u.btc_address as user, w.worker_name as worker, l.silent_since
+from worker_liveness l
+join workers w on w.id = l.worker_id
+join users u on u.id = w.user_id
+where l.back_since is null
+  and not exists (select from worker_stats_daily d where d.worker_id = w.id and d.day = %s)
+order by 3 desc, 1, 2
 """
 
 
 def digest(connection: psycopg.Connection[DictRow], route: Route, day: date) -> Text | None:
     """The digest of a day (UTC), None if no miner of the route had a share."""
-    rows = [
-        row
-        for row in connection.execute(_DAY, [day]).fetchall()
-        if route.matches(row["user"], row["worker"])
-    ]
+    rows, absent = (
+        [
+            row
+            for row in connection.execute(query, [day]).fetchall()
+            if route.matches(row["user"], row["worker"])
+        ]
+        for query in (_DAY, _ABSENT)
+    )
     if not rows:
         return None
     accepted, rejected = (sum(row[name] for row in rows) for name in ("accepted", "rejected"))
@@ -56,21 +71,29 @@ def digest(connection: psycopg.Connection[DictRow], route: Route, day: date) -> 
             f"{si(hashrate)}H/s ({si(max(hashrate - low, 0))} to {si(hashrate + high)}, 95 %)",
         ),
         ("workers", f"{len(rows):,}"),
-        ("shares", f"{accepted:,} accepted, {rejected:,} rejected"),
+        ("shares", f"{accepted:,} accepted"),
+        ("rejects", _rejects(rejected, accepted + rejected, reasons)),
+        *_best(rows, work),
+        *_odds(rows),
     ]
-    if reasons:
-        facts.append(("rejects", ", ".join(f"{why} {n:,}" for why, n in reasons.most_common(5))))
-    facts += _best(rows, work) + _odds(rows)
-    weak = [text for row in rows if (text := _needs_a_look(row))]
+    weak = [text for row in [*rows, *absent] if (text := _needs_a_look(row, route))]
     return Text(
-        f"{day:%d %B}: {si(hashrate)}H/s, {count(accepted, 'share')}",
-        tuple(some(weak)) if weak else ("No worker needs a look.",),
-        f"{count(len(weak), 'worker')} to look at." if len(weak) > NAMED else "",
-        (("day (UTC)", f"{day}"), *facts),
+        f"{day:%d %B}: {si(hashrate)}H/s, {counted(accepted, 'share')}",
+        (f"{counted(len(weak), 'worker needs', 'workers need')} a look:", *some(weak))
+        if weak
+        else ("No worker needs a look.",),
+        table=(("day (UTC)", f"{day:%A, %d %B %Y}"), *facts),
     )
 
 
-def _best(rows: list[dict[str, Any]], work: float) -> list[tuple[str, str]]:
+def _rejects(rejected: int, shares: int, reasons: Counter[str]) -> str:
+    if not rejected:
+        return "none"
+    named = ", ".join(f"{why} {n:,}" for why, n in reasons.most_common(5))
+    return f"{rejected:,} ({percent(rejected / shares)}): {named}"
+
+
+def _best(rows: list[DictRow], work: float) -> list[tuple[str, str]]:
     bests = [row for row in rows if row["best_share_diff"]]
     if not bests or not work:
         return []
@@ -80,14 +103,14 @@ def _best(rows: list[dict[str, Any]], work: float) -> list[tuple[str, str]]:
     return [
         ("best share", f"{si(best, 4)}, by {by}"),
         (
-            "luck",
-            f"{best / median:.2g} times the median of this work; chance of as much or more: "
+            "luck promised",
+            f"{si(median)} (half of such days do better); chance of {si(best)} or better: "
             f"{percent(-math.expm1(-work / best))}",
         ),
     ]
 
 
-def _odds(rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
+def _odds(rows: list[DictRow]) -> list[tuple[str, str]]:
     known = [row for row in rows if row["network_difficulty"]]
     if not known:
         return []
@@ -98,13 +121,17 @@ def _odds(rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
     return [("odds of a block", f"{percent(day)} a day, {percent(year)} a year")]
 
 
-def _needs_a_look(row: dict[str, Any]) -> str | None:
+def _needs_a_look(row: DictRow, route: Route) -> str | None:
     why = []
-    if row["reject_ratio"] > REJECTS:
+    if row["silent_since"]:
+        why.append(f"silent since {day_and_clock(row['silent_since'], route.zone)}")
+    rejected = row.get("rejected", 0)
+    # Of a slow miner's few shares, chance rejects more: two standard deviations.
+    if rejected - 2 * math.sqrt(rejected) > REJECTS * (rejected + row.get("accepted", 0)):
         why.append(f"{100 * row['reject_ratio']:.0f} % of its shares rejected")
-    if row["uptime_seconds"] < UPTIME * 86_400:
+    if row.get("uptime_seconds", math.inf) < UPTIME * 86_400:
         why.append(f"up for {row['uptime_seconds'] / 3600:.1f} of 24 hours")
-    if row["naps"]:
+    if row.get("naps"):
         why.append("flaps")
     who = worker_name(Worker(row["user"], row["worker"]))
     return f"{who}: {', '.join(why)}" if why else None

@@ -29,6 +29,7 @@ KINDS: Final[dict[str, Kind]] = {
     "worker_back": Kind("warning", "worker", "It is back, and stays."),
     "worker_flapping": Kind("warning", "worker", "A worker comes and goes all day."),
     "best_alltime": Kind("info", "user", "A user's best share of all time."),
+    "best_worker": Kind("info", "user", "A worker's best share of all time."),
     "best_week": Kind("info", "user", "A week's best that changed its user's rank."),
     "leader": Kind("info", "game", "The week has a new leader."),
     "block_found": Kind("info", "user", "A block was found."),

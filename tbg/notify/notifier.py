@@ -5,6 +5,7 @@ and opens it again when the database went away.
 """
 
 import threading
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -14,14 +15,17 @@ import structlog
 from prometheus_client import Counter, Gauge
 from psycopg.rows import DictRow, dict_row
 
+from tbg.health import look
 from tbg.notify.channel import Undelivered, send
 from tbg.notify.collect import collect
 from tbg.notify.delivery import deliver
 from tbg.notify.plan import plan
 from tbg.notify.routes import Route
 from tbg.notify.text import Text
+from tbg.notify.watch import watch
 
 LOOK_SECONDS: Final = 2.0
+WATCH_SECONDS: Final = 30.0  # a part of Dagster's daemon beats as often
 # Without a database nothing can be planned: this is told from memory.
 DATABASE_AWAY: Final = timedelta(seconds=60)
 
@@ -43,11 +47,16 @@ class Notifier:
     Args:
         database_url: PostgreSQL.
         routes: by name; none is allowed, messages are then planned for nobody.
+        dagster_url: Dagster's own database; without it nobody watches its daemon.
     """
 
-    def __init__(self, database_url: str, routes: Mapping[str, Route]) -> None:
+    def __init__(
+        self, database_url: str, routes: Mapping[str, Route], dagster_url: str | None = None
+    ) -> None:
         self._url = database_url
         self._routes = routes
+        self._dagster_url = dagster_url
+        self._began = self._watched = time.monotonic()
         self._stopped = threading.Event()
         self._looked: datetime | None = None
         self._away_since: datetime | None = None
@@ -96,6 +105,9 @@ class Notifier:
     def _look(self, connection: psycopg.Connection[DictRow]) -> None:
         now = datetime.now(UTC)
         collect(connection, now)
+        if self._dagster_url and time.monotonic() - self._watched >= WATCH_SECONDS:
+            self._watched = time.monotonic()
+            watch(connection, look(self._dagster_url, self._watched - self._began), now)
         for (name, state), messages in plan(connection, self._routes, now).items():
             logger.info("planned", route=name, state=state, messages=messages)
             if state == "dropped":

@@ -108,7 +108,8 @@ class Route(BaseModel):
         """Whether it gets this kind: those it names; without names, all that concern it."""
         if self.kinds is not None:
             return kind in self.kinds
-        return not (self.of_some and KINDS[kind].scope == "system")
+        # Every worker breaks its own record a few times: that concerns its owner.
+        return kind != "best_worker" if not self.of_some else KINDS[kind].scope != "system"
 
     def matches(self, user: str, worker: str | None = None) -> bool:
         """Whether its patterns include the user and, if given, the worker."""
@@ -127,6 +128,8 @@ class Route(BaseModel):
         kinds = [kind for kind in message.kinds if self.wants_kind(kind)]
         if not kinds:
             return f"kind {' and '.join(message.kinds)} is not among its kinds"
+        if message.payload.get("is_block") and self.wants_kind("block_found"):
+            return "its share is a block's, and told as that"
         if SEVERITIES.index(message.severity) < SEVERITIES.index(self.severity):
             return f"severity {message.severity} is below {self.severity}"
         if message.workers:

@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from ingest.settings import DatabaseUrl, EnvironmentSettings, LogLevel, Port
+from tbg.batch import libpq_url
 
 
 class NotifierSettings(EnvironmentSettings):
@@ -13,6 +14,11 @@ class NotifierSettings(EnvironmentSettings):
 
     database_url: DatabaseUrl = Field(
         description="PostgreSQL or TimescaleDB, as postgresql://user:password@host:5432/name",
+        repr=False,
+    )
+    dagster_pg_url: str | None = Field(
+        default=None,
+        description="Dagster's own database, whose heartbeats are watched; without it none are",
         repr=False,
     )
     alerts_file: Path | None = Field(
@@ -29,7 +35,16 @@ class NotifierSettings(EnvironmentSettings):
         default=9103, description="port of the notifier's metrics; 0 for none"
     )
 
-    @field_validator("alerts_file", mode="before")
+    @field_validator("alerts_file", "dagster_pg_url", mode="before")
     @classmethod
     def _empty_is_none(cls, value: object) -> object:
         return value or None
+
+    @field_validator("dagster_pg_url")
+    @classmethod
+    def _without_a_driver(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        if not value.startswith(("postgresql", "postgres:")):
+            raise ValueError("must start with postgresql://")
+        return libpq_url(value)  # Dagster's own setting names a driver

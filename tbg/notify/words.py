@@ -8,13 +8,9 @@ from zoneinfo import ZoneInfo
 from tbg.figures import percent, si
 from tbg.notify.kinds import Message, Worker
 from tbg.notify.text import Text, name
+from tbg_dagster.counting import counted
 
 NAMED: Final = 20  # workers or messages in one text; the rest is counted
-
-
-def count(number: int, noun: str) -> str:
-    """A number with its noun."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def short(address: str) -> str:
@@ -32,7 +28,8 @@ def _clock(moment: datetime, zone: ZoneInfo) -> str:
     return f"{moment.astimezone(zone):%H:%M %Z}"
 
 
-def _day_and_clock(moment: datetime, zone: ZoneInfo) -> str:
+def day_and_clock(moment: datetime, zone: ZoneInfo) -> str:
+    """A moment on the clocks of a zone."""
     return f"{moment.astimezone(zone):%d %B %H:%M %Z}"
 
 
@@ -70,13 +67,13 @@ def workers(
     titles, lines = [], []
     for found, word in ((offline, "offline"), (back, "back"), (short_absences, "away and back")):
         if found:
-            titles.append(f"{count(len(found), 'worker')} {word}")
+            titles.append(f"{counted(len(found), 'worker')} {word}")
             lines += some([_line(one, word, zone) for one in found.values()])
     if flapping:
-        titles.append(f"{count(len(flapping), 'worker')} flapping")
+        titles.append(f"{counted(len(flapping), 'worker')} flapping")
         lines += some(
             [
-                f"{worker_name(one)} flaps: it went silent {one.naps} times in 24 hours, "
+                f"{worker_name(one)} flaps: it went silent {counted(one.naps or 0, 'time')} in 24 hours, "
                 "and came back each time"
                 for one in flapping.values()
             ]
@@ -114,7 +111,7 @@ def one(message: Message, zone: ZoneInfo) -> Text:
     match kind:
         case "block_found" | "block_confirmed" | "block_orphaned":
             return _block(kind, message, zone)
-        case "best_alltime" | "best_week" | "leader":
+        case "best_alltime" | "best_worker" | "best_week" | "leader":
             return _best(message, zone)
         case "weekly_result":
             return _week(payload)
@@ -128,7 +125,7 @@ def _block(kind: str, message: Message, zone: ZoneInfo) -> Text:
     reward = f"Reward: {payload['reward_sats'] / 1e8:.8f} BTC (fees included), to {short(payload['user'])}"
     lines = [f"Hash: {payload['hash']}", reward]
     if kind == "block_found":
-        lines.append(f"Found on {_day_and_clock(message.at, zone)} by {_finder(payload)}")
+        lines.append(f"Found on {day_and_clock(message.at, zone)} by {_finder(payload)}")
         return Text(f"Block {height} found", tuple(lines), "It is final after 100 confirmations.")
     if kind == "block_confirmed":
         lines.append(f"{payload['confirmations']:,} confirmations")
@@ -153,6 +150,7 @@ def _best(message: Message, zone: ZoneInfo) -> Text:
     difficulty = si(payload["best"], 4)
     titles = {
         "best_alltime": f"New best of all time for {who}: {difficulty}",
+        "best_worker": f"New best of all time for {_finder(payload)}: {difficulty}",
         "best_week": f"New best of the week for {who}: {difficulty}",
         "leader": f"{who} leads the week: {difficulty}",
     }
@@ -161,9 +159,12 @@ def _best(message: Message, zone: ZoneInfo) -> Text:
         lines.append(f"Rank {payload['rank']} of the week")
     if "leader" in message.kinds and message.kinds[0] != "leader":
         lines.append(f"{who} leads the week now")
+    if "best_worker" in message.kinds and message.kinds[0] in ("best_week", "leader"):
+        lines.append("The worker's best of all time")
     if payload.get("chance") is not None:
+        span = "so far" if message.kinds[0] == "best_worker" else "this week"
         lines.append(
-            f"Chance of doing as well or better this week, for the work done: "
+            f"Chance of doing as well or better {span}, for the work done: "
             f"{percent(payload['chance'])}"
         )
     if payload.get("hash"):
@@ -174,7 +175,7 @@ def _best(message: Message, zone: ZoneInfo) -> Text:
 def _week(payload: Mapping[str, Any]) -> Text:
     corrected = payload.get("kind") == "correction"
     title = f"Week {payload['week']}: {'corrected result' if corrected else 'the result'}"
-    lines = [f"{count(payload['entrants'], 'entrant')}"]
+    lines = [f"{counted(payload['entrants'], 'entrant')}"]
     lines += [
         f"{row['rank']}. {_finder(row)}: {si(row['best_difficulty'], 4)}"
         for row in payload["top"][:5]

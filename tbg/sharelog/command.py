@@ -24,6 +24,7 @@ from tbg.sharelog.folder import WORD, Folder
 from tbg.sharelog.importer import Importer
 from tbg.sharelog.summary import Summary
 from tbg.state import State, state_option
+from tbg_dagster.counting import counted
 
 POLL: Final = 1.0  # seconds between two looks at logs that are followed
 # An import must end before its first events are too old for the writer.
@@ -117,7 +118,7 @@ def sharelog(
             importer.run(follow=follow)
             pace.show()
             if follow:
-                say(f"following; {summary.events:,} events so far, Ctrl-C ends it")
+                say(f"following; {counted(summary.events, 'event')} so far, Ctrl-C ends it")
             while follow and not ending.asked.wait(POLL):
                 importer.look()
                 pace.show()
@@ -189,7 +190,7 @@ def _start_hour(since: datetime | None, console: Console) -> int:
     lines = [f"sending shares from {shown} UTC on; earlier ones count for bests alone"]
     if hour < kept:
         lines.append(
-            f"the writer keeps {days} days (RETENTION_DAYS): what is older becomes dead letters "
+            f"the writer keeps {counted(days, 'day')} (RETENTION_DAYS): what is older becomes dead letters "
             "(past_retention). Start it with a higher RETENTION_DAYS first to keep them, see "
             "docs/import.md"
         )

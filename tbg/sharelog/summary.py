@@ -7,6 +7,8 @@ from typing import Any, Final
 
 from rich.console import Console
 
+from tbg_dagster.counting import counted
+
 MOST_NAMES: Final = 50  # unknown fields, reasons and files that are told apart; the rest is "other"
 
 
@@ -103,20 +105,22 @@ class Summary:
 
         rate = self.lines / self.seconds if self.seconds else 0.0
         say(
-            f"{self.lines:,} lines of {self.files:,} files in {self.seconds:.1f} s"
+            f"{counted(self.lines, 'line')} of {counted(self.files, 'file')} in {self.seconds:.1f} s"
             f" ({rate:,.0f} lines/s)"
         )
-        say(f"  {self.accepted:,} accepted shares sent")
-        say(f"  {self.rejected.total():,} rejected shares sent{_by(self.rejected)}")
-        say(f"  {self.before_since:,} shares before --since, not sent")
-        say(f"  {self.copies:,} shares in further copies of the same log, not sent")
-        say(f"  {self.skipped.total():,} lines that are not shares{_by(self.skipped)}")
-        say(f"{self.bests.total():,} bests sent{_by(self.bests)}")
-        say(f"{self.events:,} events under {self.instances:,} instances")
+        say(f"  {counted(self.accepted, 'accepted share')} sent")
+        say(f"  {counted(self.rejected.total(), 'rejected share')} sent{_by(self.rejected)}")
+        say(f"  {counted(self.before_since, 'share')} before --since, not sent")
+        say(f"  {counted(self.copies, 'share')} in further copies of the same log, not sent")
+        say(
+            f"  {counted(self.skipped.total(), 'line that is no share', 'lines that are not shares')}{_by(self.skipped)}"
+        )
+        say(f"{counted(self.bests.total(), 'best')} sent{_by(self.bests)}")
+        say(f"{counted(self.events, 'event')} under {counted(self.instances, 'instance')}")
         if self.unknown_fields:
             say(f"unknown fields, left out{_by(self.unknown_fields)}")
         if self.resent:
-            say(f"{self.resent:,} events sent once more, to a receiver that took over")
+            say(f"{counted(self.resent, 'event')} sent once more, to a receiver that took over")
         for path, why in self.unreadable.items():
             say(f"not read to its end: {path!r}: {why}")
         if self.unsent:

@@ -11,6 +11,7 @@ from tbg_dagster.archive.day import has_rows, verify
 from tbg_dagster.archive.due import missing
 from tbg_dagster.archive.retention import raw_days
 from tbg_dagster.archive.store import ArchiveError, Store
+from tbg_dagster.counting import counted
 from tbg_dagster.resources import Archive, Database, Thresholds
 from tbg_dagster.rollup import rollup_of
 from tbg_dagster.verdict import ERROR, WARN, verdict
@@ -60,7 +61,7 @@ def archive_equals_database(
         return verdict(False, str(error))
     return verdict(
         not wrong,
-        f"{len(wrong)} of {compared} archived days differ from the database"
+        f"{len(wrong)} of {counted(compared, 'archived day')} differ from the database"
         + "".join(f"; {text}" for text in wrong[:3]),
         days_compared=compared,
         days_wrong=len(wrong),
@@ -101,7 +102,11 @@ def days_are_archived(
         not late and not held,
         f"{len(late)} closed days are not archived"
         + (f", from {late[0]} on" if late else "")
-        + (f"; {len(held)} days are kept past retention, from {held[0]} on" if held else ""),
+        + (
+            f"; {counted(len(held), 'day is', 'days are')} kept past retention, from {held[0]} on"
+            if held
+            else ""
+        ),
         ERROR if held else WARN,
         not_archived=len(late),
         held_back=len(held),

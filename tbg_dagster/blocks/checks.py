@@ -6,6 +6,7 @@ from typing import Final
 import dagster as dg
 
 from tbg_dagster import clock
+from tbg_dagster.counting import counted
 from tbg_dagster.resources import BitcoinNode, Database
 from tbg_dagster.resources.bitcoin import NodeError
 from tbg_dagster.verdict import WARN, verdict
@@ -29,7 +30,7 @@ def old_blocks_are_settled(database: Database) -> dg.AssetCheckResult:
         ).fetchall()
     return verdict(
         not rows,
-        f"{len(rows)} blocks are older than a day and not final"
+        f"{counted(len(rows), 'block is', 'blocks are')} older than a day and not final"
         + "".join(f"; {row['block_height']} {row['status']}" for row in rows[:5]),
         unsettled=len(rows),
     )
@@ -48,7 +49,7 @@ def blocks_have_the_nodes_height(database: Database) -> dg.AssetCheckResult:
         ).fetchall()
     return verdict(
         not rows,
-        f"{len(rows)} blocks are set aside for their height"
+        f"{counted(len(rows), 'block is', 'blocks are')} set aside for their height"
         + "".join(
             f"; {row['block_hash']}: {row['block_height']} reported, {row['chain_height']} on the "
             "node"
@@ -75,7 +76,11 @@ def node_has_every_block(database: Database, bitcoin_node: BitcoinNode) -> dg.As
     try:
         tip, catching_up = bitcoin_node.height(), bitcoin_node.catching_up()
     except NodeError as error:
-        return verdict(False, f"{row['blocks']} blocks wait for the node: {error}", WARN)
+        return verdict(
+            False,
+            f"{counted(row['blocks'], 'block waits', 'blocks wait')} for the node: {error}",
+            WARN,
+        )
     return verdict(
         tip >= row["highest"] and not catching_up,
         f"the node is at height {tip}{', and catching up' if catching_up else ''}; "

@@ -5,9 +5,10 @@ from datetime import datetime, timedelta
 import dagster as dg
 
 from tbg_dagster import clock
+from tbg_dagster.counting import counted
 from tbg_dagster.queries import query
 from tbg_dagster.resources import Database, Thresholds
-from tbg_dagster.verdict import counted, lasting, verdict
+from tbg_dagster.verdict import lasting, verdict
 
 
 @dg.asset_check(asset="share_ledger")

@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from tbg_dagster.counting import counted
 from tbg_dagster.partitions import HOUR
 from tbg_dagster.picture import GREEN, GREY, INK, ORANGE, PALE, RED, as_metadata, si, time_axis
-from tbg_dagster.verdict import counted
 
 Rows = Sequence[dict[str, Any]]
 

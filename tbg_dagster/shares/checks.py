@@ -9,6 +9,7 @@ import dagster as dg
 
 from tbg_dagster import clock
 from tbg_dagster.catch_up.missing import CHAINS, begin, missing
+from tbg_dagster.counting import counted
 from tbg_dagster.partitions import DAY, FIRST_MOMENT, FIRST_WEEK, HOUR, HOURLY, closed, key_of
 from tbg_dagster.queries import query
 from tbg_dagster.resources import Archive, Database, Thresholds
@@ -41,8 +42,8 @@ def hours_equal_raw_shares(
         ).fetchall()
     return verdict(
         not wrong,
-        f"{len(wrong)} of {len(hours)} hours differ from their raw shares"
-        + "".join(f"; {row['hour']:%F %H}h: {row['rows']} rows" for row in wrong[:5]),
+        f"{len(wrong)} of {counted(len(hours), 'hour')} differ from their raw shares"
+        + "".join(f"; {row['hour']:%F %H}h: {counted(row['rows'], 'row')}" for row in wrong[:5]),
         hours_compared=len(hours),
         hours_wrong=len(wrong),
     )
@@ -74,7 +75,7 @@ def days_equal_hours(database: Database) -> dg.AssetCheckResult:
         ).fetchall()
     return verdict(
         not wrong,
-        f"{len(wrong)} days differ from their hours"
+        f"{counted(len(wrong), 'day differs', 'days differ')} from their hours"
         + "".join(f"; {row['day']:%F}" for row in wrong),
         days_wrong=len(wrong),
     )
@@ -99,7 +100,7 @@ def partitions_are_there(
         job.name: len(missing(context.instance, job, since, now - DUE))
         for job in chain.from_iterable(CHAINS)
     }
-    said = ", ".join(f"{job}: {count} partitions missing" for job, count in late.items())
+    said = ", ".join(f"{job}: {counted(count, 'partition')} missing" for job, count in late.items())
     if since < FIRST_MOMENT:
         said += (
             f"; the shares from {since:%F} on lie before the first partition, {FIRST_WEEK}: "

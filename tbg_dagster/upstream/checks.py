@@ -7,6 +7,7 @@ import dagster as dg
 
 from ingest.names import STREAMS, leaderboard_key, week_start
 from tbg_dagster import clock
+from tbg_dagster.counting import counted
 from tbg_dagster.queries import query
 from tbg_dagster.resources import Database, RedisServer, Thresholds
 from tbg_dagster.resources.database import Connection
@@ -38,7 +39,7 @@ def no_sequence_gaps(database: Database, thresholds: Thresholds) -> dg.AssetChec
     lost = sum(gaps.values())
     return verdict(
         not gaps,
-        f"{lost} events missing from {len(gaps)} engine boots"
+        f"{counted(lost, 'event')} missing from {counted(len(gaps), 'engine boot')}"
         + "".join(f"; {instance}: {missing}" for instance, missing in list(gaps.items())[:5]),
         missing=lost,
     )
@@ -59,7 +60,7 @@ def clocks_of_engines_are_right(database: Database) -> dg.AssetCheckResult:
         ).fetchall()
     return verdict(
         not rows,
-        f"{len(rows)} hours wait for a decision"
+        f"{counted(len(rows), 'hour waits', 'hours wait')} for a decision"
         + "".join(
             f"; {row['hour']:%F %H}h {row['instance']}: clock {row['kind']}" for row in rows[:5]
         ),
@@ -122,7 +123,7 @@ def few_events_are_refused(database: Database, thresholds: Thresholds) -> dg.Ass
     most = thresholds.dead_letters_per_hour
     return verdict(
         total <= most,
-        f"{total} dead letters in the last hour"
+        f"{counted(total, 'dead letter')} in the last hour"
         + "".join(f"; {row['stage']} {row['reason']}: {row['letters']}" for row in reasons[:5]),
         ERROR if total > 10 * most else WARN,
         dead_letters=total,
@@ -149,7 +150,8 @@ def blocks_and_their_shares_match(
         )
     return verdict(
         row["blocks"] == 0 and row["shares"] == 0,
-        f"{row['blocks']} blocks without a share, {row['shares']} solving shares without a block",
+        f"{counted(row['blocks'], 'block')} without a share, "
+        f"{counted(row['shares'], 'solving share')} without a block",
         blocks_without_share=row["blocks"],
         shares_without_block=row["shares"],
     )
@@ -176,7 +178,7 @@ def leaderboard_equals_the_running_week(
         users = list(lasting(different))
     return verdict(
         not users,
-        f"{len(users)} users differ between table and leaderboard of the week of {week}",
+        f"{counted(len(users), 'user differs', 'users differ')} between table and leaderboard of the week of {week}",
         WARN,
         users=users[:10],
     )

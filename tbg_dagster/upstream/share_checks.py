@@ -8,6 +8,7 @@ import dagster as dg
 
 from ingest.hashes import HASHES_PER_DIFFICULTY
 from tbg_dagster import clock
+from tbg_dagster.counting import counted
 from tbg_dagster.queries import query
 from tbg_dagster.resources import Database, Thresholds
 from tbg_dagster.verdict import ERROR, WARN, verdict
@@ -41,7 +42,7 @@ def shares_keep_arriving(database: Database) -> dg.AssetCheckResult:
     return verdict(
         # The writer commits every second: a few seconds are never silence.
         chance >= UNLIKELY or silence < 15,
-        f"{row['workers']} workers promise {row['rate']:.3g} shares/s; the newest is "
+        f"{counted(row['workers'], 'worker promises', 'workers promise')} {row['rate']:.3g} shares/s; the newest is "
         f"{silence:.0f} s old (chance {chance:.2g})",
         ERROR if chance < IMPOSSIBLE else WARN,
         rate=float(row["rate"]),
@@ -66,7 +67,7 @@ def share_times_are_plausible(database: Database, thresholds: Thresholds) -> dg.
         )
     return verdict(
         row["future"] == 0 and row["old"] == 0,
-        f"{row['future']} shares from the future, {row['old']} older than retention",
+        f"{counted(row['future'], 'share')} from the future, {row['old']} older than retention",
         from_the_future=row["future"],
         older_than_retention=row["old"],
     )

@@ -6,6 +6,7 @@ import dagster as dg
 
 from ingest.names import week_start
 from tbg_dagster import clock
+from tbg_dagster.counting import counted
 from tbg_dagster.queries import query
 from tbg_dagster.resources import Database
 from tbg_dagster.verdict import ERROR, WARN, verdict
@@ -34,7 +35,7 @@ def weeks_equal_hours(database: Database) -> dg.AssetCheckResult:
             wrong.update((week, user) for user in users)
     return verdict(
         not wrong,
-        f"{len(wrong)} users' weeks differ from their hours or raw shares"
+        f"{counted(len(wrong), 'week of a user differs', 'weeks of users differ')} from hours or raw shares"
         + "".join(f"; {week} user {user}" for week, user in sorted(wrong)[:5]),
         rows_wrong=len(wrong),
     )
@@ -55,7 +56,7 @@ def messages_are_sent(database: Database) -> dg.AssetCheckResult:
     old = row["age"] is not None and row["age"] > timedelta(hours=1)
     return verdict(
         row["messages"] == 0,
-        f"{row['messages']} messages wait for more than ten minutes",
+        f"{counted(row['messages'], 'message waits', 'messages wait')} for more than ten minutes",
         ERROR if old else WARN,
         waiting=row["messages"],
     )

@@ -8,9 +8,10 @@ import dagster as dg
 from ingest.evidence import Case, cases_of_week
 from ingest.names import week_start
 from tbg_dagster import clock
+from tbg_dagster.counting import counted
 from tbg_dagster.resources import Database, Thresholds
 from tbg_dagster.resources.database import Connection
-from tbg_dagster.verdict import counted, verdict
+from tbg_dagster.verdict import verdict
 
 
 def judged(connection: Connection, week: date, thresholds: Thresholds) -> list[Case]:

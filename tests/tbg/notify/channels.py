@@ -4,6 +4,7 @@ import contextlib
 import http.server
 import json
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from email import message_from_bytes, policy
@@ -22,6 +23,7 @@ class Web:
 
     port: int
     taken: list[dict[str, Any]] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)  # of each taken, by time.monotonic
     status: int = 200
     hold: threading.Event | None = None
     arrived: threading.Event = field(default_factory=threading.Event)
@@ -39,6 +41,7 @@ def web() -> Iterator[Web]:
             if made.hold is not None:
                 made.hold.wait(60)
             if made.status == 200:
+                made.times.append(time.monotonic())
                 made.taken.append(json.loads(body))
             answer = json.dumps({"id": "x", "event": "message"}).encode()
             with contextlib.suppress(OSError):

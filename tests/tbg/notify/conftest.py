@@ -5,9 +5,18 @@ from collections.abc import Iterator
 import pytest
 
 from tests.tbg.notify.channels import Mail, Web, mail, web
-from tests.tbg_dagster.conftest import History, connection, history
+from tests.tbg_dagster.conftest import (
+    History,
+    client,
+    clock,
+    connection,
+    history,
+    instance,
+    resources,
+    run,
+)
 
-__all__ = ["History", "connection", "history"]
+__all__ = ["History", "client", "clock", "connection", "history", "instance", "resources", "run"]
 
 
 @pytest.fixture

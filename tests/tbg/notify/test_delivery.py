@@ -8,6 +8,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from psycopg.types.json import Jsonb
 
 from tbg.notify.channel import Undelivered, send
 from tbg.notify.collect import collect
@@ -181,6 +182,122 @@ def test_bests_in_quick_succession_are_told_as_the_last(
         "New best of all time for a: 1.1G",
         "New best of all time for a: 1.8G",
     ]
+
+
+def broken(
+    connection: Connection, history: History, worker: str, value: float, at: datetime,
+    count: int = 0,
+) -> None:  # fmt: skip
+    """A worker's best of the session, as an engine tells it, and so many shares before."""
+    user, _, name = worker.partition(".")
+    for number in range(count):
+        history.share(worker, at - timedelta(minutes=30) + timedelta(seconds=number))
+    history.share(worker, at, value)
+    payload = {
+        "user": user, "worker": name, "new_best_diff": value, "previous_best_diff": 0,
+        "period": "session", "hash": "ef" * 32,
+    }  # fmt: skip
+    connection.execute(
+        "insert into mining_events (time, event, payload) values (%s, 'share_best_diff', %s)",
+        [at, Jsonb(payload)],
+    )
+
+
+def test_a_workers_best_of_all_time_is_told_to_its_owner_and_not_a_second_time(
+    connection: Connection, history: History
+) -> None:
+    owner, everybody = Phone(), Phone()
+    routes = {"owner": Route(to=ALL.to, users=("a",)), "all": ALL}
+    now = WEDNESDAY
+
+    def look(minutes: float) -> None:
+        moment = now + timedelta(minutes=minutes)
+        collect(connection, moment)
+        plan(connection, routes, moment)
+        for name, phone in (("owner", owner), ("all", everybody)):
+            deliver(connection, name, routes[name], moment, phone)
+
+    best(connection, history, "a", 1e9, now)
+    look(0)
+    # The worker had 100 shares before; its user has done better.
+    broken(connection, history, "a.usb", 4e6, now + timedelta(minutes=1), count=100)
+    for minute in (1, 2, 20):
+        look(minute)
+    assert owner.titles == ["New best of all time for a.usb: 4M"]
+    assert everybody.titles == []  # a worker's record is its owner's
+    (line,) = (line for line in owner.texts[0].lines if line.startswith("Chance"))
+    assert line.startswith("Chance of doing as well or better so far")
+
+    # A new session's best that is not of all time; then one that comes half an hour late.
+    broken(connection, history, "a.usb", 3e6, now + timedelta(minutes=30))
+    broken(connection, history, "a.usb", 5e6, now + timedelta(minutes=25))
+    look(60)
+    assert owner.titles[1:] == ["New best of all time for a.usb: 5M"]
+
+    # The user's best is the worker's too: one share, one message.
+    at = now + timedelta(minutes=90)
+    best(connection, history, "a", 2e9, at)
+    broken(connection, history, "a.rig", 2e9, at, count=100)
+    for minute in (90, 91, 120):
+        look(minute)
+    assert owner.titles[2:] == ["New best of all time for a: 2G"]
+    assert everybody.titles == ["New best of all time for a: 2G"]
+
+
+def test_a_workers_first_shares_and_what_was_there_before_the_first_look_are_no_news(
+    connection: Connection, history: History
+) -> None:
+    phone, route = Phone(), Route(to=ALL.to, users=("a",))
+    best(connection, history, "a", 1e9, WEDNESDAY)
+    broken(connection, history, "a.old", 4e6, WEDNESDAY - timedelta(minutes=1), count=100)
+    for minute in range(0, 30, 5):
+        broken(connection, history, "a.new", 1e6 + minute, WEDNESDAY + timedelta(minutes=minute))
+        tick(connection, phone, WEDNESDAY + timedelta(minutes=minute), route)
+    assert phone.texts == []
+
+
+def test_a_best_before_late_rollups_is_remembered(connection: Connection, history: History) -> None:
+    phone, route = Phone(), Route(to=ALL.to, users=("a",))
+    best(connection, history, "a", 1e9, WEDNESDAY)
+    # No rollup of its hour was ever computed.
+    broken(connection, history, "a.usb", 4e6, WEDNESDAY - timedelta(hours=8))
+    tick(connection, phone, WEDNESDAY, route)
+    later = WEDNESDAY + timedelta(minutes=5)
+    broken(connection, history, "a.usb", 3e6, later, count=100)
+    tick(connection, phone, later, route)
+    assert phone.texts == []
+
+
+def test_a_best_of_the_weeks_last_minute_is_told_after_midnight(
+    connection: Connection, history: History
+) -> None:
+    phone = Phone()
+    monday = (WEDNESDAY - timedelta(days=2)).replace(hour=0)
+    best(connection, history, "a", 1e9, monday - timedelta(hours=2))
+    tick(connection, phone, monday - timedelta(hours=1))
+    best(connection, history, "a", 2e9, monday - timedelta(seconds=20))
+    for second in (1, 3, 600):
+        tick(connection, phone, monday + timedelta(seconds=second))
+    assert phone.titles == ["New best of all time for a: 2G"]
+
+
+def test_the_share_of_a_block_is_told_as_the_block(
+    connection: Connection, history: History
+) -> None:
+    now, block = WEDNESDAY, "ab"
+    bests, everything = Phone(), Phone()
+    routes = {"bests": Route(to=ALL.to, kinds=("best_alltime",)), "all": ALL}
+    best(connection, history, "a", 1e9, now)
+    collect(connection, now)
+    now += timedelta(hours=1)
+    best(connection, history, "a", 2e14, now)
+    history.block("a.rig", 7, block, now)
+    collect(connection, now)
+    plan(connection, routes, now)
+    for name, phone in (("bests", bests), ("all", everything)):
+        deliver(connection, name, routes[name], now, phone)
+    assert everything.titles == ["Block 7 found"]
+    assert bests.titles == ["New best of all time for a: 200T"]
 
 
 # --- Manners ---------------------------------------------------------------------------

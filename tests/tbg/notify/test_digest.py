@@ -2,12 +2,13 @@
 
 import math
 from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import dagster as dg
 import pytest
 from psycopg.types.json import Jsonb
 
-from tbg.figures import percent
+from tbg.figures import percent, si
 from tbg.notify.delivery import deliver
 from tbg.notify.digest import digest
 from tbg.notify.plan import plan
@@ -72,12 +73,14 @@ def test_a_digest_adds_workers_up_and_their_errors_as_squares(
     # ±0.03 and 0.04 T, times the root of three.
     assert told["hash rate"] == "3TH/s (2.95T to 3.07T, 95 %)"
     assert told["workers"] == "3"
-    assert told["shares"] == "3,000 accepted, 15 rejected"
-    assert told["rejects"] == "low diff 10, stale 5"
+    assert told["shares"] == "3,000 accepted"
+    assert told["rejects"] == "15 (0.5 %): low diff 10, stale 5"
     assert told["best share"] == "9.007P, by a.2"
     # The median best of 3e9 of work is 3e9 / ln 2.
-    assert told["luck"].startswith(f"{2.0**53 * math.log(2) / 3e9:.2g} times the median")
-    assert percent(3e9 / 2.0**53) in told["luck"]
+    assert told["luck promised"] == (
+        f"{si(3e9 / math.log(2))} (half of such days do better); "
+        f"chance of 9.01P or better: {percent(3e9 / 2.0**53)}"
+    )
     chance = -math.expm1(-3e12 * 86_400 / (1e14 * 2**32))
     assert told["odds of a block"].startswith(f"{percent(chance)} a day, ")
 
@@ -87,12 +90,27 @@ def test_a_digest_names_the_workers_that_need_a_look_and_why(
 ) -> None:
     day(connection, history, "a.rejecter", rejects={"stale": 250})
     day(connection, history, "a.sleeper", hours=6, naps=100)
-    day(connection, history, "a.fine", rejects={"stale": 52}, hours=12)
-    text = digest(connection, ALL, DAY)
+    day(connection, history, "a.fine", rejects={"stale": 60}, hours=12)  # 5.7 %, by chance
+    day(connection, history, "a.silent")
+    for worker, since, back in (
+        ("a.silent", "2026-11-26 21:30Z", None),
+        ("a.dead", "2026-11-24 04:05Z", None),  # not there all day
+        ("a.back", "2026-11-24 04:05Z", "2026-11-24 05:00Z"),
+        ("b.dead", "2026-11-24 04:05Z", None),  # another's
+    ):
+        connection.execute(
+            "insert into worker_liveness (worker_id, silent_since, allowed_gap_seconds, back_since) "
+            "values (%s, %s, 60, %s)",
+            [history.worker(worker)[1], since, back],
+        )
+    text = digest(connection, Route(to=ALL.to, users=("a",), zone=ZoneInfo("Europe/Berlin")), DAY)
     assert text is not None
     assert text.lines == (
+        "4 workers need a look:",
         "a.rejecter: 20 % of its shares rejected",
+        "a.silent: silent since 26 November 22:30 CET",
         "a.sleeper: up for 6.0 of 24 hours, flaps",
+        "a.dead: silent since 24 November 05:05 CET",
     )
 
 
