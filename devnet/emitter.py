@@ -17,7 +17,6 @@ import time
 from collections import Counter, deque
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, Self
 
 import msgspec
@@ -95,12 +94,7 @@ class Emitter:
         self._task = asyncio.create_task(self._send_forever(), name="emitter")
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     def emit(self, event: str, data: Mapping[str, Any], *, timestamp: int | None = None) -> int:

@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from types import TracebackType
 from typing import Any, Final, Self
 
 import structlog
@@ -14,12 +13,12 @@ from devnet.bitcoin.hashing import from_display, to_display
 from devnet.pool.config import NodeConfig
 from devnet.pool.verdict import Verdict
 from devnet.pool.work import Template, TemplateError
-from devnet.rpc import (
+from devnet.rpc import RPCClient
+from ingest.rpc import (
     CookieCredentials,
     Credentials,
     NodeUnreachable,
     PasswordCredentials,
-    RPCClient,
     RPCError,
     RPCErrorCode,
 )
@@ -48,12 +47,7 @@ class Node:
             await self._stack.enter_async_context(client)
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
     async def call(self, method: str, *params: Any, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - passed on to the client

@@ -15,13 +15,8 @@ from hypothesis import strategies as st
 from devnet.node import web
 from devnet.node.auth import Auth, write_cookie
 from devnet.node.jsonrpc import Answer, answer
-from devnet.rpc import (
-    NodeUnreachable,
-    PasswordCredentials,
-    RPCClient,
-    RPCError,
-    RPCErrorCode,
-)
+from devnet.rpc import RPCClient
+from ingest.rpc import NodeUnreachable, PasswordCredentials, RPCError, RPCErrorCode
 from tests.devnet.node.conftest import PASSWORD, PATIENCE, USER
 
 AUTHORIZED = {"Authorization": PasswordCredentials(USER, PASSWORD).authorization()}
