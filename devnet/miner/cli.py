@@ -2,9 +2,8 @@
 
 import asyncio
 import os
-import signal
 from hashlib import sha256
-from typing import Final
+from typing import Any, Final
 
 import click
 import structlog
@@ -14,6 +13,7 @@ from devnet.bitcoin.script import witness_program_script
 from devnet.log_options import log_options
 from devnet.miner.miner import Miner, MinerError, Tally
 from devnet.miner.stratum import pool_address
+from devnet.stop import on_signal
 from ingest.hashes import HASHES_PER_DIFFICULTY
 from ingest.log import configure
 
@@ -76,6 +76,7 @@ def throwaway_user() -> str:
 )
 @click.option(
     "--version-rolling/--no-version-rolling",
+    "roll_versions",
     default=True,
     show_default=True,
     help="Ask the pool for version bits to roll (BIP 310).",
@@ -89,6 +90,7 @@ def throwaway_user() -> str:
 )
 @click.option(
     "--send-bad-share",
+    "bad_share",
     is_flag=True,
     help="Also send one share that the pool has to reject; fail if it does not.",
 )
@@ -103,16 +105,12 @@ def throwaway_user() -> str:
 def miner(
     url: str,
     user: str | None,
-    password: str,
-    processes: int,
     max_hashrate: float,
     nice: int,
-    version_rolling: bool,
-    shares: int,
-    send_bad_share: bool,
     summary_interval: float,
     log_level: str,
     log_format: str,
+    **wishes: Any,
 ) -> None:
     """Mine on the CPU for a Stratum V1 pool: real work, with an eighth of a core by default.
 
@@ -131,24 +129,11 @@ def miner(
             host,
             port,
             user or throwaway_user(),
-            password,
-            processes=processes,
             max_hashrate=max_hashrate,
             suggestion=max_hashrate / HASHES_PER_DIFFICULTY,  # a share a second
-            roll_versions=version_rolling,
-            shares=shares,
-            bad_share=send_bad_share,
+            **wishes,
         )
-        asked: list[signal.Signals] = []
-
-        def stop(number: signal.Signals) -> None:
-            if asked:
-                os._exit(128 + number)
-            asked.append(number)
-            mining.stop()
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop, number)
+        on_signal(mining.stop)
         return await mining.run(summary_interval)
 
     try:

@@ -19,11 +19,10 @@ from devnet.node.methods import Methods
 from devnet.node.node import Node
 from devnet.node.server import RPCServer
 from devnet.node.web import PortInUse
+from devnet.password import PASSWORD_VARIABLE, password_option
 from ingest.log import configure
 
 log = structlog.get_logger(__name__)
-
-PASSWORD_VARIABLE: Final = "TBG_RPC_PASSWORD"  # noqa: S105 - the name of a variable, not a password
 
 EXAMPLES: Final = """\b
 Examples:
@@ -52,10 +51,8 @@ Examples:
     help="Port to listen on; 0 takes a free one and logs it.",
 )
 @click.option("--rpcuser", default="tbg", show_default=True, help="User name of clients.")
-@click.option(
-    "--rpcpassword-file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help=f"File that holds the clients' password. Without it and without {PASSWORD_VARIABLE}"
+@password_option(
+    f"File that holds the clients' password. Without it and without TBG_RPC_PASSWORD"
     f" in the environment, the node makes one up and leaves it in <datadir>/{COOKIE_NAME}.",
 )
 @log_options("every call and what the consensus code says")
@@ -64,7 +61,7 @@ def node(
     host: str,
     port: int,
     rpcuser: str,
-    rpcpassword_file: Path | None,
+    rpcpassword: str | None,
     log_level: str,
     log_format: str,
 ) -> None:
@@ -76,7 +73,8 @@ def node(
     """
     configure(log_level, log_format)
     try:
-        auth = _password_auth(rpcuser, rpcpassword_file)
+        password = rpcpassword or os.environ.get(PASSWORD_VARIABLE)
+        auth = Auth(rpcuser, password) if password else None
         asyncio.run(run(datadir, host, port, auth))
     except (DataDirectoryInUse, KernelError, PortInUse, OSError, ValueError) as error:
         raise click.ClickException(str(error)) from error
@@ -125,13 +123,6 @@ async def _first_of(*events: asyncio.Event) -> None:
     await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     for task in waiting:
         task.cancel()
-
-
-def _password_auth(user: str, password_file: Path | None) -> Auth | None:
-    if password_file is not None:
-        return Auth(user, password_file.read_text("utf-8").strip())
-    password = os.environ.get(PASSWORD_VARIABLE)
-    return Auth(user, password) if password else None
 
 
 def _warn_if_open(host: str) -> None:
