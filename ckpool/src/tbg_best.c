@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "tbg_json.h"
 #include "tbg_siphash.h"
 
 /* How far a user is looked for from its place on. A table that is less than
@@ -30,14 +31,6 @@
  * differ from "not asked yet". No share has the difficulty 5e-324. */
 #define NONE_YET 1
 
-static uint64_t bits_of(double number)
-{
-	uint64_t bits;
-
-	memcpy(&bits, &number, sizeof(bits));
-	return bits;
-}
-
 static double number_of(uint64_t bits)
 {
 	double number;
@@ -46,11 +39,6 @@ static double number_of(uint64_t bits)
 		return 0;
 	memcpy(&number, &bits, sizeof(number));
 	return number;
-}
-
-static bool is_positive_bits(uint64_t bits)
-{
-	return bits && bits >> 52 < 0x7ff;
 }
 
 static uint64_t tag_of(uint32_t week)
@@ -115,12 +103,10 @@ static struct tbg_best_entry *find(struct tbg_best *best, const char *user)
 void tbg_best_known(struct tbg_best *best, const char *user, double alltime)
 {
 	struct tbg_best_entry *entry = find(best, user);
-	uint64_t unset = 0, bits = bits_of(alltime);
+	uint64_t unset = 0, bits = tbg_is_positive(alltime) ? tbg_bits_of(alltime) : NONE_YET;
 
 	if (!entry)
 		return;
-	if (!is_positive_bits(bits))
-		bits = NONE_YET;
 	atomic_compare_exchange_strong_explicit(&entry->alltime, &unset, bits,
 						memory_order_relaxed, memory_order_relaxed);
 }
@@ -176,10 +162,10 @@ void tbg_best_share(struct tbg_best *best, const char *user, double difficulty, 
 	struct tbg_best_entry *entry;
 	struct tbg_best_week *kept;
 	uint32_t swept;
-	uint64_t bits = bits_of(difficulty);
+	uint64_t bits = tbg_bits_of(difficulty);
 
 	memset(result, 0, sizeof(*result));
-	if (!is_positive_bits(bits))
+	if (!tbg_is_positive(difficulty))
 		return;
 	entry = find(best, user);
 	if (!entry) {
@@ -200,9 +186,8 @@ void tbg_best_share(struct tbg_best *best, const char *user, double difficulty, 
 
 bool tbg_session_best(struct tbg_session *session, double difficulty, double *previous)
 {
-	uint64_t bits = bits_of(difficulty);
-
-	return is_positive_bits(bits) && raise_word(&session->best, bits, previous);
+	return tbg_is_positive(difficulty) &&
+	       raise_word(&session->best, tbg_bits_of(difficulty), previous);
 }
 
 static void sweep_word(_Atomic uint64_t *word, uint32_t place, uint32_t week, bool all)

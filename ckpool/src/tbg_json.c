@@ -141,7 +141,7 @@ void tbg_json_int(struct tbg_json *json, int64_t number)
 	put(json, at, (size_t)(digits + sizeof(digits) - at));
 }
 
-static uint64_t bits_of(double number)
+uint64_t tbg_bits_of(double number)
 {
 	uint64_t bits;
 
@@ -151,12 +151,12 @@ static uint64_t bits_of(double number)
 
 bool tbg_is_finite(double number)
 {
-	return (bits_of(number) >> 52 & 0x7ff) != 0x7ff;
+	return (tbg_bits_of(number) >> 52 & 0x7ff) != 0x7ff;
 }
 
 bool tbg_is_positive(double number)
 {
-	uint64_t bits = bits_of(number);
+	uint64_t bits = tbg_bits_of(number);
 
 	return bits && !(bits >> 63) && (bits >> 52) != 0x7ff;
 }

@@ -46,6 +46,9 @@ void tbg_json_int(struct tbg_json *json, int64_t number);
  * JSON has no word for it. Must run with floating-point traps off. */
 void tbg_json_double(struct tbg_json *json, double number);
 
+/* A double's bits, which can be looked at without an exception. */
+uint64_t tbg_bits_of(double number);
+
 /* Whether `number` is finite, asked of its bits alone: comparing a NaN would
  * raise FE_INVALID, which ckpool traps. */
 bool tbg_is_finite(double number);

@@ -36,8 +36,6 @@ _Static_assert(TBG_TEXT_AREA * 6 + 2048 <= TBG_DATAGRAM_MAX,
 	       "an event must fit a datagram however much is escaped");
 _Static_assert(TBG_TEXTS <= 16, "one bit per text in `cut`");
 
-#define HEX "0123456789abcdefABCDEF"
-
 static bool is_hex_text(enum tbg_text which)
 {
 	return which == TBG_NONCE || which == TBG_NONCE2 || which == TBG_NTIME ||
@@ -104,7 +102,7 @@ static void hex(struct tbg_record *record, enum tbg_text which, const char *from
 			return;
 		from = "";
 	}
-	length = strspn(from, HEX);
+	length = strspn(from, TBG_HEX);
 	if (!must && (!length || from[length] || length > caps[which]))
 		return;
 	if (length > caps[which])
@@ -117,7 +115,7 @@ static void hex(struct tbg_record *record, enum tbg_text which, const char *from
 
 char *tbg_padded_nonce(const char *nonce, char room[9])
 {
-	size_t length = nonce ? strspn(nonce, HEX) : 0;
+	size_t length = nonce ? strspn(nonce, TBG_HEX) : 0;
 
 	if (!length || length > 7 || nonce[length])
 		return (char *)nonce;

@@ -80,6 +80,7 @@ struct tbg_record {
 };
 
 #define TBG_NONE UINT16_MAX
+#define TBG_HEX "0123456789abcdefABCDEF"
 
 /* Bytes kept of each text. The contract's limits are characters, which are
  * never more than bytes. */

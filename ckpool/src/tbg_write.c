@@ -38,8 +38,7 @@ static bool write_hex(struct tbg_json *json, const struct tbg_record *record, co
 	if (length == TBG_NONE || !length || length % 2 || (digits && length != digits))
 		goto null;
 	for (i = 0; i < length; i++) {
-		if (!((text[i] >= '0' && text[i] <= '9') || (text[i] >= 'a' && text[i] <= 'f') ||
-		      (text[i] >= 'A' && text[i] <= 'F')))
+		if (!memchr(TBG_HEX, text[i], strlen(TBG_HEX)))
 			goto null;
 	}
 	tbg_json_string(json, text, length, false);
@@ -95,12 +94,11 @@ static void write_positive(struct tbg_json *json, const char *key, double number
 
 static void write_positive_or_null(struct tbg_json *json, const char *key, double number)
 {
-	if (tbg_is_positive(number)) {
-		write_double(json, key, number);
-	} else {
-		tbg_json_raw(json, key);
+	tbg_json_raw(json, key);
+	if (tbg_is_positive(number))
+		tbg_json_double(json, number);
+	else
 		tbg_json_raw(json, "null");
-	}
 }
 
 /* Zero where the number is negative or not finite. */
@@ -141,9 +139,7 @@ static void write_miner(struct tbg_json *json, const struct tbg_record *record)
 
 static void write_share(struct tbg_json *json, const struct tbg_record *record)
 {
-	static const char hex[] = "0123456789abcdef";
-	char bits[9];
-	int i;
+	uint32_t bits = htonl(record->version_bits);
 
 	write_miner(json, record);
 	write_positive(json, ",\"difficulty\":", record->number[SHARE_ASSIGNED]);
@@ -161,13 +157,9 @@ static void write_share(struct tbg_json *json, const struct tbg_record *record)
 	write_hex(json, record, ",\"ntime\":", TBG_NTIME, 0);
 	write_hex(json, record, ",\"hash\":", TBG_HASH, TBG_CAP_HASH);
 	write_text(json, record, ",\"user_agent\":", TBG_USER_AGENT);
-	if (record->version_bits) {
-		for (i = 0; i < 8; i++)
-			bits[i] = hex[record->version_bits >> (28 - 4 * i) & 15];
-		bits[8] = '\0';
-		tbg_json_raw(json, ",\"version_bits\":\"");
-		tbg_json_raw(json, bits);
-		tbg_json_raw(json, "\"");
+	if (bits) {
+		tbg_json_raw(json, ",\"version_bits\":");
+		tbg_json_hex(json, (const unsigned char *)&bits, sizeof(bits));
 	}
 	/* ckpool starts with an impossibly large one until it knows better. */
 	if (tbg_is_positive(record->number[SHARE_NETWORK]) &&
@@ -243,9 +235,7 @@ static void write_diff(struct tbg_json *json, const struct tbg_record *record)
 
 static void write_rate(struct tbg_json *json, const char *key, double dsps)
 {
-	double rate = tbg_is_positive(dsps) ? dsps * 4294967296.0 : 0.0;
-
-	write_not_negative(json, key, rate);
+	write_not_negative(json, key, tbg_is_positive(dsps) ? dsps * 4294967296.0 : 0.0);
 }
 
 static void write_hashrate(struct tbg_json *json, const struct tbg_record *record)
