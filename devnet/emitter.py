@@ -40,7 +40,27 @@ _RECONNECT_FIRST: Final = 0.05  # seconds
 _RECONNECT_MAX: Final = 1.0  # seconds
 _REPORT_EVERY: Final = 10.0  # seconds between two warnings about drops
 
-_FULL: Final = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS})
+FULL: Final = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS})
+"""What a system says when the receiver's queue, or a buffer on the way to it, is full."""
+
+
+def connected(path: str) -> socket.socket:
+    """A non-blocking datagram socket that is connected to the receiver at ``path``.
+
+    Raises:
+        OSError: no receiver listens there, or none may be reached.
+    """
+    candidate = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    candidate.setblocking(False)
+    # macOS limits a datagram to a default of 2 KiB otherwise.
+    if candidate.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) < 2 * MAX_DATAGRAM:
+        candidate.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * MAX_DATAGRAM)
+    try:
+        candidate.connect(path)
+    except OSError:
+        candidate.close()
+        raise
+    return candidate
 
 
 class Emitter:
@@ -178,7 +198,7 @@ class Emitter:
             try:
                 self._socket.send(waiting[0])
             except OSError as error:
-                if error.errno in _FULL:
+                if error.errno in FULL:
                     await self._wait_writable(error.errno)
                     break
                 if error.errno == errno.EMSGSIZE:
@@ -227,21 +247,15 @@ class Emitter:
         """Connects, however long it takes until a receiver listens."""
         delay = _RECONNECT_FIRST
         while True:
-            candidate = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-            candidate.setblocking(False)
-            if candidate.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) < 2 * MAX_DATAGRAM:
-                candidate.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * MAX_DATAGRAM)
             try:
-                candidate.connect(self.path)
+                self._socket = connected(self.path)
             except OSError as error:
                 # Absent, no longer listening, or not permitted: each can change.
-                candidate.close()
                 if not self._absence_logged:
                     self._absence_logged = True
                     self._log.warning("no receiver", path=self.path, error=error.strerror)
             else:
-                self._socket, self.connected = candidate, True
-                self._absence_logged = False
+                self.connected, self._absence_logged = True, False
                 self._log.info("receiver found", path=self.path, waiting=len(self._queue))
                 return
             await asyncio.sleep(delay)

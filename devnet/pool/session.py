@@ -180,9 +180,7 @@ class Session:
             self._suggest(options.difficulty, request.method, "password")
         payout = Payout(identity.script_pubkey, signature)
         miner = Miner(identity, payout, self.client_id, self.ip, self.user_agent)
-        self.mining = Mining(
-            self.pool, miner, self.nonce1, self.assigned, send=self.send, close=self.close
-        )
+        self.mining = Mining(self.pool, miner, self.nonce1, self.assigned, self.send, self.close)
         return True
 
     def _suggest_difficulty(self, request: Request) -> bool:
