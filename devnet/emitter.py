@@ -5,7 +5,7 @@ same event loop sends. Events wait while the receiver's queue is full (ten datag
 Linux) or no receiver listens. When our queue is full too, events are dropped and counted by reason;
 their sequence numbers stay used, so that the receiver sees the gap. The last events are sent again,
 with their numbers, to a receiver that takes over: the old one may have died before it passed them
-on, and duplicates are recognised.
+on. Duplicates are recognised downstream.
 """
 
 import asyncio
@@ -244,7 +244,7 @@ class Emitter:
             loop.remove_writer(self._socket)
 
     async def _connect(self) -> None:
-        """Connects, however long it takes until a receiver listens."""
+        """Connects; tries until a receiver listens."""
         delay = _RECONNECT_FIRST
         while True:
             try:

@@ -3,7 +3,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 
 // miner_connected, miner_disconnected and diff_updated. Miners behind a trusted
-// remote server are that server's: its own engine tells of them.
+// remote server are that server's: its own engine reports them.
 
 @connected@
 expression E;

@@ -4,7 +4,7 @@
 
 // block_found, new_block_network and hashrate_update.
 
-// Where the node accepted the block. The call is one branch of an `if`, and the
+// The node accepted the block here. The call is one branch of an `if`, and the
 // braces come by themselves.
 @block depends on by_global@
 @@

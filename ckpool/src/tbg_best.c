@@ -13,8 +13,8 @@
 #include "tbg_json.h"
 #include "tbg_siphash.h"
 
-/* How far a user is looked for from its place on. A table that is less than
- * three quarters full practically never needs as many steps. */
+/* The most places that are searched for a user. A table that is less than three
+ * quarters full practically never needs as many. */
 #define PROBES 128
 
 /* A week's best in one word, so that it changes in one step: four bits of tag
@@ -73,7 +73,7 @@ void tbg_best_free(struct tbg_best *best)
 	best->entries = NULL;
 }
 
-/* The user's entry, made if need be; NULL when there is no place. */
+/* The user's entry, made if necessary; NULL if the table is full. */
 static struct tbg_best_entry *find(struct tbg_best *best, const char *user)
 {
 	uint64_t hash;

@@ -27,7 +27,7 @@
 #define BLOCKS 4096		/* block hashes remembered */
 
 /* One process is one engine. `kinds` is the switch: bits of the events that
- * are on, 0 while there is no sender. Release when set, acquire when asked, so
+ * are on, 0 without a sender. It is set with release and read with acquire, so
  * that a thread that sees a bit sees the ring too. The ring is never freed, since a
  * thread may be writing to it when events go off. */
 static _Atomic uint32_t kinds;

@@ -41,9 +41,9 @@ void tbg_json_hex(struct tbg_json *json, const unsigned char *bytes, size_t leng
 void tbg_json_int(struct tbg_json *json, int64_t number);
 
 /* Writes a double so that reading it gives the same double back: in 15 digits
- * if they suffice, else in 16 or 17, and always with a '.' or an exponent. The
- * process's locale has no say. Anything but a finite number sets `full`, as
- * JSON has no word for it. Must run with floating-point traps off. */
+ * if they suffice, else in 16 or 17, and always with a '.' or an exponent,
+ * whatever the process's locale. Anything but a finite number sets `full`, since
+ * JSON cannot express it. Must run with floating-point traps off. */
 void tbg_json_double(struct tbg_json *json, double number);
 
 /* A double's bits, which can be looked at without an exception. */

@@ -89,8 +89,8 @@ static void miner(struct tbg_record *record, const char *user, const char *worke
 }
 
 /* A number in hex as the contract wants it: whole bytes, at least `digits` digits.
- * Firmware leaves leading zeros out. What is no hex is left out as well, unless
- * it must be there (a share was accepted by it): then as far as it can be read. */
+ * Firmware leaves leading zeros out. A text that is not hex is dropped, unless it
+ * must be there because a share was accepted by it: then its readable start is kept. */
 static void hex(struct tbg_record *record, enum tbg_text which, const char *from, size_t digits,
 		bool must)
 {
@@ -234,8 +234,8 @@ void tbg_record_diff(struct tbg_record *record, const struct tbg_diff *diff)
 
 void tbg_record_hashrate(struct tbg_record *record, const struct tbg_hashrate *hashrate)
 {
-	/* Shares per second here; tbg_write.c makes hashes of them, where no
-	 * trap is set for a number that is none. */
+	/* Shares per second here. tbg_write.c converts them to hashes, with the
+	 * traps for NaN off. */
 	miner(record, hashrate->user, hashrate->workername);
 	record->number[RATE_1M] = hashrate->dsps_1m;
 	record->number[RATE_5M] = hashrate->dsps_5m;

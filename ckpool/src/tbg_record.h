@@ -123,7 +123,7 @@ struct tbg_best_broken {
 
 /* Pack one event each into a record that was begun for its kind. Longer texts
  * than the contract allows are cut; a hex text is left out instead, since half
- * a hash is no hash. */
+ * a hash is useless. */
 void tbg_record_share(struct tbg_record *record, const struct tbg_share *share);
 void tbg_record_best(struct tbg_record *record, const struct tbg_best_broken *broken);
 void tbg_record_block(struct tbg_record *record, const struct tbg_block *block);
@@ -135,10 +135,10 @@ void tbg_record_hashrate(struct tbg_record *record, const struct tbg_hashrate *h
 void tbg_record_tip(struct tbg_record *record, const struct tbg_tip *tip);
 
 /* Writes the record as one JSON object into `buffer` (tbg_write.c), with its proof
- * unless that is NULL or there is no room for it. The sender thread's work: it
- * must run with floating-point traps off.
+ * unless that is NULL or does not fit. The sender thread does this: it must run
+ * with floating-point traps off.
  *
- * Returns its length, or 0 when the event cannot be said within the contract:
+ * Returns its length, or 0 if the event does not fit the contract:
  * a required number that is not finite, not above zero or out of bounds, no
  * user, no hash of a block. */
 size_t tbg_record_write(const struct tbg_record *record, const struct tbg_proof *proof,

@@ -4,8 +4,8 @@
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
 
-/* SipHash-2-4 (Aumasson and Bernstein, 2012): a hash whose collisions nobody
- * can choose without the key. */
+/* SipHash-2-4 (Aumasson and Bernstein, 2012): a hash whose collisions
+ * cannot be chosen without the key. */
 
 #ifndef TBG_SIPHASH_H
 #define TBG_SIPHASH_H

@@ -69,8 +69,8 @@ static bool has_ip(const struct tbg_record *record)
 	return inet_pton(AF_INET, text, address) == 1 || inet_pton(AF_INET6, text, address) == 1;
 }
 
-/* Where the contract requires an address and ckpool had none, the unspecified
- * address says so, and the event is not lost for it. */
+/* If the contract requires an address and ckpool had none, the event carries the
+ * unspecified address instead of being lost. */
 static void write_ip(struct tbg_json *json, const struct tbg_record *record, bool required)
 {
 	if (has_ip(record))
@@ -101,7 +101,7 @@ static void write_positive_or_null(struct tbg_json *json, const char *key, doubl
 		tbg_json_raw(json, "null");
 }
 
-/* Zero where the number is negative or not finite. */
+/* Zero if the number is negative or not finite. */
 static void write_not_negative(struct tbg_json *json, const char *key, double number)
 {
 	write_double(json, key, tbg_is_positive(number) ? number : 0.0);
@@ -143,7 +143,7 @@ static void write_share(struct tbg_json *json, const struct tbg_record *record)
 
 	write_miner(json, record);
 	write_positive(json, ",\"difficulty\":", record->number[SHARE_ASSIGNED]);
-	/* One that was accepted achieved what was asked, whatever else is known. */
+	/* An accepted share achieved at least what was asked. */
 	write_positive_or_null(json, ",\"share_diff\":",
 			       record->valid && !tbg_is_positive(record->number[SHARE_ACHIEVED]) ?
 			       record->number[SHARE_ASSIGNED] : record->number[SHARE_ACHIEVED]);
@@ -161,7 +161,7 @@ static void write_share(struct tbg_json *json, const struct tbg_record *record)
 		tbg_json_raw(json, ",\"version_bits\":");
 		tbg_json_hex(json, (const unsigned char *)&bits, sizeof(bits));
 	}
-	/* ckpool starts with an impossibly large one until it knows better. */
+	/* ckpool starts with an impossibly large one. */
 	if (tbg_is_positive(record->number[SHARE_NETWORK]) &&
 	    record->number[SHARE_NETWORK] < 1e19)
 		write_double(json, ",\"network_difficulty\":", record->number[SHARE_NETWORK]);

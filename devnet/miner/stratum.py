@@ -92,7 +92,7 @@ class StratumClient:
 
         Raises:
             PoolRefused: most likely because of the user.
-            PoolGone: no answer, or one that makes no sense.
+            PoolGone: no answer, or an invalid one.
         """
         mask = 0
         if roll_versions:

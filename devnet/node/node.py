@@ -135,7 +135,7 @@ class Node:
         return self._kernel.tip()
 
     def _write_down(self) -> None:
-        """Have the kernel write everything to disk; only then may the journal go."""
+        """Makes the kernel write everything to disk, then clears the journal."""
         self._kernel.close()
         self._kernel = Kernel(self.datadir)
         self._journal.clear()

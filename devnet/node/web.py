@@ -40,7 +40,7 @@ class PortInUse(Exception):
 
 
 class _BadRequest(Exception):
-    """A request that the server does not take; ``status`` is the answer."""
+    """A request that the server refuses; ``status`` is the answer."""
 
     def __init__(self, status: HTTPStatus) -> None:
         self.status = status

@@ -13,7 +13,7 @@ from devnet.pool.rejection import Rejection
 from devnet.pool.share import Share, Solution, judge, parse_submission, prove, solves
 from devnet.pool.work import Work
 
-MAX_REJECTED: Final = 500  # shares in a row: a miner that only costs, and gains nothing by it
+MAX_REJECTED: Final = 500  # shares in a row: such a miner only costs us
 
 
 @dataclass(eq=False, slots=True)

@@ -121,7 +121,7 @@ class Node:
             return None
 
     async def submit(self, block: bytes) -> Verdict:
-        """Gives a block to the node, again and again while no node can answer."""
+        """Submits a block; retries while no node answers."""
         pause = _FIRST_PAUSE
         for attempt in range(1, SUBMIT_TRIES + 1):
             try:

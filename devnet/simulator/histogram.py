@@ -2,7 +2,7 @@
 
 
 class Histogram:
-    """Of integers from 0 up; the last step also counts what lies beyond ``step * size``."""
+    """For integers of at least 0; the last step also counts values beyond ``step * size``."""
 
     def __init__(self, *, step: int, size: int) -> None:
         self._step = step
