@@ -46,46 +46,41 @@ def throwaway_user() -> str:
     return encode_address(witness_program_script(0, program), Network.REGTEST) + ".cpu"
 
 
-@click.command("miner", epilog=EXAMPLES)
-@click.option("--url", default="stratum+tcp://127.0.0.1:3333", show_default=True, help="The pool.")
+@click.command("miner", context_settings={"show_default": True}, epilog=EXAMPLES)
+@click.option("--url", default="stratum+tcp://127.0.0.1:3333", help="The pool.")
 @click.option(
     "--user",
     help="Your address, or address.worker.  [default: a regtest address without a key]",
 )
-@click.option("--password", default="x", show_default=True, help="Sent to the pool unchanged.")
+@click.option("--password", default="x", help="Sent to the pool unchanged.")
 @click.option(
     "--processes",
     type=click.IntRange(1, 256),
     default=1,
-    show_default=True,
     help="Processes that search; without a limit, each fills a core.",
 )
 @click.option(
     "--max-hashrate",
     type=click.FloatRange(0),
     default=GUEST_HASHRATE,
-    show_default=True,
     help="Hashes per second of all processes together; 0 for no limit.",
 )
 @click.option(
     "--nice",
     type=click.IntRange(0, 19),
     default=GUEST_NICE,
-    show_default=True,
     help="Added to the processes' niceness: the higher, the more others go first.",
 )
 @click.option(
     "--version-rolling/--no-version-rolling",
     "roll_versions",
     default=True,
-    show_default=True,
     help="Ask the pool for version bits to roll (BIP 310).",
 )
 @click.option(
     "--shares",
     type=click.IntRange(0),
     default=0,
-    show_default=True,
     help="Stop after so many accepted shares; 0 for never.",
 )
 @click.option(
@@ -98,7 +93,6 @@ def throwaway_user() -> str:
     "--summary-interval",
     type=click.FloatRange(0.1),
     default=5,
-    show_default=True,
     help="Seconds between two lines of progress.",
 )
 @log_options("every share")

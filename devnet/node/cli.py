@@ -34,23 +34,21 @@ Examples:
 """
 
 
-@click.command("node", epilog=EXAMPLES)
+@click.command("node", context_settings={"show_default": True}, epilog=EXAMPLES)
 @click.option(
     "--datadir",
     type=click.Path(file_okay=False, path_type=Path),
     default=Path(".tbg/node"),
-    show_default=True,
     help="Folder of the chain; created if it is missing.",
 )
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--host", default="127.0.0.1", help="Address to listen on.")
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
     default=18443,
-    show_default=True,
     help="Port to listen on; 0 takes a free one and logs it.",
 )
-@click.option("--rpcuser", default="tbg", show_default=True, help="User name of clients.")
+@click.option("--rpcuser", default="tbg", help="User name of clients.")
 @password_option(
     f"File that holds the clients' password. Without it and without TBG_RPC_PASSWORD"
     f" in the environment, the node makes one up and leaves it in <datadir>/{COOKIE_NAME}.",

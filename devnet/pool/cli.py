@@ -31,7 +31,7 @@ Examples:
 log = structlog.get_logger("pool")
 
 
-@click.command("pool", epilog=EXAMPLES)
+@click.command("pool", context_settings={"show_default": True}, epilog=EXAMPLES)
 @click.option(
     "--config",
     "config_path",
@@ -62,7 +62,6 @@ log = structlog.get_logger("pool")
     type=click.Path(path_type=Path),
     envvar="SOCKET_PATH",
     default=Path("/tmp/ckpool/events.sock"),  # noqa: S108 - the receiver's own default
-    show_default=True,
     show_envvar=True,
     help="The receiver's socket, where events go; it need not exist yet.",
 )
@@ -71,12 +70,9 @@ log = structlog.get_logger("pool")
     "state_path",
     type=click.Path(dir_okay=False, path_type=Path),
     default=Path(".tbg/pool/bests.json"),
-    show_default=True,
     help="File that keeps the weekly and all-time bests across restarts.",
 )
-@click.option(
-    "--name", default="devnet-pool", show_default=True, help="The engine's name in events."
-)
+@click.option("--name", default="devnet-pool", help="The engine's name in events.")
 @click.option(
     "--start-difficulty", "startdiff", type=float, help="First share difficulty.  [default: 0.0001]"
 )
