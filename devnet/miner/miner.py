@@ -14,7 +14,7 @@ import structlog
 from devnet.bitcoin.difficulty import difficulty_from_target, target_from_difficulty
 from devnet.bitcoin.hashing import hash_to_int
 from devnet.miner.job import Assignment, Job, JobError, ranges
-from devnet.miner.process import Found, Progress, mine
+from devnet.miner.process import Found, mine
 from devnet.miner.search import search
 from devnet.miner.stratum import (
     PoolGone,
@@ -226,8 +226,8 @@ class Miner:
         try:
             while pipe.poll():
                 message = pipe.recv()
-                if isinstance(message, Progress):
-                    self.tally.hashes += message.hashes
+                if isinstance(message, int):
+                    self.tally.hashes += message
                 elif isinstance(message, Found) and message.job_id in self._jobs:
                     self._start(self._submit(message))
         except (EOFError, OSError):
