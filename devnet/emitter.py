@@ -5,7 +5,7 @@ same event loop sends. Events wait while the receiver's queue is full (ten datag
 Linux) or no receiver listens. When our queue is full too, events are dropped and counted by reason;
 their sequence numbers stay used, so that the receiver sees the gap. The last events are sent again,
 with their numbers, to a receiver that takes over: the old one may have died before it passed them
-on, and duplicates are recognised.
+on. Duplicates are recognised downstream.
 """
 
 import asyncio
@@ -17,7 +17,6 @@ import time
 from collections import Counter, deque
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, Self
 
 import msgspec
@@ -41,7 +40,27 @@ _RECONNECT_FIRST: Final = 0.05  # seconds
 _RECONNECT_MAX: Final = 1.0  # seconds
 _REPORT_EVERY: Final = 10.0  # seconds between two warnings about drops
 
-_FULL: Final = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS})
+FULL: Final = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS})
+"""What a system says when the receiver's queue, or a buffer on the way to it, is full."""
+
+
+def connected(path: str) -> socket.socket:
+    """A non-blocking datagram socket that is connected to the receiver at ``path``.
+
+    Raises:
+        OSError: no receiver listens there, or none may be reached.
+    """
+    candidate = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    candidate.setblocking(False)
+    # macOS limits a datagram to a default of 2 KiB otherwise.
+    if candidate.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) < 2 * MAX_DATAGRAM:
+        candidate.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * MAX_DATAGRAM)
+    try:
+        candidate.connect(path)
+    except OSError:
+        candidate.close()
+        raise
+    return candidate
 
 
 class Emitter:
@@ -95,12 +114,7 @@ class Emitter:
         self._task = asyncio.create_task(self._send_forever(), name="emitter")
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     def emit(self, event: str, data: Mapping[str, Any], *, timestamp: int | None = None) -> int:
@@ -184,7 +198,7 @@ class Emitter:
             try:
                 self._socket.send(waiting[0])
             except OSError as error:
-                if error.errno in _FULL:
+                if error.errno in FULL:
                     await self._wait_writable(error.errno)
                     break
                 if error.errno == errno.EMSGSIZE:
@@ -230,24 +244,18 @@ class Emitter:
             loop.remove_writer(self._socket)
 
     async def _connect(self) -> None:
-        """Connects, however long it takes until a receiver listens."""
+        """Connects; tries until a receiver listens."""
         delay = _RECONNECT_FIRST
         while True:
-            candidate = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-            candidate.setblocking(False)
-            if candidate.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) < 2 * MAX_DATAGRAM:
-                candidate.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * MAX_DATAGRAM)
             try:
-                candidate.connect(self.path)
+                self._socket = connected(self.path)
             except OSError as error:
                 # Absent, no longer listening, or not permitted: each can change.
-                candidate.close()
                 if not self._absence_logged:
                     self._absence_logged = True
                     self._log.warning("no receiver", path=self.path, error=error.strerror)
             else:
-                self._socket, self.connected = candidate, True
-                self._absence_logged = False
+                self.connected, self._absence_logged = True, False
                 self._log.info("receiver found", path=self.path, waiting=len(self._queue))
                 return
             await asyncio.sleep(delay)

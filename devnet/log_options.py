@@ -15,7 +15,6 @@ def log_options(debug: str) -> Callable[[Callable[..., Any]], Callable[..., Any]
             type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]),
             envvar="LOG_LEVEL",
             default="INFO",
-            show_default=True,
             help=f"DEBUG logs {debug}.",
         )
         style = click.option(
@@ -23,7 +22,6 @@ def log_options(debug: str) -> Callable[[Callable[..., Any]], Callable[..., Any]
             type=click.Choice(["console", "json"]),
             envvar="LOG_FORMAT",
             default="console",
-            show_default=True,
         )
         return level(style(function))
 

@@ -1,38 +1,17 @@
 """An asyncio client for a Bitcoin node's JSON-RPC, over the encoding of :mod:`ingest.rpc`."""
 
-from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
 
 from ingest.rpc import (
     DEFAULT_TIMEOUT,
-    CookieCredentials,
     Credentials,
-    NodeUnauthorized,
     NodeUnreachable,
-    PasswordCredentials,
-    RPCError,
-    RPCErrorCode,
-    RPCFailure,
     decode_response,
     encode_request,
     headers,
 )
-
-__all__ = [
-    "CookieCredentials",
-    "Credentials",
-    "NodeUnauthorized",
-    "NodeUnreachable",
-    "PasswordCredentials",
-    "RPCClient",
-    "RPCError",
-    "RPCErrorCode",
-    "RPCFailure",
-    "decode_response",
-    "encode_request",
-]
 
 
 class RPCClient:
@@ -56,12 +35,7 @@ class RPCClient:
         self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True))
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         if self._session is not None:
             await self._session.close()
             self._session = None

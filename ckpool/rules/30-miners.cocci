@@ -1,14 +1,9 @@
 // Part of The Bitcoin Game's ckpool fork.
 // Copyright (C) 2026 The Bitcoin Game
 // SPDX-License-Identifier: GPL-3.0-or-later
-//
-// This program is free software: you can redistribute it and/or modify it
-// under the terms of the GNU General Public License as published by the Free
-// Software Foundation, either version 3 of the License, or (at your option)
-// any later version. It comes without any warranty; see LICENSE for details.
 
 // miner_connected, miner_disconnected and diff_updated. Miners behind a trusted
-// remote server are that server's: its own engine tells of them.
+// remote server are that server's: its own engine reports them.
 
 @connected@
 expression E;

@@ -1,15 +1,10 @@
 // Part of The Bitcoin Game's ckpool fork.
 // Copyright (C) 2026 The Bitcoin Game
 // SPDX-License-Identifier: GPL-3.0-or-later
-//
-// This program is free software: you can redistribute it and/or modify it
-// under the terms of the GNU General Public License as published by the Free
-// Software Foundation, either version 3 of the License, or (at your option)
-// any later version. It comes without any warranty; see LICENSE for details.
 
 // block_found, new_block_network and hashrate_update.
 
-// Where the node accepted the block. The call is one branch of an `if`, and the
+// The node accepted the block here. The call is one branch of an `if`, and the
 // braces come by themselves.
 @block depends on by_global@
 @@

@@ -2,11 +2,6 @@
  * Part of The Bitcoin Game's ckpool fork.
  * Copyright (C) 2026 The Bitcoin Game
  * SPDX-License-Identifier: GPL-3.0-or-later
- *
- * This program is free software: you can redistribute it and/or modify it
- * under the terms of the GNU General Public License as published by the Free
- * Software Foundation, either version 3 of the License, or (at your option)
- * any later version. It comes without any warranty; see LICENSE for details.
  */
 
 #include "tbg_best.h"
@@ -15,10 +10,11 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "tbg_json.h"
 #include "tbg_siphash.h"
 
-/* How far a user is looked for from its place on. A table that is less than
- * three quarters full practically never needs as many steps. */
+/* The most places that are searched for a user. A table that is less than three
+ * quarters full practically never needs as many. */
 #define PROBES 128
 
 /* A week's best in one word, so that it changes in one step: four bits of tag
@@ -35,14 +31,6 @@
  * differ from "not asked yet". No share has the difficulty 5e-324. */
 #define NONE_YET 1
 
-static uint64_t bits_of(double number)
-{
-	uint64_t bits;
-
-	memcpy(&bits, &number, sizeof(bits));
-	return bits;
-}
-
 static double number_of(uint64_t bits)
 {
 	double number;
@@ -51,11 +39,6 @@ static double number_of(uint64_t bits)
 		return 0;
 	memcpy(&number, &bits, sizeof(number));
 	return number;
-}
-
-static bool is_positive_bits(uint64_t bits)
-{
-	return bits && bits >> 52 < 0x7ff;
 }
 
 static uint64_t tag_of(uint32_t week)
@@ -90,7 +73,7 @@ void tbg_best_free(struct tbg_best *best)
 	best->entries = NULL;
 }
 
-/* The user's entry, made if need be; NULL when there is no place. */
+/* The user's entry, made if necessary; NULL if the table is full. */
 static struct tbg_best_entry *find(struct tbg_best *best, const char *user)
 {
 	uint64_t hash;
@@ -120,12 +103,10 @@ static struct tbg_best_entry *find(struct tbg_best *best, const char *user)
 void tbg_best_known(struct tbg_best *best, const char *user, double alltime)
 {
 	struct tbg_best_entry *entry = find(best, user);
-	uint64_t unset = 0, bits = bits_of(alltime);
+	uint64_t unset = 0, bits = tbg_is_positive(alltime) ? tbg_bits_of(alltime) : NONE_YET;
 
 	if (!entry)
 		return;
-	if (!is_positive_bits(bits))
-		bits = NONE_YET;
 	atomic_compare_exchange_strong_explicit(&entry->alltime, &unset, bits,
 						memory_order_relaxed, memory_order_relaxed);
 }
@@ -181,10 +162,10 @@ void tbg_best_share(struct tbg_best *best, const char *user, double difficulty, 
 	struct tbg_best_entry *entry;
 	struct tbg_best_week *kept;
 	uint32_t swept;
-	uint64_t bits = bits_of(difficulty);
+	uint64_t bits = tbg_bits_of(difficulty);
 
 	memset(result, 0, sizeof(*result));
-	if (!is_positive_bits(bits))
+	if (!tbg_is_positive(difficulty))
 		return;
 	entry = find(best, user);
 	if (!entry) {
@@ -205,9 +186,8 @@ void tbg_best_share(struct tbg_best *best, const char *user, double difficulty, 
 
 bool tbg_session_best(struct tbg_session *session, double difficulty, double *previous)
 {
-	uint64_t bits = bits_of(difficulty);
-
-	return is_positive_bits(bits) && raise_word(&session->best, bits, previous);
+	return tbg_is_positive(difficulty) &&
+	       raise_word(&session->best, tbg_bits_of(difficulty), previous);
 }
 
 static void sweep_word(_Atomic uint64_t *word, uint32_t place, uint32_t week, bool all)

@@ -2,11 +2,6 @@
  * Part of The Bitcoin Game's ckpool fork.
  * Copyright (C) 2026 The Bitcoin Game
  * SPDX-License-Identifier: GPL-3.0-or-later
- *
- * This program is free software: you can redistribute it and/or modify it
- * under the terms of the GNU General Public License as published by the Free
- * Software Foundation, either version 3 of the License, or (at your option)
- * any later version. It comes without any warranty; see LICENSE for details.
  */
 
 /* Best share difficulties and weekly share counts per user, from accepted
@@ -16,7 +11,7 @@
  * valid, and forget each user's best when a block is found; these do neither.
  *
  * A user is known by a keyed 64-bit hash of the name (SipHash, key random per
- * table), so that nobody can choose names that collide. By chance two of
+ * table), so that no miner can choose names that collide. By chance two of
  * 100,000 users share an entry about once in four billion tables. */
 
 #ifndef TBG_BEST_H
@@ -57,7 +52,7 @@ struct tbg_best {
 /* What one share broke. */
 struct tbg_best_result {
 	bool week, alltime;
-	double previous_week, previous_alltime;	/* 0 where there was none */
+	double previous_week, previous_alltime;	/* 0 if there was none */
 	int64_t week_shares;	/* this one included; 0 when untracked */
 };
 
@@ -67,16 +62,16 @@ bool tbg_best_make(struct tbg_best *best, size_t users);
 
 void tbg_best_free(struct tbg_best *best);
 
-/* Says what a user's all-time best was before this process. Only the first
- * word about a user counts, and none after the user's first share. */
+/* Sets a user's all-time best from before this process. Only the first call for
+ * a user counts, and none after the user's first share. */
 void tbg_best_known(struct tbg_best *best, const char *user, double alltime);
 
 /* Counts one accepted share of positive, finite difficulty in week `week`. */
 void tbg_best_share(struct tbg_best *best, const char *user, double difficulty, uint32_t week,
 		    struct tbg_best_result *result);
 
-/* Takes a session's best up to `difficulty`; says whether it was broken and
- * what it was. */
+/* Raises a session's best to `difficulty`. Returns whether that broke it; if so,
+ * `previous` is the best before. */
 bool tbg_session_best(struct tbg_session *session, double difficulty, double *previous);
 
 /* Clears what belongs to weeks after `week`, which only a wrong clock can have
@@ -90,9 +85,10 @@ void tbg_best_sweep(struct tbg_best *best, uint32_t week);
  * it. False, with errno set, on failure: the old file then stays. */
 bool tbg_best_save(struct tbg_best *best, const char *path, uint32_t week);
 
-/* Fills an empty table from `path` and sweeps it for week `week`; the weekly part
- * only when the file is less than 24 weeks away from that. False, with errno set, when there is no such file (ENOENT) or it is
- * damaged (EBADMSG): the table then stays empty. */
+/* Fills an empty table from `path` and sweeps it for week `week`. Weekly bests are
+ * read only if the file is less than 24 weeks away from that week. False, with errno
+ * set, if the file does not exist (ENOENT) or is damaged (EBADMSG): the table then
+ * stays empty. */
 bool tbg_best_load(struct tbg_best *best, const char *path, uint32_t week);
 
 #endif

@@ -2,11 +2,6 @@
  * Part of The Bitcoin Game's ckpool fork.
  * Copyright (C) 2026 The Bitcoin Game
  * SPDX-License-Identifier: GPL-3.0-or-later
- *
- * This program is free software: you can redistribute it and/or modify it
- * under the terms of the GNU General Public License as published by the Free
- * Software Foundation, either version 3 of the License, or (at your option)
- * any later version. It comes without any warranty; see LICENSE for details.
  */
 
 #include "tbg_events.h"
@@ -32,7 +27,7 @@
 #define BLOCKS 4096		/* block hashes remembered */
 
 /* One process is one engine. `kinds` is the switch: bits of the events that
- * are on, 0 while there is no sender. Release when set, acquire when asked, so
+ * are on, 0 without a sender. It is set with release and read with acquire, so
  * that a thread that sees a bit sees the ring too. The ring is never freed, since a
  * thread may be writing to it when events go off. */
 static _Atomic uint32_t kinds;
@@ -148,16 +143,22 @@ static struct tbg_cell *begin(enum tbg_kind kind)
 	return cell;
 }
 
+/* Hands over an event that `pack` makes of the rest, unless there is no cell for it. */
+#define EMIT(kind, pack, ...)                             \
+	do {                                          \
+		struct tbg_cell *cell = begin(kind);      \
+                                                      \
+		if (cell) {                           \
+			pack(&cell->record, __VA_ARGS__); \
+			tbg_ring_commit(cell);        \
+		}                                     \
+	} while (0)
+
 void tbg_share_submitted(struct tbg_session *session, const struct tbg_share *share)
 {
-	struct tbg_cell *cell = begin(TBG_SHARE_SUBMITTED);
-
 	atomic_fetch_add_explicit(share->valid ? &session->accepted : &session->rejected, 1,
 				  memory_order_relaxed);
-	if (!cell)
-		return;
-	tbg_record_share(&cell->record, share);
-	tbg_ring_commit(cell);
+	EMIT(TBG_SHARE_SUBMITTED, tbg_record_share, share);
 }
 
 void tbg_share_proof(const unsigned char *hash, const unsigned char *header,
@@ -176,18 +177,18 @@ static void attach_proof(struct tbg_record *record, const char *hash, bool in_wo
 		atomic_fetch_add_explicit(&proofs_left_out, 1, memory_order_relaxed);
 }
 
+static void pack_best(struct tbg_record *record, const struct tbg_best_broken *broken)
+{
+	tbg_record_best(record, broken);
+	if (strcmp(broken->period, "session") != 0)
+		attach_proof(record, broken->hash, false);
+}
+
 static void best_broken(struct tbg_best_broken *broken, const char *period, double previous)
 {
-	struct tbg_cell *cell = begin(TBG_SHARE_BEST_DIFF);
-
-	if (!cell)
-		return;
 	broken->period = period;
 	broken->previous_best = previous;
-	tbg_record_best(&cell->record, broken);
-	if (strcmp(period, "session") != 0)
-		attach_proof(&cell->record, broken->hash, false);
-	tbg_ring_commit(cell);
+	EMIT(TBG_SHARE_BEST_DIFF, pack_best, broken);
 }
 
 void tbg_share_accepted(struct tbg_session *session, const char *user, const char *workername,
@@ -229,18 +230,16 @@ static bool is_new_block(const char *hash)
 					memory_order_relaxed) != mixed;
 }
 
+static void pack_block(struct tbg_record *record, const struct tbg_block *block)
+{
+	tbg_record_block(record, block);
+	attach_proof(record, block->hash_words, true);
+}
+
 void tbg_block_found(const struct tbg_block *block)
 {
-	struct tbg_cell *cell;
-
-	if (!is_on(TBG_BLOCK_FOUND) || (block->hash_words && !is_new_block(block->hash_words)))
-		return;
-	cell = begin(TBG_BLOCK_FOUND);
-	if (!cell)
-		return;
-	tbg_record_block(&cell->record, block);
-	attach_proof(&cell->record, block->hash_words, true);
-	tbg_ring_commit(cell);
+	if (is_on(TBG_BLOCK_FOUND) && (!block->hash_words || is_new_block(block->hash_words)))
+		EMIT(TBG_BLOCK_FOUND, pack_block, block);
 }
 
 int64_t tbg_halving_of(bool regtest)
@@ -250,16 +249,10 @@ int64_t tbg_halving_of(bool regtest)
 
 void tbg_miner_connected(const struct tbg_connected *connected)
 {
-	struct tbg_cell *cell;
-
 	if (!atomic_load_explicit(&kinds, memory_order_acquire))
 		return;
 	tbg_best_known(&best, connected->user, connected->best_ever);
-	cell = begin(TBG_MINER_CONNECTED);
-	if (!cell)
-		return;
-	tbg_record_connected(&cell->record, connected);
-	tbg_ring_commit(cell);
+	EMIT(TBG_MINER_CONNECTED, tbg_record_connected, connected);
 }
 
 const char *tbg_reason_gone(int reject, bool idle)
@@ -272,43 +265,22 @@ const char *tbg_reason_gone(int reject, bool idle)
 void tbg_miner_disconnected(const struct tbg_session *session,
 			    const struct tbg_disconnected *disconnected)
 {
-	struct tbg_cell *cell = begin(TBG_MINER_DISCONNECTED);
-
-	if (!cell)
-		return;
-	tbg_record_disconnected(&cell->record, session, disconnected);
-	tbg_ring_commit(cell);
+	EMIT(TBG_MINER_DISCONNECTED, tbg_record_disconnected, session, disconnected);
 }
 
 void tbg_diff_updated(const struct tbg_diff *diff)
 {
-	struct tbg_cell *cell = begin(TBG_DIFF_UPDATED);
-
-	if (!cell)
-		return;
-	tbg_record_diff(&cell->record, diff);
-	tbg_ring_commit(cell);
+	EMIT(TBG_DIFF_UPDATED, tbg_record_diff, diff);
 }
 
 void tbg_hashrate_update(const struct tbg_hashrate *hashrate)
 {
-	struct tbg_cell *cell;
-
 	if (hashrate->workername && !tbg_name_split(hashrate->workername).worker_length)
 		return;
-	cell = begin(TBG_HASHRATE_UPDATE);
-	if (!cell)
-		return;
-	tbg_record_hashrate(&cell->record, hashrate);
-	tbg_ring_commit(cell);
+	EMIT(TBG_HASHRATE_UPDATE, tbg_record_hashrate, hashrate);
 }
 
 void tbg_new_block_network(const struct tbg_tip *tip)
 {
-	struct tbg_cell *cell = begin(TBG_NEW_BLOCK_NETWORK);
-
-	if (!cell)
-		return;
-	tbg_record_tip(&cell->record, tip);
-	tbg_ring_commit(cell);
+	EMIT(TBG_NEW_BLOCK_NETWORK, tbg_record_tip, tip);
 }

@@ -2,11 +2,6 @@
  * Part of The Bitcoin Game's ckpool fork.
  * Copyright (C) 2026 The Bitcoin Game
  * SPDX-License-Identifier: GPL-3.0-or-later
- *
- * This program is free software: you can redistribute it and/or modify it
- * under the terms of the GNU General Public License as published by the Free
- * Software Foundation, either version 3 of the License, or (at your option)
- * any later version. It comes without any warranty; see LICENSE for details.
  */
 
 /* The eight mining events, as ckpool's threads hand them over. This header is
@@ -19,7 +14,7 @@
  *    clock, and raises no floating-point exception, whatever the numbers are
  *    (ckpool traps FE_DIVBYZERO and FE_INVALID).
  *  - It returns nothing, because there is nothing for a miner's thread to do:
- *    an event that finds the ring full, or that the contract has no words for,
+ *    an event that finds the ring full, or that does not fit the contract,
  *    is lost and counted by reason, and leaves a gap in `seq`. Before
  *    tbg_events_start() and after tbg_events_stop() calls do nothing.
  *  - Texts are copied before it returns. NULL is allowed for each and means
@@ -43,7 +38,7 @@ typedef void (*tbg_log_fn)(int level, const char *format, ...);
 /* Reads the settings (see tbg_settings.h), makes the ring and starts the
  * sender thread. Call once, before any thread that emits exists.
  *
- * `name` names the instance where no setting does; best difficulties are kept
+ * `name` names the instance if no setting does; best difficulties are kept
  * in `directory` (NULL: nowhere). On any failure it logs a line that says what
  * was wrong, events stay off, and mining goes on. Returns whether events are
  * on. Registers tbg_events_stop() to run when the process exits. */
@@ -54,8 +49,8 @@ bool tbg_events_start(const char *name, const char *directory, tbg_log_fn log);
  * are off or stopped already. */
 void tbg_events_stop(int timeout_ms);
 
-/* Every event since the start, by what became of it. Emitted is the sum of
- * sent, waiting and all the lost ones. */
+/* Every event since the start, by its outcome. Emitted is the sum of sent,
+ * waiting and all lost events. */
 struct tbg_counts {
 	uint64_t emitted;
 	uint64_t sent;		/* given to the socket once, resends not counted */
@@ -74,7 +69,7 @@ struct tbg_share {
 	double diff;		/* assigned */
 	double share_diff;	/* achieved; <= 0: the hash was never computed */
 	bool valid;
-	const char *reject_reason;	/* ignored where valid */
+	const char *reject_reason;	/* ignored if valid */
 	const char *job_id, *nonce, *nonce2, *ntime, *hash;
 	const char *ip, *user_agent;
 	int64_t client_id;
@@ -83,9 +78,9 @@ struct tbg_share {
 };
 
 /* One share, accepted or not; also counts it in the session. Hex gets the
- * leading zeros that it lacks; where it is no hex it is left out of a rejected
- * share. An accepted one always has what the contract requires of it: a nonce
- * that cannot be read is 0. */
+ * leading zeros that it lacks; a rejected share leaves out what is not hex. An
+ * accepted share always has what the contract requires: an unreadable nonce is
+ * 0. */
 void tbg_share_submitted(struct tbg_session *session, const struct tbg_share *share);
 
 /* A nonce with the leading zeros that firmware leaves out: 1 to 7 hex digits are
@@ -145,9 +140,9 @@ struct tbg_disconnected {
 void tbg_miner_disconnected(const struct tbg_session *session,
 			    const struct tbg_disconnected *disconnected);
 
-/* Why a miner went, as far as ckpool's marks on the connection tell: `reject`
- * is 3 after three minutes of nothing but invalid shares, `idle` is set after
- * ten without one. NULL where they tell nothing. */
+/* Why a miner left, if ckpool's marks on the connection say: `reject` is 3 after
+ * three minutes of nothing but invalid shares, `idle` is set after ten without a
+ * share. NULL if they do not say. */
 const char *tbg_reason_gone(int reject, bool idle);
 
 struct tbg_diff {
@@ -165,10 +160,9 @@ struct tbg_hashrate {
 	double dsps_1m, dsps_5m, dsps_1h, dsps_24h; /* difficulty-1 shares per second */
 };
 
-/* Average hashrates, sent as H/s (2^32 hashes to a difficulty-1 share), after
- * whatever else waits. A
- * worker without a name of its own is left out: its event would look like the
- * user's total. */
+/* Average hashrates, sent as H/s (2^32 hashes to a difficulty-1 share), after all
+ * other events that wait. A worker without a name is left out: its event would
+ * look like the user's total. */
 void tbg_hashrate_update(const struct tbg_hashrate *hashrate);
 
 struct tbg_tip {

@@ -2,11 +2,6 @@
  * Part of The Bitcoin Game's ckpool fork.
  * Copyright (C) 2026 The Bitcoin Game
  * SPDX-License-Identifier: GPL-3.0-or-later
- *
- * This program is free software: you can redistribute it and/or modify it
- * under the terms of the GNU General Public License as published by the Free
- * Software Foundation, either version 3 of the License, or (at your option)
- * any later version. It comes without any warranty; see LICENSE for details.
  */
 
 #define _GNU_SOURCE
@@ -146,7 +141,7 @@ void tbg_json_int(struct tbg_json *json, int64_t number)
 	put(json, at, (size_t)(digits + sizeof(digits) - at));
 }
 
-static uint64_t bits_of(double number)
+uint64_t tbg_bits_of(double number)
 {
 	uint64_t bits;
 
@@ -156,12 +151,12 @@ static uint64_t bits_of(double number)
 
 bool tbg_is_finite(double number)
 {
-	return (bits_of(number) >> 52 & 0x7ff) != 0x7ff;
+	return (tbg_bits_of(number) >> 52 & 0x7ff) != 0x7ff;
 }
 
 bool tbg_is_positive(double number)
 {
-	uint64_t bits = bits_of(number);
+	uint64_t bits = tbg_bits_of(number);
 
 	return bits && !(bits >> 63) && (bits >> 52) != 0x7ff;
 }

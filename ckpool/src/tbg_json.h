@@ -2,11 +2,6 @@
  * Part of The Bitcoin Game's ckpool fork.
  * Copyright (C) 2026 The Bitcoin Game
  * SPDX-License-Identifier: GPL-3.0-or-later
- *
- * This program is free software: you can redistribute it and/or modify it
- * under the terms of the GNU General Public License as published by the Free
- * Software Foundation, either version 3 of the License, or (at your option)
- * any later version. It comes without any warranty; see LICENSE for details.
  */
 
 /* Writing JSON text into a fixed buffer: escaping and numbers. No call here
@@ -46,10 +41,13 @@ void tbg_json_hex(struct tbg_json *json, const unsigned char *bytes, size_t leng
 void tbg_json_int(struct tbg_json *json, int64_t number);
 
 /* Writes a double so that reading it gives the same double back: in 15 digits
- * if they suffice, else in 16 or 17, and always with a '.' or an exponent. The
- * process's locale has no say. Anything but a finite number sets `full`, as
- * JSON has no word for it. Must run with floating-point traps off. */
+ * if they suffice, else in 16 or 17, and always with a '.' or an exponent,
+ * whatever the process's locale. Anything but a finite number sets `full`, since
+ * JSON cannot express it. Must run with floating-point traps off. */
 void tbg_json_double(struct tbg_json *json, double number);
+
+/* A double's bits, which can be looked at without an exception. */
+uint64_t tbg_bits_of(double number);
 
 /* Whether `number` is finite, asked of its bits alone: comparing a NaN would
  * raise FE_INVALID, which ckpool traps. */

@@ -2,20 +2,14 @@
  * Part of The Bitcoin Game's ckpool fork.
  * Copyright (C) 2026 The Bitcoin Game
  * SPDX-License-Identifier: GPL-3.0-or-later
- *
- * This program is free software: you can redistribute it and/or modify it
- * under the terms of the GNU General Public License as published by the Free
- * Software Foundation, either version 3 of the License, or (at your option)
- * any later version. It comes without any warranty; see LICENSE for details.
  */
 
-/* What lets anybody check a share: the block header, the coinbase transaction and
+/* What anyone needs to check a share: the block header, the coinbase transaction and
  * the merkle branch from it to the header's root.
  *
  * ckpool has the three together while it works out a share's difficulty, before
- * it knows whether the share is valid, and lets go of them after that. So the
- * mining thread keeps a copy of its own until the verdict, which comes on the same
- * thread. Only bests and blocks send it, and it is larger than a ring's cell: it
+ * it knows whether the share is valid, and frees them after that. So the mining
+ * thread keeps its own copy until the verdict, which comes on the same thread. Only bests and blocks send it, and it is larger than a ring's cell: it
  * waits for the sender in a place of a small table. */
 
 #ifndef TBG_PROOF_H
@@ -66,7 +60,7 @@ uint16_t tbg_proofs_put(struct tbg_proofs *proofs, const struct tbg_proof *proof
 /* The proof of that number; NULL for 0. */
 const struct tbg_proof *tbg_proofs_at(const struct tbg_proofs *proofs, uint16_t number);
 
-/* Frees that place; 0 is none. */
+/* Frees that place; 0 means no place. */
 void tbg_proofs_free(struct tbg_proofs *proofs, uint16_t number);
 
 #endif

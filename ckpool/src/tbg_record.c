@@ -2,11 +2,6 @@
  * Part of The Bitcoin Game's ckpool fork.
  * Copyright (C) 2026 The Bitcoin Game
  * SPDX-License-Identifier: GPL-3.0-or-later
- *
- * This program is free software: you can redistribute it and/or modify it
- * under the terms of the GNU General Public License as published by the Free
- * Software Foundation, either version 3 of the License, or (at your option)
- * any later version. It comes without any warranty; see LICENSE for details.
  */
 
 #include "tbg_record.h"
@@ -40,8 +35,6 @@ _Static_assert(TBG_CAP_USER + TBG_CAP_WORKER + TBG_CAP_REASON + TBG_CAP_JOB_ID +
 _Static_assert(TBG_TEXT_AREA * 6 + 2048 <= TBG_DATAGRAM_MAX,
 	       "an event must fit a datagram however much is escaped");
 _Static_assert(TBG_TEXTS <= 16, "one bit per text in `cut`");
-
-#define HEX "0123456789abcdefABCDEF"
 
 static bool is_hex_text(enum tbg_text which)
 {
@@ -96,8 +89,8 @@ static void miner(struct tbg_record *record, const char *user, const char *worke
 }
 
 /* A number in hex as the contract wants it: whole bytes, at least `digits` digits.
- * Firmware leaves leading zeros out. What is no hex is left out as well, unless
- * it must be there (a share was accepted by it): then as far as it can be read. */
+ * Firmware leaves leading zeros out. A text that is not hex is dropped, unless it
+ * must be there because a share was accepted by it: then its readable start is kept. */
 static void hex(struct tbg_record *record, enum tbg_text which, const char *from, size_t digits,
 		bool must)
 {
@@ -109,7 +102,7 @@ static void hex(struct tbg_record *record, enum tbg_text which, const char *from
 			return;
 		from = "";
 	}
-	length = strspn(from, HEX);
+	length = strspn(from, TBG_HEX);
 	if (!must && (!length || from[length] || length > caps[which]))
 		return;
 	if (length > caps[which])
@@ -122,7 +115,7 @@ static void hex(struct tbg_record *record, enum tbg_text which, const char *from
 
 char *tbg_padded_nonce(const char *nonce, char room[9])
 {
-	size_t length = nonce ? strspn(nonce, HEX) : 0;
+	size_t length = nonce ? strspn(nonce, TBG_HEX) : 0;
 
 	if (!length || length > 7 || nonce[length])
 		return (char *)nonce;
@@ -241,8 +234,8 @@ void tbg_record_diff(struct tbg_record *record, const struct tbg_diff *diff)
 
 void tbg_record_hashrate(struct tbg_record *record, const struct tbg_hashrate *hashrate)
 {
-	/* Shares per second here; tbg_write.c makes hashes of them, where no
-	 * trap is set for a number that is none. */
+	/* Shares per second here. tbg_write.c converts them to hashes, with the
+	 * traps for NaN off. */
 	miner(record, hashrate->user, hashrate->workername);
 	record->number[RATE_1M] = hashrate->dsps_1m;
 	record->number[RATE_5M] = hashrate->dsps_5m;

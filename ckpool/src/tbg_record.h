@@ -2,11 +2,6 @@
  * Part of The Bitcoin Game's ckpool fork.
  * Copyright (C) 2026 The Bitcoin Game
  * SPDX-License-Identifier: GPL-3.0-or-later
- *
- * This program is free software: you can redistribute it and/or modify it
- * under the terms of the GNU General Public License as published by the Free
- * Software Foundation, either version 3 of the License, or (at your option)
- * any later version. It comes without any warranty; see LICENSE for details.
  */
 
 /* One event as the mining threads hand it over: scalars, and text copied into
@@ -85,6 +80,7 @@ struct tbg_record {
 };
 
 #define TBG_NONE UINT16_MAX
+#define TBG_HEX "0123456789abcdefABCDEF"
 
 /* Bytes kept of each text. The contract's limits are characters, which are
  * never more than bytes. */
@@ -127,7 +123,7 @@ struct tbg_best_broken {
 
 /* Pack one event each into a record that was begun for its kind. Longer texts
  * than the contract allows are cut; a hex text is left out instead, since half
- * a hash is no hash. */
+ * a hash is useless. */
 void tbg_record_share(struct tbg_record *record, const struct tbg_share *share);
 void tbg_record_best(struct tbg_record *record, const struct tbg_best_broken *broken);
 void tbg_record_block(struct tbg_record *record, const struct tbg_block *block);
@@ -139,10 +135,10 @@ void tbg_record_hashrate(struct tbg_record *record, const struct tbg_hashrate *h
 void tbg_record_tip(struct tbg_record *record, const struct tbg_tip *tip);
 
 /* Writes the record as one JSON object into `buffer` (tbg_write.c), with its proof
- * unless that is NULL or there is no room for it. The sender thread's work: it
- * must run with floating-point traps off.
+ * unless that is NULL or does not fit. The sender thread does this: it must run
+ * with floating-point traps off.
  *
- * Returns its length, or 0 when the event cannot be said within the contract:
+ * Returns its length, or 0 if the event does not fit the contract:
  * a required number that is not finite, not above zero or out of bounds, no
  * user, no hash of a block. */
 size_t tbg_record_write(const struct tbg_record *record, const struct tbg_proof *proof,

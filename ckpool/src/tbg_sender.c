@@ -2,11 +2,6 @@
  * Part of The Bitcoin Game's ckpool fork.
  * Copyright (C) 2026 The Bitcoin Game
  * SPDX-License-Identifier: GPL-3.0-or-later
- *
- * This program is free software: you can redistribute it and/or modify it
- * under the terms of the GNU General Public License as published by the Free
- * Software Foundation, either version 3 of the License, or (at your option)
- * any later version. It comes without any warranty; see LICENSE for details.
  */
 
 #define _GNU_SOURCE
@@ -57,7 +52,7 @@ static void save(struct tbg_sender *sender)
 			    strerror(errno));
 }
 
-/* What is due once a second or once a minute, whatever else goes on. */
+/* What is due once a second or once a minute. */
 static void chores(struct tbg_sender *sender)
 {
 	uint64_t lost, untracked, left_out;
@@ -131,7 +126,7 @@ static bool dial(struct tbg_sender *sender)
 	return true;
 }
 
-/* Waits until there is a receiver. False when it was time to stop first. */
+/* Waits for a receiver. False if it was time to stop first. */
 static bool connected(struct tbg_sender *sender)
 {
 	int64_t pause = RETRY_US_MIN;
@@ -186,9 +181,10 @@ static struct tbg_ring *ready(struct tbg_sender *sender)
 	return tbg_ring_next(sender->rates) ? sender->rates : NULL;
 }
 
-/* Makes a datagram of the next record that can be said; false when there is none.
- * The record's cell goes back at once. One that cannot be said spoils the oldest
- * kept datagram, in whose place the next one is made before anything is sent. */
+/* Makes a datagram of the next record that fits the contract; false if there is
+ * none. The record's cell is given back at once. A record that does not fit
+ * overwrites the oldest kept datagram; the next one is written to the same place
+ * before anything is sent. */
 static bool make(struct tbg_sender *sender)
 {
 	struct tbg_datagram *datagram = &sender->kept[sender->made % TBG_KEPT];
@@ -216,14 +212,14 @@ static bool make(struct tbg_sender *sender)
 	return false;
 }
 
-/* What is at `next` is the receiver's now, or never will be. */
+/* The datagram at `next` was sent, or never can be. */
 static void pass(struct tbg_sender *sender)
 {
 	if (sender->next++ == sender->furthest)
 		sender->furthest = sender->next;
 }
 
-/* Sends the datagram at `next`, unless there is nobody to send it to. */
+/* Sends the datagram at `next`, unless the receiver is gone. */
 static void deliver(struct tbg_sender *sender)
 {
 	const struct tbg_datagram *datagram = &sender->kept[sender->next % TBG_KEPT];

@@ -2,11 +2,6 @@
  * Part of The Bitcoin Game's ckpool fork.
  * Copyright (C) 2026 The Bitcoin Game
  * SPDX-License-Identifier: GPL-3.0-or-later
- *
- * This program is free software: you can redistribute it and/or modify it
- * under the terms of the GNU General Public License as published by the Free
- * Software Foundation, either version 3 of the License, or (at your option)
- * any later version. It comes without any warranty; see LICENSE for details.
  */
 
 /* What can be set, from the environment:
@@ -43,9 +38,8 @@ struct tbg_settings {
 	size_t ring;
 };
 
-/* Reads them. A value that makes no sense is named in a log line and its
- * default taken; without a usable socket path, which has no default to fall
- * back to, a line says so and it returns false. */
+/* Reads them. An invalid value is logged, and its default is used. An unusable
+ * socket path is logged too, and it returns false: no default would be right. */
 bool tbg_settings_read(struct tbg_settings *settings, const char *name, const char *directory,
 		       tbg_log_fn log);
 

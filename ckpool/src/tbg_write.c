@@ -2,11 +2,6 @@
  * Part of The Bitcoin Game's ckpool fork.
  * Copyright (C) 2026 The Bitcoin Game
  * SPDX-License-Identifier: GPL-3.0-or-later
- *
- * This program is free software: you can redistribute it and/or modify it
- * under the terms of the GNU General Public License as published by the Free
- * Software Foundation, either version 3 of the License, or (at your option)
- * any later version. It comes without any warranty; see LICENSE for details.
  */
 
 #include <arpa/inet.h>
@@ -43,8 +38,7 @@ static bool write_hex(struct tbg_json *json, const struct tbg_record *record, co
 	if (length == TBG_NONE || !length || length % 2 || (digits && length != digits))
 		goto null;
 	for (i = 0; i < length; i++) {
-		if (!((text[i] >= '0' && text[i] <= '9') || (text[i] >= 'a' && text[i] <= 'f') ||
-		      (text[i] >= 'A' && text[i] <= 'F')))
+		if (!memchr(TBG_HEX, text[i], strlen(TBG_HEX)))
 			goto null;
 	}
 	tbg_json_string(json, text, length, false);
@@ -75,8 +69,8 @@ static bool has_ip(const struct tbg_record *record)
 	return inet_pton(AF_INET, text, address) == 1 || inet_pton(AF_INET6, text, address) == 1;
 }
 
-/* Where the contract requires an address and ckpool had none, the unspecified
- * address says so, and the event is not lost for it. */
+/* If the contract requires an address and ckpool had none, the event carries the
+ * unspecified address instead of being lost. */
 static void write_ip(struct tbg_json *json, const struct tbg_record *record, bool required)
 {
 	if (has_ip(record))
@@ -100,15 +94,14 @@ static void write_positive(struct tbg_json *json, const char *key, double number
 
 static void write_positive_or_null(struct tbg_json *json, const char *key, double number)
 {
-	if (tbg_is_positive(number)) {
-		write_double(json, key, number);
-	} else {
-		tbg_json_raw(json, key);
+	tbg_json_raw(json, key);
+	if (tbg_is_positive(number))
+		tbg_json_double(json, number);
+	else
 		tbg_json_raw(json, "null");
-	}
 }
 
-/* Zero where the number is negative or not finite. */
+/* Zero if the number is negative or not finite. */
 static void write_not_negative(struct tbg_json *json, const char *key, double number)
 {
 	write_double(json, key, tbg_is_positive(number) ? number : 0.0);
@@ -146,13 +139,11 @@ static void write_miner(struct tbg_json *json, const struct tbg_record *record)
 
 static void write_share(struct tbg_json *json, const struct tbg_record *record)
 {
-	static const char hex[] = "0123456789abcdef";
-	char bits[9];
-	int i;
+	uint32_t bits = htonl(record->version_bits);
 
 	write_miner(json, record);
 	write_positive(json, ",\"difficulty\":", record->number[SHARE_ASSIGNED]);
-	/* One that was accepted achieved what was asked, whatever else is known. */
+	/* An accepted share achieved at least what was asked. */
 	write_positive_or_null(json, ",\"share_diff\":",
 			       record->valid && !tbg_is_positive(record->number[SHARE_ACHIEVED]) ?
 			       record->number[SHARE_ASSIGNED] : record->number[SHARE_ACHIEVED]);
@@ -166,15 +157,11 @@ static void write_share(struct tbg_json *json, const struct tbg_record *record)
 	write_hex(json, record, ",\"ntime\":", TBG_NTIME, 0);
 	write_hex(json, record, ",\"hash\":", TBG_HASH, TBG_CAP_HASH);
 	write_text(json, record, ",\"user_agent\":", TBG_USER_AGENT);
-	if (record->version_bits) {
-		for (i = 0; i < 8; i++)
-			bits[i] = hex[record->version_bits >> (28 - 4 * i) & 15];
-		bits[8] = '\0';
-		tbg_json_raw(json, ",\"version_bits\":\"");
-		tbg_json_raw(json, bits);
-		tbg_json_raw(json, "\"");
+	if (bits) {
+		tbg_json_raw(json, ",\"version_bits\":");
+		tbg_json_hex(json, (const unsigned char *)&bits, sizeof(bits));
 	}
-	/* ckpool starts with an impossibly large one until it knows better. */
+	/* ckpool starts with an impossibly large one. */
 	if (tbg_is_positive(record->number[SHARE_NETWORK]) &&
 	    record->number[SHARE_NETWORK] < 1e19)
 		write_double(json, ",\"network_difficulty\":", record->number[SHARE_NETWORK]);
@@ -248,9 +235,7 @@ static void write_diff(struct tbg_json *json, const struct tbg_record *record)
 
 static void write_rate(struct tbg_json *json, const char *key, double dsps)
 {
-	double rate = tbg_is_positive(dsps) ? dsps * 4294967296.0 : 0.0;
-
-	write_not_negative(json, key, rate);
+	write_not_negative(json, key, tbg_is_positive(dsps) ? dsps * 4294967296.0 : 0.0);
 }
 
 static void write_hashrate(struct tbg_json *json, const struct tbg_record *record)

@@ -34,7 +34,7 @@ class AddressKind(Enum):
     P2WSH = "p2wsh"
     P2TR = "p2tr"
     WITNESS_UNKNOWN = "witness_unknown"
-    """A witness version or length without rules yet: anybody may spend it today."""
+    """A witness version or length without rules yet: anyone can spend it today."""
 
 
 class AddressError(ValueError):

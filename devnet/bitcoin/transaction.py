@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from devnet.bitcoin.compact_size import Reader, pack_bytes, pack_compact_size
-from devnet.bitcoin.hashing import HASH_SIZE, NULL_HASH, sha256d
+from devnet.bitcoin.hashing import HASH_SIZE, sha256d
 
 FINAL_SEQUENCE = 0xFFFFFFFF
 NULL_INDEX = 0xFFFFFFFF
@@ -19,11 +19,6 @@ class TxInput:
     script_sig: bytes
     sequence: int = FINAL_SEQUENCE
     witness: tuple[bytes, ...] = ()
-
-    @property
-    def is_coinbase(self) -> bool:
-        """Whether it spends nothing, as a coinbase's only input does."""
-        return self.prev_txid == NULL_HASH and self.prev_index == NULL_INDEX
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +42,6 @@ class Transaction:
     def has_witness(self) -> bool:
         """Whether any input carries a witness."""
         return any(item.witness for item in self.inputs)
-
-    @property
-    def is_coinbase(self) -> bool:
-        """Whether this creates new coins: one input, which spends nothing."""
-        return len(self.inputs) == 1 and self.inputs[0].is_coinbase
 
     def pack(self, *, witness: bool = True) -> bytes:
         """The serialisation; ``witness=False`` leaves the witness out, as the txid does.
@@ -136,11 +126,6 @@ class Transaction:
     def txid(self) -> bytes:
         """The hash without witness, in internal order."""
         return sha256d(self.pack(witness=False))
-
-    @property
-    def weight(self) -> int:
-        """Three times the size without witness plus the full size (BIP 141)."""
-        return 3 * len(self.pack(witness=False)) + len(self.pack())
 
 
 def _read_input(reader: Reader) -> tuple[bytes, int, bytes, int]:

@@ -2,9 +2,8 @@
 
 import asyncio
 import os
-import signal
 from hashlib import sha256
-from typing import Final
+from typing import Any, Final
 
 import click
 import structlog
@@ -14,6 +13,7 @@ from devnet.bitcoin.script import witness_program_script
 from devnet.log_options import log_options
 from devnet.miner.miner import Miner, MinerError, Tally
 from devnet.miner.stratum import pool_address
+from devnet.stop import on_signal
 from ingest.hashes import HASHES_PER_DIFFICULTY
 from ingest.log import configure
 
@@ -46,49 +46,46 @@ def throwaway_user() -> str:
     return encode_address(witness_program_script(0, program), Network.REGTEST) + ".cpu"
 
 
-@click.command("miner", epilog=EXAMPLES)
-@click.option("--url", default="stratum+tcp://127.0.0.1:3333", show_default=True, help="The pool.")
+@click.command("miner", context_settings={"show_default": True}, epilog=EXAMPLES)
+@click.option("--url", default="stratum+tcp://127.0.0.1:3333", help="The pool.")
 @click.option(
     "--user",
     help="Your address, or address.worker.  [default: a regtest address without a key]",
 )
-@click.option("--password", default="x", show_default=True, help="Sent to the pool unchanged.")
+@click.option("--password", default="x", help="Sent to the pool unchanged.")
 @click.option(
     "--processes",
     type=click.IntRange(1, 256),
     default=1,
-    show_default=True,
     help="Processes that search; without a limit, each fills a core.",
 )
 @click.option(
     "--max-hashrate",
     type=click.FloatRange(0),
     default=GUEST_HASHRATE,
-    show_default=True,
     help="Hashes per second of all processes together; 0 for no limit.",
 )
 @click.option(
     "--nice",
     type=click.IntRange(0, 19),
     default=GUEST_NICE,
-    show_default=True,
     help="Added to the processes' niceness: the higher, the more others go first.",
 )
 @click.option(
     "--version-rolling/--no-version-rolling",
+    "roll_versions",
     default=True,
-    show_default=True,
     help="Ask the pool for version bits to roll (BIP 310).",
 )
 @click.option(
     "--shares",
     type=click.IntRange(0),
     default=0,
-    show_default=True,
     help="Stop after so many accepted shares; 0 for never.",
 )
 @click.option(
     "--send-bad-share",
+    "bad_share",
     is_flag=True,
     help="Also send one share that the pool has to reject; fail if it does not.",
 )
@@ -96,23 +93,18 @@ def throwaway_user() -> str:
     "--summary-interval",
     type=click.FloatRange(0.1),
     default=5,
-    show_default=True,
     help="Seconds between two lines of progress.",
 )
 @log_options("every share")
 def miner(
     url: str,
     user: str | None,
-    password: str,
-    processes: int,
     max_hashrate: float,
     nice: int,
-    version_rolling: bool,
-    shares: int,
-    send_bad_share: bool,
     summary_interval: float,
     log_level: str,
     log_format: str,
+    **wishes: Any,
 ) -> None:
     """Mine on the CPU for a Stratum V1 pool: real work, with an eighth of a core by default.
 
@@ -131,24 +123,11 @@ def miner(
             host,
             port,
             user or throwaway_user(),
-            password,
-            processes=processes,
             max_hashrate=max_hashrate,
             suggestion=max_hashrate / HASHES_PER_DIFFICULTY,  # a share a second
-            roll_versions=version_rolling,
-            shares=shares,
-            bad_share=send_bad_share,
+            **wishes,
         )
-        asked: list[signal.Signals] = []
-
-        def stop(number: signal.Signals) -> None:
-            if asked:
-                os._exit(128 + number)
-            asked.append(number)
-            mining.stop()
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop, number)
+        on_signal(mining.stop)
         return await mining.run(summary_interval)
 
     try:

@@ -54,6 +54,8 @@ class Job:
             raise JobError(f"the pool's job makes no sense: {error}") from None
         if len(swapped) != 32 or any(len(item) != 32 for item in job.branch):
             raise JobError("the pool's job holds a hash that is not 32 bytes long")
+        if any(not 0 <= number < 1 << 32 for number in (job.version, job.bits, job.ntime)):
+            raise JobError("a number of the pool's job does not have 32 bits")
         return job
 
     def header(self, extranonce: bytes, version: int) -> bytes:

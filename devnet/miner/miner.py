@@ -5,7 +5,7 @@ import multiprocessing
 import random
 import time
 from collections.abc import Coroutine
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from multiprocessing.connection import Connection
 from typing import Any, Final
 
@@ -14,7 +14,7 @@ import structlog
 from devnet.bitcoin.difficulty import difficulty_from_target, target_from_difficulty
 from devnet.bitcoin.hashing import hash_to_int
 from devnet.miner.job import Assignment, Job, JobError, ranges
-from devnet.miner.process import Found, Progress, mine
+from devnet.miner.process import Found, mine
 from devnet.miner.search import search
 from devnet.miner.stratum import (
     PoolGone,
@@ -45,6 +45,7 @@ class Tally:
     best: float = 0.0
 
 
+@dataclass(eq=False)
 class Miner:
     """Mines for ``user`` until it has what it was asked for.
 
@@ -61,30 +62,20 @@ class Miner:
         bad_share: send one share that the pool has to reject, and fail if it does not.
     """
 
-    def __init__(
-        self,
-        host: str,
-        port: int,
-        user: str,
-        password: str = "x",  # noqa: S107 - what miners send to pools that ignore it
-        *,
-        processes: int = 1,
-        max_hashrate: float = 0.0,
-        suggestion: float = 0.0,
-        roll_versions: bool = True,
-        shares: int = 0,
-        bad_share: bool = False,
-    ) -> None:
-        self._host = host
-        self._port = port
-        self._user = user
-        self._password = password
-        self._processes = processes
-        self._max_hashrate = max_hashrate
-        self._suggestion = suggestion
-        self._roll_versions = roll_versions
-        self._shares = shares
-        self._bad_share_due = bad_share
+    host: str
+    port: int
+    user: str
+    _: KW_ONLY
+    password: str = "x"  # noqa: S105 - what miners send to pools that ignore it
+    processes: int = 1
+    max_hashrate: float = 0.0
+    suggestion: float = 0.0
+    roll_versions: bool = True
+    shares: int = 0
+    bad_share: bool = False
+
+    def __post_init__(self) -> None:
+        self._bad_share_due = self.bad_share
         self._bad_share_pending = False
         self._done = asyncio.Event()
         self._pipes: list[Connection] = []
@@ -111,8 +102,8 @@ class Miner:
         context = multiprocessing.get_context("spawn")
         children = []
         loop = asyncio.get_running_loop()
-        each = self._max_hashrate / self._processes
-        for number in range(self._processes):
+        each = self.max_hashrate / self.processes
+        for number in range(self.processes):
             ours, theirs = context.Pipe()
             child = context.Process(
                 target=mine, args=(theirs, each), name=f"miner-{number}", daemon=True
@@ -152,7 +143,7 @@ class Miner:
         while True:
             began = time.monotonic()
             try:
-                async with connect(self._host, self._port) as client:
+                async with connect(self.host, self.port) as client:
                     await self._converse(client)
             except PoolGone as error:
                 log.warning("no pool; connecting again", error=str(error))
@@ -166,25 +157,25 @@ class Miner:
         """Shakes hands, then works until the connection ends, which is a PoolGone."""
         listening = asyncio.create_task(self._listen(client))
         greeting = asyncio.create_task(
-            client.handshake(self._user, self._password, roll_versions=self._roll_versions)
+            client.handshake(self.user, self.password, roll_versions=self.roll_versions)
         )
         try:
             await asyncio.wait({listening, greeting}, return_when=asyncio.FIRST_COMPLETED)
             if greeting.done():
                 self._subscription = await greeting
                 self._client = client
-                if self._suggestion:
-                    client.suggest_difficulty(self._suggestion)
+                if self.suggestion:
+                    client.suggest_difficulty(self.suggestion)
                 log.info(
                     "authorised",
-                    user=self._user,
+                    user=self.user,
                     version_mask=f"{self._subscription.version_mask:08x}",
                 )
                 self._assign()
             await listening
         except PoolRefused as error:
             if error.code == _UNAUTHORIZED:
-                raise MinerError(f"the pool refuses {self._user}: {error.text}") from None
+                raise MinerError(f"the pool refuses {self.user}: {error.text}") from None
             raise PoolGone(f"the pool refuses the handshake: {error}") from None
         finally:
             for task in (listening, greeting):
@@ -227,7 +218,7 @@ class Miner:
             target_from_difficulty(self._difficulty),
             self._subscription.version_mask,
             number,
-            self._processes,
+            self.processes,
         )
 
     def _hear(self, pipe: Connection) -> None:
@@ -235,8 +226,8 @@ class Miner:
         try:
             while pipe.poll():
                 message = pipe.recv()
-                if isinstance(message, Progress):
-                    self.tally.hashes += message.hashes
+                if isinstance(message, int):
+                    self.tally.hashes += message
                 elif isinstance(message, Found) and message.job_id in self._jobs:
                     self._start(self._submit(message))
         except (EOFError, OSError):
@@ -297,7 +288,7 @@ class Miner:
         if self._client is None:
             raise PoolGone("not connected")
         params = [
-            self._user,
+            self.user,
             found.job_id,
             found.nonce2.hex(),
             f"{found.ntime:08x}",
@@ -309,7 +300,7 @@ class Miner:
 
     def _finish_if_done(self) -> None:
         waiting = self._bad_share_due or self._bad_share_pending
-        if self._shares and self.tally.accepted >= self._shares and not waiting:
+        if self.shares and self.tally.accepted >= self.shares and not waiting:
             self._done.set()
 
     async def _summarize(self, interval: float) -> None:

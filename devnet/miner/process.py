@@ -27,13 +27,6 @@ class Found:
     hash: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Hashes since the last message."""
-
-    hashes: int
-
-
 class Search:
     """The place reached in the headers of one piece of work.
 
@@ -80,7 +73,7 @@ def mine(pipe: Connection, max_hashrate: float) -> None:
     """Runs until the pipe ends, as it does however the parent ends.
 
     Args:
-        pipe: brings an ``Assignment``, or None for a pause; takes ``Found`` and ``Progress``.
+        pipe: brings an ``Assignment``, or None for a pause; takes ``Found``, and hashes since the last count.
         max_hashrate: hashes per second at most; 0 for no limit.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends the pipe
@@ -114,7 +107,7 @@ def _work(
                     digest,
                 )
             )
-        pipe.send(Progress(end - start))
+        pipe.send(end - start)
         seconds = time.perf_counter() - began
         step = max(256, min(1 << 20, int((end - start) * STEP_SECONDS / max(seconds, 1e-6))))
         wait = 0.0

@@ -1,6 +1,7 @@
 """The miner's side of Stratum V1."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,7 +14,9 @@ AGENT: Final = "tbg-devnet-miner"
 ANSWER_TIMEOUT: Final = 30.0  # seconds
 SILENCE_TIMEOUT: Final = 300.0  # seconds without a line; pools send a job every 30 or so
 ALL_VERSION_BITS: Final = "1fffe000"  # BIP 320
+MAX_NONCE2: Final = 32  # bytes of extranonce2; pools leave 2 to 8 to the miner
 _MAX_LINE: Final = 1 << 20
+_OTHER: Final = 20  # Stratum's code for an error without a code
 
 
 class PoolGone(Exception):
@@ -92,7 +95,7 @@ class StratumClient:
 
         Raises:
             PoolRefused: most likely because of the user.
-            PoolGone: no answer, or one that makes no sense.
+            PoolGone: no answer, or an invalid one.
         """
         mask = 0
         if roll_versions:
@@ -100,8 +103,10 @@ class StratumClient:
         result = await self.call("mining.subscribe", AGENT)
         try:
             subscription = Subscription(bytes.fromhex(result[1]), int(result[2]), mask)
-        except (TypeError, ValueError, IndexError, KeyError) as error:
+        except (TypeError, ValueError, IndexError, KeyError, OverflowError) as error:
             raise PoolGone(f"the answer to mining.subscribe makes no sense: {error}") from None
+        if not 0 <= subscription.nonce2_length <= MAX_NONCE2:
+            raise PoolGone(f"the pool leaves {subscription.nonce2_length} bytes of extranonce2")
         if await self.call("mining.authorize", user, password) is not True:
             raise PoolRefused(24, "the pool does not authorise this user")
         return subscription
@@ -154,19 +159,26 @@ class StratumClient:
                     self._answer(message)
         except TimeoutError:
             raise PoolGone(f"the pool was silent for {SILENCE_TIMEOUT:g} s") from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise PoolGone(str(error)) from None
 
     def _answer(self, message: dict[str, Any]) -> None:
-        answer = self._answers.get(message.get("id") or 0)
+        number = message.get("id")
+        answer = self._answers.get(number) if isinstance(number, int) else None
         if answer is None or answer.done():
             return
-        error = message.get("error")
-        if error:
-            code, text = (error[0], error[1]) if isinstance(error, list) else (20, error)
-            answer.set_exception(PoolRefused(int(code), str(text)))
+        if error := message.get("error"):
+            answer.set_exception(_refusal(error))
         else:
             answer.set_result(message.get("result"))
+
+
+def _refusal(error: Any) -> PoolRefused:
+    """The error of an answer: ``[code, text, …]``, or whatever else a pool makes of it."""
+    if isinstance(error, list) and len(error) > 1:
+        with contextlib.suppress(TypeError, ValueError, OverflowError):
+            return PoolRefused(int(error[0]), str(error[1]))
+    return PoolRefused(_OTHER, str(error))
 
 
 @asynccontextmanager

@@ -19,11 +19,10 @@ from devnet.node.methods import Methods
 from devnet.node.node import Node
 from devnet.node.server import RPCServer
 from devnet.node.web import PortInUse
+from devnet.password import PASSWORD_VARIABLE, password_option
 from ingest.log import configure
 
 log = structlog.get_logger(__name__)
-
-PASSWORD_VARIABLE: Final = "TBG_RPC_PASSWORD"  # noqa: S105 - the name of a variable, not a password
 
 EXAMPLES: Final = """\b
 Examples:
@@ -35,27 +34,23 @@ Examples:
 """
 
 
-@click.command("node", epilog=EXAMPLES)
+@click.command("node", context_settings={"show_default": True}, epilog=EXAMPLES)
 @click.option(
     "--datadir",
     type=click.Path(file_okay=False, path_type=Path),
     default=Path(".tbg/node"),
-    show_default=True,
     help="Folder of the chain; created if it is missing.",
 )
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--host", default="127.0.0.1", help="Address to listen on.")
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
     default=18443,
-    show_default=True,
     help="Port to listen on; 0 takes a free one and logs it.",
 )
-@click.option("--rpcuser", default="tbg", show_default=True, help="User name of clients.")
-@click.option(
-    "--rpcpassword-file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help=f"File that holds the clients' password. Without it and without {PASSWORD_VARIABLE}"
+@click.option("--rpcuser", default="tbg", help="User name of clients.")
+@password_option(
+    f"File that holds the clients' password. Without it and without TBG_RPC_PASSWORD"
     f" in the environment, the node makes one up and leaves it in <datadir>/{COOKIE_NAME}.",
 )
 @log_options("every call and what the consensus code says")
@@ -64,7 +59,7 @@ def node(
     host: str,
     port: int,
     rpcuser: str,
-    rpcpassword_file: Path | None,
+    rpcpassword: str | None,
     log_level: str,
     log_format: str,
 ) -> None:
@@ -76,7 +71,8 @@ def node(
     """
     configure(log_level, log_format)
     try:
-        auth = _password_auth(rpcuser, rpcpassword_file)
+        password = rpcpassword or os.environ.get(PASSWORD_VARIABLE)
+        auth = Auth(rpcuser, password) if password else None
         asyncio.run(run(datadir, host, port, auth))
     except (DataDirectoryInUse, KernelError, PortInUse, OSError, ValueError) as error:
         raise click.ClickException(str(error)) from error
@@ -125,13 +121,6 @@ async def _first_of(*events: asyncio.Event) -> None:
     await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     for task in waiting:
         task.cancel()
-
-
-def _password_auth(user: str, password_file: Path | None) -> Auth | None:
-    if password_file is not None:
-        return Auth(user, password_file.read_text("utf-8").strip())
-    password = os.environ.get(PASSWORD_VARIABLE)
-    return Auth(user, password) if password else None
 
 
 def _warn_if_open(host: str) -> None:

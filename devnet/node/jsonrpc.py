@@ -10,19 +10,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from devnet.node.web import Response
 from ingest.rpc import RPCError, RPCErrorCode
 
 Dispatch = Callable[[str, object], Awaitable[Any]]
 
 _STATUS: Final = {RPCErrorCode.INVALID_REQUEST: 400, RPCErrorCode.METHOD_NOT_FOUND: 404}
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The HTTP status and body; no body for notifications."""
-
-    status: int
-    body: bytes
 
 
 @dataclass(slots=True)
@@ -49,7 +42,7 @@ class _Reply:
         return _STATUS.get(RPCErrorCode(self.error.code), 500)
 
 
-async def answer(body: bytes, dispatch: Dispatch) -> Answer:
+async def answer(body: bytes, dispatch: Dispatch) -> Response:
     """Runs the request or batch in ``body`` through ``dispatch``; returns the answer to send.
 
     ``dispatch`` raises ``RPCError`` for a call without a result. The calls of a batch run one
@@ -62,14 +55,14 @@ async def answer(body: bytes, dispatch: Dispatch) -> Answer:
     if isinstance(content, dict):
         reply = await _run(content, dispatch)
         if reply.notification:
-            return Answer(204, b"")
-        return Answer(reply.status, _encode(reply.document()))
+            return Response(204)
+        return Response(reply.status, _encode(reply.document()))
     if isinstance(content, list):
         replies = [await _run(item, dispatch) for item in content]
         documents = [reply.document() for reply in replies if not reply.notification]
         if replies and not documents:
-            return Answer(204, b"")
-        return Answer(200, _encode(documents))
+            return Response(204)
+        return Response(200, _encode(documents))
     return _parse_error("Top-level object parse error")
 
 
@@ -111,9 +104,9 @@ def _invalid(message: str) -> RPCError:
     return RPCError(RPCErrorCode.INVALID_REQUEST, message)
 
 
-def _parse_error(message: str) -> Answer:
+def _parse_error(message: str) -> Response:
     reply = _Reply(error=RPCError(RPCErrorCode.PARSE_ERROR, message))
-    return Answer(reply.status, _encode(reply.document()))
+    return Response(reply.status, _encode(reply.document()))
 
 
 def _encode(document: object) -> bytes:

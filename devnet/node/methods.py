@@ -1,14 +1,14 @@
 """The RPC methods of the node, each under the name and with the answers of bitcoind."""
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 from devnet.bitcoin.address import AddressError, decode_address_for
 from devnet.bitcoin.hashing import to_display
 from devnet.node.kernel import Entry, Kernel, KernelError
 from devnet.node.node import BlockRefused, Node, UnknownBlock
-from devnet.node.parameters import Parameter, bind, block_hash
+from devnet.node.parameters import Handler, bind, block_hash
 from devnet.node.template import block_template, check_request, watched_tip
 from devnet.node.views import (
     NETWORK,
@@ -20,58 +20,34 @@ from devnet.node.views import (
 )
 from ingest.rpc import RPCError, RPCErrorCode
 
-Handler = Callable[..., Awaitable[Any]]
-
 
 class Methods:
-    """Answers calls from ``node``; ``request_stop`` is called by the method ``stop``."""
+    """Answers calls from ``node``; ``request_stop`` is called by the method ``stop``.
+
+    A handler is named after its method, with an underscore in front. Its signature says which
+    parameters the method takes.
+    """
 
     def __init__(self, node: Node, request_stop: Callable[[], None]) -> None:
         self._node = node
         self._request_stop = request_stop
-        hash_and = (Parameter("blockhash", ("string",)),)
-        self._table: dict[str, tuple[Handler, tuple[Parameter, ...]]] = {
-            "devnet_generate": (
-                self._devnet_generate,
-                (
-                    Parameter("parent_hash", ("string",)),
-                    Parameter("nblocks", ("number",)),
-                    Parameter("address", ("string",)),
-                ),
-            ),
-            "generatetoaddress": (
-                self._generate_to_address,
-                (
-                    Parameter("nblocks", ("number",)),
-                    Parameter("address", ("string",)),
-                    Parameter("maxtries", ("number",), None),
-                ),
-            ),
-            "getbestblockhash": (self._get_best_block_hash, ()),
-            "getblock": (
-                self._get_block,
-                (*hash_and, Parameter("verbosity", ("number", "bool"), 1)),
-            ),
-            "getblockchaininfo": (self._get_blockchain_info, ()),
-            "getblockcount": (self._get_block_count, ()),
-            "getblockhash": (self._get_block_hash, (Parameter("height", ("number",)),)),
-            "getblockheader": (
-                self._get_block_header,
-                (*hash_and, Parameter("verbose", ("bool",), True)),
-            ),
-            "getblocktemplate": (
-                self._get_block_template,
-                (Parameter("template_request", ("object",), {}),),
-            ),
-            "getmininginfo": (self._get_mining_info, ()),
-            "stop": (self._stop, ()),
-            "submitblock": (
-                self._submit_block,
-                (Parameter("hexdata", ("string",)), Parameter("dummy", ("string",), None)),
-            ),
-            "uptime": (self._uptime, ()),
-            "validateaddress": (self._validate_address, (Parameter("address", ("string",)),)),
-        }
+        handlers: tuple[Handler, ...] = (
+            self._devnet_generate,
+            self._generatetoaddress,
+            self._getbestblockhash,
+            self._getblock,
+            self._getblockchaininfo,
+            self._getblockcount,
+            self._getblockhash,
+            self._getblockheader,
+            self._getblocktemplate,
+            self._getmininginfo,
+            self._stop,
+            self._submitblock,
+            self._uptime,
+            self._validateaddress,
+        )
+        self._table = {handler.__name__[1:]: handler for handler in handlers}
 
     @property
     def names(self) -> list[str]:
@@ -86,26 +62,26 @@ class Methods:
         """
         if method not in self._table:
             raise RPCError(RPCErrorCode.METHOD_NOT_FOUND, "Method not found")
-        handler, parameters = self._table[method]
-        arguments = bind(method, parameters, params)
+        handler = self._table[method]
+        arguments = bind(handler, params)
         try:
             return await handler(**arguments)
         except KernelError as error:
             raise RPCError(RPCErrorCode.VERIFY_ERROR, str(error)) from error
 
-    async def _get_best_block_hash(self) -> str:
+    async def _getbestblockhash(self) -> str:
         return to_display(self._node.tip.hash)
 
-    async def _get_block_count(self) -> int:
+    async def _getblockcount(self) -> int:
         return self._node.tip.height
 
-    async def _get_block_hash(self, height: int) -> str:
+    async def _getblockhash(self, height: int) -> str:
         entry = await self._node.run(lambda kernel: kernel.at_height(height))
         if entry is None:
             raise RPCError(RPCErrorCode.INVALID_PARAMETER, "Block height out of range")
         return to_display(entry.hash)
 
-    async def _get_block_header(self, blockhash: str, verbose: bool) -> Any:
+    async def _getblockheader(self, blockhash: str, verbose: bool = True) -> Any:
         wanted = block_hash(blockhash, "blockhash")
 
         def read(kernel: Kernel) -> Any:
@@ -114,7 +90,7 @@ class Methods:
 
         return await self._node.run(read)
 
-    async def _get_block(self, blockhash: str, verbosity: int) -> Any:
+    async def _getblock(self, blockhash: str, verbosity: int | bool = 1) -> Any:
         wanted = block_hash(blockhash, "blockhash")
         if verbosity > 1:
             raise RPCError(
@@ -132,22 +108,23 @@ class Methods:
 
         return await self._node.run(read)
 
-    async def _get_blockchain_info(self) -> Any:
+    async def _getblockchaininfo(self) -> Any:
         return await self._node.run(lambda kernel: chain_view(kernel, self._node.datadir))
 
-    async def _get_mining_info(self) -> Any:
+    async def _getmininginfo(self) -> Any:
         return await self._node.run(mining_view)
 
-    async def _get_block_template(self, template_request: dict[str, Any]) -> Any:
-        check_request(template_request)
-        longpoll_id = template_request.get("longpollid")
+    async def _getblocktemplate(self, template_request: dict[str, Any] | None = None) -> Any:
+        request = template_request or {}
+        check_request(request)
+        longpoll_id = request.get("longpollid")
         if longpoll_id is not None:
             watched = watched_tip(longpoll_id, self._node.tip.hash)
             if not await self._node.wait_for_new_tip(watched):
                 raise RPCError(RPCErrorCode.CLIENT_NOT_CONNECTED, "Shutting down")
         return await self._node.run(lambda kernel: block_template(kernel, int(time.time())))
 
-    async def _submit_block(self, hexdata: str, dummy: str | None) -> str | None:
+    async def _submitblock(self, hexdata: str, dummy: str | None = None) -> str | None:
         del dummy  # BIP 22 has a second parameter, which bitcoind ignores as well
         try:
             verdict = await self._node.submit(bytes.fromhex(hexdata))
@@ -159,8 +136,8 @@ class Methods:
             return "duplicate"
         return None if verdict.checked else "inconclusive"
 
-    async def _generate_to_address(
-        self, nblocks: int, address: str, maxtries: int | None
+    async def _generatetoaddress(
+        self, nblocks: int, address: str, maxtries: int | None = None
     ) -> list[str]:
         del maxtries  # every other hash solves a regtest block
         return await self._generate(None, nblocks, address)
@@ -192,7 +169,7 @@ class Methods:
             hashes.append(to_display(mined))
         return hashes
 
-    async def _validate_address(self, address: str) -> Any:
+    async def _validateaddress(self, address: str) -> Any:
         return address_view(address)
 
     async def _uptime(self) -> int:

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Self, TypeVar
 
 import structlog
@@ -72,12 +71,7 @@ class Node:
         log.info("chain opened", height=self.tip.height, tip=to_display(self.tip.hash))
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self.release_waiters()
         await self._loop.run_in_executor(self._executor, self._close)
         self._executor.shutdown()
@@ -141,7 +135,7 @@ class Node:
         return self._kernel.tip()
 
     def _write_down(self) -> None:
-        """Have the kernel write everything to disk; only then may the journal go."""
+        """Makes the kernel write everything to disk, then clears the journal."""
         self._kernel.close()
         self._kernel = Kernel(self.datadir)
         self._journal.clear()

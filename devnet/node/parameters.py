@@ -1,15 +1,17 @@
 """The parameters of an RPC: by position or by name, checked as bitcoind checks them."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+import inspect
+from collections.abc import Awaitable, Callable, Iterable
+from types import UnionType
+from typing import Any, Final, get_args, get_origin
 
 from devnet.bitcoin.hashing import from_display
 from ingest.rpc import RPCError, RPCErrorCode
 
-REQUIRED: Final = object()
+Handler = Callable[..., Awaitable[Any]]
+"""A coroutine method whose parameters are those of the RPC; None stands for one left out."""
 
-_JSON_NAMES: Final = {
+_JSON_NAMES: Final[dict[str, type]] = {
     "string": str,
     "number": int,
     "bool": bool,
@@ -18,24 +20,19 @@ _JSON_NAMES: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """One parameter: its name, the JSON types it may have, and its value if it is left out."""
+def bind(handler: Handler, given: object) -> dict[str, Any]:
+    """The arguments of ``handler`` by name, from the ``params`` of a request.
 
-    name: str
-    kinds: tuple[str, ...]
-    default: Any = REQUIRED
-
-
-def bind(method: str, parameters: Sequence[Parameter], given: object) -> dict[str, Any]:
-    """The arguments by name, from the ``params`` of a request (list, object, or null).
+    ``given`` is a list, an object, or null.
 
     Raises:
         RPCError: with bitcoind's code: -1 for too many or too few, -8 for an unknown name, -3 for
             a wrong type.
     """
+    method = handler.__name__[1:]
+    parameters = inspect.signature(handler).parameters
     if isinstance(given, dict):
-        unknown = given.keys() - {parameter.name for parameter in parameters}
+        unknown = given.keys() - parameters.keys()
         if unknown:
             raise RPCError(
                 RPCErrorCode.INVALID_PARAMETER, f"Unknown named parameter {min(unknown)}"
@@ -44,27 +41,24 @@ def bind(method: str, parameters: Sequence[Parameter], given: object) -> dict[st
     else:
         values = given if isinstance(given, list) else []
         if len(values) > len(parameters):
-            raise _usage(method, parameters)
-        named = dict(zip((parameter.name for parameter in parameters), values, strict=False))
+            raise _usage(method, parameters.values())
+        named = dict(zip(parameters, values, strict=False))
     arguments = {}
-    for parameter in parameters:
-        value = named.get(parameter.name)
-        if value is None and parameter.default is not REQUIRED:
-            arguments[parameter.name] = parameter.default
+    for name, parameter in parameters.items():
+        value = named.get(name)
+        if value is None and parameter.default is not parameter.empty:
             continue
-        if parameter.name not in named:
-            raise _usage(method, parameters)
-        if not any(_is_kind(value, kind) for kind in parameter.kinds):
+        if name not in named:
+            raise _usage(method, parameters.values())
+        kinds = _kinds(parameter.annotation)
+        if not any(_is_kind(value, kind) for kind in kinds):
             raise RPCError(
                 RPCErrorCode.TYPE_ERROR,
-                f"{method}: {parameter.name} must be of type {' or '.join(parameter.kinds)},"
-                f" not {_kind_of(value)}",
+                f"{method}: {name} must be of type {' or '.join(kinds)}, not {_kind_of(value)}",
             )
         if isinstance(value, float):
-            raise RPCError(
-                RPCErrorCode.MISC_ERROR, f"{method}: {parameter.name} must be an integer"
-            )
-        arguments[parameter.name] = value
+            raise RPCError(RPCErrorCode.MISC_ERROR, f"{method}: {name} must be an integer")
+        arguments[name] = value
     return arguments
 
 
@@ -80,12 +74,19 @@ def block_hash(text: str, name: str) -> bytes:
         raise RPCError(RPCErrorCode.INVALID_PARAMETER, f"{name}: {error}") from error
 
 
-def _usage(method: str, parameters: Sequence[Parameter]) -> RPCError:
+def _usage(method: str, parameters: Iterable[inspect.Parameter]) -> RPCError:
     words = [method]
     for parameter in parameters:
-        optional = parameter.default is not REQUIRED
+        optional = parameter.default is not parameter.empty
         words.append(f"( {parameter.name} )" if optional else parameter.name)
     return RPCError(RPCErrorCode.MISC_ERROR, "usage: " + " ".join(words))
+
+
+def _kinds(annotation: Any) -> list[str]:
+    """The JSON names of the types that ``annotation`` allows."""
+    members = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+    types = [get_origin(member) or member for member in members]
+    return [kind for kind, known in _JSON_NAMES.items() if known in types]
 
 
 def _is_kind(value: object, kind: str) -> bool:

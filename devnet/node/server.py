@@ -48,8 +48,7 @@ class RPCServer:
         return web.Response(401, headers={"WWW-Authenticate": 'Basic realm="jsonrpc"'})
 
     async def _handle(self, body: bytes) -> web.Response:
-        reply = await answer(body, self._call)
-        return web.Response(reply.status, reply.body)
+        return await answer(body, self._call)
 
     async def _call(self, method: str, params: object) -> object:
         started = time.perf_counter()

@@ -47,9 +47,7 @@ def _header_view(kernel: Kernel, entry: Entry, block: Block | None) -> dict[str,
         "time": header.time,
         "mediantime": median_time(kernel, entry),
         "nonce": header.nonce,
-        "bits": bits_hex(header.bits),
-        "target": target_hex(header.bits),
-        "difficulty": difficulty_from_bits(header.bits),
+        **_target_view(header.bits),
         "chainwork": chainwork_hex(entry),
         "nTx": 0 if block is None else len(block.transactions),
     }
@@ -69,9 +67,7 @@ def chain_view(kernel: Kernel, datadir: Path) -> dict[str, Any]:
         "blocks": tip.height,
         "headers": kernel.best_header_height(),
         "bestblockhash": to_display(tip.hash),
-        "bits": bits_hex(tip.header.bits),
-        "target": target_hex(tip.header.bits),
-        "difficulty": difficulty_from_bits(tip.header.bits),
+        **_target_view(tip.header.bits),
         "time": tip.header.time,
         "mediantime": median_time(kernel, tip),
         "verificationprogress": 1.0,
@@ -88,11 +84,7 @@ def chain_view(kernel: Kernel, datadir: Path) -> dict[str, Any]:
 def mining_view(kernel: Kernel) -> dict[str, Any]:
     """``getmininginfo``."""
     tip = kernel.tip()
-    target = {
-        "bits": bits_hex(tip.header.bits),
-        "difficulty": difficulty_from_bits(tip.header.bits),
-        "target": target_hex(tip.header.bits),
-    }
+    target = _target_view(tip.header.bits)
     return {
         "blocks": tip.height,
         **target,
@@ -133,6 +125,14 @@ def address_view(text: str) -> dict[str, Any]:
         view["witness_version"] = address.witness_version
         view["witness_program"] = address.witness_program.hex()
     return view
+
+
+def _target_view(bits: int) -> dict[str, Any]:
+    return {
+        "bits": bits_hex(bits),
+        "target": target_hex(bits),
+        "difficulty": difficulty_from_bits(bits),
+    }
 
 
 def bits_hex(bits: int) -> str:

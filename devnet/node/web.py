@@ -40,7 +40,7 @@ class PortInUse(Exception):
 
 
 class _BadRequest(Exception):
-    """A request that the server does not take; ``status`` is the answer."""
+    """A request that the server refuses; ``status`` is the answer."""
 
     def __init__(self, status: HTTPStatus) -> None:
         self.status = status
@@ -124,22 +124,18 @@ async def serve(check: Check, handle: Handle, host: str, port: int) -> AsyncIter
         await server.wait_closed()
 
 
+@dataclass(eq=False)
 class _Connection:
     """One client: request after request until it leaves, falls silent, or sends garbage."""
 
-    def __init__(
-        self,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-        check: Check,
-        handle: Handle,
-    ) -> None:
-        self._reader = reader
-        self._writer = writer
-        self._check = check
-        self._handle = handle
-        self._peer = str((writer.get_extra_info("peername") or ("unknown",))[0])
-        self.busy = False
+    _reader: asyncio.StreamReader
+    _writer: asyncio.StreamWriter
+    _check: Check
+    _handle: Handle
+    busy: bool = False
+
+    def __post_init__(self) -> None:
+        self._peer = str((self._writer.get_extra_info("peername") or ("unknown",))[0])
 
     async def run(self) -> None:
         try:

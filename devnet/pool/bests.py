@@ -40,7 +40,7 @@ class Broken:
 class Bests:
     """The bests of every user, in ``weeks`` by ISO week.
 
-    ``dirty`` is set when something changed; the one who saves resets it.
+    ``dirty`` is set by every change and cleared by saving.
     """
 
     weeks: dict[str, dict[str, float]] = field(default_factory=dict)

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import os
 import resource
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,12 @@ import click
 import structlog
 
 from devnet.log_options import log_options
+from devnet.password import PASSWORD_VARIABLE, password_option
 from devnet.pool.bests import BestsError
 from devnet.pool.config import ConfigError, PoolConfig
 from devnet.pool.service import serve
+from devnet.stop import on_signal
 from ingest.log import configure
-
-PASSWORD_VARIABLE = "TBG_RPC_PASSWORD"  # noqa: S105 - the name of a variable, not a password
 
 EXAMPLES = """\b
 Examples:
@@ -32,7 +31,7 @@ Examples:
 log = structlog.get_logger("pool")
 
 
-@click.command("pool", epilog=EXAMPLES)
+@click.command("pool", context_settings={"show_default": True}, epilog=EXAMPLES)
 @click.option(
     "--config",
     "config_path",
@@ -53,21 +52,16 @@ log = structlog.get_logger("pool")
 )
 @click.option(
     "--rpcuser",
-    help=f"RPC user, instead of a cookie; its password is in {PASSWORD_VARIABLE} or the file"
+    help="RPC user, instead of a cookie; its password is in TBG_RPC_PASSWORD or the file"
     " below.  [default: tbg]",
 )
-@click.option(
-    "--rpcpassword-file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="File that holds the RPC password.",
-)
+@password_option("File that holds the RPC password.")
 @click.option(
     "--socket",
     "socket_path",
     type=click.Path(path_type=Path),
     envvar="SOCKET_PATH",
     default=Path("/tmp/ckpool/events.sock"),  # noqa: S108 - the receiver's own default
-    show_default=True,
     show_envvar=True,
     help="The receiver's socket, where events go; it need not exist yet.",
 )
@@ -76,20 +70,23 @@ log = structlog.get_logger("pool")
     "state_path",
     type=click.Path(dir_okay=False, path_type=Path),
     default=Path(".tbg/pool/bests.json"),
-    show_default=True,
     help="File that keeps the weekly and all-time bests across restarts.",
 )
+@click.option("--name", default="devnet-pool", help="The engine's name in events.")
 @click.option(
-    "--name", default="devnet-pool", show_default=True, help="The engine's name in events."
+    "--start-difficulty", "startdiff", type=float, help="First share difficulty.  [default: 0.0001]"
 )
-@click.option("--start-difficulty", type=float, help="First share difficulty.  [default: 0.0001]")
-@click.option("--min-difficulty", type=float, help="Lowest share difficulty.  [default: 1e-06]")
+@click.option(
+    "--min-difficulty", "mindiff", type=float, help="Lowest share difficulty.  [default: 1e-06]"
+)
 @click.option(
     "--block-difficulty",
     type=float,
     help="On regtest: the share difficulty that makes a block.  [default: 0.005]",
 )
-@click.option("--signature", help="Signature in the coinbase.  [default: /TheBitcoinGame/]")
+@click.option(
+    "--signature", "btcsig", help="Signature in the coinbase.  [default: /TheBitcoinGame/]"
+)
 @click.option(
     "--hashrate-interval", type=float, help="Seconds between two hashrate events.  [default: 60]"
 )
@@ -102,18 +99,14 @@ def pool(
     node_url: str | None,
     rpccookie: Path | None,
     rpcuser: str | None,
-    rpcpassword_file: Path | None,
+    rpcpassword: str | None,
     socket_path: Path,
     state_path: Path,
     name: str,
-    start_difficulty: float | None,
-    min_difficulty: float | None,
-    block_difficulty: float | None,
-    signature: str | None,
-    hashrate_interval: float | None,
     allow_mainnet: bool,
     log_level: str,
     log_format: str,
+    **options: Any,
 ) -> None:
     """Run a Stratum V1 solo pool: a block pays only the miner who found it.
 
@@ -121,21 +114,15 @@ def pool(
     which signs the coinbase, and d=512, which asks for a difficulty. SIGTERM and Ctrl-C close the
     connections, send the remaining events and end the pool.
     """
+    # The rest of the options have the names of the configuration's keys.
     configure(log_level, log_format)
-    options: dict[str, Any] = {
-        "startdiff": start_difficulty,
-        "mindiff": min_difficulty,
-        "block_difficulty": block_difficulty,
-        "btcsig": signature,
-        "hashrate_interval": hashrate_interval,
-    }
     if host is not None or port is not None:
         shown = f"[{host}]" if host and ":" in host else host or "127.0.0.1"
         options["serverurl"] = f"{shown}:{3333 if port is None else port}"
     try:
         configured, _ = PoolConfig.read(config_path, {})
-        if node_url or rpccookie or rpcuser or rpcpassword_file or not configured.btcd:
-            options["btcd"] = [_node(node_url, rpccookie, rpcuser, rpcpassword_file)]
+        if node_url or rpccookie or rpcuser or rpcpassword or not configured.btcd:
+            options["btcd"] = [_node(node_url, rpccookie, rpcuser, rpcpassword)]
         config, warnings = PoolConfig.read(config_path, options)
         for warning in warnings:
             log.warning(warning)
@@ -150,14 +137,7 @@ async def _run(
 ) -> None:
     """Serves until SIGTERM or SIGINT; a second one ends the process at once."""
     stop = asyncio.Event()
-
-    def ask(number: signal.Signals) -> None:
-        if stop.is_set():
-            os._exit(128 + number)
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, ask, number)
+    on_signal(stop.set)
     await serve(
         config,
         stop,
@@ -169,14 +149,11 @@ async def _run(
 
 
 def _node(
-    url: str | None, cookie: Path | None, user: str | None, password_file: Path | None
+    url: str | None, cookie: Path | None, user: str | None, password: str | None
 ) -> dict[str, Any]:
     """The entry of ``btcd`` that the options describe."""
     node: dict[str, Any] = {"url": url} if url else {}
-    if password_file is not None:
-        password = password_file.read_text("utf-8").strip()
-    else:
-        password = os.environ.get(PASSWORD_VARIABLE, "")
+    password = password or os.environ.get(PASSWORD_VARIABLE)
     if cookie is not None:
         return node | {"cookie": cookie}
     if password:

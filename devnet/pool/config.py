@@ -47,10 +47,10 @@ class NodeConfig(BaseModel):
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    url: str = Field(default=NODE_URL, description="host:port, or http://host:port")
-    auth: str = Field(default="", description="RPC user")
-    password: str = Field(default="", alias="pass", description="RPC password", repr=False)
-    cookie: Path | None = Field(default=None, description="cookie file, instead of auth and pass")
+    url: str = NODE_URL
+    auth: str = ""
+    password: str = Field(default="", alias="pass", repr=False)
+    cookie: Path | None = None
 
     @field_validator("url")
     @classmethod
@@ -59,58 +59,33 @@ class NodeConfig(BaseModel):
 
 
 class PoolConfig(BaseModel):
-    """The pool's settings; each field is a key of the file. Times are in seconds unless noted."""
+    """The pool's settings; each field is a key of the file, which the README beside explains.
+
+    Times are in seconds, ``blockpoll`` in milliseconds.
+    """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    btcd: list[NodeConfig] = Field(default=[], description="nodes; the first that answers is used")
-    btcsig: str = Field(
-        default="/TheBitcoinGame/",
-        max_length=38,
-        pattern=r"^[\x20-\x7e]*$",
-        description="signature in the coinbase, ASCII",
-    )
-    blockpoll: int = Field(
-        default=100,
-        ge=1,
-        description="milliseconds between two looks at the tip, without a long poll",
-    )
-    nonce1length: int = Field(
-        default=4, ge=2, le=8, description="extranonce bytes that tell connections apart"
-    )
-    nonce2length: int = Field(
-        default=8, ge=2, le=8, description="extranonce bytes that a miner rolls"
-    )
-    update_interval: float = Field(default=30, gt=0, le=600, description="between two templates")
-    version_mask: Annotated[int, BeforeValidator(_mask)] = Field(
-        default=0x1FFFE000, description="version bits that a miner may roll (BIP 310), hex"
-    )
-    serverurl: Annotated[list[str], BeforeValidator(_as_list)] = Field(
-        default=[], description="host:port to listen on"
-    )
-    mindiff: float = Field(default=1e-6, gt=0, allow_inf_nan=False, description="lowest difficulty")
-    startdiff: float = Field(default=1e-4, gt=0, allow_inf_nan=False, description="first one")
-    maxdiff: float = Field(
-        default=0, ge=0, allow_inf_nan=False, description="highest difficulty, 0 for none"
-    )
-    maxclients: int = Field(default=4096, ge=1, description="connections at once")
+    btcd: list[NodeConfig] = []
+    btcsig: str = Field(default="/TheBitcoinGame/", max_length=38, pattern=r"^[\x20-\x7e]*$")
+    blockpoll: int = Field(default=100, ge=1)
+    nonce1length: int = Field(default=4, ge=2, le=8)
+    nonce2length: int = Field(default=8, ge=2, le=8)
+    update_interval: float = Field(default=30, gt=0, le=600)
+    version_mask: Annotated[int, BeforeValidator(_mask)] = 0x1FFFE000
+    serverurl: Annotated[list[str], BeforeValidator(_as_list)] = []
+    mindiff: float = Field(default=1e-6, gt=0, allow_inf_nan=False)
+    startdiff: float = Field(default=1e-4, gt=0, allow_inf_nan=False)
+    maxdiff: float = Field(default=0, ge=0, allow_inf_nan=False)
+    maxclients: int = Field(default=4096, ge=1)
 
     # Ours.
-    block_difficulty: float | None = Field(
-        default=None,
-        gt=0,
-        allow_inf_nan=False,
-        description="on regtest: the share difficulty that makes a block (default 0.005)",
-    )
-    max_per_address: int = Field(default=256, ge=1, description="connections at once from one IP")
-    handshake_timeout: float = Field(default=30, gt=0, description="until a miner has authorised")
-    idle_timeout: float = Field(
-        default=900, gt=0, description="without a line until a miner is closed"
-    )
-    message_rate: float = Field(
-        default=250, gt=0, description="lines per second that are read of one connection"
-    )
-    hashrate_interval: float = Field(default=60, gt=0, description="between two hashrate_updates")
+    block_difficulty: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    max_per_address: int = Field(default=256, ge=1)
+    handshake_timeout: float = Field(default=30, gt=0)
+    idle_timeout: float = Field(default=900, gt=0)
+    message_rate: float = Field(default=250, gt=0)
+    hashrate_interval: float = Field(default=60, gt=0)
 
     @classmethod
     def read(cls, path: Path | None, options: dict[str, Any]) -> tuple[Self, list[str]]:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 from devnet.pool.assigned import AssignedDifficulty
@@ -12,33 +13,24 @@ from devnet.pool.rejection import Rejection
 from devnet.pool.share import Share, Solution, judge, parse_submission, prove, solves
 from devnet.pool.work import Work
 
-MAX_REJECTED: Final = 500  # shares in a row: a miner that only costs, and gains nothing by it
+MAX_REJECTED: Final = 500  # shares in a row: such a miner only costs us
 
 
+@dataclass(eq=False, slots=True)
 class Mining:
     """What an authorised connection has done so far, and is held to."""
 
-    def __init__(
-        self,
-        pool: Pool,
-        miner: Miner,
-        nonce1: bytes,
-        assigned: AssignedDifficulty,
-        *,
-        send: Callable[[bytes], None],
-        close: Callable[[str], None],
-    ) -> None:
-        self.miner = miner
-        self._pool = pool
-        self._nonce1 = nonce1
-        self._assigned = assigned
-        self._send = send
-        self._close = close
-        self._started = 0.0  # monotonic seconds
-        self._accepted = 0
-        self._rejected = 0
-        self._rejected_in_a_row = 0
-        self._best = 0.0
+    _pool: Pool
+    miner: Miner
+    _nonce1: bytes
+    _assigned: AssignedDifficulty
+    _send: Callable[[bytes], None]
+    _close: Callable[[str], None]
+    _started: float = 0.0  # monotonic seconds
+    _accepted: int = 0
+    _rejected: int = 0
+    _rejected_in_a_row: int = 0
+    _best: float = 0.0
 
     def start(self) -> None:
         """Hands out the first work, after the answer to the first authorisation."""

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from types import TracebackType
+from dataclasses import dataclass
 from typing import Any, Final, Self
 
 import structlog
@@ -14,12 +14,12 @@ from devnet.bitcoin.hashing import from_display, to_display
 from devnet.pool.config import NodeConfig
 from devnet.pool.verdict import Verdict
 from devnet.pool.work import Template, TemplateError
-from devnet.rpc import (
+from devnet.rpc import RPCClient
+from ingest.rpc import (
     CookieCredentials,
     Credentials,
     NodeUnreachable,
     PasswordCredentials,
-    RPCClient,
     RPCError,
     RPCErrorCode,
 )
@@ -48,12 +48,7 @@ class Node:
             await self._stack.enter_async_context(client)
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
     async def call(self, method: str, *params: Any, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - passed on to the client
@@ -126,7 +121,7 @@ class Node:
             return None
 
     async def submit(self, block: bytes) -> Verdict:
-        """Gives a block to the node, again and again while no node can answer."""
+        """Submits a block; retries while no node answers."""
         pause = _FIRST_PAUSE
         for attempt in range(1, SUBMIT_TRIES + 1):
             try:
@@ -149,6 +144,7 @@ class Node:
         return Verdict.REFUSED
 
 
+@dataclass(eq=False, slots=True)
 class Watcher:
     """Keeps the work fresh: on every new block at once, and every ``update_interval`` anyway.
 
@@ -156,28 +152,20 @@ class Watcher:
     ``poll_interval`` seconds.
     """
 
-    def __init__(
-        self,
-        node: Node,
-        apply: Callable[[Template], None],
-        *,
-        update_interval: float,
-        poll_interval: float,
-    ) -> None:
-        self._node = node
-        self._apply = apply
-        self._update_interval = update_interval
-        self._poll_interval = poll_interval
-        self._latest: Template | None = None
-        self._trouble: str | None = None
-        self._updated = 0.0
+    node: Node
+    apply: Callable[[Template], None]
+    update_interval: float
+    poll_interval: float
+    _latest: Template | None = None
+    _trouble: str | None = None
+    _updated: float = 0.0
 
     async def first(self) -> Template:
         """Waits for the first template of the node."""
         pause = _FIRST_PAUSE
         while True:
             try:
-                self._latest = await self._node.template()
+                self._latest = await self.node.template()
             except (NodeUnreachable, RPCError, TemplateError) as error:
                 self._failed(error)
                 await asyncio.sleep(pause)
@@ -196,11 +184,11 @@ class Watcher:
     async def _refresh(self) -> None:
         while True:
             age = time.monotonic() - self._updated
-            await asyncio.sleep(max(0.0, self._update_interval - age))
-            if time.monotonic() - self._updated < self._update_interval:
+            await asyncio.sleep(max(0.0, self.update_interval - age))
+            if time.monotonic() - self._updated < self.update_interval:
                 continue
             try:
-                self._take(await self._node.template())
+                self._take(await self.node.template())
             except (NodeUnreachable, RPCError, TemplateError) as error:
                 self._failed(error)
                 await asyncio.sleep(_LONGEST_PAUSE)
@@ -212,18 +200,18 @@ class Watcher:
             asked = time.monotonic()
             try:
                 if latest is not None and latest.longpoll_id is not None:
-                    template = await self._node.template(latest.longpoll_id)
-                    if time.monotonic() - asked < self._poll_interval and (
+                    template = await self.node.template(latest.longpoll_id)
+                    if time.monotonic() - asked < self.poll_interval and (
                         template.prev_hash == latest.prev_hash
                     ):
                         # The node answers long polls at once, with nothing new.
-                        await asyncio.sleep(self._poll_interval)
+                        await asyncio.sleep(self.poll_interval)
                     self._take(template)
                 else:
-                    tip = await self._node.call("getbestblockhash")
+                    tip = await self.node.call("getbestblockhash")
                     if latest is None or tip != to_display(latest.prev_hash):
-                        self._take(await self._node.template())
-                    await asyncio.sleep(self._poll_interval)
+                        self._take(await self.node.template())
+                    await asyncio.sleep(self.poll_interval)
             except (NodeUnreachable, RPCError, TemplateError) as error:
                 if time.monotonic() - asked >= LONGPOLL_TIMEOUT:
                     continue  # nothing happened for that long, which is not a failure
@@ -237,7 +225,7 @@ class Watcher:
         self._recovered()
         self._latest = template
         self._updated = time.monotonic()
-        self._apply(template)
+        self.apply(template)
 
     def _failed(self, error: Exception) -> None:
         """Logs what is wrong once, not at every try."""

@@ -1,4 +1,4 @@
-"""The Stratum port: connections and their limits. What is said on them is for ``session``."""
+"""The Stratum port: connections and their limits. ``session`` holds the conversation."""
 
 import asyncio
 import contextlib

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
@@ -41,6 +42,7 @@ class Refusal(Exception):
         self.fault = fault
 
 
+@dataclass(eq=False)
 class Session:
     """One connection, from its first line to its end.
 
@@ -52,26 +54,20 @@ class Session:
         close: ends the connection, with a reason for its event.
     """
 
-    def __init__(
-        self,
-        pool: Pool,
-        client_id: int,
-        ip: str,
-        send: Callable[[bytes], None],
-        close: Callable[[str], None],
-    ) -> None:
-        self.pool = pool
-        self.client_id = client_id
-        self.ip = ip
-        self.send = send
-        self.close = close
-        self.nonce1 = pool.nonces.take()
-        self.subscribed = False
-        self.user_agent: str | None = None
-        self.mining: Mining | None = None
-        start = pool.works.bounds().clamp(pool.config.startdiff)
+    pool: Pool
+    client_id: int
+    ip: str
+    send: Callable[[bytes], None]
+    close: Callable[[str], None]
+    subscribed: bool = False
+    user_agent: str | None = None
+    mining: Mining | None = None
+    _faults: int = 0
+
+    def __post_init__(self) -> None:
+        self.nonce1 = self.pool.nonces.take()
+        start = self.pool.works.bounds().clamp(self.pool.config.startdiff)
         self.assigned = AssignedDifficulty(Vardiff(start, time.monotonic()))
-        self._faults = 0
         self._methods: dict[str, Callable[[Request], Any]] = {
             "mining.configure": self._configure,
             "mining.subscribe": self._subscribe,
@@ -180,9 +176,7 @@ class Session:
             self._suggest(options.difficulty, request.method, "password")
         payout = Payout(identity.script_pubkey, signature)
         miner = Miner(identity, payout, self.client_id, self.ip, self.user_agent)
-        self.mining = Mining(
-            self.pool, miner, self.nonce1, self.assigned, send=self.send, close=self.close
-        )
+        self.mining = Mining(self.pool, miner, self.nonce1, self.assigned, self.send, self.close)
         return True
 
     def _suggest_difficulty(self, request: Request) -> bool:

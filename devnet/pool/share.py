@@ -1,4 +1,4 @@
-"""A submitted share: what it says, and whether its hash holds it."""
+"""A submitted share: what it claims, and whether its hash proves it."""
 
 from dataclasses import dataclass
 from typing import Any, Final
@@ -42,7 +42,7 @@ class Solution:
     share_diff: float
 
     def proof(self) -> dict[str, Any] | None:
-        """What anybody can check the share by, as events carry it; None if it is too large.
+        """What anyone needs to check the share, as events carry it; None if it is too large.
 
         ``header`` and ``coinbase`` are hex of the bytes that are hashed. ``branch`` leads from
         the coinbase, always on the left, to the header's merkle root, in internal byte order.

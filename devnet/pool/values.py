@@ -1,8 +1,8 @@
 """Numbers, hex and text from strangers, read leniently and cleaned once.
 
 Firmware writes the same value in many ways: without leading zeros, with ``0x``, as text instead
-of a number, with white space or a NUL behind it. What such a value means is beyond doubt, and the
-hash of a share proves it; what is in doubt is refused.
+of a number, with white space or a NUL behind it. Such a value is unambiguous, and the share's hash
+confirms it. An ambiguous value is refused.
 """
 
 import re

@@ -26,7 +26,7 @@ WINDOW: Final = 300.0  # seconds of the average
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """The lowest and highest difficulty to assign; ``maximum`` 0 means that there is no highest."""
+    """The lowest and highest difficulty to assign; ``maximum`` 0 sets no limit."""
 
     minimum: float
     maximum: float = 0.0

@@ -23,7 +23,7 @@ _BEFORE_SCRIPT: Final = 4 + 1 + 36 + 1
 
 
 class TemplateError(ValueError):
-    """The node's block template is incomplete or makes no sense."""
+    """The node's block template is incomplete or invalid."""
 
 
 @dataclass(frozen=True, slots=True)

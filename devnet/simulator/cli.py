@@ -21,6 +21,7 @@ from ingest.calendar import SECOND
 
 @click.command(
     "simulate",
+    context_settings={"show_default": True},
     epilog="""
     \b
     Examples:
@@ -47,9 +48,7 @@ from ingest.calendar import SECOND
     type=click.IntRange(1, 10_000_000),
     help="Machines in the fleet.  [default: 1000; with --rate alone, what gives that rate]",
 )
-@click.option(
-    "--seed", type=click.IntRange(0), default=Wishes().seed, show_default=True, help="Who mines."
-)
+@click.option("--seed", type=click.IntRange(0), default=Wishes().seed, help="Who mines.")
 @click.option(
     "--shares-per-minute",
     type=click.FloatRange(0, 1e6, min_open=True),
@@ -69,7 +68,6 @@ from ingest.calendar import SECOND
     "--patience",
     type=click.FloatRange(0),
     default=1.0,
-    show_default=True,
     help="Live: seconds after which an event that the receiver does not take is dropped. "
     "0 behaves like an engine without a queue.",
 )
@@ -79,10 +77,22 @@ from ingest.calendar import SECOND
     help="Live: whether the fleet is connected already, with bests from before, or arrives with "
     "the first events.  [default: settled with --rate]",
 )
-@click.option("--weeks", type=click.FloatRange(0), default=0.0, help="History: weeks.")
-@click.option("--days", type=click.FloatRange(0), default=0.0, help="History: days, added to that.")
 @click.option(
-    "--hours", type=click.FloatRange(0), default=0.0, help="History: hours, added as well."
+    "--weeks", type=click.FloatRange(0), default=0.0, show_default=False, help="History: weeks."
+)
+@click.option(
+    "--days",
+    type=click.FloatRange(0),
+    default=0.0,
+    show_default=False,
+    help="History: days, added to that.",
+)
+@click.option(
+    "--hours",
+    type=click.FloatRange(0),
+    default=0.0,
+    show_default=False,
+    help="History: hours, added as well.",
 )
 @click.option(
     "--shares",
@@ -111,14 +121,12 @@ from ingest.calendar import SECOND
     "--rejects",
     type=click.FloatRange(0, 1),
     default=Wishes().rejects,
-    show_default=True,
     help="Fraction of the shares that are rejected.",
 )
 @click.option(
     "--diurnal",
     type=click.FloatRange(0, 1),
     default=Wishes().diurnal,
-    show_default=True,
     help="Fraction by which hashrates swing over a day.",
 )
 @click.option(

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from math import inf
 from typing import BinaryIO, Final
 
 from devnet.simulator.journal import Batch
@@ -39,26 +40,14 @@ def send_all(
     for batch in batches:
         sent = 0
         for datagram in batch.datagrams():
-            if outlet.offer(datagram) is not None and not _insist(
-                datagram, outlet, summary, stopped
-            ):
+            refusal = outlet.offer(datagram)
+            if refusal and _offer_again(refusal, datagram, outlet, summary, stopped):
                 break
             sent += 1
         summary.add(batch.head(sent))
         if sent < len(batch) or stopped():
             return
         yield batch
-
-
-def _insist(datagram: bytes, outlet: Outlet, summary: Summary, stopped: Stopped) -> bool:
-    """Offers a datagram until it is taken; False when it is time to stop."""
-    before = time.monotonic()
-    while not stopped():
-        outlet.wait(_LOOK)
-        if outlet.offer(datagram) is None:
-            summary.waited += time.monotonic() - before
-            return True
-    return False
 
 
 def send_paced(
@@ -86,7 +75,8 @@ def send_paced(
                 break
             refusal = outlet.offer(datagram)
             if refusal is not None:
-                refusal = _offer_until(due + grace, datagram, outlet, pacer, summary, stopped)
+                patient = (due + grace - pacer.now()) / SECOND
+                refusal = _offer_again(refusal, datagram, outlet, summary, stopped, patient)
             if refusal is not None:
                 summary.dropped[refusal] += 1
                 dropped.append(through)
@@ -97,19 +87,20 @@ def send_paced(
         yield batch
 
 
-def _offer_until(
-    deadline: int,
+def _offer_again(
+    refusal: str,
     datagram: bytes,
     outlet: Outlet,
-    pacer: Pacer,
     summary: Summary,
     stopped: Stopped,
+    seconds: float = inf,
 ) -> str | None:
-    """Offers a datagram until ``deadline``; returns why it was not taken, None if it was."""
-    refusal = outlet.offer(datagram)
-    before = time.monotonic()
-    while refusal is not None and (left := deadline - pacer.now()) > 0 and not stopped():
-        outlet.wait(min(_LOOK, left / SECOND))
-        refusal = outlet.offer(datagram)
-    summary.waited += time.monotonic() - before
-    return refusal
+    """Offers a refused datagram for some ``seconds``; returns the last refusal, None if taken."""
+    answer: str | None = refusal
+    before = now = time.monotonic()
+    while answer is not None and now < before + seconds and not stopped():
+        outlet.wait(min(_LOOK, before + seconds - now))
+        answer = outlet.offer(datagram)
+        now = time.monotonic()
+    summary.waited += now - before
+    return answer

@@ -36,7 +36,7 @@ class Feed:
         self._process.start()
         self._theirs.close()  # so that the child's end is an end here
         try:
-            self._pipe.recv_bytes()
+            self._pipe.recv()
         except EOFError:
             raise RuntimeError("the process that makes the events died at its start") from None
         return self
@@ -48,7 +48,7 @@ class Feed:
 
     def begin(self, start: int) -> None:
         """Makes the events from ``start`` on, in microseconds since the epoch."""
-        self._pipe.send_bytes(str(start).encode())
+        self._pipe.send(start)
         Thread(target=self._fill, name="feed", daemon=True).start()
 
     def batches(self) -> Iterator[Batch]:
@@ -64,8 +64,8 @@ class Feed:
 
     def _fill(self) -> None:
         try:
-            while packed := self._pipe.recv_bytes():
-                self._queue.put(Batch.unpack(packed))
+            while (batch := self._pipe.recv()) is not None:
+                self._queue.put(batch)
         except (EOFError, OSError):  # the child is gone, or the pipe was closed on leaving
             self._failed = True
         self._queue.put(None)
@@ -75,10 +75,9 @@ def _produce(pipe: Connection, scenario: Scenario) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
     fleet = build_fleet(scenario)
     try:
-        pipe.send_bytes(b"ready")
-        start = int(pipe.recv_bytes())
-        for batch in simulate(replace(scenario, start=start), fleet):
-            pipe.send_bytes(batch.pack())
-        pipe.send_bytes(b"")
+        pipe.send("ready")
+        for batch in simulate(replace(scenario, start=pipe.recv()), fleet):
+            pipe.send(batch)
+        pipe.send(None)
     except (BrokenPipeError, EOFError):
         return  # the parent has stopped

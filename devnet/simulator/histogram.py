@@ -2,7 +2,7 @@
 
 
 class Histogram:
-    """Of integers from 0 up; the last step also counts what lies beyond ``step * size``."""
+    """For integers of at least 0; the last step also counts values beyond ``step * size``."""
 
     def __init__(self, *, step: int, size: int) -> None:
         self._step = step
@@ -29,3 +29,7 @@ class Histogram:
             if count and seen >= wanted:
                 return min((place + 1) * self._step - 1, self.maximum)
         return 0
+
+    def summary(self) -> dict[str, int]:
+        """Median, 99th percentile and maximum."""
+        return {"p50": self.percentile(50), "p99": self.percentile(99), "max": self.maximum}

@@ -1,9 +1,8 @@
 """Writes events as numbered JSON datagrams, in batches."""
 
-import struct
 from dataclasses import dataclass
 from math import inf
-from typing import Final, Self
+from typing import Final
 
 import msgspec
 import numpy as np
@@ -15,8 +14,6 @@ from ingest.events import EVENTS
 
 KINDS: Final = tuple(EVENTS)
 """Event names; ``Batch.kinds`` holds places in it."""
-
-_SIZES: Final = struct.Struct("<HI")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,26 +47,6 @@ class Batch:
     def datagrams(self) -> list[bytes]:
         """The events one by one."""
         return self.body.split(b"\n") if self.body else []
-
-    def pack(self) -> bytes:
-        """The batch as bytes, for a pipe."""
-        name = self.instance.encode()
-        head = _SIZES.pack(len(name), len(self))
-        return b"".join((head, name, self.kinds, self.due.tobytes(), self.body))
-
-    @classmethod
-    def unpack(cls, packed: bytes) -> Self:
-        """The batch in ``packed``, as ``pack`` made it."""
-        length, count = _SIZES.unpack_from(packed)
-        kinds = _SIZES.size + length
-        due = kinds + count
-        body = due + 8 * count
-        return cls(
-            packed[_SIZES.size : kinds].decode(),
-            packed[kinds:due],
-            np.frombuffer(packed[due:body], dtype=np.int64),
-            packed[body:],
-        )
 
 
 class Journal:

@@ -8,9 +8,8 @@ import time
 from pathlib import Path
 from typing import Final, Self
 
-from ingest.events import MAX_DATAGRAM
+from devnet.emitter import FULL, connected
 
-_FULL: Final = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS})
 _GONE: Final = frozenset(
     {errno.ECONNREFUSED, errno.ENOENT, errno.ENOTCONN, errno.ECONNRESET, errno.EPIPE}
 )
@@ -41,19 +40,12 @@ class Outlet:
             OSError: for what waiting does not cure, such as a missing permission.
         """
         self._disconnect()
-        candidate = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        candidate.setblocking(False)
-        # macOS limits a datagram to a default of 2 KiB otherwise.
-        if candidate.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) < 2 * MAX_DATAGRAM:
-            candidate.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * MAX_DATAGRAM)
         try:
-            candidate.connect(self._path)
+            self._socket = connected(self._path)
         except OSError as error:
-            candidate.close()
             if error.errno not in _GONE:
                 raise
             return error
-        self._socket = candidate
         return None
 
     def offer(self, datagram: bytes) -> str | None:
@@ -67,7 +59,7 @@ class Outlet:
         try:
             self._socket.send(datagram)
         except OSError as error:
-            if error.errno in _FULL:
+            if error.errno in FULL:
                 return "receiver_slow"
             if error.errno in _GONE:
                 self._disconnect()

@@ -40,7 +40,7 @@ def plan_history(
     ``shares`` sets the pace at which that many shares are expected. Times are in microseconds.
 
     Raises:
-        ValueError: for numbers that make no sense, or a history that ends in the future, which
+        ValueError: for invalid numbers, or a history that ends in the future, which
             the receiver would refuse.
     """
     if shares is not None and wishes.shares_per_minute is not None:
@@ -80,7 +80,7 @@ def plan_live(
     With a rate, the fleet is ``settled`` by default: a benchmark wants shares, not arrivals.
 
     Raises:
-        ValueError: for numbers that make no sense together.
+        ValueError: for numbers that contradict each other.
     """
     every = 60.0 if wishes.hashrate_every is None else wishes.hashrate_every
     # A worker's own reading, and a part of the user's total.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 
 from devnet.simulator.delivery import Stopped, send_all, send_paced, write_file
 from devnet.simulator.feed import Feed
@@ -113,13 +113,7 @@ def _open(path: Path, stack: ExitStack) -> BinaryIO:
 
 
 def _watch(done: Iterator[Batch], scenario: Scenario, summary: Summary, console: Console) -> None:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as progress:
+    with Progress(console=console, transient=True) as progress:
         task = progress.add_task("simulating", total=scenario.span)
         said = 0.0
         for batch in done:

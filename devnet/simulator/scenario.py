@@ -65,7 +65,7 @@ class Scenario:
         """Checks the numbers.
 
         Raises:
-            ValueError: names the first that makes no sense.
+            ValueError: names the first that is out of range.
         """
         for name, low, high in (
             ("miners", 1, 10_000_000),

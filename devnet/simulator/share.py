@@ -1,5 +1,6 @@
 """Writes shares: the hot path of the simulator. Everything else is rare."""
 
+from dataclasses import dataclass
 from typing import Final
 
 from devnet.simulator.arrivals import PROOF_DIGITS, REJECT_REASONS, Verdict
@@ -16,24 +17,16 @@ Row = tuple[float, int, float, int, int]
 """Time in seconds, machine, share difficulty, verdict, and where its proof begins."""
 
 
+@dataclass(frozen=True, slots=True)
 class Shares:
     """Writes shares and what follows from them: bests, blocks, counts."""
 
-    def __init__(
-        self,
-        fleet: Fleet,
-        journal: Journal,
-        sessions: Sessions,
-        bests: Bests,
-        chain: Chain,
-        work: Work,
-    ) -> None:
-        self._fleet = fleet
-        self._journal = journal
-        self._sessions = sessions
-        self._bests = bests
-        self._chain = chain
-        self._work = work
+    _fleet: Fleet
+    _journal: Journal
+    _sessions: Sessions
+    _bests: Bests
+    _chain: Chain
+    _work: Work
 
     def submit(self, rows: list[Row], proof: str) -> None:
         """Writes shares in the order of time. For one share: block, bests, share, new tip."""

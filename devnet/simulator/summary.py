@@ -73,16 +73,8 @@ class Summary:
         }
         if pacer is not None:
             report["asked_events_per_second"] = self._scenario.rate
-            report["lateness_us"] = {
-                "p50": pacer.lateness.percentile(50),
-                "p99": pacer.lateness.percentile(99),
-                "max": pacer.lateness.maximum,
-            }
-            report["burst_events"] = {
-                "p50": pacer.bursts.percentile(50),
-                "p99": pacer.bursts.percentile(99),
-                "max": pacer.bursts.maximum,
-            }
+            report["lateness_us"] = pacer.lateness.summary()
+            report["burst_events"] = pacer.bursts.summary()
         return report
 
 

@@ -14,7 +14,7 @@ from devnet.bitcoin.coinbase import (
     witness_commitment_script,
 )
 from devnet.bitcoin.compact_size import Reader, pack_compact_size
-from devnet.bitcoin.hashing import from_display, to_display
+from devnet.bitcoin.hashing import NULL_HASH, from_display, to_display
 from devnet.bitcoin.header import BlockHeader
 from devnet.bitcoin.merkle import coinbase_branch, merkle_root, root_from_branch
 from devnet.bitcoin.script import push, push_height
@@ -75,7 +75,7 @@ def test_the_genesis_block_reads_hashes_and_packs_as_it_is() -> None:
     assert (block.header.time, block.header.nonce) == (1231006505, 2083236893)
     assert block.header.meets(0xFFFF << 208)
     (coinbase,) = block.transactions
-    assert coinbase.is_coinbase
+    assert [item.prev_txid for item in coinbase.inputs] == [NULL_HASH]
     assert coinbase.txid == block.header.merkle_root == merkle_root([coinbase.txid])
     assert coinbase.outputs[0].value == block_subsidy(0)
     assert block.pack() == GENESIS_BLOCK

@@ -126,6 +126,9 @@ def test_a_small_extranonce_comes_to_an_end() -> None:
         [*PARAMS[:4], ["00"], *PARAMS[5:]],
         [*PARAMS[:4], None, *PARAMS[5:]],
         [*PARAMS[:5], 7, *PARAMS[6:]],
+        [*PARAMS[:5], "1" + "0" * 8, *PARAMS[6:]],
+        [*PARAMS[:6], "-1", *PARAMS[7:]],
+        [*PARAMS[:7], "f" * 9, *PARAMS[8:]],
     ],
 )
 def test_a_job_that_is_none_is_refused(params: list[Any]) -> None:

@@ -10,7 +10,8 @@ from devnet.node.auth import Auth
 from devnet.node.methods import Methods
 from devnet.node.node import Node
 from devnet.node.server import RPCServer
-from devnet.rpc import PasswordCredentials, RPCClient
+from devnet.rpc import RPCClient
+from ingest.rpc import PasswordCredentials
 
 USER, PASSWORD = "miner", "correct horse"
 PATIENCE = 120.0

@@ -14,14 +14,10 @@ from hypothesis import strategies as st
 
 from devnet.node import web
 from devnet.node.auth import Auth, write_cookie
-from devnet.node.jsonrpc import Answer, answer
-from devnet.rpc import (
-    NodeUnreachable,
-    PasswordCredentials,
-    RPCClient,
-    RPCError,
-    RPCErrorCode,
-)
+from devnet.node.jsonrpc import answer
+from devnet.node.web import Response
+from devnet.rpc import RPCClient
+from ingest.rpc import NodeUnreachable, PasswordCredentials, RPCError, RPCErrorCode
 from tests.devnet.node.conftest import PASSWORD, PATIENCE, USER
 
 AUTHORIZED = {"Authorization": PasswordCredentials(USER, PASSWORD).authorization()}
@@ -244,7 +240,7 @@ def test_any_json_is_answered_with_json_that_echoes_the_ids(content: Any) -> Non
 
     assert answered.status in (200, 204, 400, 404, 500)
     if answered.status == 204:
-        assert answered == Answer(204, b"")
+        assert answered == Response(204, b"")
         return
     body = json.loads(answered.body)
     if isinstance(content, dict):

@@ -20,11 +20,11 @@ from devnet.node.datadir import DataDirectoryInUse
 from devnet.node.journal import Journal
 from devnet.node.kernel import KernelError
 from devnet.node.node import Node
-from devnet.rpc import (
+from devnet.rpc import RPCClient
+from ingest.rpc import (
     CookieCredentials,
     NodeUnauthorized,
     PasswordCredentials,
-    RPCClient,
     RPCError,
     RPCErrorCode,
     decode_response,

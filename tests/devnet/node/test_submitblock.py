@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from devnet.bitcoin.coinbase import coinbase_transaction
 from devnet.bitcoin.header import BlockHeader
 from devnet.bitcoin.transaction import Transaction, TxInput, TxOutput
-from devnet.rpc import RPCClient, RPCError, RPCErrorCode
+from devnet.rpc import RPCClient
+from ingest.rpc import RPCError, RPCErrorCode
 from tests.devnet.node.blocks import ADDRESS, ANYONE, Draft, draft, mined
 
 SEGWIT = {"rules": ["segwit"]}

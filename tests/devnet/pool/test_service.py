@@ -17,7 +17,8 @@ from aiohttp import web
 from devnet.pool.config import ConfigError, NodeConfig
 from devnet.pool.node import Node
 from devnet.pool.verdict import Verdict
-from devnet.rpc import NodeUnreachable, RPCClient
+from devnet.rpc import RPCClient
+from ingest.rpc import NodeUnreachable
 from tests.devnet.node.conftest import PASSWORD, USER
 from tests.devnet.pool.fake_node import FakeNode, nobody_listens
 from tests.devnet.pool.harness import ALICE, EASY, PATIENCE, Events, client, running_pool

@@ -202,14 +202,6 @@ def test_no_live_event_is_sent_before_its_timestamp(socket_path: Path) -> None:
     assert summary.events == len(wanted) == pacer.lateness.count
 
 
-def test_a_packed_batch_comes_out_of_the_pipe_as_it_went_in() -> None:
-    for batch in batches_of(HISTORY)[:3]:
-        again = Batch.unpack(batch.pack())
-        assert (again.instance, again.kinds) == (batch.instance, batch.kinds)
-        assert again.due.tolist() == batch.due.tolist()
-        assert again.body == batch.body
-
-
 def test_a_path_that_no_socket_can_have_is_an_error_and_not_a_receiver_that_is_away(
     socket_path: Path,
 ) -> None:
