@@ -1,5 +1,6 @@
 """What a batch says about its users and workers: pure."""
 
+from collections import Counter
 from operator import attrgetter
 from typing import Any, Final
 
@@ -18,32 +19,34 @@ class WorkerUpdate(msgspec.Struct, frozen=True, gc=False):
     """What is new of one worker; None leaves a column as it is.
 
     Attributes:
+        user: number of its user.
         micros: event time, or of the last of several.
+        shares: how many of them are shares.
     """
 
+    user: int
     micros: int
     last_share: int | None = None
     current_diff: float | None = None
     is_online: bool | None = None
     user_agent: str | None = None
     rates: Rates | None = None
+    shares: int = 0
 
     def followed_by(self, later: "WorkerUpdate") -> "WorkerUpdate":
         """Merges both; the later value wins."""
         if later.micros < self.micros:
             return later.followed_by(self)
         return WorkerUpdate(
+            self.user,
             later.micros,
             self.last_share if later.last_share is None else later.last_share,
             self.current_diff if later.current_diff is None else later.current_diff,
             self.is_online if later.is_online is None else later.is_online,
             self.user_agent if later.user_agent is None else later.user_agent,
             self.rates if later.rates is None else later.rates,
+            self.shares + later.shares,
         )
-
-    def state(self) -> int:
-        """A fingerprint of everything but times and hashrates."""
-        return hash((self.current_diff, self.is_online, self.user_agent))
 
 
 class Updates:
@@ -60,14 +63,16 @@ class Updates:
         self.users: dict[int, int] = {}
         self.workers: dict[int, WorkerUpdate] = {}
         self.totals: dict[int, Rates] = {}
-        # Of the many shares of a worker the last one says it all.
+        # Of the many shares of a worker the last one says it all, but for their number.
         shares: dict[int | None, Row] = {}
+        counts: Counter[int | None] = Counter()
         others: list[Row] = []
         for row in rows:
             if row.event == "share_submitted":
                 last = shares.get(row.worker_id)
                 if last is None or row.micros >= last.micros:
                     shares[row.worker_id] = row
+                counts[row.worker_id] += 1
             elif row.event != "new_block_network":
                 others.append(row)
         fresh = now - ONLINE_WITHIN
@@ -76,26 +81,29 @@ class Updates:
             if row.worker_id is None:
                 self.totals[row.user_id] = _rates(row.data)
                 continue
-            update = _update(row, fresh)
+            update = _update(row, fresh, counts)
             before = self.workers.get(row.worker_id)
             self.workers[row.worker_id] = update if before is None else before.followed_by(update)
 
 
-def _update(row: Row, fresh: int) -> WorkerUpdate:
-    data, micros = row.data, row.micros
+def _update(row: Row, fresh: int, counts: Counter[int | None]) -> WorkerUpdate:
+    data, user, micros = row.data, row.user_id, row.micros
     online = True if micros > fresh else None
     match row.event:
         case "share_submitted":
-            return WorkerUpdate(micros, micros, data.difficulty, online, data.user_agent)
+            return WorkerUpdate(
+                user, micros, micros, data.difficulty, online, data.user_agent,
+                shares=counts[row.worker_id],
+            )  # fmt: skip
         case "diff_updated":
-            return WorkerUpdate(micros, current_diff=data.new_diff)
+            return WorkerUpdate(user, micros, current_diff=data.new_diff)
         case "miner_connected":
-            return WorkerUpdate(micros, None, data.initial_diff, online, data.user_agent)
+            return WorkerUpdate(user, micros, None, data.initial_diff, online, data.user_agent)
         case "miner_disconnected":
-            return WorkerUpdate(micros, is_online=False)
+            return WorkerUpdate(user, micros, is_online=False)
         case "hashrate_update":
-            return WorkerUpdate(micros, rates=_rates(data))
-    return WorkerUpdate(micros)
+            return WorkerUpdate(user, micros, rates=_rates(data))
+    return WorkerUpdate(user, micros)
 
 
 def _rates(data: Any) -> Rates:
