@@ -117,6 +117,18 @@ def test_silence_that_chance_cannot_explain_is_found(
     assert not check(shares.shares_keep_arriving).passed
 
 
+def test_a_share_that_no_workers_row_tells_of_keeps_arriving(
+    check: Check, connection: Connection, history: History
+) -> None:
+    worker = history.worker("a.1")[1]
+    online(connection, worker, timedelta(minutes=10), 1000 * 2**32 / 10)
+    assert not check(shares.shares_keep_arriving).passed
+    history.share("a.1", clock.now() - timedelta(seconds=20), 2000.0)
+    result = check(shares.shares_keep_arriving)
+    assert result.passed
+    assert result.metadata["silence_seconds"].value == pytest.approx(20)
+
+
 def test_a_pool_of_unnamed_workers_promises_what_their_shares_do_and_no_users_total(
     check: Check, connection: Connection, history: History, run: Run
 ) -> None:
