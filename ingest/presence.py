@@ -34,7 +34,7 @@ class Plan(msgspec.Struct):
     Attributes:
         users: when they were last seen, in microseconds, by number.
         workers: by number.
-        totals: users' total hashrates, by number of the user.
+        totals: total hashrates of some of these users, by number of the user.
         since: of workers with news, after which time the newest share is looked for, in
             seconds.
         unwritten: shares since the last write of a worker that is not written.
@@ -85,6 +85,8 @@ class Presence:
         return plan
 
     def _is_news(self, worker: int, update: WorkerUpdate) -> bool:
+        if update.news:
+            return True
         state = known = 0
         if update.current_diff is not None:
             state, known = _hash_diff(update.current_diff), _DIFF
@@ -92,8 +94,6 @@ class Presence:
             state, known = state | _hash_agent(update.user_agent), known | _AGENT
         if update.is_online is not None:
             state, known = state | update.is_online, known | _ONLINE
-        if update.last_share is None:
-            return known != 0  # connected or disconnected
         return bool((state ^ self._states[worker]) & known)
 
     def _is_due(self, worker: int, update: WorkerUpdate) -> bool:
@@ -158,23 +158,14 @@ async def write(connection: asyncpg.Connection, plan: Plan) -> list[asyncpg.Reco
         What the rows of the plan's workers say now, for :meth:`Presence.keep`.
     """
     if plan.users:
+        # In an event, worker '' is the user's total. The row '' is a worker without a name.
         users = sorted(plan.users.items())
+        totals = [plan.totals.get(user) for user, _ in users]
         await connection.execute(
-            "update users u set last_seen = greatest(u.last_seen, g.seen) "
-            "from unnest($1::integer[], $2::timestamptz[]) as g(id, seen) where u.id = g.id",
+            _UPDATE_USERS,
             [user for user, _ in users],
             [seen for _, seen in users],
-        )
-    if plan.totals:
-        # In an event, worker '' is the user's total. The row '' is a worker without a name.
-        totals = sorted(plan.totals.items())
-        await connection.execute(
-            "update users u set hashrate_1m = g.a, hashrate_5m = g.b, hashrate_1h = g.c, "
-            "hashrate_24h = g.d from unnest($1::integer[], $2::float8[], $3::float8[], "
-            "$4::float8[], $5::float8[]) as g(id, a, b, c, d) "
-            "where u.id = g.id",
-            [user for user, _ in totals],
-            *([rates[index] for _, rates in totals] for index in range(4)),
+            *([rates and rates[index] for rates in totals] for index in range(4)),
         )
     if not plan.workers:
         return []
@@ -197,6 +188,19 @@ async def write(connection: asyncpg.Connection, plan: Plan) -> list[asyncpg.Reco
     )
     return written
 
+
+_UPDATE_USERS: Final = """
+update users u set
+    last_seen = greatest(u.last_seen, g.seen),
+    hashrate_1m = coalesce(g.hashrate_1m, u.hashrate_1m),
+    hashrate_5m = coalesce(g.hashrate_5m, u.hashrate_5m),
+    hashrate_1h = coalesce(g.hashrate_1h, u.hashrate_1h),
+    hashrate_24h = coalesce(g.hashrate_24h, u.hashrate_24h)
+from unnest(
+    $1::integer[], $2::timestamptz[], $3::float8[], $4::float8[], $5::float8[], $6::float8[]
+) as g(id, seen, hashrate_1m, hashrate_5m, hashrate_1h, hashrate_24h)
+where u.id = g.id
+"""
 
 # Where there is news, last_share is brought up to the newest share. So a row that says
 # offline has the newest share of that moment, and one that comes later tells the return.

@@ -22,6 +22,7 @@ class WorkerUpdate(msgspec.Struct, frozen=True, gc=False):
         user: number of its user.
         micros: event time, or of the last of several.
         shares: how many of them are shares.
+        news: it connected or disconnected, or its difficulty was set.
     """
 
     user: int
@@ -32,6 +33,7 @@ class WorkerUpdate(msgspec.Struct, frozen=True, gc=False):
     user_agent: str | None = None
     rates: Rates | None = None
     shares: int = 0
+    news: bool = False
 
     def followed_by(self, later: "WorkerUpdate") -> "WorkerUpdate":
         """Merges both; the later value wins."""
@@ -46,6 +48,7 @@ class WorkerUpdate(msgspec.Struct, frozen=True, gc=False):
             self.user_agent if later.user_agent is None else later.user_agent,
             self.rates if later.rates is None else later.rates,
             self.shares + later.shares,
+            self.news or later.news,
         )
 
 
@@ -96,11 +99,13 @@ def _update(row: Row, fresh: int, counts: Counter[int | None]) -> WorkerUpdate:
                 shares=counts[row.worker_id],
             )  # fmt: skip
         case "diff_updated":
-            return WorkerUpdate(user, micros, current_diff=data.new_diff)
+            return WorkerUpdate(user, micros, current_diff=data.new_diff, news=True)
         case "miner_connected":
-            return WorkerUpdate(user, micros, None, data.initial_diff, online, data.user_agent)
+            return WorkerUpdate(
+                user, micros, None, data.initial_diff, online, data.user_agent, news=True
+            )
         case "miner_disconnected":
-            return WorkerUpdate(user, micros, is_online=False)
+            return WorkerUpdate(user, micros, is_online=False, news=True)
         case "hashrate_update":
             return WorkerUpdate(user, micros, rates=_rates(data))
     return WorkerUpdate(user, micros)
