@@ -9,6 +9,7 @@ _LEAST: Final = 16  # slots of a part, a power of two
 _CHECK: Final = 0xFFFF_FFFF
 _PAGE_BITS: Final = 8
 _PAGE: Final = 1 << _PAGE_BITS
+_IN_PAGE: Final = _PAGE - 1
 
 
 class Directory:
@@ -92,14 +93,16 @@ class Column:
         self._pages: dict[int, array[Any]] = {}
 
     def __getitem__(self, number: int) -> Any:
-        page = self._pages.get(number >> _PAGE_BITS)
-        return self._blank[0] if page is None else page[number & (_PAGE - 1)]
+        try:
+            return self._pages[number >> _PAGE_BITS][number & _IN_PAGE]
+        except KeyError:
+            return self._blank[0]
 
     def __setitem__(self, number: int, value: float) -> None:
         page = self._pages.get(number >> _PAGE_BITS)
         if page is None:
             page = self._pages[number >> _PAGE_BITS] = self._blank * _PAGE
-        page[number & (_PAGE - 1)] = value
+        page[number & _IN_PAGE] = value
 
     @property
     def pages(self) -> int:

@@ -11,6 +11,7 @@ from typing import Final
 import asyncpg
 import msgspec
 
+from ingest.batch import Row
 from ingest.directory import Column
 from ingest.updates import Rates, Updates, WorkerUpdate
 
@@ -67,45 +68,40 @@ class Presence:
         self._unwritten[worker] = 0
         self._written[worker] = min(row["seen"] or 0, _LATEST)
 
-    def plan(self, updates: Updates) -> Plan:
-        """Separates what is written from what the shares say."""
-        plan = Plan({}, {}, updates.totals, {}, {})
-        for user in updates.totals:
-            plan.users[user] = updates.users[user]
-        for worker, update in updates.workers.items():
-            if self._is_news(worker, update):
-                plan.since[worker] = self._written[worker]
-            elif not (update.rates or self._is_due(worker, update)):
-                if update.shares:
-                    unwritten = self._unwritten[worker] + update.shares
-                    plan.unwritten[worker] = min(unwritten, _MANY)
-                continue
-            plan.workers[worker] = update
-            plan.users[update.user] = updates.users[update.user]
-        return plan
+    def plan(self, rows: list[Row], now: int) -> Plan:
+        """Separates what is written from what the shares say.
 
-    def _is_news(self, worker: int, update: WorkerUpdate) -> bool:
-        if update.news:
+        Args:
+            rows: of a batch.
+            now: in microseconds.
+        """
+        since: dict[int, int] = {}
+        unwritten: dict[int, int] = {}
+
+        def waits(row: Row, shares: int, fresh: int) -> bool:
+            worker, data = row.worker_id, row.data
+            assert worker is not None
+            state, known = _hash_diff(data.difficulty), _DIFF
+            if data.user_agent is not None:
+                state, known = state | _hash_agent(data.user_agent), known | _AGENT
+            if row.micros > fresh:
+                state, known = state | _ONLINE, known | _ONLINE
+            written = self._written[worker]
+            if (state ^ self._states[worker]) & known:
+                since[worker] = written
+                return False
+            shares += self._unwritten[worker]
+            lag = row.micros // 1_000_000 - written
+            if not written or lag >= AT_LEAST_AFTER or (lag >= WRITE_AFTER and shares >= EVERY):
+                return False
+            unwritten[worker] = shares if shares < _MANY else _MANY
             return True
-        state = known = 0
-        if update.current_diff is not None:
-            state, known = _hash_diff(update.current_diff), _DIFF
-        if update.user_agent is not None:
-            state, known = state | _hash_agent(update.user_agent), known | _AGENT
-        if update.is_online is not None:
-            state, known = state | update.is_online, known | _ONLINE
-        return bool((state ^ self._states[worker]) & known)
 
-    def _is_due(self, worker: int, update: WorkerUpdate) -> bool:
-        if update.last_share is None:
-            return False
-        written = self._written[worker]
-        lag = update.last_share // 1_000_000 - written
-        return (
-            not written
-            or lag >= AT_LEAST_AFTER
-            or (lag >= WRITE_AFTER and self._unwritten[worker] + update.shares >= EVERY)
-        )
+        updates = Updates(rows, now, waits)
+        for worker, update in updates.workers.items():
+            if update.news:
+                since[worker] = self._written[worker]
+        return Plan(updates.users, updates.workers, updates.totals, since, unwritten)
 
     def keep(self, plan: Plan, written: list[asyncpg.Record]) -> None:
         """The plan's transaction is committed.

@@ -30,7 +30,6 @@ from ingest.ledger import Report, Sums
 from ingest.miners import Miners
 from ingest.offsets import Offsets, Positions
 from ingest.presence import Presence
-from ingest.updates import Updates
 from ingest.weekly import Bests, Weekly
 
 # Errors that say nothing about the data, by the class of their SQLSTATE (PostgreSQL's
@@ -213,7 +212,7 @@ class Store:
         if self._plain:
             await self._ensure_days(rows)
         await self._miners.resolve(self._db, rows)
-        plan = self._presence.plan(Updates(rows, now))
+        plan = self._presence.plan(rows, now)
         weekly = Weekly(self.bests)
         positions = self._offsets.after(entries)
         number = self._instances.number

@@ -1,6 +1,7 @@
 """What a batch says about its users and workers: pure."""
 
 from collections import Counter
+from collections.abc import Callable
 from operator import attrgetter
 from typing import Any, Final
 
@@ -13,6 +14,10 @@ ONLINE_WITHIN: Final = 600_000_000
 
 Rates = tuple[float, float, float, float]  # H/s over 1 m, 5 m, 1 h and 24 h
 _BY_TIME: Final = attrgetter("micros")
+# Besides shares. Bests, blocks and tips say nothing of a worker's row.
+_TELLING: Final = frozenset(
+    {"diff_updated", "miner_connected", "miner_disconnected", "hashrate_update"}
+)
 
 
 class WorkerUpdate(msgspec.Struct, frozen=True, gc=False):
@@ -21,7 +26,6 @@ class WorkerUpdate(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         user: number of its user.
         micros: event time, or of the last of several.
-        shares: how many of them are shares.
         news: it connected or disconnected, or its difficulty was set.
     """
 
@@ -32,7 +36,6 @@ class WorkerUpdate(msgspec.Struct, frozen=True, gc=False):
     is_online: bool | None = None
     user_agent: str | None = None
     rates: Rates | None = None
-    shares: int = 0
     news: bool = False
 
     def followed_by(self, later: "WorkerUpdate") -> "WorkerUpdate":
@@ -47,9 +50,13 @@ class WorkerUpdate(msgspec.Struct, frozen=True, gc=False):
             self.is_online if later.is_online is None else later.is_online,
             self.user_agent if later.user_agent is None else later.user_agent,
             self.rates if later.rates is None else later.rates,
-            self.shares + later.shares,
             self.news or later.news,
         )
+
+
+# Whether a worker goes on as before. Of the last share of a batch, how many there are, and
+# since when in microseconds a share says who is online.
+Waits = Callable[[Row, int, int], bool]
 
 
 class Updates:
@@ -61,43 +68,44 @@ class Updates:
         totals: users' total hashrates.
     """
 
-    def __init__(self, rows: list[Row], now: int) -> None:
-        """``now`` in microseconds."""
+    def __init__(self, rows: list[Row], now: int, waits: Waits) -> None:
+        """``now`` in microseconds; shares of workers that wait are left out."""
         self.users: dict[int, int] = {}
         self.workers: dict[int, WorkerUpdate] = {}
         self.totals: dict[int, Rates] = {}
         # Of the many shares of a worker the last one says it all, but for their number.
         shares: dict[int | None, Row] = {}
         counts: Counter[int | None] = Counter()
-        others: list[Row] = []
+        told: list[Row] = []
         for row in rows:
             if row.event == "share_submitted":
                 last = shares.get(row.worker_id)
                 if last is None or row.micros >= last.micros:
                     shares[row.worker_id] = row
                 counts[row.worker_id] += 1
-            elif row.event != "new_block_network":
-                others.append(row)
+            elif row.event in _TELLING:
+                told.append(row)
         fresh = now - ONLINE_WITHIN
-        for row in sorted((*shares.values(), *others), key=_BY_TIME):
+        touched = {row.worker_id for row in told}
+        for worker, row in shares.items():
+            if not waits(row, counts[worker], fresh) or worker in touched:
+                told.append(row)
+        for row in sorted(told, key=_BY_TIME):
             self.users[row.user_id] = row.micros
             if row.worker_id is None:
                 self.totals[row.user_id] = _rates(row.data)
                 continue
-            update = _update(row, fresh, counts)
+            update = _update(row, fresh)
             before = self.workers.get(row.worker_id)
             self.workers[row.worker_id] = update if before is None else before.followed_by(update)
 
 
-def _update(row: Row, fresh: int, counts: Counter[int | None]) -> WorkerUpdate:
+def _update(row: Row, fresh: int) -> WorkerUpdate:
     data, user, micros = row.data, row.user_id, row.micros
     online = True if micros > fresh else None
     match row.event:
         case "share_submitted":
-            return WorkerUpdate(
-                user, micros, micros, data.difficulty, online, data.user_agent,
-                shares=counts[row.worker_id],
-            )  # fmt: skip
+            return WorkerUpdate(user, micros, micros, data.difficulty, online, data.user_agent)
         case "diff_updated":
             return WorkerUpdate(user, micros, current_diff=data.new_diff, news=True)
         case "miner_connected":
@@ -106,9 +114,7 @@ def _update(row: Row, fresh: int, counts: Counter[int | None]) -> WorkerUpdate:
             )
         case "miner_disconnected":
             return WorkerUpdate(user, micros, is_online=False, news=True)
-        case "hashrate_update":
-            return WorkerUpdate(user, micros, rates=_rates(data))
-    return WorkerUpdate(user, micros)
+    return WorkerUpdate(user, micros, rates=_rates(data))
 
 
 def _rates(data: Any) -> Rates:
