@@ -76,7 +76,7 @@ class Updates:
         # Of the many shares of a worker the last one says it all, but for their number.
         shares: dict[int | None, Row] = {}
         counts: Counter[int | None] = Counter()
-        told: list[Row] = []
+        others: list[Row] = []
         for row in rows:
             if row.event == "share_submitted":
                 last = shares.get(row.worker_id)
@@ -84,13 +84,16 @@ class Updates:
                     shares[row.worker_id] = row
                 counts[row.worker_id] += 1
             elif row.event in _TELLING:
-                told.append(row)
+                others.append(row)
         fresh = now - ONLINE_WITHIN
-        touched = {row.worker_id for row in told}
-        for worker, row in shares.items():
-            if not waits(row, counts[worker], fresh) or worker in touched:
-                told.append(row)
-        for row in sorted(told, key=_BY_TIME):
+        touched = {row.worker_id for row in others}
+        told = [
+            row
+            for worker, row in shares.items()
+            if not waits(row, counts[worker], fresh) or worker in touched
+        ]
+        # Of equal times a share comes first: its miner may say goodbye with it.
+        for row in sorted(told + others, key=_BY_TIME):
             self.users[row.user_id] = row.micros
             if row.worker_id is None:
                 self.totals[row.user_id] = _rates(row.data)

@@ -178,3 +178,8 @@ def test_an_old_share_says_nothing_of_who_is_online() -> None:
 def test_a_users_total_is_no_workers() -> None:
     plan = Presence().plan([row("hashrate_update", 0, None, 7)], NOW)
     assert (plan.totals, plan.users, plan.workers) == ({0: (7, 7, 7, 7)}, {0: NOW}, {})
+
+
+def test_a_goodbye_in_the_moment_of_the_last_share_is_the_last_word() -> None:
+    rows = [row("miner_disconnected", 0, 1, 0), row("share_submitted", 0, 1, 0)]
+    assert Presence().plan(rows, NOW).workers[1].is_online is False
