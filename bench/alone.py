@@ -12,12 +12,13 @@ from typing import Any, Final, cast
 import asyncpg
 import hiredis
 import msgspec
+import psutil
 import psycopg
 import redis.asyncio as redis_async
 
 from bench.figures import Report
 from bench.load import Load, datagrams
-from bench.stack import Servers, stage, wait_for_rows
+from bench.stack import Servers, cpu_seconds, stage, wait_for_rows
 from ingest.batch import Row, parse
 from ingest.codecs import pack_inet, prepare
 from ingest.datagram import EventSocket
@@ -186,11 +187,17 @@ def receiver(report: Report, servers: Servers, count: int) -> None:
 
 
 async def fill(
-    servers: Servers, count: int, *, workers: int = 1000, first: int = 1, mixed: bool = True
+    servers: Servers,
+    count: int,
+    *,
+    workers: int = 1000,
+    first: int = 1,
+    mixed: bool = True,
+    each: bool = False,
 ) -> None:
     """Puts events into the streams, as a receiver does."""
     publisher = Publisher(servers.valkey.url, 30)
-    source = datagrams(count, workers=workers, first=first, seed=first, mixed=mixed)
+    source = datagrams(count, workers=workers, first=first, seed=first, mixed=mixed, each=each)
     name = 0
     while part := list(islice(source, 1000)):
         name += 1
@@ -314,25 +321,37 @@ def rollup(report: Report, servers: Servers, rows: int) -> None:
     )
 
 
-def store_cost(
-    servers: Servers, url: str, first: int, new: int, count: int, workers: int
-) -> tuple[float, float]:
-    """Wall-clock µs per event to commit shares of so many workers.
+class StoreCost(msgspec.Struct):
+    """What the writer's half costs, in CPU µs an event of this process and PostgreSQL.
+
+    Attributes:
+        new: while every worker is seen for the first time.
+        known: after that.
+        memory: MiB that this process grew by meanwhile.
+    """
+
+    new: float
+    known: float
+    memory: float
+
+
+def store_cost(servers: Servers, url: str, first: int, count: int, workers: int) -> StoreCost:
+    """Commits events of so many workers: first a share of each, then ``count`` of any.
+
+    CPU time, because what else the machine does says nothing of the writer.
 
     Args:
         servers: Redis is emptied.
         url: of the database.
-        first: number of the first event.
-        new: events until the workers count as known.
-        count: events that are measured after these.
+        first: number of the first event; it takes the next ``workers + 2 * count``.
+        count: events that are measured.
         workers: that they are of.
-
-    Returns:
-        While they were new, and after that.
     """
     servers.client()
+    assert servers.postgres.process is not None
+    own, postgres = psutil.Process(), psutil.Process(servers.postgres.process.pid)
 
-    async def go() -> tuple[float, float]:
+    async def go() -> StoreCost:
         connection = await asyncpg.connect(url)
         await prepare(connection)
         client = redis_async.Redis.from_url(servers.valkey.url)
@@ -342,25 +361,31 @@ def store_cost(
         streams = Streams(client)
         await offsets.load()
 
-        async def commit(start: int, events: int) -> float:
+        async def commit(start: int, events: int, *, each: bool = False) -> float:
             seconds = 0.0
             for at in range(0, events, 100_000):  # so much at once has room in Redis
                 part = min(100_000, events - at)
-                await fill(servers, part, workers=workers, first=start + at)
-                begun = time.perf_counter()
+                await fill(
+                    servers, part, workers=workers, first=start + at, mixed=not each, each=each
+                )
+                begun = time.process_time() + cpu_seconds(postgres)
                 done = 0
                 while done < part:
                     entries = await streams.read(5000, 0)
                     await store.commit(entries)
                     done += len(entries)
-                seconds += time.perf_counter() - begun
+                seconds += time.process_time() + cpu_seconds(postgres) - begun
                 for stream in EVENT_STREAMS:
                     await client.xtrim(stream, maxlen=0)
             return 1e6 * seconds / events
 
-        costs = await commit(first, new), await commit(first + new, count)
+        await commit(first, count)  # what every process takes once
+        before = own.memory_info().rss
+        new = await commit(first + count, workers, each=True)
+        memory = (own.memory_info().rss - before) / 2**20
+        known = await commit(first + count + workers, count)
         await client.aclose()
         await connection.close()
-        return costs
+        return StoreCost(new, known, memory)
 
     return asyncio.run(go())

@@ -31,10 +31,12 @@ def datagrams(
     first: int = 1,
     seed: int = 1,
     mixed: bool = False,
+    each: bool = False,
 ) -> Iterator[bytes]:
     """Events of as many workers, four to a user, numbered from ``first``.
 
-    Shares alone, or ``mixed``: all eight events as on an ordinary day.
+    Shares alone, or ``mixed``: all eight events as on an ordinary day. The workers are drawn, or
+    ``each`` comes once before any comes again, in no order that an index would like.
     """
     draw = random.Random(seed)  # noqa: S311  load, no secret
     value: dict[str, Any] = json.loads(GOLDEN.read_bytes())
@@ -45,7 +47,8 @@ def datagrams(
         kind = "s" if name in ("instance", "user", "worker", "hash") else "d"
         text = text.replace(f'"@{name}"', f'"%({name})s"' if kind == "s" else f"%({name})s")
     for seq in range(first, first + count):
-        worker = draw.randrange(workers)
+        # Coprime to every power of ten.
+        worker = seq * 618_033_989 % workers if each else draw.randrange(workers)
         kind = mixture.kind(draw) if mixed else "share_submitted"
         if kind != "share_submitted":
             yield mixture.datagram(

@@ -267,13 +267,17 @@ def scale(
     first = 1
     basis = None
     for many in workers:
-        warm = max(2 * many, 2000)
-        new, cost = store_cost(servers, servers.database(), first, warm, count, many)
-        first += warm + count
-        basis = basis or cost
+        cost = store_cost(servers, servers.database(), first, count, many)
+        first += many + 2 * count
+        basis = basis or cost.known
         report.add(
-            "cost with scale", f"{many:,} workers", cost, "µs/event", limit=basis,
-            limit_is=f"with {workers[0]:,} workers", note=f"while they were new {new:.0f}",
+            "cost with scale", f"{many:,} workers", cost.known, "CPU µs/event", limit=basis,
+            limit_is=f"with {workers[0]:,} workers", goal="≤ 1.5 times",
+            note=f"{cost.known / basis:.2f} times; while they were new {cost.new:.0f}",
+        )  # fmt: skip
+        report.add(
+            "cost with scale", f"memory of {many:,} known workers", cost.memory, "MiB",
+            goal="< 150 with the rest of the writer",
         )  # fmt: skip
     url = servers.database()
     have = 0
@@ -291,10 +295,10 @@ def scale(
             )
             connection.execute("checkpoint")
         have = want
-        _, cost = store_cost(servers, url, first, 2000, count, 1000)
-        first += 2000 + count
-        basis = basis or cost
+        cost = store_cost(servers, url, first, count, 1000)
+        first += 1000 + 2 * count
+        basis = basis or cost.known
         report.add(
-            "cost with scale", f"into a partition of {want:,} rows", cost, "µs/event",
+            "cost with scale", f"into a partition of {want:,} rows", cost.known, "CPU µs/event",
             limit=basis, limit_is=f"into one of {rows[0]:,}",
         )  # fmt: skip

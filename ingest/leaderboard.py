@@ -9,6 +9,7 @@ import structlog
 from redis.exceptions import OutOfMemoryError
 
 from ingest.names import leaderboard_key, week_start
+from ingest.weekly import Bests
 
 _CHUNK: Final = 1000
 
@@ -57,24 +58,27 @@ class Leaderboard:
                 return
             await self._client.expireat(key, self._expires(week))
 
-    async def reconcile(self, connection: asyncpg.Connection) -> None:
-        """Brings the sets up to what is committed.
+    async def reconcile(self, connection: asyncpg.Connection, known: Bests) -> None:
+        """Brings the sets, and what the writer knows, up to what is committed.
 
         A kill between a commit and its scores, or a Redis that lost its data,
         leaves a set behind the table.
         """
         self.behind = False
+        known.forget()
         first = week_start(datetime.now(UTC)) - timedelta(days=7)
         async with connection.transaction():
             rows: list[tuple[date, str, float]] = []
             async for row in connection.cursor(
-                "select w.week_start, u.btc_address, w.best_difficulty "
+                "select w.week_start, w.user_id, u.btc_address, w.best_difficulty "
                 "from weekly_best_diff w join users u on u.id = w.user_id "
                 "where w.week_start >= $1 and w.finalized_at is null",
                 first,
                 prefetch=_CHUNK,
             ):
-                rows.append((row[0], row[1], row[2]))
+                week, user, address, best = row
+                known.learn(week, user, best)
+                rows.append((week, address, best))
                 if len(rows) == _CHUNK:
                     await self.raise_bests(rows)
                     rows = []

@@ -2,147 +2,144 @@
 
 from datetime import datetime
 from operator import attrgetter
-from typing import Final, TypeVar
+from typing import Final
 
 import asyncpg
 
 from ingest.batch import Row
+from ingest.directory import Column, Directory
+from ingest.presence import Presence
 
-# About 60 MB when full; then the oldest half goes and is looked up again.
-MAX_CACHED: Final = 200_000
+# Past one of these everything is forgotten and looked up again: 130 MB and 260 MB of names,
+# or of ids that are far apart.
+MOST_NAMES: Final = 4_000_000
+MOST_PAGES: Final = 60_000
 
-Worker = tuple[str, str]  # user, worker
-Name = TypeVar("Name", str, Worker)
-Number = TypeVar("Number", int, tuple[int, int])
+Name = tuple[str, str | None]  # user, worker; None for the user itself
 _BY_TIME: Final = attrgetter("micros")
 
-_USERS: Final = """
-with given as (select * from unnest($1::text[], $2::timestamptz[]) as g(address, seen)),
-made as (
-    insert into users (btc_address, created_at)
-    select address, seen from given
-    on conflict (btc_address) do nothing
-    returning id, btc_address
-)
-select id, btc_address from made
-union all
-select u.id, u.btc_address from users u join given on u.btc_address = given.address
+# One look into the index for each name, however many are asked for: a plan for the average
+# would read the whole table. (A subquery with a limit is not merged into a join.)
+_FIND: Final = """
+select
+    g.address, g.name, u.id as user_id, w.id as worker_id,
+    w.current_diff, w.is_online, w.user_agent,
+    floor(extract(epoch from w.last_share))::bigint as seen
+from unnest($1::text[], $2::text[]) as g(address, name)
+cross join lateral (select id from users where btc_address = g.address limit 1) u
+left join lateral (
+    select * from workers where user_id = u.id and worker_name = g.name limit 1
+) w on true
 """
 
-_WORKERS: Final = """
-with given as (
-    select * from unnest($1::integer[], $2::text[], $3::timestamptz[], $4::text[])
-        as g(user_id, name, seen, source)
-),
-made as (
-    insert into workers (user_id, worker_name, first_seen, source)
-    select user_id, name, seen, source from given
-    on conflict (user_id, worker_name) do nothing
-    returning id, user_id, worker_name
-)
-select id, user_id, worker_name from made
-union all
-select w.id, w.user_id, w.worker_name
-from workers w join given on w.user_id = given.user_id and w.worker_name = given.name
+_MAKE_USERS: Final = """
+insert into users (btc_address, created_at)
+select * from unnest($1::text[], $2::timestamptz[]) as g(address, seen)
+-- A conflict would cost a number of the sequence.
+where not exists (select from users where btc_address = g.address)
+on conflict (btc_address) do nothing
+"""
+
+_MAKE_WORKERS: Final = """
+insert into workers (user_id, worker_name, first_seen, source)
+select u.id, g.name, g.seen, g.source
+from unnest($1::text[], $2::text[], $3::timestamptz[], $4::text[]) as g(address, name, seen, source)
+cross join lateral (select id from users where btc_address = g.address limit 1) u
+on conflict (user_id, worker_name) do nothing
 """
 
 
 class Miners:
-    """Finds numbers for names, and remembers them."""
+    """Finds numbers for names, and remembers them.
 
-    def __init__(self) -> None:
-        self._users: dict[str, int] = {}
-        self._workers: dict[Worker, tuple[int, int]] = {}  # numbers of user and worker
+    Args:
+        presence: learns what the database holds of a worker when its name is looked up.
+    """
+
+    def __init__(self, presence: Presence) -> None:
+        self._presence = presence
+        self._forget()
+
+    def _forget(self) -> None:
+        self._numbers = Directory()
+        self._users = Column("i", 0)  # by number of the worker
+        self._presence.forget()
 
     async def resolve(self, connection: asyncpg.Connection, rows: list[Row]) -> None:
         """Sets ``user_id`` and ``worker_id`` of every row about a miner.
 
-        Who is new gets a number in a transaction of its own, so that what is remembered
+        Who is new gets a number outside the batch's transaction, so that what is remembered
         is there whatever becomes of the batch. Inserting in one order keeps two writers
         from waiting for each other.
         """
-        known = self._workers
-        unknown: list[Row] = []
-        for row in rows:
-            if row.event == "new_block_network":
+        unknown = [
+            row for row in rows if row.event != "new_block_network" and not self._resolved(row)
+        ]
+        if not unknown:
+            return
+        if len(self._numbers) > MOST_NAMES or self._users.pages > MOST_PAGES:
+            self._forget()
+            unknown = [row for row in rows if row.event != "new_block_network"]
+        await self._look_up(connection, unknown)
+        for row in unknown:
+            self._resolved(row)
+
+    def _resolved(self, row: Row) -> bool:
+        user, worker = _name(row)
+        number = self._numbers.get(user, worker)
+        if not number:
+            return False
+        if worker is None:
+            row.user_id = number
+        else:
+            row.user_id, row.worker_id = self._users[number], number
+        return True
+
+    async def _look_up(self, connection: asyncpg.Connection, rows: list[Row]) -> None:
+        first: dict[Name, Row] = {}
+        for row in sorted(rows, key=_BY_TIME):
+            first.setdefault(_name(row), row)
+        missing = await self._find(connection, list(first))
+        if not missing:
+            return
+        created: dict[str, datetime] = {}
+        for user, worker in missing:
+            time = first[user, worker].time
+            created[user] = min(time, created.get(user, time))
+        await connection.execute(
+            _MAKE_USERS, sorted(created), [created[user] for user in sorted(created)]
+        )
+        workers = sorted((user, worker) for user, worker in missing if worker is not None)
+        await connection.execute(
+            _MAKE_WORKERS,
+            [user for user, _ in workers],
+            [worker for _, worker in workers],
+            [first[name].time for name in workers],
+            [first[name].source for name in workers],
+        )
+        if left := await self._find(connection, missing):
+            raise ValueError(f"the database does not keep these users or workers: {left[:3]}")
+
+    async def _find(self, connection: asyncpg.Connection, names: list[Name]) -> list[Name]:
+        """Remembers those that are in the database, and returns the others."""
+        missing = set(names)
+        found = await connection.fetch(
+            _FIND, [user for user, _ in names], [worker for _, worker in names]
+        )
+        for record in found:
+            user, worker = record["address"], record["name"]
+            number = record["user_id"] if worker is None else record["worker_id"]
+            if number is None:
                 continue
-            data = row.data
-            found = known.get((data.user, data.worker))
-            if found is None or (row.event == "hashrate_update" and not data.worker):
-                unknown.append(row)
-            else:
-                row.user_id, row.worker_id = found
-        if unknown:
-            users: dict[str, datetime] = {}
-            workers: dict[Worker, tuple[datetime, str]] = {}
-            for row in sorted(unknown, key=_BY_TIME):
-                users.setdefault(row.data.user, row.time)
-                if _names_worker(row):
-                    name = (row.data.user, row.data.worker)
-                    workers.setdefault(name, (row.time, row.source))
-            user_ids = await self._find_users(connection, users)
-            worker_ids = await self._find_workers(connection, workers, user_ids)
-            for row in unknown:
-                row.user_id = user_ids[row.data.user]
-                if _names_worker(row):
-                    row.worker_id = worker_ids[row.data.user, row.data.worker]
-
-    async def _find_users(
-        self, connection: asyncpg.Connection, names: dict[str, datetime]
-    ) -> dict[str, int]:
-        known = {name: self._users[name] for name in names if name in self._users}
-        unknown = sorted(name for name in names if name not in known)
-        if unknown:
-            async with connection.transaction():
-                found = await connection.fetch(_USERS, unknown, [names[name] for name in unknown])
-                missing = set(unknown) - {row["btc_address"] for row in found}
-                if missing:
-                    # Another writer made them between our snapshot and our insert.
-                    found += await connection.fetch(
-                        "select id, btc_address from users where btc_address = any($1)",
-                        list(missing),
-                    )
-            new = {row["btc_address"]: row["id"] for row in found}
-            _remember(self._users, new)
-            known |= new
-        return known
-
-    async def _find_workers(
-        self,
-        connection: asyncpg.Connection,
-        names: dict[Worker, tuple[datetime, str]],
-        users: dict[str, int],
-    ) -> dict[Worker, int]:
-        if not names:
-            return {}
-        ordered = sorted(names)
-        owners = [users[user] for user, _ in ordered]
-        by_number = dict(zip(owners, (user for user, _ in ordered), strict=True))
-        async with connection.transaction():
-            found = await connection.fetch(
-                _WORKERS,
-                owners,
-                [worker for _, worker in ordered],
-                [names[name][0] for name in ordered],
-                [names[name][1] for name in ordered],
-            )
-            if len({row["id"] for row in found}) < len(ordered):
-                found += await connection.fetch(
-                    "select id, user_id, worker_name from workers where user_id = any($1)",
-                    owners,
-                )
-        new = {(by_number[row["user_id"]], row["worker_name"]): row["id"] for row in found}
-        _remember(self._workers, {name: (users[name[0]], new[name]) for name in ordered})
-        return new
+            missing.discard((user, worker))
+            self._numbers.put(user, worker, number)
+            if worker is not None:
+                self._users[number] = record["user_id"]
+                self._presence.learn(number, record)
+        return [name for name in names if name in missing]
 
 
-def _names_worker(row: Row) -> bool:
+def _name(row: Row) -> Name:
     # The total of a user has worker '', which is also a miner without a name.
-    return row.event != "hashrate_update" or bool(row.data.worker)
-
-
-def _remember(cache: dict[Name, Number], new: dict[Name, Number]) -> None:
-    if len(cache) > MAX_CACHED:
-        for name in list(cache)[: len(cache) // 2]:
-            del cache[name]
-    cache |= new
+    worker = row.data.worker
+    return row.data.user, worker if worker or row.event != "hashrate_update" else None

@@ -20,7 +20,6 @@ from ingest.flavour import fetch_flavour
 from ingest.leaderboard import Leaderboard
 from ingest.offsets import Offsets, OffsetsMovedError, Positions
 from ingest.peers import Peers
-from ingest.presence import Presence
 from ingest.settings import WriterSettings
 from ingest.store import Store
 from ingest.streams import Streams
@@ -59,7 +58,6 @@ class Session:
 
     Args:
         settings: the writer's.
-        presence: what is known of miners; outlives the session.
         stopping: is set when the session shall drain and end.
 
     Attributes:
@@ -67,12 +65,9 @@ class Session:
         trouble: why nothing is committed, empty while the session works.
     """
 
-    def __init__(
-        self, settings: WriterSettings, presence: Presence, stopping: asyncio.Event
-    ) -> None:
+    def __init__(self, settings: WriterSettings, stopping: asyncio.Event) -> None:
         self._settings = settings
         self._consumer = settings.shard.consumer(settings.consumer)
-        self._presence = presence
         self._stopping = stopping
         self.committed = 0
         self.trouble = "starting"
@@ -114,7 +109,6 @@ class Session:
                 self._offsets,
                 timedelta(days=settings.retention_days),
                 plain=plain,
-                known=self._presence,
                 takes=None if self._peers.alone else self._peers.takes,
             )
             await self._store.open()
@@ -122,7 +116,7 @@ class Session:
             if settings.shard.count > 1:
                 await self._trimming.hold(await self._peers.floor())
             await self._trimming.relieve(self._offsets.committed)
-            await self._leaderboard.reconcile(connection)
+            await self._leaderboard.reconcile(connection, self._store.bests)
             log.info("committing", consumer=self._consumer, plain_postgresql=plain)
             self.trouble = ""
             async with contextlib.aclosing(self._batches()) as batches:
@@ -184,7 +178,6 @@ class Session:
                 floor = await self._peers.floor()
                 if self._settings.shard.count > 1:
                     await self._trimming.hold(floor)
-            await self._store.tell(everything=ended)
             if ended:
                 return
             if now >= next_relief:
@@ -195,7 +188,7 @@ class Session:
                 await self._offsets.confirm()
                 lag = await self._streams.lag()
                 if self._leaderboard.behind:
-                    await self._leaderboard.reconcile(self._db)
+                    await self._leaderboard.reconcile(self._db, self._store.bests)
             if now >= next_report:
                 if next_report:
                     log.info(

@@ -30,7 +30,7 @@ from ingest.ledger import Report, Sums
 from ingest.miners import Miners
 from ingest.offsets import Offsets, Positions
 from ingest.presence import Presence
-from ingest.updates import Updates
+from ingest.weekly import Bests, Weekly
 
 # Errors that say nothing about the data, by the class of their SQLSTATE (PostgreSQL's
 # appendix A): connection, transaction state, authorisation, missing catalog or schema,
@@ -73,9 +73,11 @@ class Store:
         offsets: move with every commit.
         retention: shares and events older than this are refused.
         plain: whether partitions are ours to make (plain PostgreSQL).
-        known: what is known of miners; outlives the connection.
         takes: tells which entries are this writer's where several share the work;
             offsets move over the others. None where it is alone.
+
+    Attributes:
+        bests: what is known of the open weeks; :meth:`Leaderboard.reconcile` fills it.
     """
 
     def __init__(
@@ -85,17 +87,18 @@ class Store:
         retention: timedelta,
         *,
         plain: bool,
-        known: Presence | None = None,
         takes: Callable[[Entry], bool] | None = None,
     ) -> None:
         self._db = connection
         self._offsets = offsets
         self._retention = retention
         self._plain = plain
-        self._presence = known or Presence()
+        # As the connection: a database that was restored has other numbers and rows.
+        self._presence = Presence()
+        self._miners = Miners(self._presence)
+        self.bests = Bests()
         self._takes = takes
         self._days: set[int] = set()  # since the epoch
-        self._miners = Miners()
         self._instances = Instances()
         self._blocks: dict[bytes, None] = {}
 
@@ -209,19 +212,20 @@ class Store:
         if self._plain:
             await self._ensure_days(rows)
         await self._miners.resolve(self._db, rows)
-        plan = self._presence.plan(Updates(rows, now), time.monotonic())
+        plan = self._presence.plan(rows, now)
+        weekly = Weekly(self.bests)
         positions = self._offsets.after(entries)
         number = self._instances.number
         async with self._db.transaction():
             await self._offsets.move(positions)
             found = await tables.insert_blocks(self._db, rows)
-            weekly = await tables.copy_shares(self._db, rows, number, self._blocks)
+            await tables.copy_shares(self._db, rows, number, self._blocks, weekly)
             await tables.copy_events(self._db, rows, number)
             await tables.mark_block_shares(self._db, found)
             if self._takes is not None:
-                await presence.lock(self._db, plan, {row.user_id for row in rows})
-            await presence.write(self._db, plan)
-            bests = await tables.upsert_weekly(self._db, weekly)
+                await presence.lock(self._db, plan, weekly.users())
+            written = await presence.write(self._db, plan)
+            raised = await tables.upsert_weekly(self._db, weekly)
             await tables.insert_network_blocks(self._db, rows)
             await tables.insert_proofs(self._db, rows)
             await tables.note_late_hours(self._db, rows, now)
@@ -229,27 +233,15 @@ class Store:
             await self._instances.save(self._db)
             await tables.add_to_ledger(self._db, sums, number)
         self._instances.keep()
-        self._presence.keep(plan, time.monotonic())
+        self._presence.keep(plan, written)
+        for week, user, _, best in raised:
+            self.bests.learn(week, user, best)
         self._offsets.keep(positions)
         for row in found:
             self._remember_block(unhexlify(row.data.hash))
         self._count(rows, letters, resent)
+        bests = [(week, address, best) for week, _, address, best in raised]
         return Committed(positions, bests, len(items))
-
-    async def tell(self, *, everything: bool = False) -> None:
-        """Writes when miners were last seen, where that waits and is due.
-
-        Args:
-            everything: also what is not due yet.
-        """
-        now = time.monotonic()
-        if everything or self._presence.due(now):
-            plan = self._presence.plan(Updates([], 0), now, everything=everything)
-            async with self._db.transaction():
-                if self._takes is not None:
-                    await presence.lock(self._db, plan, set())
-                await presence.write(self._db, plan)
-            self._presence.keep(plan, now)
 
     def _count(
         self,

@@ -29,6 +29,7 @@ PROVEN_EVENTS: Final = ("share_best_diff", "block_found")
 EVENT_COLUMNS: Final = ("time", "seq", "instance_id", "event", "source", "payload")
 
 Number = Callable[[str | None], int | None]  # the database's number of an instance
+Raised = tuple[date, int, str, float]  # week, number and address of the user, its best
 
 
 async def find_stored(
@@ -90,18 +91,22 @@ async def insert_blocks(db: asyncpg.Connection, rows: list[Row]) -> list[Row]:
 
 
 async def copy_shares(
-    db: asyncpg.Connection, rows: list[Row], number: Number, blocks: Collection[bytes]
-) -> Weekly:
-    """Copies the shares, and returns what they add to the week.
+    db: asyncpg.Connection,
+    rows: list[Row],
+    number: Number,
+    blocks: Collection[bytes],
+    weekly: Weekly,
+) -> None:
+    """Copies the shares, and shows the valid ones to the week.
 
     Args:
         db: the connection.
         rows: of any event; ``user_id`` and ``worker_id`` are set.
         number: finds the database's number of an instance.
         blocks: hashes of blocks that were found before.
+        weekly: of this batch.
     """
     solved = {unhexlify(row.data.hash) for row in rows if row.event == "block_found"}
-    weekly = Weekly()
     records: list[tuple[Any, ...]] = []
     for row in rows:
         if row.event != "share_submitted":
@@ -132,7 +137,6 @@ async def copy_shares(
             weekly.add(row, share_hash)
     if records:
         await db.copy_records_to_table("shares", records=records, columns=SHARE_COLUMNS)
-    return weekly
 
 
 async def copy_events(db: asyncpg.Connection, rows: list[Row], number: Number) -> None:
@@ -167,29 +171,30 @@ async def mark_block_shares(db: asyncpg.Connection, found: list[Row]) -> None:
         )
 
 
-async def upsert_weekly(db: asyncpg.Connection, weekly: Weekly) -> list[tuple[date, str, float]]:
-    """Adds to the week, and returns whose best was raised: week, user, difficulty."""
-    bests: list[tuple[date, str, float]] = []
-    for week, sums in sorted(weekly.weeks.items()):
-        items = sorted(sums.items())
+async def upsert_weekly(db: asyncpg.Connection, weekly: Weekly) -> list[Raised]:
+    """Raises bests, and returns what the table holds of their users now.
+
+    A finalised week is left alone.
+    """
+    raised: list[Raised] = []
+    for week, bests in sorted(weekly.weeks.items()):
+        if not bests:
+            continue
+        items = sorted(bests.items())
         written = await db.fetch(
             _UPSERT_WEEKLY,
             week,
             [user for user, _ in items],
-            [sum_.best for _, sum_ in items],
-            [sum_.micros for _, sum_ in items],
-            [sum_.worker_id for _, sum_ in items],
-            [sum_.share_hash for _, sum_ in items],
-            [sum_.shares for _, sum_ in items],
-            [sum_.work for _, sum_ in items],
+            [best.best for _, best in items],
+            [best.micros for _, best in items],
+            [best.worker_id for _, best in items],
+            [best.share_hash for _, best in items],
         )
-        # Who had a better one before has it in the leaderboard, too.
-        bests += [
-            (week, sum_.user, sum_.best)
+        raised += [
+            (week, row["user_id"], bests[row["user_id"]].user, row["best_difficulty"])
             for row in written
-            if (sum_ := sums[row["user_id"]]).best == row["best_difficulty"]
         ]
-    return bests
+    return raised
 
 
 async def insert_network_blocks(db: asyncpg.Connection, rows: list[Row]) -> None:
@@ -364,16 +369,12 @@ on conflict (instance_id, hour) do update set
 # the week again.
 _UPSERT_WEEKLY: Final = """
 insert into weekly_best_diff as w (
-    user_id, week_start, best_difficulty, best_share_time, best_worker_id, best_share_hash,
-    total_shares, total_work
+    user_id, week_start, best_difficulty, best_share_time, best_worker_id, best_share_hash
 )
-select g.user_id, $1::date, best, at, worker, hash, shares, work from unnest(
-    $2::integer[], $3::float8[], $4::timestamptz[], $5::integer[], $6::bytea[], $7::bigint[],
-    $8::float8[]
-) as g(user_id, best, at, worker, hash, shares, work)
+select g.user_id, $1::date, best, at, worker, hash from unnest(
+    $2::integer[], $3::float8[], $4::timestamptz[], $5::integer[], $6::bytea[]
+) as g(user_id, best, at, worker, hash)
 on conflict (user_id, week_start) do update set
-    total_shares = w.total_shares + excluded.total_shares,
-    total_work = w.total_work + excluded.total_work,
     -- The higher one, of equal ones the earlier one.
     best_difficulty = greatest(w.best_difficulty, excluded.best_difficulty),
     best_share_time = case

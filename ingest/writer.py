@@ -13,7 +13,6 @@ from redis.backoff import ExponentialBackoff
 
 from ingest import metrics
 from ingest.peers import OtherCountError
-from ingest.presence import Presence
 from ingest.session import AWAY, NotMigratedError, Session
 from ingest.settings import WriterSettings
 
@@ -35,14 +34,13 @@ class Writer:
     def __init__(self, settings: WriterSettings) -> None:
         self._settings = settings
         self._stopping = asyncio.Event()
-        self._presence = Presence()
         self._session = self._begin()
         self._metrics = metrics.MetricsServer(
             settings.metrics_host, settings.writer_metrics_port, self._ready
         )
 
     def _begin(self) -> Session:
-        return Session(self._settings, self._presence, self._stopping)
+        return Session(self._settings, self._stopping)
 
     def _ready(self) -> tuple[bool, str]:
         trouble = self._session.trouble

@@ -55,17 +55,21 @@ select
     exists (
         select from blocks b where b.block_hash = encode(w.best_share_hash, 'hex')
     ) as is_block,
-    chance_of(w.best_difficulty, w.total_work) as chance,
-    w.total_shares + coalesce(o.shares, 0) as shares,
+    chance_of(w.best_difficulty, t.total_work) as chance,
+    t.total_shares + coalesce(o.shares, 0) as shares,
     o.best as before,
     m.value, m.told_at
 from week w
+-- Of the few whose best has changed.
+cross join lateral (
+    select * from weekly_standings s where s.user_id = w.user_id and s.week_start = w.week_start
+) t
 join users u on u.id = w.user_id
 left join workers k on k.id = w.best_worker_id
 left join alert_marks m on m.subject = 'best:' || w.user_id
 left join lateral (
     select max(best_difficulty) as best, sum(total_shares)::bigint as shares
-    from weekly_best_diff x
+    from weekly_standings x
     where x.user_id = w.user_id and x.week_start < w.week_start
 ) o on true
 where (m.value ->> 'week' = %(week)s::text

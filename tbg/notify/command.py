@@ -194,7 +194,7 @@ def explain(path: Path, state_path: Path, worker: str, as_json: bool) -> None:
                     said = "yes, at once"
                 answers.append({"route": name, "kind": kind, "sent": said})
         known = connection.execute(
-            "select w.is_online, w.last_share, f.naps from workers w "
+            "select w.is_online, w.last_share, f.naps from workers_seen w "
             "join users u on u.id = w.user_id left join worker_flaps f on f.worker_id = w.id "
             "where u.btc_address = %s and w.worker_name = %s",
             [user, rig],

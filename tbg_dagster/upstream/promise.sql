@@ -2,7 +2,11 @@
 select
     coalesce(sum(p.hashrate / (p.current_diff * %(hashes)s)), 0)::double precision as rate,
     count(*) as workers,
-    (select max(last_share) from workers) as newest
+    -- Rows of workers lag; the few shares since the newest of them are at the end of the table.
+    coalesce(
+        (select max(time) from shares where time > (select max(last_share) from workers)),
+        (select max(last_share) from workers)
+    ) as newest
 from (
     select
         w.current_diff,

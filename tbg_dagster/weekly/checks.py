@@ -41,6 +41,30 @@ def weeks_equal_hours(database: Database) -> dg.AssetCheckResult:
     )
 
 
+@dg.asset_check(asset="weekly_best_diff")
+def bests_reach_their_hours(database: Database) -> dg.AssetCheckResult:
+    """No best of a running week is lower than the hours of the last three hours say.
+
+    ERROR: the writer takes a share for no best because it remembers a higher one. Start it
+    again: it reads what the table holds. The result of the week comes from the hours.
+    """
+    end = clock.now().replace(minute=0, second=0, microsecond=0)
+    with database.connect() as connection:
+        rows = connection.execute(
+            query(__package__, "behind.sql"), {"start": end - timedelta(hours=3), "end": end}
+        ).fetchall()
+    return verdict(
+        not rows,
+        f"{len(rows)} bests are lower than their hours"
+        + "".join(
+            f"; {row['week_start']} user {row['user_id']}: {row['best_difficulty']} "
+            f"and not {row['best']}"
+            for row in rows[:5]
+        ),
+        rows_wrong=len(rows),
+    )
+
+
 @dg.asset_check(asset="weekly_leaderboard")
 def messages_are_sent(database: Database) -> dg.AssetCheckResult:
     """No message to the world waits in the outbox.

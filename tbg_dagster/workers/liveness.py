@@ -9,6 +9,7 @@ import psycopg
 
 from ingest.hashes import HASHES_PER_DIFFICULTY
 from ingest.names import ALERTS_STREAM
+from ingest.updates import ONLINE_WITHIN
 from tbg_dagster.outbox import NOTIFY, post
 from tbg_dagster.queries import query
 from tbg_dagster.resources.database import Connection
@@ -82,10 +83,12 @@ def mark_silent(
         "hashes": HASHES_PER_DIFFICULTY,
         "enough": ENOUGH_GAPS,
         "forgotten": FORGOTTEN,
+        "fresh": timedelta(microseconds=ONLINE_WITHIN),
     }
     with connection.transaction():
         connection.execute("select pg_advisory_xact_lock(hashtext('tbg liveness'))")
         connection.execute(query(__package__, "unnamed.sql"), known)
+        connection.execute(query(__package__, "returns.sql"), known)
         connection.execute(query(__package__, "connected.sql"), known)
         candidates = connection.execute(query(__package__, "ghosts.sql"), known).fetchall()
         for row in candidates:
@@ -110,11 +113,13 @@ def _mark(connection: Connection, row: dict[str, Any], now: datetime, fallback: 
     limit = allowance(row["current_diff"], row["hashrate"], fallback)
     if now - row["last_seen"] <= limit.allowed:
         return False
-    # Only if no share came since it was read: the writer may be marking it online.
+    # Only if nothing came since it was read: the writer may be marking it online. The row
+    # gets its true last share, so that a later one tells the return.
     done = connection.execute(
-        "update workers set is_online = false "
-        "where id = %s and is_online and coalesce(last_share, first_seen) = %s",
-        [row["worker_id"], row["last_seen"]],
+        "update workers set is_online = false, last_share = %(last_share)s "
+        "where id = %(worker_id)s and is_online "
+        "and last_share is not distinct from %(noted_share)s",
+        row,
     )
     if done.rowcount == 0:
         return False

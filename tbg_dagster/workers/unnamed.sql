@@ -6,14 +6,15 @@ with worked as (
         sum(s.difficulty) filter (where s.time > w.last_share - interval '1 minute') as minute,
         sum(s.difficulty) filter (where s.time > w.last_share - interval '5 minutes') as five,
         sum(s.difficulty) as hour
-    from workers w
+    from workers_seen w
     join shares s
         on s.worker_id = w.id
         and s.time > w.last_share - interval '1 hour'
         and s.time <= w.last_share
         and s.is_valid
     where w.worker_name = '' and w.last_share > %(now)s - interval '2 hours'
-      -- Once more than w.last_share says, so that old days are not looked at.
+      -- Once more than w.last_share says, so that old workers and days are not looked at.
+      and w.noted_share > %(now)s - interval '4 hours'
       and s.time > %(now)s - interval '3 hours'
     group by w.id
 )

@@ -60,7 +60,7 @@ select
     (select sum(difficulty) from shares s where s.user_id = u.id and is_valid) as raw_work,
     (select max(share_diff) from shares s where s.user_id = u.id and is_valid) as raw_best,
     sum(total_shares)::bigint as shares, sum(total_work) as work, max(best_difficulty) as best
-from users u join weekly_best_diff w on w.user_id = u.id
+from users u join weekly_standings w on w.user_id = u.id
 where u.btc_address = $1 group by u.id
 """
 

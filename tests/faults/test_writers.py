@@ -55,7 +55,7 @@ from (
     from shares where is_valid group by 1, 2
 ) raw
 join users u on u.id = raw.user_id
-full join weekly_best_diff w on w.user_id = raw.user_id and w.week_start = raw.week_start
+full join weekly_standings w on w.user_id = raw.user_id and w.week_start = raw.week_start
 """
 
 

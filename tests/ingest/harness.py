@@ -17,6 +17,7 @@ import redis.asyncio as redis_async
 
 from ingest.entry import Entry
 from ingest.flavour import fetch_flavour
+from ingest.leaderboard import Leaderboard
 from ingest.offsets import Offsets
 from ingest.store import Store
 from ingest.streams import Streams
@@ -96,6 +97,7 @@ async def parts_of(
     plain = await fetch_flavour(connection) == "postgresql"
     store = Store(connection, offsets, timedelta(days=90), plain=plain, takes=takes)
     await store.open()
+    await Leaderboard(client, timedelta(days=28)).reconcile(connection, store.bests)
     streams = Streams(client)
     streams.seek(await offsets.load())
     return Parts(offsets, store, streams, Trimming(client, 0))

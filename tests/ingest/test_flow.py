@@ -87,7 +87,7 @@ async def test_every_event_reaches_redis_and_its_table(
     assert await db.fetchval("select count(*) from mining_events") == 7
     assert await db.fetchval("select count(*) from network_blocks") == 1
     week = week_start(moment_of(now))
-    best = await db.fetchrow("select * from weekly_best_diff")
+    best = await db.fetchrow("select * from weekly_standings")
     assert best is not None
     assert (
         best["week_start"],

@@ -105,6 +105,6 @@ async def test_both_cases_of_a_bech32_address_are_one_user(redis: Redis, db: Db)
     await parts.store.commit(await parts.streams.read(100, 0))
     assert [row["btc_address"] for row in await db.fetch("select * from users")] == [lower]
     assert await db.fetchval("select count(*) from workers") == 1
-    assert await db.fetchval("select total_shares from weekly_best_diff") == 2
+    assert await db.fetchval("select total_shares from weekly_standings") == 2
     named = await db.fetch("select distinct payload ->> 'user' as user from mining_events")
     assert [row["user"] for row in named] == [lower]

@@ -124,5 +124,5 @@ async def test_writers_with_the_same_miners_never_wait_for_each_other_in_a_circl
     assert await db.fetchval("select count(*) from network_blocks") == 50
     assert await db.fetchval(
         "select sum(total_shares) = (select count(*) from shares where is_valid) "
-        "from weekly_best_diff"
+        "from weekly_standings"
     )

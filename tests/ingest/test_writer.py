@@ -66,7 +66,7 @@ async def test_a_resent_event_is_stored_once(
     state = await db.fetchrow("select * from engine_instances where instance = 'e/1'")
     assert state is not None
     assert (state["seq_max"], state["events"], state["duplicates"]) == (4, 4, 3)
-    total = await db.fetchval("select sum(total_shares) from weekly_best_diff")
+    total = await db.fetchval("select sum(total_shares) from weekly_standings")
     assert total == 5
 
 
@@ -134,7 +134,7 @@ async def test_what_the_database_refuses_is_isolated_and_the_batch_goes_on(
         13,
     )
     assert "no_13" in letter["detail"]
-    assert await db.fetchval("select sum(total_shares) from weekly_best_diff") == 29
+    assert await db.fetchval("select sum(total_shares) from weekly_standings") == 29
     assert await db.fetchval("select seq_missing::text from engine_instances") == "{}"
 
 
@@ -187,7 +187,7 @@ async def test_a_week_begins_on_monday_at_midnight_utc(
         assert await writer.stop() == 0
     rows = await db.fetch(
         "select week_start, best_difficulty, total_shares, total_work, worker_name, best_share_time "
-        "from weekly_best_diff join workers w on w.id = best_worker_id order by 1"
+        "from weekly_standings join workers w on w.id = best_worker_id order by 1"
     )
     before = monday - timedelta(days=7)
     assert [(row[0], row[1], row[2], row[3], row[4]) for row in rows] == [
@@ -210,7 +210,9 @@ async def test_a_finalised_week_is_left_alone_and_the_late_hour_is_noted(
         week: date = await db.fetchval("select week_start from weekly_best_diff")
         # The leaderboard is written after the commit.
         await until(lambda: redis.exists(leaderboard_key(week)))
-        await db.execute("update weekly_best_diff set finalized_at = now()")
+        await db.execute(
+            "update weekly_best_diff set finalized_at = now(), total_shares = 1, total_work = 512"
+        )
         await redis.delete(leaderboard_key(week))
         await publish(redis, "share_submitted", timestamp=late, share_diff=9000.0)
         await publish(redis, "share_submitted", timestamp=now)
@@ -284,32 +286,42 @@ async def test_an_old_event_says_nothing_of_the_present(
         assert not await db.fetchval("select is_online from workers")
 
 
-async def test_what_is_news_of_a_worker_is_written_at_once_and_the_rest_at_the_end(
+async def test_what_is_news_of_a_worker_is_written_at_once_and_a_time_alone_is_not(
     tmp_path: Path, redis_url: str, database_url: str, redis: Redis, db: Db
 ) -> None:
     now = moment()
-    state = "select last_share, current_diff, user_agent from workers"
+    state = "select xmin, last_share, current_diff, user_agent from workers"
     async with stage("writer", tmp_path, redis_url, database_url) as writer:
-        # How long the time of a share may wait: test_presence.py.
-        for later in (3, 2):
+        # When the time of a share is written: test_presence.py.
+        for later in (4, 3):
             await publish(redis, "share_submitted", timestamp=now - later, user_agent="a")
             await committed(db, redis)
-        await publish(redis, "share_submitted", timestamp=now - 1, user_agent="b")
+        before = await db.fetchrow(state)
+        assert before is not None
+        assert before["last_share"] == moment_of(now - 4)
+        await publish(redis, "share_submitted", timestamp=now - 2, user_agent="b")
         await committed(db, redis)
         after = await db.fetchrow(state)
         assert after is not None
-        assert after["last_share"] == moment_of(now - 1)
-        assert after["user_agent"] == "b"
-        await publish(redis, "share_submitted", timestamp=now, user_agent="b")
+        assert (after["last_share"], after["user_agent"]) == (moment_of(now - 2), "b")
+        await writer.kill()  # what the next writer finds is no news to it
+        await writer.start()
+        for later in (1, 0):
+            await publish(redis, "share_submitted", timestamp=now - later, user_agent="b")
+            await committed(db, redis)
+        assert await db.fetchrow(state) == after
+        assert await db.fetchval("select last_share from workers_seen") == moment_of(now)
+        # A connection is news, and brings the time up to the newest share.
+        await publish(redis, "miner_disconnected", timestamp=now)
         await committed(db, redis)
-        assert await writer.stop() == 0  # what waits is written at the end
-    latest = await db.fetchrow("select w.last_share, u.last_seen from workers w, users u")
-    assert latest is not None
-    assert (
-        latest["last_share"]
-        == latest["last_seen"]
-        == after["last_share"] + timedelta(microseconds=1)
+        assert await writer.stop() == 0
+    latest = await db.fetchrow(
+        "select w.last_share, u.last_seen, w.is_online from workers w, users u"
     )
+    assert latest is not None
+    assert tuple(latest) == (moment_of(now), moment_of(now), False)
+    # Nobody took a number in vain.
+    assert await db.fetchval("select last_value from workers_id_seq") == 1
 
 
 async def test_an_event_tells_whence_its_instance_is_when_a_report_did_not(

@@ -19,6 +19,7 @@ from tbg_dagster.upstream import checks as upstream
 from tbg_dagster.upstream import share_checks as shares
 from tbg_dagster.weekly import checks as weekly
 from tbg_dagster.weekly.week import finalise
+from tests.clock import Clock
 from tests.tbg_dagster.conftest import Connection, History, Run, last_monday
 
 CHECKS = [item for item in defs.asset_checks or [] if isinstance(item, dg.AssetChecksDefinition)]
@@ -117,6 +118,18 @@ def test_silence_that_chance_cannot_explain_is_found(
     assert not check(shares.shares_keep_arriving).passed
 
 
+def test_a_share_that_no_workers_row_tells_of_keeps_arriving(
+    check: Check, connection: Connection, history: History
+) -> None:
+    worker = history.worker("a.1")[1]
+    online(connection, worker, timedelta(minutes=10), 1000 * 2**32 / 10)
+    assert not check(shares.shares_keep_arriving).passed
+    history.share("a.1", clock.now() - timedelta(seconds=20), 2000.0)
+    result = check(shares.shares_keep_arriving)
+    assert result.passed
+    assert result.metadata["silence_seconds"].value == pytest.approx(20)
+
+
 def test_a_pool_of_unnamed_workers_promises_what_their_shares_do_and_no_users_total(
     check: Check, connection: Connection, history: History, run: Run
 ) -> None:
@@ -134,10 +147,9 @@ def test_a_pool_of_unnamed_workers_promises_what_their_shares_do_and_no_users_to
     result = check(shares.shares_keep_arriving)
     assert result.passed
     assert result.metadata["rate"].value == pytest.approx(1 / 72, rel=0.05)
-    connection.execute(
-        "update workers set last_share = %s where id = %s",
-        [clock.now() - timedelta(minutes=40), worker],
-    )
+    gone = clock.now() - timedelta(minutes=40)
+    connection.execute("delete from shares where time > %s", [gone])
+    connection.execute("update workers set last_share = %s where id = %s", [gone, worker])
     assert not check(shares.shares_keep_arriving).passed
 
 
@@ -430,6 +442,43 @@ def test_a_week_that_differs_from_its_hours_is_found(
     assert check(weekly.weeks_equal_hours).passed
     connection.execute(damage)
     assert not check(weekly.weeks_equal_hours).passed
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "update weekly_best_diff set best_difficulty = 4999.0 where user_id = 1",
+        "delete from weekly_best_diff where user_id = 1",
+    ],
+)
+def test_a_best_of_the_running_week_that_its_hours_exceed_is_found(
+    check: Check,
+    connection: Connection,
+    history: History,
+    run: Run,
+    clock: Clock,
+    damage: str,
+) -> None:
+    hour = last_monday() + timedelta(days=2)
+    clock.move(hour + timedelta(hours=2, minutes=10) - clock.now())
+    history.share("a.1", hour, 5000.0)
+    history.share("a.1", hour, 4000.0)
+    history.share("a.1", hour + timedelta(hours=2), 6000.0)  # is not rolled up
+    history.worker("b.1")
+    connection.execute(
+        "insert into weekly_best_diff (user_id, week_start, best_difficulty, best_share_time) "
+        "values (1, %(week)s, 5000, %(hour)s), (2, %(week)s, 1, %(hour)s)",
+        {"week": week_start(hour), "hour": hour},
+    )
+    run("hourly_rollup", f"{hour:%Y-%m-%d-%H:%M}")
+    assert check(weekly.bests_reach_their_hours).passed
+    connection.execute(damage)
+    result = check(weekly.bests_reach_their_hours)
+    assert not result.passed
+    assert "user 1" in str(result.description)
+    # The result of a closed week may leave shares out.
+    connection.execute("update weekly_best_diff set finalized_at = now()")
+    assert check(weekly.bests_reach_their_hours).passed
 
 
 def test_a_leaderboard_that_differs_from_the_running_week_is_found(

@@ -195,6 +195,72 @@ def test_a_worker_that_comes_and_goes_is_not_told_of(
         assert (done.alerted, done.recovered) == (0, 0)
 
 
+# --- Rows that lag behind the shares ------------------------------------------------------
+
+
+def row_of(connection: Connection, table: str, worker: int) -> dict[str, Any]:
+    query = {
+        "workers": "select * from workers where id = %s",
+        "worker_liveness": "select * from worker_liveness where worker_id = %s",
+    }[table]
+    row = connection.execute(query, [worker]).fetchone()
+    assert row is not None
+    return row
+
+
+def test_a_worker_is_judged_by_its_last_share_and_not_by_a_row_that_lags(
+    connection: Connection, history: History, clock: Clock
+) -> None:
+    now = clock.now()
+    busy, silent = history.worker("a.busy")[1], history.worker("a.silent")[1]
+    history.share("a.busy", now - timedelta(seconds=50), 2000.0)
+    history.share("a.silent", now - timedelta(minutes=3), 2000.0)
+    for worker in (busy, silent):
+        online(connection, worker, now - timedelta(minutes=50), PACE)
+    done = mark_silent(connection, now, FALLBACK, timedelta(0))
+    assert done.marked_offline == ["a.silent"]
+    assert is_online(connection, busy)
+    since = now - timedelta(minutes=3)
+    assert row_of(connection, "worker_liveness", silent)["silent_since"] == since
+    assert row_of(connection, "workers", silent)["last_share"] == since
+
+
+@pytest.mark.parametrize("how", ["silence", "goodbye"])
+def test_a_worker_is_back_with_a_share_that_its_row_does_not_tell(
+    connection: Connection, history: History, clock: Clock, how: str
+) -> None:
+    worker = history.worker("a.1")[1]
+    history.share("a.1", clock.now() - timedelta(minutes=9), 2000.0)
+    (online if how == "silence" else lambda *given: offline(*given[:3]))(
+        connection, worker, clock.now() - timedelta(minutes=9), PACE
+    )
+    done = mark_silent(connection, clock.now(), FALLBACK, timedelta(0))
+    assert (is_online(connection, worker), done.alerted) == (False, 1)
+    # The same share, and one that says nothing of the present, are no return.
+    clock.move(timedelta(minutes=20))
+    history.share("a.1", clock.now() - timedelta(minutes=11), 2000.0)
+    mark_silent(connection, clock.now(), FALLBACK, timedelta(0))
+    assert not is_online(connection, worker)
+    back = clock.now() - timedelta(seconds=5)
+    history.share("a.1", back, 2000.0)
+    done = mark_silent(connection, clock.now(), FALLBACK, timedelta(0))
+    assert (is_online(connection, worker), done.recovered) == (True, 1)
+    assert row_of(connection, "workers", worker)["last_share"] == back
+
+
+def test_the_hashrate_of_a_worker_without_a_name_is_taken_up_to_its_last_share(
+    connection: Connection, history: History, clock: Clock
+) -> None:
+    end = clock.now() - timedelta(seconds=10)
+    worker = history.worker("a.")[1]
+    for number in range(60):
+        history.share("a.", end - number * timedelta(minutes=1), 2000.0)
+    online(connection, worker, end - timedelta(minutes=40), 1.0)
+    mark_silent(connection, clock.now(), FALLBACK, timedelta(0))
+    rate = row_of(connection, "workers", worker)["hashrate_1h"]
+    assert rate == pytest.approx(60 * 1000 * 2**32 / 3600)
+
+
 # --- Goodbyes --------------------------------------------------------------------------
 
 

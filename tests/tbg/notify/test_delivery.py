@@ -125,15 +125,21 @@ def best(
     at: datetime,
     shares: int = 500,
 ) -> None:
-    """The week's row as the writer keeps it."""
+    """The week's row as the writer keeps it, and the shares of its totals."""
     user_id, worker_id = history.worker(f"{user}.rig")
+    history.days(at, at)
+    connection.execute(
+        "insert into shares (time, share_diff, difficulty, user_id, worker_id, is_valid) "
+        "select %s, 2000, 2000, %s, %s, true from generate_series(1, %s)",
+        [at, user_id, worker_id, shares],
+    )
     connection.execute(
         "insert into weekly_best_diff (user_id, week_start, best_difficulty, best_share_time, "
-        "best_worker_id, best_share_hash, total_shares, total_work) "
-        "values (%s, date_trunc('week', %s at time zone 'UTC')::date, %s, %s, %s, '\\xab', %s, 1e6) "
+        "best_worker_id, best_share_hash) "
+        "values (%s, date_trunc('week', %s at time zone 'UTC')::date, %s, %s, %s, '\\xab') "
         "on conflict (user_id, week_start) do update set "
         "best_difficulty = excluded.best_difficulty, best_share_time = excluded.best_share_time",
-        [user_id, at, value, at, worker_id, shares],
+        [user_id, at, value, at, worker_id],
     )
 
 
