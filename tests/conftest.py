@@ -27,7 +27,7 @@ from psycopg import sql
 from ingest.flavour import Flavour
 from tbg.embedded import EmbeddedError, EmbeddedPostgres, EmbeddedValkey, free_port, new_password
 from tbg.migrate import detect_flavour, migrate
-from tests.processes import until
+from tests.processes import nothing_left, until
 
 # For every property test. How long an example takes, or making it, says how busy the
 # machine is, and nothing of the code. One that fails is printed with what repeats it.
@@ -73,6 +73,13 @@ def _signals_are_let_through() -> Iterator[None]:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     yield
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_is_left() -> Iterator[None]:
+    """First of all fixtures, so that it looks when all others have cleaned up."""
+    with nothing_left():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -2,9 +2,9 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
-import sys
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -29,9 +29,8 @@ from tbg_dagster.archive.sensors import archive_sensor
 from tbg_dagster.archive.store import ArchiveError, Store
 from tbg_dagster.partitions import DAY, midnight
 from tbg_dagster.resources import Archive, Thresholds
+from tests.processes import PYTHON, ROOT, running
 from tests.tbg_dagster.conftest import Connection, History, Run, last_monday, metadata_of
-
-ROOT = Path(__file__).resolve().parent.parent.parent
 
 # Names chosen to hurt a file, a query or a terminal.
 HOSTILE = [
@@ -390,51 +389,43 @@ for line in sys.stdin:
 @pytest.mark.plain_postgresql
 def test_a_kill_at_any_step_leaves_the_old_revision_or_the_new_one_whole(
     connection: Connection, history: History, store: Store, folder: Path, old: date,
-    database_url: str,
+    database_url: str, tmp_path: Path,
 ) -> None:  # fmt: skip
     history.shares(["a.1", "b.1"], midnight(old), midnight(old) + DAY, 50)
     archive(connection, store, old)
     revision, seen, killed = 1, set[str](), 0
-    driver = subprocess.Popen(
-        [sys.executable, "-c", KILLED, database_url, str(folder), str(old)],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert driver.stdin is not None
-    assert driver.stdout is not None
-    for step in range(1, 200):
-        history.share("late.1", midnight(old) + timedelta(minutes=step))
-        driver.stdin.write(f"{step}\n")
-        driver.stdin.flush()
-        status = int(driver.stdout.readline())
-        # What a reader finds is one of the two, and its files are whole.
-        manifest = store.manifest(old)
-        assert manifest is not None
-        store.checked(manifest.shares)
-        store.checked(manifest.events)
-        assert manifest.revision in (revision, revision + 1)
-        assert manifest.shares.rows == sum(hour.shares for hour in manifest.hours)
-        seen.add("old" if manifest.revision == revision else "new")
-        if status == 0:
-            break
-        assert status == -signal.SIGKILL
-        killed += 1
-        # The next run needs no help, and leaves nothing of the killed one behind.
-        archive(connection, store, old)
-        verify(connection, store, old)
-        after = store.manifest(old)
-        assert after is not None
-        revision = after.revision
-        assert files(folder) == [
-            f"events/{old}.{revision}.parquet",
-            f"manifests/{old}.json",
-            f"shares/{old}.{revision}.parquet",
-        ]
-    else:
-        raise AssertionError("the run never came to its end")
-    driver.communicate()
+    command = [PYTHON, "-c", KILLED, database_url, folder, str(old)]
+    with running(command, tmp_path / "driver.log", listens=True) as driver:
+        for step in range(1, 200):
+            history.share("late.1", midnight(old) + timedelta(minutes=step))
+            driver.tell(str(step))
+            driver.wait_for(re.compile(rf"^(.*\n){{{step}}}"))
+            status = int(driver.output.splitlines()[-1])
+            # What a reader finds is one of the two, and its files are whole.
+            manifest = store.manifest(old)
+            assert manifest is not None
+            store.checked(manifest.shares)
+            store.checked(manifest.events)
+            assert manifest.revision in (revision, revision + 1)
+            assert manifest.shares.rows == sum(hour.shares for hour in manifest.hours)
+            seen.add("old" if manifest.revision == revision else "new")
+            if status == 0:
+                break
+            assert status == -signal.SIGKILL
+            killed += 1
+            # The next run needs no help, and leaves nothing of the killed one behind.
+            archive(connection, store, old)
+            verify(connection, store, old)
+            after = store.manifest(old)
+            assert after is not None
+            revision = after.revision
+            assert files(folder) == [
+                f"events/{old}.{revision}.parquet",
+                f"manifests/{old}.json",
+                f"shares/{old}.{revision}.parquet",
+            ]
+        else:
+            raise AssertionError("the run never came to its end")
     assert seen == {"old", "new"}
     assert killed > 20
 
@@ -466,7 +457,7 @@ def test_a_restore_that_is_killed_has_brought_back_nothing(
     )
     for moment in ("staging.sql", "workers.sql", "missing_events.sql", "put_back.sql"):
         done = subprocess.run(
-            [sys.executable, "-c", code, database_url, str(folder), str(old), moment],
+            [PYTHON, "-c", code, database_url, str(folder), str(old), moment],
             cwd=ROOT,
             capture_output=True,
             text=True,
@@ -741,7 +732,7 @@ def test_a_week_that_was_dropped_and_restored_gives_the_same_rollups_and_result(
 
 def tbg(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "tbg.cli", *arguments],
+        [PYTHON, "-m", "tbg.cli", *arguments],
         env={**os.environ, **environment},
         cwd=ROOT,
         capture_output=True,
