@@ -392,6 +392,7 @@ def test_the_environment_can_be_taken_over_by_a_shell(up: Callable[..., Up], sta
         env=environment(),
         capture_output=True,
         text=True,
+        timeout=LIMIT,
     )
     with psycopg.connect(done.stdout) as connection:
         assert connection.execute("select current_user").fetchone() == ("tbg",)

@@ -29,7 +29,7 @@ from tbg_dagster.archive.sensors import archive_sensor
 from tbg_dagster.archive.store import ArchiveError, Store
 from tbg_dagster.partitions import DAY, midnight
 from tbg_dagster.resources import Archive, Thresholds
-from tests.processes import PYTHON, ROOT, running
+from tests.processes import LIMIT, PYTHON, ROOT, running
 from tests.tbg_dagster.conftest import Connection, History, Run, last_monday, metadata_of
 
 # Names chosen to hurt a file, a query or a terminal.
@@ -461,6 +461,7 @@ def test_a_restore_that_is_killed_has_brought_back_nothing(
             cwd=ROOT,
             capture_output=True,
             text=True,
+            timeout=LIMIT,
         )
         assert done.returncode == -signal.SIGKILL, done.stderr
         assert contents(connection, old) == [[], []]
@@ -737,6 +738,7 @@ def tbg(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
         cwd=ROOT,
         capture_output=True,
         text=True,
+        timeout=LIMIT,
     )
 
 
