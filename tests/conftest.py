@@ -36,6 +36,18 @@ settings.register_profile(
 )
 settings.load_profile("tests")
 
+# Each takes minutes: begun first, no worker is left with one of them at the end.
+LONGEST = (
+    "tests/tbg/test_up.py",
+    "tests/faults/test_faults.py",
+    "tests/faults/test_backlog.py",
+    "tests/faults/test_limits.py",
+    "tests/tbg_dagster/test_daemon.py",
+    "tests/tbg_dagster/test_archive.py",
+    "tests/ingest/test_writer.py",
+    "tests/faults/",
+)
+
 AnyServer = TypeVar("AnyServer", EmbeddedPostgres, EmbeddedValkey)
 
 
@@ -48,6 +60,14 @@ def pytest_configure(config: pytest.Config) -> None:
         pytest.exit("SIGTERM", returncode=143)
 
     signal.signal(signal.SIGTERM, ended)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def turn(item: pytest.Item) -> int:
+        places = [place for place, name in enumerate(LONGEST) if name in item.path.as_posix()]
+        return min(places, default=len(LONGEST))
+
+    items.sort(key=turn)  # the others stay in their order
 
 
 def started(make: Callable[[int], AnyServer]) -> AnyServer:

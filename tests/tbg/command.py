@@ -46,6 +46,7 @@ class Up(Process):
             log,
             {**HIDDEN, **more},
         )
+        self.state = state
 
     @property
     def lines(self) -> list[str]:

@@ -56,6 +56,20 @@ def up(state: Path) -> Iterator[Callable[..., Up]]:
         one.kill()
 
 
+@pytest.fixture(scope="module")
+def shared(_servers_folder: Path) -> Iterator[Up]:
+    """One stack for all tests that leave it running; in this module, and no other."""
+    folder = _servers_folder / "shared"
+    folder.mkdir(mode=0o755)
+    one = Up(folder / "state", folder / "up.log", DATA_SIDE)
+    try:
+        yield one.start().wait_until_up()
+        assert one.end() == 0, one.output
+        assert leftovers(State(one.state)) == []
+    finally:
+        one.kill()
+
+
 def reached(state: Path) -> dict[str, str]:
     found: dict[str, str] = json.loads(tbg("env", "--state", str(state), "--json").stdout)
     return found
@@ -125,7 +139,7 @@ def wait_for_shares(database_url: str, expected: list[int]) -> None:
     wait_until(lambda: stored_shares(database_url) == expected, f"shares {expected}")
 
 
-def test_a_share_is_kept_over_ctrl_c_and_the_next_start_goes_on_from_it(
+def test_a_share_is_kept_over_ctrl_c_and_the_next_start_from_a_shell_with_its_urls_goes_on(
     up: Callable[..., Up], state: Path
 ) -> None:
     first = up().wait_until_up()
@@ -138,7 +152,9 @@ def test_a_share_is_kept_over_ctrl_c_and_the_next_start_goes_on_from_it(
     stopped = [line.split()[-1] for line in first.lines if " stopping " in line]
     assert stopped == ["receiver", "writer", "valkey", "postgres"]
 
-    second = up().wait_until_up()
+    # From a shell after eval "$(tbg env)": the URLs name our own servers, which do not run now.
+    second = up(**reached(state)).wait_until_up()
+    assert "starting postgres" in second.output
     urls = reached(state)
     send_share(urls["SOCKET_PATH"], 2)
     wait_for_shares(urls["DATABASE_URL"], [1, 2])
@@ -202,12 +218,11 @@ def test_no_password_is_printed_logged_or_on_a_command_line(
         assert (state / file).stat().st_mode & 0o077 == 0, file
 
 
-def test_a_second_start_at_the_same_time_is_refused(up: Callable[..., Up], state: Path) -> None:
-    running = up().wait_until_up()
-    second = tbg("up", "--state", str(state), *DATA_SIDE)
+def test_a_second_start_at_the_same_time_is_refused(shared: Up) -> None:
+    second = tbg("up", "--state", str(shared.state), *DATA_SIDE)
     assert second.returncode == 1
-    assert f"running in {state} already (process {running.pid}, since" in second.stderr
-    assert running.returncode is None
+    assert f"running in {shared.state} already (process {shared.pid}, since" in second.stderr
+    assert shared.returncode is None
 
 
 def test_a_port_in_use_is_named_with_the_option_that_changes_it(state: Path) -> None:
@@ -248,19 +263,22 @@ def test_dagster_works_with_its_database_named_in_the_usual_form(
     assert running.end() == 0
 
 
-@pytest.mark.parametrize("name", ["writer", "postgres"])
-def test_a_program_that_dies_is_named_and_started_again(
-    up: Callable[..., Up], state: Path, name: str
-) -> None:
-    running = up().wait_until_up()
-    pid = program_pid(state, name)
+@pytest.mark.parametrize(("name", "seq"), [("writer", 1), ("postgres", 2)])
+def test_a_program_that_dies_is_named_and_started_again(shared: Up, name: str, seq: int) -> None:
+    pid = program_pid(shared.state, name)
     os.kill(pid, signal.SIGKILL)
-    running.wait_for(f"{name} ({pid}) died: terminated by SIGKILL; log: {state}/logs/{name}.log")
-    running.wait_for(f"{name} runs again")
-    urls = reached(state)
-    send_share(urls["SOCKET_PATH"], 1)
-    running.wait_for("1 accepted")
-    assert running.end() == 0
+    log = shared.state / "logs" / f"{name}.log"
+    shared.wait_for(f"{name} ({pid}) died: terminated by SIGKILL; log: {log}")
+    shared.wait_for(f"{name} runs again")
+    urls = reached(shared.state)
+    send_share(urls["SOCKET_PATH"], seq)
+
+    def stored() -> bool:
+        with contextlib.suppress(psycopg.OperationalError):  # it recovers
+            return seq in stored_shares(urls["DATABASE_URL"])
+        return False
+
+    wait_until(stored, f"share {seq} is stored")
 
 
 def test_what_a_killed_tbg_up_left_is_stopped_by_tbg_down(
@@ -365,16 +383,6 @@ def test_servers_elsewhere_are_used_and_none_is_started(
     assert running.end() == 0
 
 
-def test_a_shell_that_took_over_the_environment_can_start_the_stack_again(
-    up: Callable[..., Up], state: Path
-) -> None:
-    assert up().wait_until_up().end() == 0
-    # As after eval "$(tbg env)": the URLs name our own servers, which do not run now.
-    second = up(**reached(state)).wait_until_up()
-    assert "starting postgres" in second.output
-    assert second.end() == 0
-
-
 def test_a_program_that_cannot_start_ends_everything_and_shows_its_log(state: Path) -> None:
     (state / "postgres" / "data").mkdir(parents=True)
     (state / "postgres" / "data" / "PG_VERSION").write_text("9.6\n")
@@ -384,9 +392,8 @@ def test_a_program_that_cannot_start_ends_everything_and_shows_its_log(state: Pa
     assert leftovers(State(state)) == []
 
 
-def test_the_environment_can_be_taken_over_by_a_shell(up: Callable[..., Up], state: Path) -> None:
-    running = up().wait_until_up()
-    exports = tbg("env", "--state", str(state)).stdout
+def test_the_environment_can_be_taken_over_by_a_shell(shared: Up) -> None:
+    exports = tbg("env", "--state", str(shared.state)).stdout
     done = subprocess.run(
         ["sh", "-c", exports + '\nprintf %s "$DATABASE_URL"'],
         env=environment(),
@@ -396,4 +403,3 @@ def test_the_environment_can_be_taken_over_by_a_shell(up: Callable[..., Up], sta
     )
     with psycopg.connect(done.stdout) as connection:
         assert connection.execute("select current_user").fetchone() == ("tbg",)
-    assert running.end() == 0
