@@ -35,6 +35,8 @@ settings.register_profile(
     "tests", deadline=None, print_blob=True, suppress_health_check=list(HealthCheck)
 )
 settings.load_profile("tests")
+# --hypothesis-profile long: what no ordinary run has time for.
+settings.register_profile("long", settings.get_profile("tests"), max_examples=5000)
 
 # Each takes minutes: begun first, no worker is left with one of them at the end.
 LONGEST = (

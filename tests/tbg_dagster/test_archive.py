@@ -1,7 +1,6 @@
 """A day goes to the archive, is dropped, comes back once, and gives the same results."""
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -14,11 +13,13 @@ import dagster as dg
 import psycopg
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 from psycopg.types.json import Jsonb
 
 from bench.checksum import TABLES, checksum
+from tbg.cli import main
 from tbg.migrate import migrate
 from tbg_dagster import clock as clock_of_batch
 from tbg_dagster.archive import day as archive_day
@@ -731,15 +732,8 @@ def test_a_week_that_was_dropped_and_restored_gives_the_same_rollups_and_result(
 # --- The command -----------------------------------------------------------------------
 
 
-def tbg(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [PYTHON, "-m", "tbg.cli", *arguments],
-        env={**os.environ, **environment},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-    )
+def tbg(*arguments: str, **environment: str) -> Result:
+    return CliRunner().invoke(main, arguments, env=environment)
 
 
 @pytest.mark.plain_postgresql
@@ -753,10 +747,10 @@ def test_the_command_lists_verifies_and_restores(
     assert tbg("archive", "write", f"{old}", **environment).stdout == f"{old}: archived\n"
     (listed,) = json.loads(tbg("archive", "list", "--json", **environment).stdout)
     assert (listed["day"], listed["shares"]) == (f"{old}", len(before[0]))
-    assert tbg("archive", "verify", **environment).returncode == 0
+    assert tbg("archive", "verify", **environment).exit_code == 0
     connection.execute("delete from shares where job_id = ''")
     wrong = tbg("archive", "verify", f"{old}", **environment)
-    assert wrong.returncode == 3
+    assert wrong.exit_code == 3
     assert "archive and database differ: 00h shares" in wrong.stdout
     done = tbg("archive", "restore", f"{old}", "--json", **environment)
     assert json.loads(done.stdout)[0]["shares"] == 1
@@ -764,10 +758,10 @@ def test_the_command_lists_verifies_and_restores(
     kept = connection.execute("select day, revision from restored_days").fetchall()
     assert kept == [{"day": old, "revision": 1}]
     bad = tbg("archive", "restore", "yesterday", **environment)
-    assert bad.returncode == 2
+    assert bad.exit_code == 2
     assert "2026-11-20" in bad.stderr
     absent = tbg("archive", "restore", "2020-01-01", **environment)
-    assert absent.returncode == 1
+    assert absent.exit_code == 1
     assert "has no day from 2020-01-01" in absent.stderr
 
 

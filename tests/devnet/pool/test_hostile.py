@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devnet.bitcoin.address import Network
@@ -113,7 +113,6 @@ def requests() -> st.SearchStrategy[tuple[str, Any]]:
     return suggestion | st.tuples(METHODS, st.lists(JSON, max_size=6) | JSON)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     agent=JSON,
     worker=TEXT,
@@ -163,7 +162,6 @@ def _is_readable(params: list[Any]) -> bool:
     return True
 
 
-@settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=200) | JSON.map(lambda value: json.dumps(value).encode()))
 def test_a_line_is_a_request_or_a_protocol_error(line: bytes) -> None:
     try:
@@ -283,9 +281,7 @@ async def test_garbage_on_the_port_is_answered_or_closed(
 ) -> None:
     loop = asyncio.get_running_loop()
 
-    @settings(
-        max_examples=60, deadline=None, database=None, suppress_health_check=list(HealthCheck)
-    )
+    @settings(max_examples=60, database=None)
     @given(st.lists(st.binary(max_size=400), min_size=1, max_size=6), st.booleans())
     def throw(chunks: list[bytes], hang_up: bool) -> None:
         async def scene() -> None:
