@@ -1,6 +1,7 @@
 """Whatever comes in on the Stratum port, it is answered or closed, and every event is sound."""
 
 import asyncio
+import contextlib
 import json
 import logging
 from pathlib import Path
@@ -344,7 +345,8 @@ async def test_connections_are_limited_altogether(tmp_path: Path, rpc: RPCClient
 async def test_a_handshake_that_does_not_end_is_ended(tmp_path: Path, rpc: RPCClient) -> None:
     async with running_pool(tmp_path, rpc.url, handshake_timeout=0.1) as running:
         async with client(running.port) as mute, client(running.port) as chatty:
-            await chatty.send(b'{"id": 1, "method": "mining.subscribe"}\n')
+            with contextlib.suppress(ConnectionError):  # on a busy machine it is closed already
+                await chatty.send(b'{"id": 1, "method": "mining.subscribe"}\n')
             assert await closed(mute.reader) == b""
             await closed(chatty.reader)
         await running.settled()
