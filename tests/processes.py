@@ -271,19 +271,22 @@ def _marked(name: str, mark: str) -> list[psutil.Process]:
 
 
 @contextlib.contextmanager
-def nothing_left() -> Iterator[None]:
+def nothing_left(seconds: float = 30) -> Iterator[None]:
     """Whatever was started in the block, directly or not, must have ended with it.
+
+    Args:
+        seconds: for what was told to end, and nobody waited for.
 
     Raises:
         ProcessError: something still runs at the end; it is killed.
     """
-    mark = secrets.token_hex(8)
+    mark, before = secrets.token_hex(8), os.environ.get(_SESSION, "")
     os.environ[_SESSION] = mark
     try:
         yield
     finally:
-        del os.environ[_SESSION]
-    deadline = time.monotonic() + 30  # for what was told to end and nobody waited for
+        os.environ[_SESSION] = before
+    deadline = time.monotonic() + seconds
     while left := [one for one in _marked(_SESSION, mark) if not _of_the_interpreter(one)]:
         if time.monotonic() > deadline:
             said = "\n".join(" ".join(process.cmdline()) for process in left)
