@@ -10,9 +10,9 @@ EXTRAS := batch,devnet,embedded,dev
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 ARGS ?=
-# Tests wait for processes more than they compute: two at a time, each with servers of
+# Tests wait for processes more than they compute: four at a time, each with servers of
 # its own.
-WORKERS ?= 2
+WORKERS ?= 4
 FAULTS ?= 3000
 
 .DEFAULT_GOAL := help
@@ -40,7 +40,8 @@ down: $(INSTALLED) ## Stop what an earlier `up` left running
 test: test-python test-ckpool ## Run every test, against real servers that the tests start
 
 test-python: $(INSTALLED) ## Run the Python tests alone
-	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadscope --ignore tests/timescaledb $(ARGS)
+	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadscope --no-loadscope-reorder \
+		--ignore tests/timescaledb $(ARGS)
 
 test-ckpool: $(INSTALLED) ## Run the ckpool fork's C tests alone
 	$(MAKE) -C ckpool test

@@ -5,8 +5,6 @@ It stores each datagram as it is: no contract, no sequence numbers, no weekly be
 
 import contextlib
 import shutil
-import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +16,7 @@ import psycopg
 from bench.figures import Report
 from bench.load import Load
 from bench.stack import Servers, cpu_seconds
+from tests.processes import running, wait_until
 
 PART: Final = "rsyslog"
 START_SECONDS: Final = 20.0
@@ -52,26 +51,17 @@ def rsyslog(folder: Path, config: str) -> Iterator[psutil.Process]:
     path = folder / "rsyslog.conf"
     path.touch(mode=0o600)
     path.write_text(config)
-    with (folder / "rsyslog.log").open("w") as output:
-        process = subprocess.Popen(  # noqa: S603  a competitor, with our own file
-            [binary, "-n", "-f", str(path), "-i", str(folder / "pid")],
-            stdout=output,
-            stderr=output,
+    command = [binary, "-n", "-f", path, "-i", folder / "pid"]
+    with running(command, folder / "rsyslog.log") as process:
+        wait_until(
+            lambda: process.returncode is not None or (folder / "events.sock").exists(),
+            "rsyslog listens",
+            START_SECONDS,
         )
-    try:
-        deadline = time.monotonic() + START_SECONDS
-        while not (folder / "events.sock").exists():
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"rsyslog did not start: {(folder / 'rsyslog.log').read_text()}")
-            time.sleep(0.05)
+        if process.returncode is not None:
+            raise RuntimeError(f"rsyslog did not start: {process.output}")
         yield psutil.Process(process.pid)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        process.end()
 
 
 def compare(report: Report, servers: Servers, count: int, seconds: float) -> None:

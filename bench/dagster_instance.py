@@ -1,11 +1,8 @@
 """Dagster's webserver and daemon as real processes, for a benchmark or a test."""
 
 import contextlib
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +11,8 @@ from typing import Any, Final
 
 import requests
 
-ROOT: Final = Path(__file__).resolve().parent.parent
+from tests.processes import PYTHON, ROOT, Process, running
+
 START_SECONDS: Final = 180.0
 
 _LAUNCH: Final = """
@@ -59,7 +57,7 @@ class Dagster:
     Attributes:
         url: of the UI.
         home: DAGSTER_HOME.
-        environment: of the processes.
+        environment: of the processes, on top of ours.
     """
 
     url: str
@@ -147,12 +145,7 @@ def dagster(home: Path, port: int, environment: Mapping[str, str]) -> Iterator[D
     shutil.copy(ROOT / "tbg_dagster" / "instance" / "dagster.yaml", home)
     # Dagster's storage is written for psycopg2, and SQLAlchemy 2.1 prefers psycopg 3.
     storage = environment["DAGSTER_PG_URL"].replace("postgresql://", "postgresql+psycopg2://")
-    merged = {
-        **os.environ,
-        **environment,
-        "DAGSTER_HOME": str(home),
-        "DAGSTER_PG_URL": storage,
-    }
+    merged = {**environment, "DAGSTER_HOME": str(home), "DAGSTER_PG_URL": storage}
     made = Dagster(f"http://127.0.0.1:{port}", home, merged)
     command = ["-m", "dagster_webserver", "-w", str(ROOT / "workspace.yaml")]
     log = home / "webserver.log"
@@ -163,8 +156,8 @@ def dagster(home: Path, port: int, environment: Mapping[str, str]) -> Iterator[D
             with contextlib.suppress(requests.ConnectionError):
                 if made.graphql(_AUTOMATION)["repositoriesOrError"].get("nodes"):
                     break
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise DagsterError(f"the webserver did not start:\n{log.read_text()[-2000:]}")
+            if process.returncode is not None or time.monotonic() > deadline:
+                raise DagsterError(f"the webserver did not start:\n{process.output[-2000:]}")
             time.sleep(0.3)
         yield made
 
@@ -172,17 +165,8 @@ def dagster(home: Path, port: int, environment: Mapping[str, str]) -> Iterator[D
 @contextlib.contextmanager
 def _process(
     arguments: Sequence[str], environment: Mapping[str, str], log: Path
-) -> Iterator[subprocess.Popen[bytes]]:
-    with log.open("ab") as output:
-        process = subprocess.Popen(  # noqa: S603  # our own command
-            [sys.executable, *arguments], env=environment, cwd=ROOT, stdout=output, stderr=output
-        )
-        try:
-            yield process
-        finally:
-            process.send_signal(signal.SIGINT)
-            try:
-                process.wait(60)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+) -> Iterator[Process]:
+    with running([PYTHON, *arguments], log, environment) as process:
+        yield process
+        # It ends its code servers and runs itself if it is asked.
+        process.end(signal.SIGINT)

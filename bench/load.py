@@ -8,15 +8,17 @@ import contextlib
 import json
 import os
 import random
+import secrets
 import socket
-import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from tests import mixture
+from tests.processes import PYTHON, Process
 
 GOLDEN: Final = Path(__file__).resolve().parent.parent / "tests" / "events" / "share_submitted.json"
 _SEND_BUFFER: Final = 8 * 2**20
@@ -89,27 +91,20 @@ class Load:
 
     def __init__(self, path: Path, mode: str, count: int, rate: int = 0, **options: Any) -> None:
         words = {"path": str(path), "mode": mode, "count": count, "rate": rate, **options}
-        self._process = subprocess.Popen(  # noqa: S603  our own module
-            [sys.executable, "-m", "bench.load", json.dumps(words)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=GOLDEN.parent.parent.parent,
-        )
-        assert self._process.stdout is not None
-        if self._process.stdout.readline() != "ready\n":
-            raise RuntimeError("the sender did not start")
+        command = [PYTHON, "-m", "bench.load", json.dumps(words)]
+        log = path.with_name(f"load-{secrets.token_hex(4)}")
+        self._process = Process(command, log, listens=True)
+        weakref.finalize(self, self._process.kill)  # at our end at the latest
+        self._process.start().wait_for("ready\n")
 
     def go(self) -> None:
         """Begins to send."""
-        assert self._process.stdin is not None
-        self._process.stdin.write("go\n")
-        self._process.stdin.flush()
+        self._process.tell("go")
 
     def result(self) -> dict[str, float]:
         """Waits for the end: sent, refused, seconds; largest burst."""
-        out, _ = self._process.communicate(timeout=900)
-        return dict(json.loads(out))
+        self._process.wait(900)
+        return dict(json.loads(self._process.output.splitlines()[-1]))
 
 
 def _connect(path: str, *, wait: bool) -> socket.socket:
@@ -200,7 +195,8 @@ def main() -> None:
     source = datagrams(count, mixed=True, **options)
     made = [] if mode == "paced" else list(source)
     print("ready", flush=True)
-    sys.stdin.readline()
+    if not sys.stdin.readline():
+        return  # who started us is gone
     if mode == "flood":
         result = _flood(path, made)
     elif mode == "paced":

@@ -27,7 +27,7 @@ from psycopg import sql
 from ingest.flavour import Flavour
 from tbg.embedded import EmbeddedError, EmbeddedPostgres, EmbeddedValkey, free_port, new_password
 from tbg.migrate import detect_flavour, migrate
-from tests.processes import until
+from tests.processes import nothing_left, until
 
 # For every property test. How long an example takes, or making it, says how busy the
 # machine is, and nothing of the code. One that fails is printed with what repeats it.
@@ -35,6 +35,20 @@ settings.register_profile(
     "tests", deadline=None, print_blob=True, suppress_health_check=list(HealthCheck)
 )
 settings.load_profile("tests")
+# --hypothesis-profile long: what no ordinary run has time for.
+settings.register_profile("long", settings.get_profile("tests"), max_examples=5000)
+
+# Each takes minutes: begun first, no worker is left with one of them at the end.
+LONGEST = (
+    "tests/tbg/test_up.py",
+    "tests/faults/test_faults.py",
+    "tests/faults/test_backlog.py",
+    "tests/faults/test_limits.py",
+    "tests/tbg_dagster/test_daemon.py",
+    "tests/tbg_dagster/test_archive.py",
+    "tests/ingest/test_writer.py",
+    "tests/faults/",
+)
 
 AnyServer = TypeVar("AnyServer", EmbeddedPostgres, EmbeddedValkey)
 
@@ -48,6 +62,14 @@ def pytest_configure(config: pytest.Config) -> None:
         pytest.exit("SIGTERM", returncode=143)
 
     signal.signal(signal.SIGTERM, ended)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def turn(item: pytest.Item) -> int:
+        places = [place for place, name in enumerate(LONGEST) if name in item.path.as_posix()]
+        return min(places, default=len(LONGEST))
+
+    items.sort(key=turn)  # the others stay in their order
 
 
 def started(make: Callable[[int], AnyServer]) -> AnyServer:
@@ -73,6 +95,13 @@ def _signals_are_let_through() -> Iterator[None]:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     yield
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_is_left() -> Iterator[None]:
+    """First of all fixtures, so that it looks when all others have cleaned up."""
+    with nothing_left():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -24,6 +24,7 @@ PYTHON: Final = sys.executable
 LIMIT: Final = 240.0  # seconds: no figure, only the end of a wait on a machine that is busy
 _LOOK: Final = 0.02  # seconds between two looks
 _MARK: Final = "TBG_TEST_PROCESS"  # every process below ours has it in its environment
+_SESSION: Final = "TBG_TEST_SESSION"  # and this has every process of a run of the tests
 
 
 class ProcessError(AssertionError):
@@ -53,6 +54,11 @@ async def until(check: Callable[[], object], what: str = "", seconds: float = LI
         await asyncio.sleep(_LOOK)
 
 
+def wait_until(check: Callable[[], object], what: str = "", seconds: float = LIMIT) -> Any:
+    """:func:`until` where no loop runs, for a plain function."""
+    return asyncio.run(until(check, what, seconds))
+
+
 class Process:
     """A program, in a session of its own, with its output in a file.
 
@@ -61,6 +67,8 @@ class Process:
         log: gets standard output and error; what an earlier process left there stays.
         environment: on top of ours; None for a variable takes ours away.
         cwd: its working directory.
+        errors: gets standard error instead of ``log``.
+        listens: it reads what :meth:`tell` says; otherwise its standard input is empty.
 
     Attributes:
         popen: the process itself; its ``returncode`` may be asked at any time.
@@ -68,18 +76,22 @@ class Process:
 
     def __init__(
         self,
-        words: Sequence[str | Path],
+        words: Sequence[object],
         log: Path,
         environment: Mapping[str, str | None] | None = None,
         *,
         cwd: Path = ROOT,
+        errors: Path | None = None,
+        listens: bool = False,
     ) -> None:
         self.words = [str(word) for word in words]
         self.log = log
         self.environment = dict(environment or {})
         self._cwd = cwd
+        self._errors = errors or log
+        self._listens = listens
         self._mark = secrets.token_hex(8)
-        self._before = 0
+        self._before: dict[Path, int] = {}
         self.popen: subprocess.Popen[bytes] | None = None
 
     def start(self, *, held: bool = False) -> Self:
@@ -95,15 +107,15 @@ class Process:
         blocked = {signal.SIGTERM, signal.SIGINT} if held else set()
         before = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
         try:
-            with self.log.open("ab") as output:
-                self._before = output.tell()
+            with self.log.open("ab") as output, self._errors.open("ab") as errors:
+                self._before = {self.log: output.tell(), self._errors: errors.tell()}
                 self.popen = subprocess.Popen(
                     self.words,
                     env=environment,
                     cwd=self._cwd,
-                    stdin=subprocess.DEVNULL,
+                    stdin=subprocess.PIPE if self._listens else subprocess.DEVNULL,
                     stdout=output,
-                    stderr=output,
+                    stderr=errors,
                     # Ctrl-C in the terminal is for the test, which then ends this one.
                     start_new_session=True,
                 )
@@ -126,9 +138,27 @@ class Process:
     @property
     def output(self) -> str:
         """What it has written since it was started last."""
-        if not self.log.exists():
+        return self._text(self.log)
+
+    @property
+    def errors(self) -> str:
+        """The same of its standard error, which is in the output if it has no file of its own."""
+        return self._text(self._errors)
+
+    def _text(self, file: Path) -> str:
+        if not file.exists():
             return ""
-        return self.log.read_bytes()[self._before :].decode(errors="replace")
+        return file.read_bytes()[self._before.get(file, 0) :].decode(errors="replace")
+
+    def _all(self) -> str:
+        return self.output if self._errors == self.log else self.output + self.errors
+
+    def tell(self, line: str) -> None:
+        """Writes a line to its standard input, which is open until its end."""
+        assert self.popen is not None
+        assert self.popen.stdin is not None, "it does not listen"
+        self.popen.stdin.write(f"{line}\n".encode())
+        self.popen.stdin.flush()
 
     def said(self, words: str | re.Pattern[str]) -> bool:
         """Whether it has written a text, or what fits a pattern.
@@ -138,11 +168,11 @@ class Process:
         """
         # In this order: what it wrote last must be seen.
         code = self.returncode
-        found = words in self.output if isinstance(words, str) else words.search(self.output)
-        if found:
+        text = self._all()
+        if words in text if isinstance(words, str) else words.search(text):
             return True
         if code is not None:
-            raise ProcessError(f"{self} ended with {code}, without {words!r}:\n{self.output}")
+            raise ProcessError(f"{self} ended with {code}, without {words!r}:\n{text}")
         return False
 
     def wait_for(self, words: str | re.Pattern[str], seconds: float = LIMIT) -> Self:
@@ -154,7 +184,7 @@ class Process:
         deadline = time.monotonic() + seconds
         while not self.said(words):
             if time.monotonic() > deadline:
-                raise ProcessError(f"{self} did not say {words!r}:\n{self.output}")
+                raise ProcessError(f"{self} did not say {words!r}:\n{self._all()}")
             time.sleep(_LOOK)
         return self
 
@@ -165,7 +195,7 @@ class Process:
         except ProcessError:
             raise
         except AssertionError:
-            raise ProcessError(f"{self} did not say {words!r}:\n{self.output}") from None
+            raise ProcessError(f"{self} did not say {words!r}:\n{self._all()}") from None
         return self
 
     def send(self, number: int) -> None:
@@ -191,7 +221,7 @@ class Process:
         try:
             return self.popen.wait(seconds)
         except subprocess.TimeoutExpired:
-            raise ProcessError(f"{self} does not end:\n{self.output}") from None
+            raise ProcessError(f"{self} does not end:\n{self._all()}") from None
 
     async def ended(self, seconds: float = LIMIT) -> int:
         """:meth:`wait`, while the loop runs."""
@@ -206,13 +236,7 @@ class Process:
 
     def family(self) -> list[psutil.Process]:
         """Its processes that still run, itself included, adopted ones too."""
-        found = []
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error, OSError):
-                running = process.status() != psutil.STATUS_ZOMBIE
-                if running and process.environ().get(_MARK) == self._mark:
-                    found.append(process)
-        return found
+        return _marked(_MARK, self._mark)
 
     def kill(self) -> None:
         """Ends it and everything that it started, as kill -9 does."""
@@ -227,22 +251,74 @@ class Process:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()
             psutil.wait_procs(family, timeout=LIMIT)
+        if self.popen.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):  # a line that it never read
+                self.popen.stdin.close()
 
     def __str__(self) -> str:
         return " ".join(self.words[:6])
 
 
+def _marked(name: str, mark: str) -> list[psutil.Process]:
+    """Processes that run and were started with this in their environment."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            running = process.status() != psutil.STATUS_ZOMBIE
+            if running and process.environ().get(name) == mark:
+                found.append(process)
+    return found
+
+
+@contextlib.contextmanager
+def nothing_left(seconds: float = 30) -> Iterator[None]:
+    """Whatever was started in the block, directly or not, must have ended with it.
+
+    Args:
+        seconds: for what was told to end, and nobody waited for.
+
+    Raises:
+        ProcessError: something still runs at the end; it is killed.
+    """
+    mark, before = secrets.token_hex(8), os.environ.get(_SESSION, "")
+    os.environ[_SESSION] = mark
+    try:
+        yield
+    finally:
+        os.environ[_SESSION] = before
+    deadline = time.monotonic() + seconds
+    while left := [one for one in _marked(_SESSION, mark) if not _of_the_interpreter(one)]:
+        if time.monotonic() > deadline:
+            said = "\n".join(" ".join(process.cmdline()) for process in left)
+            for process in left:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+            raise ProcessError(f"left behind:\n{said}")
+        time.sleep(_LOOK)
+
+
+def _of_the_interpreter(process: psutil.Process) -> bool:
+    """Whether multiprocessing keeps it for us until our end."""
+    with contextlib.suppress(psutil.Error):
+        return process.ppid() == os.getpid() and any(
+            "multiprocessing." in word for word in process.cmdline()
+        )
+    return False
+
+
 @contextlib.contextmanager
 def running(
-    words: Sequence[str | Path],
+    words: Sequence[object],
     log: Path,
     environment: Mapping[str, str | None] | None = None,
     *,
     cwd: Path = ROOT,
+    errors: Path | None = None,
+    listens: bool = False,
     held: bool = False,
 ) -> Iterator[Process]:
     """A started :class:`Process`, killed at the end with all that it started."""
-    process = Process(words, log, environment, cwd=cwd)
+    process = Process(words, log, environment, cwd=cwd, errors=errors, listens=listens)
     try:
         yield process.start(held=held)
     finally:

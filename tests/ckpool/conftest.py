@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.processes import LIMIT
 
 CKPOOL = Path(__file__).parent.parent.parent / "ckpool"
 
@@ -36,8 +37,8 @@ def solve(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("weaving needs gcc and spatch: apt-get install gcc libc6-dev coccinelle")
     folder = tmp_path_factory.mktemp("woven")
     tests = CKPOOL / "tests"
-    subprocess.run([sys.executable, tests / "tree/shapes.py", "current", folder], check=True)
-    subprocess.run([CKPOOL / "weave", folder], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([sys.executable, tests / "tree/shapes.py", "current", folder], check=True, timeout=LIMIT)
+    subprocess.run([CKPOOL / "weave", folder], check=True, stdout=subprocess.DEVNULL, timeout=LIMIT)
     compile_c(compiler, tests / "tree" / "solve.c", folder / "src", folder / "solve")
     return folder / "solve"
 
@@ -49,4 +50,4 @@ def compile_c(compiler: str, program: Path, sources: Path, made: Path) -> None:
     module = sorted(sources.glob("tbg_*.c"))
     libraries = ["-o", str(made), "-lm", "-pthread"]
     command = [compiler, *options, *folders, str(program), *map(str, module), *libraries]
-    subprocess.run(command, check=True)
+    subprocess.run(command, check=True, timeout=LIMIT)

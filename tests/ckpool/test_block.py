@@ -21,6 +21,7 @@ from psycopg.rows import dict_row
 from tbg_dagster.blocks.confirmations import confirm
 from tbg_dagster.resources import BitcoinNode
 from tests.ingest.harness import stage
+from tests.processes import running
 
 COINBASE = bytes.fromhex("01000000010000") + b"a coinbase transaction" * 9
 BRANCH = [hashlib.sha256(bytes([n])).digest() for n in range(3)]
@@ -46,15 +47,10 @@ HASH = bytes(reversed(sha256d(HEADER))).hex()
 
 
 async def run_solve(solve: Path, socket: Path) -> None:
-    process = await asyncio.create_subprocess_exec(
-        solve,
-        HASH,
-        HEADER.hex(),
-        COINBASE.hex(),
-        *(node.hex() for node in BRANCH),
-        env={**os.environ, "TBG_EVENTS_SOCKET": str(socket), "TBG_EVENTS_STATE": ""},
-    )
-    assert await asyncio.wait_for(process.wait(), 60) == 0
+    command = [solve, HASH, HEADER.hex(), COINBASE.hex(), *(node.hex() for node in BRANCH)]
+    environment = {"TBG_EVENTS_SOCKET": str(socket), "TBG_EVENTS_STATE": ""}
+    with running(command, socket.with_name("solve.log"), environment) as process:
+        assert await process.ended() == 0, process.output
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.ckpool.test_papers import CKPOOL, CONFIGS, DOCKERFILE, instructions
+from tests.processes import LIMIT
 
 # A configure.ac that behaves like upstream's: Stratum V2 turns itself on wherever its
 # libraries are, as they are in the image's build.
@@ -78,7 +79,7 @@ def upstream(tmp_path: Path) -> Path:
             pytest.skip(f"no {tool}: apt-get install autoconf automake libtool coccinelle g++")
     tree = tmp_path / "src"
     shapes = CKPOOL / "tests" / "tree" / "shapes.py"
-    subprocess.run([sys.executable, shapes, "current", tree], check=True)
+    subprocess.run([sys.executable, shapes, "current", tree], check=True, timeout=LIMIT)
     (tree / "configure.ac").write_text(CONFIGURE)
     (tree / "Makefile.am").write_text("SUBDIRS = src\n")
     (tree / "autogen.sh").write_text("#!/bin/sh\necho 'a submodule is fetched' >&2\nexit 1\n")
@@ -92,7 +93,7 @@ def upstream(tmp_path: Path) -> Path:
         "sv2_noise.c": "int sv2_noise;\n",
     }.items():
         (tree / "src" / name).write_text(text)
-    subprocess.run([CKPOOL / "weave", tree], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([CKPOOL / "weave", tree], check=True, stdout=subprocess.DEVNULL, timeout=LIMIT)
     return tree
 
 
@@ -123,7 +124,7 @@ def test_stratum_v2_is_left_out_where_its_libraries_are(upstream: Path, tmp_path
     assert run.returncode == 0, run.stderr
     assert "HAVE_SV2 1" not in (upstream / "config.h").read_text()
     program = tmp_path / "out/opt/ckpool/bin/ckpool"
-    assert subprocess.run([program], check=False).returncode == 0
+    assert subprocess.run([program], check=False, timeout=LIMIT).returncode == 0
 
     # Without the flag it would come in, and the guard ends the build.
     unflagged = command.replace(" --disable-sv2", "")

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.processes import LIMIT
 
 CKPOOL = Path(__file__).parent.parent.parent / "ckpool"
 README = (CKPOOL / "README.md").read_text()
@@ -280,10 +281,10 @@ def test_a_pool_that_does_not_listen_is_not_healthy() -> None:
 def test_fetching_tries_every_mirror_and_names_those_that_failed(tmp_path: Path) -> None:
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@example.org"]
     mirror = tmp_path / "mirror"
-    subprocess.run([*git, "init", "-q", mirror], check=True)
+    subprocess.run([*git, "init", "-q", mirror], check=True, timeout=LIMIT)
     (mirror / "README").write_text("here")
-    subprocess.run([*git, "-C", mirror, "add", "."], check=True)
-    subprocess.run([*git, "-C", mirror, "commit", "-q", "-m", "one"], check=True)
+    subprocess.run([*git, "-C", mirror, "add", "."], check=True, timeout=LIMIT)
+    subprocess.run([*git, "-C", mirror, "commit", "-q", "-m", "one"], check=True, timeout=LIMIT)
     commit = subprocess.check_output(["git", "-C", mirror, "rev-parse", "HEAD"], text=True).strip()
 
     def fetch(wanted: str, *mirrors: Path) -> subprocess.CompletedProcess[str]:

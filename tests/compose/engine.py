@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-ROOT: Final = Path(__file__).resolve().parents[2]
+from tests.processes import ROOT, running
+
 STANDINS: Final = Path(__file__).parent / "standins"
 STANDIN: Final = "tbg-standin"  # prefix of their own names, under which they are kept
 # Which stand-in serves for which image.
@@ -96,19 +97,17 @@ class Engine:
         dockerd = shutil.which("dockerd")
         if dockerd is None or os.geteuid() != 0:
             raise ProofError("the Docker daemon does not run, and only root may start it here")
-        with log.open("w") as output:
-            process = subprocess.Popen([dockerd], stdout=output, stderr=output)
-        try:
+        with running([dockerd], log) as process:
             deadline = time.monotonic() + 60
             while not self._answers():
-                if process.poll() is not None or time.monotonic() > deadline:
-                    raise ProofError(f"dockerd did not start:\n{log.read_text()[-3000:]}")
+                if process.returncode is not None or time.monotonic() > deadline:
+                    raise ProofError(f"dockerd did not start:\n{process.output[-3000:]}")
                 time.sleep(0.5)
             self.say(f"docker: dockerd started by hand, log in {log}")
-            yield
-        finally:
-            process.terminate()
-            process.wait(timeout=120)
+            try:
+                yield
+            finally:
+                process.end()  # it ends its containers
 
     def _answers(self) -> bool:
         return run([self.docker, "info"], check=False).returncode == 0
@@ -187,13 +186,12 @@ class Engine:
         started = time.monotonic()
         with _folder() as folder:
             run([debootstrap, "--variant=minbase", "bookworm", str(folder)], timeout=1800)
-            with subprocess.Popen(["tar", "-C", folder, "-c", "."], stdout=subprocess.PIPE) as tar:
-                subprocess.run(
-                    [self.docker, "import", "-c", 'CMD ["bash"]', "-", image],
-                    stdin=tar.stdout,
-                    check=True,
-                    stdout=subprocess.DEVNULL,
-                )
+            packed = folder.with_suffix(".tar")
+            try:
+                run(["tar", "-C", str(folder), "-cf", str(packed), "."], timeout=600)
+                run([self.docker, "import", "-c", 'CMD ["bash"]', str(packed), image], timeout=600)
+            finally:
+                packed.unlink(missing_ok=True)
         self.say(f"images: debootstrap took {time.monotonic() - started:.0f} s")
 
     def _contents(self, name: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 import yaml
 
-from tests.compose.engine import ROOT
+from tests.processes import ROOT
 
 Service = dict[str, Any]
 

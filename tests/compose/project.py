@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tests.compose.engine import ROOT, Engine, ProofError, run
+from tests.compose.engine import Engine, ProofError, run
+from tests.processes import ROOT
 
 T = TypeVar("T")
 

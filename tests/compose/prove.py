@@ -23,8 +23,9 @@ import yaml
 
 from tbg.embedded import free_port
 from tbg.init import initialise
-from tests.compose.engine import ROOT, Engine, ProofError, run
+from tests.compose.engine import Engine, ProofError, run
 from tests.compose.project import Project, State, wait_for
+from tests.processes import ROOT
 
 NETWORKS: Final = ("signet", "regtest", "devnet")
 PROFILES: Final = ("devnet", "miner")

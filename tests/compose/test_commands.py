@@ -13,8 +13,8 @@ from dagster._core.storage.runs.schema import DaemonHeartbeatsTable
 from dagster._daemon.controller import DEFAULT_HEARTBEAT_INTERVAL_SECONDS
 
 from tbg.cli import main
-from tests.compose.engine import ROOT
 from tests.compose.files import SERVICES
+from tests.processes import ROOT
 
 
 def options(words: list[str]) -> list[str]:

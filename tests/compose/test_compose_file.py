@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.compose.engine import ROOT
 from tests.compose.files import (
     COMPOSE,
     COMPOSE_TEXT,
@@ -16,6 +15,7 @@ from tests.compose.files import (
     instructions,
     variables,
 )
+from tests.processes import ROOT
 
 ONE_SHOT = {"migrate"}
 LASTING = sorted(SERVICES.keys() - ONE_SHOT)

@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from tbg.init import command
-from tests.compose.engine import ROOT
 from tests.compose.files import example
+from tests.processes import ROOT
 
 SECRETS = {name for name, setting in example().items() if setting.secret}
 

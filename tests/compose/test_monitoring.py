@@ -7,7 +7,7 @@ import yaml
 from prometheus_client import REGISTRY
 
 import ingest.metrics  # noqa: F401  registers the metrics
-from tests.compose.engine import ROOT
+from tests.processes import ROOT
 
 ALERTS = yaml.safe_load((ROOT / "monitoring/alerts.yml").read_text("utf-8"))
 DASHBOARD = json.loads((ROOT / "monitoring/grafana/dashboards/events.json").read_text("utf-8"))

@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from tests.compose.engine import ROOT
 from tests.compose.files import SERVICES, settings_of
+from tests.processes import ROOT
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104  inside a container; what is published is another matter
 NODES = {

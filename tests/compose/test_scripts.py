@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.compose.engine import ROOT, STANDINS
+from tests.compose.engine import STANDINS
+from tests.processes import LIMIT, ROOT
 
 SCRIPTS = sorted(
     [*ROOT.glob("images/*/*.sh"), *ROOT.glob("bitcoin-node/*.sh"), *STANDINS.glob("*.sh")]
@@ -27,13 +28,14 @@ def probe(*arguments: str, **environment: str) -> subprocess.CompletedProcess[st
         capture_output=True,
         text=True,
         env={**os.environ, **environment},
+        timeout=LIMIT,
     )
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_script_parses_in_its_shell_and_is_executable(script: Path) -> None:
     shell = script.read_text("utf-8").splitlines()[0].removeprefix("#!")
-    assert subprocess.run([shell, "-n", script], check=False).returncode == 0
+    assert subprocess.run([shell, "-n", script], check=False, timeout=LIMIT).returncode == 0
     assert os.access(script, os.X_OK)
 
 
@@ -56,6 +58,7 @@ def test_the_node_gets_its_password_in_a_file_and_on_no_command_line(
         },
         capture_output=True,
         text=True,
+        timeout=LIMIT,
     )
     assert done.returncode == 0, done.stderr
     assert f"-conf={runtime}/bitcoin.conf" in (tmp_path / "arguments").read_text()
@@ -91,6 +94,7 @@ def test_the_node_refuses_other_networks_and_a_missing_password(
         },
         capture_output=True,
         text=True,
+        timeout=LIMIT,
     )
     assert done.returncode != 0
     assert says in done.stderr
@@ -112,7 +116,10 @@ def test_heal_only_fails_until_the_last_failure_in_a_row(tmp_path: Path) -> None
     def heal(folder: Path, check: str) -> tuple[int, str]:
         text = harmless.replace(COUNT, f"count={folder}/count")
         done = subprocess.run(
-            ["sh", "-c", text, "heal", "3", check], capture_output=True, text=True
+            ["sh", "-c", text, "heal", "3", check],
+            capture_output=True,
+            text=True,
+            timeout=LIMIT,
         )
         return done.returncode, done.stdout
 

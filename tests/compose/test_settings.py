@@ -17,8 +17,8 @@ from tbg_dagster.resources import (
     Webhook,
 )
 from tbg_dagster.resources.environment import variable_of
-from tests.compose.engine import ROOT
 from tests.compose.files import SERVICES, Setting, example, passed_through, variables
+from tests.processes import ROOT
 
 # Fields that a container has no use for: the node's cookie is on another one, and the
 # compose file runs one writer; who splits it gives each service of it a number there.

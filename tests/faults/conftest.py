@@ -48,6 +48,12 @@ def flood_events(pytestconfig: pytest.Config) -> int:
     return count
 
 
+@pytest.fixture
+def backlog_events(pytestconfig: pytest.Config) -> int:
+    """How many events wait while the writer does not work: more in a long run."""
+    return 300_000 if pytestconfig.getoption("--faults", None) else 100_000
+
+
 Tell = Callable[[str, Account, float], None]
 
 

@@ -11,8 +11,6 @@ from tbg.embedded import EmbeddedPostgres, EmbeddedValkey
 from tests.faults.conftest import Tell
 from tests.faults.stack import running
 
-EVENTS = 300_000  # that wait while the writer does not work
-
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("how", ["writer", "database"])
@@ -21,6 +19,7 @@ async def test_a_backlog_of_the_ordinary_mixture_is_stored_to_the_last_event(
     valkey_server: Callable[..., EmbeddedValkey],
     postgres_server: Callable[..., EmbeddedPostgres],
     fault_seed: str,
+    backlog_events: int,
     tell: Tell,
     how: str,
 ) -> None:
@@ -37,7 +36,7 @@ async def test_a_backlog_of_the_ordinary_mixture_is_stored_to_the_last_event(
             stack.database.cut()
         for engine in engines:
             engine.start()
-        while sum(engine.sent for engine in engines) < EVENTS:  # noqa: ASYNC110  threads count
+        while sum(engine.sent for engine in engines) < backlog_events:  # noqa: ASYNC110  threads count
             await asyncio.sleep(0.05)
         for engine in engines:
             await asyncio.to_thread(engine.stop)

@@ -19,6 +19,7 @@ from tbg.embedded import EmbeddedPostgres, EmbeddedValkey, new_password
 from tests.conftest import started
 from tests.faults.conftest import Tell
 from tests.faults.stack import running
+from tests.processes import LIMIT
 
 MIB = 2**20
 
@@ -83,11 +84,15 @@ def mounted(folder: Path, size: str) -> Iterator[None]:
     if os.geteuid() != 0:
         pytest.skip("only root may mount a small file system")
     folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], check=True)
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)],
+        check=True,
+        timeout=LIMIT,
+    )
     try:
         yield
     finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
+        subprocess.run(["umount", "-l", str(folder)], check=True, timeout=LIMIT)
 
 
 @pytest.fixture

@@ -305,7 +305,7 @@ _values = st.one_of(
 _FIELDS = sorted({name for event in EVENTS for name in golden(event)["data"]} | {"extra", "proof"})
 
 
-@settings(max_examples=1500)
+@settings(max_examples=max(500, settings().max_examples))
 @given(
     st.sampled_from(sorted(EVENTS)),
     st.dictionaries(

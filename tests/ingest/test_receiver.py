@@ -64,7 +64,6 @@ async def test_any_bytes_are_answered_by_a_dead_letter(
     samples: list[bytes] = []
 
     @settings(
-        max_examples=400,
         phases=[Phase.generate],
         database=None,
     )

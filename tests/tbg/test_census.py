@@ -11,6 +11,7 @@ import redis as redis_sync
 
 from tbg.census import ACCEPTED, REJECTED, CommitWatch, Hops, Latency, emitted, published, stored
 from tbg.smoke import Result
+from tests.processes import wait_until
 
 AGREED = Counter({ACCEPTED: 12, REJECTED: 1, "block_found": 1})
 
@@ -95,9 +96,7 @@ def test_rows_are_counted_and_timed_when_they_become_visible(database_url: str) 
         time.sleep(0.3)  # not committed yet, so nobody can see it
         assert watch.shares == 0
         connection.commit()
-        deadline = time.monotonic() + 30
-        while not watch.shares and time.monotonic() < deadline:
-            time.sleep(0.01)
+        wait_until(lambda: watch.shares, "the row is counted")
     assert len(watch.latencies()) == 1
     assert watch.latencies()[0] >= 300
     with psycopg.connect(database_url) as connection:

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from tbg.cli import COMMANDS, DEVNET_COMMANDS, main
-from tests.tbg.command import ROOT
+from tests.processes import ROOT
 
 
 def run(code: str) -> subprocess.CompletedProcess[str]:

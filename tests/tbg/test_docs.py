@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from ingest.events import EVENTS
 from tbg.cli import main
 from tbg.docs import ROOT, render_markdown, render_schema
+from tests.processes import LIMIT
 
 # Prints the variables that the resources of the code location come from.
 TAKEN = """
@@ -74,6 +75,7 @@ def test_every_setting_of_the_batch_side_is_on_the_page() -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
+        timeout=LIMIT,
     )
     assert done.returncode == 0, done.stderr
     taken = set(done.stdout.split())

@@ -18,6 +18,7 @@ from tbg.migrate import (
     migrate,
     sql_folder,
 )
+from tests.processes import LIMIT
 
 
 def all_migrations(flavour: Flavour) -> int:
@@ -199,6 +200,7 @@ def test_the_command_says_what_it_found_and_did(empty_database_url: str, flavour
         capture_output=True,
         text=True,
         cwd=sql_folder().parent,
+        timeout=LIMIT,
     )
     assert done.returncode == 0, done.stderr
     assert f"flavour {flavour}" in done.stderr

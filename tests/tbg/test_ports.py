@@ -1,14 +1,13 @@
 """Free ports are free, and no two processes get the same."""
 
 import socket
-import subprocess
-import sys
+from pathlib import Path
 
 import pytest
 
 from tbg import ports
 from tbg.ports import HOST, RESERVED, free_port, why_taken
-from tests.tbg.command import ROOT
+from tests.processes import PYTHON, running
 
 ANOTHER_PROCESS = "from tbg.ports import free_port; print(free_port(), flush=True); input()"
 
@@ -19,23 +18,18 @@ def choose(monkeypatch: pytest.MonkeyPatch, *offered: int) -> None:
 
 
 def test_a_port_that_another_process_got_is_not_given_out(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", ANOTHER_PROCESS],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as other:
-        assert other.stdout is not None
-        theirs = int(other.stdout.readline())
+    with running([PYTHON, "-c", ANOTHER_PROCESS], tmp_path / "log", listens=True) as other:
+        other.wait_for("\n")
+        theirs = int(other.output)
         ours = free_port()
         fresh = free_port()
         choose(monkeypatch, theirs, ours, fresh)
         ports._reserved.pop().close()
         assert free_port() == fresh
-        other.communicate("")
+        other.tell("")
+        assert other.wait() == 0
 
 
 def test_a_port_in_use_is_not_given_out(monkeypatch: pytest.MonkeyPatch) -> None:

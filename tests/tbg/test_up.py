@@ -3,11 +3,11 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,7 +24,9 @@ from tbg.node import Node
 from tbg.ports import free_port
 from tbg.state import State
 from tbg.supervisor import leftovers, stop_leftovers
-from tests.tbg.command import LIMIT, Up, environment, tbg
+from tests import processes
+from tests.processes import LIMIT, PYTHON, wait_until
+from tests.tbg.command import HIDDEN, Up, environment, tbg
 
 DATA_SIDE = ["--no-node", "--no-dagster", "--free-ports", "--every", "0.5"]
 
@@ -43,14 +45,29 @@ def up(state: Path) -> Iterator[Callable[..., Up]]:
     started: list[Up] = []
 
     def start(*arguments: str, **more: str) -> Up:
-        one = Up(state, arguments or DATA_SIDE, **more)
+        log = state.parent / f"up-{len(started)}.log"
+        one = Up(state, log, arguments or DATA_SIDE, **more)
         started.append(one)
+        one.start()
         return one
 
     yield start
     for one in started:
-        one.process.kill()
-        one.process.wait()
+        one.kill()
+
+
+@pytest.fixture(scope="module")
+def shared(_servers_folder: Path) -> Iterator[Up]:
+    """One stack for all tests that leave it running; in this module, and no other."""
+    folder = _servers_folder / "shared"
+    folder.mkdir(mode=0o755)
+    one = Up(folder / "state", folder / "up.log", DATA_SIDE)
+    try:
+        yield one.start().wait_until_up()
+        assert one.end() == 0, one.output
+        assert leftovers(State(one.state)) == []
+    finally:
+        one.kill()
 
 
 def reached(state: Path) -> dict[str, str]:
@@ -119,13 +136,10 @@ def stored_shares(database_url: str) -> list[int]:
 
 
 def wait_for_shares(database_url: str, expected: list[int]) -> None:
-    deadline = time.monotonic() + LIMIT
-    while stored_shares(database_url) != expected:
-        assert time.monotonic() < deadline, stored_shares(database_url)
-        time.sleep(0.05)
+    wait_until(lambda: stored_shares(database_url) == expected, f"shares {expected}")
 
 
-def test_a_share_is_kept_over_ctrl_c_and_the_next_start_goes_on_from_it(
+def test_a_share_is_kept_over_ctrl_c_and_the_next_start_from_a_shell_with_its_urls_goes_on(
     up: Callable[..., Up], state: Path
 ) -> None:
     first = up().wait_until_up()
@@ -138,7 +152,9 @@ def test_a_share_is_kept_over_ctrl_c_and_the_next_start_goes_on_from_it(
     stopped = [line.split()[-1] for line in first.lines if " stopping " in line]
     assert stopped == ["receiver", "writer", "valkey", "postgres"]
 
-    second = up().wait_until_up()
+    # From a shell after eval "$(tbg env)": the URLs name our own servers, which do not run now.
+    second = up(**reached(state)).wait_until_up()
+    assert "starting postgres" in second.output
     urls = reached(state)
     send_share(urls["SOCKET_PATH"], 2)
     wait_for_shares(urls["DATABASE_URL"], [1, 2])
@@ -149,7 +165,7 @@ def test_a_share_is_kept_over_ctrl_c_and_the_next_start_goes_on_from_it(
 
 def test_mined_shares_are_shown(up: Callable[..., Up], state: Path) -> None:
     running = up("--no-dagster", "--free-ports", "--every", "0.5").wait_until_up()
-    running.wait_for(r"[1-9]\d* accepted .* height \d")
+    running.wait_for(re.compile(r"[1-9]\d* accepted .* height \d"))
     urls = reached(state)
     assert urls["STRATUM_URL"] in running.output
     assert running.end() == 0, running.output
@@ -163,33 +179,22 @@ def test_a_node_of_the_users_own_is_mined_on_instead_of_ours(
     """Our regtest node, started apart, stands in for bitcoind."""
     cookie = server_folder / "chain" / ".cookie"
     port = free_port()
-    command = [sys.executable, "-m", "tbg.cli", "devnet", "node", "--port", str(port)]
-    with subprocess.Popen(
-        [*command, "--datadir", str(cookie.parent)],
-        env=environment(),
-        cwd=sql_folder().parent,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    ) as node:
-        try:
-            url = f"http://127.0.0.1:{port}"
-            deadline = time.monotonic() + LIMIT
-            while not (cookie.exists() and Node(url, cookie=cookie).answers()):
-                assert node.poll() is None
-                assert time.monotonic() < deadline
-                time.sleep(0.1)
-            arguments = ["--no-dagster", "--free-ports", "--every", "0.5"]
-            arguments += ["--node-url", url, "--node-cookie", str(cookie)]
-            running = up(*arguments).wait_until_up()
-            running.wait_for(r"[1-9]\d* accepted .* height \d")
-            assert "starting node" not in running.output
-            urls = reached(state)
-            assert urls["BITCOIN_RPC_URL"] == url
-            assert urls["BITCOIN_RPC_COOKIE_FILE"] == str(cookie)
-            assert running.end() == 0, running.output
-            assert node.poll() is None
-        finally:
-            node.terminate()
+    command = [PYTHON, "-m", "tbg.cli", "devnet", "node", "--port", str(port)]
+    command += ["--datadir", str(cookie.parent)]
+    with processes.running(command, server_folder / "node.log", HIDDEN) as node:
+        node.wait_for("node ready")
+        url = f"http://127.0.0.1:{port}"
+        assert Node(url, cookie=cookie).answers()
+        arguments = ["--no-dagster", "--free-ports", "--every", "0.5"]
+        arguments += ["--node-url", url, "--node-cookie", str(cookie)]
+        stack = up(*arguments).wait_until_up()
+        stack.wait_for(re.compile(r"[1-9]\d* accepted .* height \d"))
+        assert "starting node" not in stack.output
+        urls = reached(state)
+        assert urls["BITCOIN_RPC_URL"] == url
+        assert urls["BITCOIN_RPC_COOKIE_FILE"] == str(cookie)
+        assert stack.end() == 0, stack.output
+        assert node.returncode is None
 
 
 def test_no_password_is_printed_logged_or_on_a_command_line(
@@ -213,12 +218,11 @@ def test_no_password_is_printed_logged_or_on_a_command_line(
         assert (state / file).stat().st_mode & 0o077 == 0, file
 
 
-def test_a_second_start_at_the_same_time_is_refused(up: Callable[..., Up], state: Path) -> None:
-    running = up().wait_until_up()
-    second = tbg("up", "--state", str(state), *DATA_SIDE)
+def test_a_second_start_at_the_same_time_is_refused(shared: Up) -> None:
+    second = tbg("up", "--state", str(shared.state), *DATA_SIDE)
     assert second.returncode == 1
-    assert f"running in {state} already (process {running.process.pid}, since" in second.stderr
-    assert running.process.poll() is None
+    assert f"running in {shared.state} already (process {shared.pid}, since" in second.stderr
+    assert shared.returncode is None
 
 
 def test_a_port_in_use_is_named_with_the_option_that_changes_it(state: Path) -> None:
@@ -242,10 +246,8 @@ def test_dagster_works_with_its_database_named_in_the_usual_form(
     running = up(*arguments, DAGSTER_PG_URL=empty_database_url, **named).wait_until_up()
     run = launch_job(reached(state)["DAGSTER_URL"], "liveness")
     with psycopg.connect(empty_database_url, autocommit=True) as dagster:
-        deadline = time.monotonic() + LIMIT
-        while not run_status(dagster, run).endswith(("SUCCESS", "FAILURE", "CANCELED")):
-            assert time.monotonic() < deadline, run_status(dagster, run)
-            time.sleep(0.2)
+        ends = ("SUCCESS", "FAILURE", "CANCELED")
+        wait_until(lambda: run_status(dagster, run) in ends, "the run ends")
         assert run_status(dagster, run) == "SUCCESS"
         servers = [
             process for process in leftovers(State(state)) if "grpc" in process.cmdline()[1:5]
@@ -257,23 +259,26 @@ def test_dagster_works_with_its_database_named_in_the_usual_form(
     (problem,) = tbg_status(state)["dagster"]["problems"]
     assert "liveness" in problem
     assert "failed" in problem
-    running.wait_for("Dagster is sick: .*liveness.* failed")
+    running.wait_for(re.compile("Dagster is sick: .*liveness.* failed"))
     assert running.end() == 0
 
 
-@pytest.mark.parametrize("name", ["writer", "postgres"])
-def test_a_program_that_dies_is_named_and_started_again(
-    up: Callable[..., Up], state: Path, name: str
-) -> None:
-    running = up().wait_until_up()
-    pid = program_pid(state, name)
+@pytest.mark.parametrize(("name", "seq"), [("writer", 1), ("postgres", 2)])
+def test_a_program_that_dies_is_named_and_started_again(shared: Up, name: str, seq: int) -> None:
+    pid = program_pid(shared.state, name)
     os.kill(pid, signal.SIGKILL)
-    running.wait_for(rf"{name} \({pid}\) died: terminated by SIGKILL; log: {state}/logs/{name}.log")
-    running.wait_for(f"{name} runs again")
-    urls = reached(state)
-    send_share(urls["SOCKET_PATH"], 1)
-    running.wait_for("1 accepted")
-    assert running.end() == 0
+    log = shared.state / "logs" / f"{name}.log"
+    shared.wait_for(f"{name} ({pid}) died: terminated by SIGKILL; log: {log}")
+    shared.wait_for(f"{name} runs again")
+    urls = reached(shared.state)
+    send_share(urls["SOCKET_PATH"], seq)
+
+    def stored() -> bool:
+        with contextlib.suppress(psycopg.OperationalError):  # it recovers
+            return seq in stored_shares(urls["DATABASE_URL"])
+        return False
+
+    wait_until(stored, f"share {seq} is stored")
 
 
 def test_what_a_killed_tbg_up_left_is_stopped_by_tbg_down(
@@ -299,7 +304,7 @@ def test_what_a_killed_supervisor_left_is_stopped_by_the_next_start(
     urls = reached(state)
     send_share(urls["SOCKET_PATH"], 1)
     wait_for_shares(urls["DATABASE_URL"], [1])
-    supervisor = psutil.Process(running.process.pid).children()[0]
+    supervisor = psutil.Process(running.pid).children()[0]
     running.end(signal.SIGKILL)
     supervisor.kill()
     second = up().wait_for("stopped what an earlier stack left running").wait_until_up()
@@ -335,9 +340,9 @@ def test_without_its_supervisor_the_stack_ends_and_says_so(
     up: Callable[..., Up], state: Path
 ) -> None:
     running = up().wait_until_up()
-    psutil.Process(running.process.pid).children()[0].kill()
+    psutil.Process(running.pid).children()[0].kill()
     running.wait_for("supervisord no longer answers")
-    assert running.process.wait(LIMIT) == 1
+    assert running.wait() == 1
     assert leftovers(State(state)) == []
 
 
@@ -347,21 +352,13 @@ def test_ctrl_c_while_it_starts_ends_what_was_started(up: Callable[..., Up], sta
     assert leftovers(State(state)) == []
 
 
-def test_a_stack_whose_output_nobody_reads_any_more_ends(state: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tbg.cli", "up", "--state", str(state), *DATA_SIDE],
-        env=environment(),
-        cwd=sql_folder().parent,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        assert process.stdout is not None
-        process.stdout.readline()
-        process.stdout.close()
-        process.wait(LIMIT)
-    finally:
-        process.kill()
+def test_a_stack_whose_output_nobody_reads_any_more_ends(state: Path, server_folder: Path) -> None:
+    command = [PYTHON, "-m", "tbg.cli", "up", "--state", state, *DATA_SIDE]
+    # The shell waits for both, and head leaves after the first line.
+    shell = ["sh", "-c", '"$@" 2>&1 | head -n 1', "sh", *command]
+    with processes.running(shell, server_folder / "head.log", HIDDEN) as one:
+        one.wait()
+        assert len(one.output.splitlines()) == 1
     assert leftovers(State(state)) == []
 
 
@@ -369,7 +366,7 @@ def test_tbg_down_ends_a_running_tbg_up_in_order(up: Callable[..., Up], state: P
     running = up().wait_until_up()
     down = tbg("down", "--state", str(state))
     assert down.returncode == 0, down.stderr
-    assert running.process.wait(LIMIT) == 0
+    assert running.wait() == 0
     assert "stopped; the data stays" in running.output
 
 
@@ -386,16 +383,6 @@ def test_servers_elsewhere_are_used_and_none_is_started(
     assert running.end() == 0
 
 
-def test_a_shell_that_took_over_the_environment_can_start_the_stack_again(
-    up: Callable[..., Up], state: Path
-) -> None:
-    assert up().wait_until_up().end() == 0
-    # As after eval "$(tbg env)": the URLs name our own servers, which do not run now.
-    second = up(**reached(state)).wait_until_up()
-    assert "starting postgres" in second.output
-    assert second.end() == 0
-
-
 def test_a_program_that_cannot_start_ends_everything_and_shows_its_log(state: Path) -> None:
     (state / "postgres" / "data").mkdir(parents=True)
     (state / "postgres" / "data" / "PG_VERSION").write_text("9.6\n")
@@ -405,15 +392,14 @@ def test_a_program_that_cannot_start_ends_everything_and_shows_its_log(state: Pa
     assert leftovers(State(state)) == []
 
 
-def test_the_environment_can_be_taken_over_by_a_shell(up: Callable[..., Up], state: Path) -> None:
-    running = up().wait_until_up()
-    exports = tbg("env", "--state", str(state)).stdout
+def test_the_environment_can_be_taken_over_by_a_shell(shared: Up) -> None:
+    exports = tbg("env", "--state", str(shared.state)).stdout
     done = subprocess.run(
         ["sh", "-c", exports + '\nprintf %s "$DATABASE_URL"'],
         env=environment(),
         capture_output=True,
         text=True,
+        timeout=LIMIT,
     )
     with psycopg.connect(done.stdout) as connection:
         assert connection.execute("select current_user").fetchone() == ("tbg",)
-    assert running.end() == 0

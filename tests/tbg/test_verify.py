@@ -17,6 +17,7 @@ from tbg.cli import main
 from tbg.migrate import sql_folder
 from tests.clock import moment_of
 from tests.forged import DEFORMED, FORGERIES, OTHER_USER, Change, forged, genuine
+from tests.processes import LIMIT
 
 Verify = Callable[..., Result]
 PAGE = sql_folder().parent / "docs" / "check-your-best.md"
@@ -273,6 +274,7 @@ def checked(path: Path) -> subprocess.CompletedProcess[str]:
         cwd=path.parent,
         capture_output=True,
         text=True,
+        timeout=LIMIT,
     )
 
 

@@ -1,10 +1,9 @@
 """A day goes to the archive, is dropped, comes back once, and gives the same results."""
 
 import json
-import os
+import re
 import signal
 import subprocess
-import sys
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -14,11 +13,13 @@ import dagster as dg
 import psycopg
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 from psycopg.types.json import Jsonb
 
 from bench.checksum import TABLES, checksum
+from tbg.cli import main
 from tbg.migrate import migrate
 from tbg_dagster import clock as clock_of_batch
 from tbg_dagster.archive import day as archive_day
@@ -29,9 +30,8 @@ from tbg_dagster.archive.sensors import archive_sensor
 from tbg_dagster.archive.store import ArchiveError, Store
 from tbg_dagster.partitions import DAY, midnight
 from tbg_dagster.resources import Archive, Thresholds
+from tests.processes import LIMIT, PYTHON, ROOT, running
 from tests.tbg_dagster.conftest import Connection, History, Run, last_monday, metadata_of
-
-ROOT = Path(__file__).resolve().parent.parent.parent
 
 # Names chosen to hurt a file, a query or a terminal.
 HOSTILE = [
@@ -390,50 +390,42 @@ for line in sys.stdin:
 @pytest.mark.plain_postgresql
 def test_a_kill_at_any_step_leaves_the_old_revision_or_the_new_one_whole(
     connection: Connection, history: History, store: Store, folder: Path, old: date,
-    database_url: str,
+    database_url: str, tmp_path: Path,
 ) -> None:  # fmt: skip
     history.shares(["a.1", "b.1"], midnight(old), midnight(old) + DAY, 50)
     archive(connection, store, old)
     revision, seen, killed = 1, set[str](), 0
-    driver = subprocess.Popen(
-        [sys.executable, "-c", KILLED, database_url, str(folder), str(old)],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert driver.stdin is not None
-    assert driver.stdout is not None
-    for step in range(1, 200):
-        history.share("late.1", midnight(old) + timedelta(minutes=step))
-        driver.stdin.write(f"{step}\n")
-        driver.stdin.flush()
-        status = int(driver.stdout.readline())
-        # What a reader finds is one of the two, and its files are whole.
-        manifest = store.manifest(old)
-        assert manifest is not None
-        store.check(manifest)
-        assert manifest.revision in (revision, revision + 1)
-        assert manifest.shares.rows == sum(hour.shares for hour in manifest.hours)
-        seen.add("old" if manifest.revision == revision else "new")
-        if status == 0:
-            break
-        assert status == -signal.SIGKILL
-        killed += 1
-        # The next run needs no help, and leaves nothing of the killed one behind.
-        archive(connection, store, old)
-        verify(connection, store, old)
-        after = store.manifest(old)
-        assert after is not None
-        revision = after.revision
-        assert files(folder) == [
-            f"events/{old}.{revision}.parquet",
-            f"manifests/{old}.json",
-            f"shares/{old}.{revision}.parquet",
-        ]
-    else:
-        raise AssertionError("the run never came to its end")
-    driver.communicate()
+    command = [PYTHON, "-c", KILLED, database_url, folder, str(old)]
+    with running(command, tmp_path / "driver.log", listens=True) as driver:
+        for step in range(1, 200):
+            history.share("late.1", midnight(old) + timedelta(minutes=step))
+            driver.tell(str(step))
+            driver.wait_for(re.compile(rf"^(.*\n){{{step}}}"))
+            status = int(driver.output.splitlines()[-1])
+            # What a reader finds is one of the two, and its files are whole.
+            manifest = store.manifest(old)
+            assert manifest is not None
+            store.check(manifest)
+            assert manifest.revision in (revision, revision + 1)
+            assert manifest.shares.rows == sum(hour.shares for hour in manifest.hours)
+            seen.add("old" if manifest.revision == revision else "new")
+            if status == 0:
+                break
+            assert status == -signal.SIGKILL
+            killed += 1
+            # The next run needs no help, and leaves nothing of the killed one behind.
+            archive(connection, store, old)
+            verify(connection, store, old)
+            after = store.manifest(old)
+            assert after is not None
+            revision = after.revision
+            assert files(folder) == [
+                f"events/{old}.{revision}.parquet",
+                f"manifests/{old}.json",
+                f"shares/{old}.{revision}.parquet",
+            ]
+        else:
+            raise AssertionError("the run never came to its end")
     assert seen == {"old", "new"}
     assert killed > 20
 
@@ -465,10 +457,11 @@ def test_a_restore_that_is_killed_has_brought_back_nothing(
     )
     for moment in ("staging.sql", "workers.sql", "missing_events.sql", "put_back.sql"):
         done = subprocess.run(
-            [sys.executable, "-c", code, database_url, str(folder), str(old), moment],
+            [PYTHON, "-c", code, database_url, str(folder), str(old), moment],
             cwd=ROOT,
             capture_output=True,
             text=True,
+            timeout=LIMIT,
         )
         assert done.returncode == -signal.SIGKILL, done.stderr
         assert contents(connection, old) == [[], []]
@@ -738,14 +731,8 @@ def test_a_week_that_was_dropped_and_restored_gives_the_same_rollups_and_result(
 # --- The command -----------------------------------------------------------------------
 
 
-def tbg(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "tbg.cli", *arguments],
-        env={**os.environ, **environment},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
+def tbg(*arguments: str, **environment: str) -> Result:
+    return CliRunner().invoke(main, arguments, env=environment)
 
 
 @pytest.mark.plain_postgresql
@@ -759,10 +746,10 @@ def test_the_command_lists_verifies_and_restores(
     assert tbg("archive", "write", f"{old}", **environment).stdout == f"{old}: archived\n"
     (listed,) = json.loads(tbg("archive", "list", "--json", **environment).stdout)
     assert (listed["day"], listed["shares"]) == (f"{old}", len(before[0]))
-    assert tbg("archive", "verify", **environment).returncode == 0
+    assert tbg("archive", "verify", **environment).exit_code == 0
     connection.execute("delete from shares where job_id = ''")
     wrong = tbg("archive", "verify", f"{old}", **environment)
-    assert wrong.returncode == 3
+    assert wrong.exit_code == 3
     assert "archive and database differ: 00h shares" in wrong.stdout
     done = tbg("archive", "restore", f"{old}", "--json", **environment)
     assert json.loads(done.stdout)[0]["shares"] == 1
@@ -770,10 +757,10 @@ def test_the_command_lists_verifies_and_restores(
     kept = connection.execute("select day, revision from restored_days").fetchall()
     assert kept == [{"day": old, "revision": 1}]
     bad = tbg("archive", "restore", "yesterday", **environment)
-    assert bad.returncode == 2
+    assert bad.exit_code == 2
     assert "2026-11-20" in bad.stderr
     absent = tbg("archive", "restore", "2020-01-01", **environment)
-    assert absent.returncode == 1
+    assert absent.exit_code == 1
     assert "has no day from 2020-01-01" in absent.stderr
 
 

@@ -2,11 +2,8 @@
 
 import http.server
 import json
-import os
-import subprocess
-import sys
+import re
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -18,12 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.names import BLOCK_STATUS_STREAM
-from tbg.embedded import free_port
 from tbg_dagster import clock
 from tbg_dagster.blocks.confirmations import confirm
 from tbg_dagster.blocks.status import next_status
 from tbg_dagster.resources import BitcoinNode, RedisServer, Thresholds
 from tbg_dagster.resources.bitcoin import Header, NodeError
+from tests.processes import PYTHON, running
 from tests.tbg_dagster.conftest import Connection, History, Run, metadata_of
 
 GRACE = timedelta(minutes=30)
@@ -283,31 +280,13 @@ def test_a_transition_that_redis_missed_is_told_when_it_is_back(
 @pytest.fixture
 def regtest(tmp_path: Path) -> Iterator[str]:
     """URL, with credentials, of a regtest node of the test's own."""
-    port = free_port()
-    process = subprocess.Popen(
-        [
-            sys.executable, "-c", "from devnet.node.cli import node; node()",
-            "--datadir", str(tmp_path / "node"), "--port", str(port), "--rpcuser", "tbg",
-        ],
-        env={**os.environ, "TBG_RPC_PASSWORD": "test"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    url = f"http://tbg:test@127.0.0.1:{port}"
-    deadline = time.monotonic() + 60
-    try:
-        while True:
-            try:
-                BitcoinNode(url=url).height()
-                break
-            except NodeError:
-                assert process.poll() is None, "the node ended"
-                assert time.monotonic() < deadline, "the node does not answer"
-                time.sleep(0.1)
-        yield url
-    finally:
-        process.terminate()
-        process.wait(30)
+    program = "from devnet.node.cli import node; node()"
+    command = [PYTHON, "-c", program, "--datadir", tmp_path / "node", "--port", "0"]
+    command += ["--rpcuser", "tbg", "--log-format", "json"]
+    with running(command, tmp_path / "node.log", {"TBG_RPC_PASSWORD": "test"}) as process:
+        process.wait_for(re.compile('"node ready".*\n'))
+        (address,) = re.findall(r'"url": ?"http://([^"]*)"', process.output)
+        yield f"http://tbg:test@{address}"
 
 
 def call(url: str, method: str, *parameters: Any) -> Any:

@@ -18,6 +18,7 @@ from tbg_dagster.definitions import defs
 from tbg_dagster.resources import Database, RedisServer, Thresholds
 from tbg_dagster.resources.environment import from_environment
 from tbg_dagster.timetable import JOBS
+from tests.processes import LIMIT
 from tests.tbg_dagster.conftest import Run, last_monday
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -231,6 +232,7 @@ def test_a_first_week_that_is_no_monday_is_refused() -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
+        timeout=LIMIT,
     )
     assert done.returncode != 0
     assert "TBG_FIRST_WEEK is '2026-01-06', and must be a Monday" in done.stderr

@@ -8,7 +8,7 @@ import contextlib
 import os
 import re
 import shutil
-import subprocess
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +21,7 @@ from psycopg.rows import DictRow, dict_row
 
 from ingest.flavour import Flavour
 from tbg.migrate import read_migrations
+from tests.processes import running
 
 HERE: Final = Path(__file__).parent
 NOT_RUN: Final = "TimescaleDB was not tested: {}; make test-timescaledb gets what it needs"
@@ -106,23 +107,13 @@ def serving() -> Iterator[str]:
     missing = _missing()
     if missing:
         (pytest.fail if os.environ.get("CI") else pytest.skip)(NOT_RUN.format(missing))
-    process = subprocess.Popen(
-        ["node", "server.mjs"],
-        cwd=HERE,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    with process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            port = process.stdout.readline().strip()
-            assert port.isdecimal(), f"the server ended with {process.wait()}"
+    with tempfile.TemporaryDirectory(prefix="tbg-test-") as folder:
+        log = Path(folder, "node.log")
+        # The end of its input is its end, whatever ends us.
+        with running(["node", "server.mjs"], log, cwd=HERE, listens=True) as process:
+            process.wait_for(re.compile(r"^\d+\n", re.MULTILINE))
+            (port,) = re.findall(r"^\d+$", process.output, re.MULTILINE)
             yield f"postgresql://postgres:postgres@127.0.0.1:{port}/postgres?sslmode=disable"
-        finally:
-            # The end of its input is its end.
-            process.stdin.close()
 
 
 @contextlib.contextmanager

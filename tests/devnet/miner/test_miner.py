@@ -3,9 +3,9 @@
 import asyncio
 import contextlib
 import os
-import sys
+import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -14,8 +14,10 @@ import pytest
 from devnet.miner.cli import GUEST_NICE, throwaway_user
 from devnet.miner.miner import Miner, MinerError
 from devnet.rpc import RPCClient
+from tests import processes
 from tests.devnet.pool.conftest import rpc, running
 from tests.devnet.pool.harness import ALICE, EASY, PATIENCE, Running, running_pool
+from tests.processes import PYTHON, Process, until
 
 __all__ = ["rpc", "running"]  # fixtures
 
@@ -52,18 +54,13 @@ async def door() -> AsyncIterator[tuple[int, Callable[[int], None]]]:
         yield server.sockets[0].getsockname()[1], behind.append
 
 
-@asynccontextmanager
-async def command(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+@contextlib.contextmanager
+def command(folder: Path, *arguments: str) -> Iterator[Process]:
     """``tbg devnet miner`` as a process, which does not outlive the block."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "devnet.miner.cli", *arguments), stderr=asyncio.subprocess.PIPE
-    )
-    try:
+    with processes.running(
+        [PYTHON, "-m", "devnet.miner.cli", *arguments], folder / "miner.log"
+    ) as process:
         yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
 
 
 async def test_it_mines_shares_with_several_processes_until_it_has_enough(
@@ -179,21 +176,25 @@ async def test_the_hashrate_stays_under_its_limit(running: Running) -> None:
     assert tally.hashes < 40_000 * (time.monotonic() - began) * 1.1 + 10_000
 
 
-async def test_the_command_ends_by_itself_after_its_shares(running: Running) -> None:
-    async with command(
+async def test_the_command_ends_by_itself_after_its_shares(
+    running: Running, tmp_path: Path
+) -> None:
+    with command(
+        tmp_path,
         *("--url", f"stratum+tcp://127.0.0.1:{running.port}", "--user", f"{ALICE}.cli"),
         *("--shares", "3", "--send-bad-share", "--max-hashrate", "0"),
     ) as process:
-        _, said = await asyncio.wait_for(process.communicate(), PATIENCE)
-    assert process.returncode == 0, said
-    assert b"miner ended" in said
-    assert b"Traceback" not in said
+        assert await process.ended() == 0, process.output
+    assert "miner ended" in process.output
+    assert "Traceback" not in process.output
     [left] = await running.events.wait("miner_disconnected")
     assert (left.worker, left.shares_rejected) == ("cli", 1)
 
 
-async def test_by_default_the_command_is_a_guest_on_the_machine(running: Running) -> None:
-    async with command("--url", f"127.0.0.1:{running.port}") as process:
+async def test_by_default_the_command_is_a_guest_on_the_machine(
+    running: Running, tmp_path: Path
+) -> None:
+    with command(tmp_path, "--url", f"127.0.0.1:{running.port}") as process:
         [asked, *_] = await running.events.wait("diff_updated")
         niceness = os.getpriority(os.PRIO_PROCESS, process.pid)
     # A share a second of 200,000 hashes.
@@ -201,14 +202,14 @@ async def test_by_default_the_command_is_a_guest_on_the_machine(running: Running
     assert niceness == min(19, os.getpriority(os.PRIO_PROCESS, 0) + GUEST_NICE)
 
 
-async def test_sigterm_ends_the_command_and_its_processes(running: Running) -> None:
+async def test_sigterm_ends_the_command_and_its_processes(running: Running, tmp_path: Path) -> None:
     url = f"127.0.0.1:{running.port}"
-    async with command("--url", url, "--processes", "2", "--max-hashrate", "0") as process:
+    with command(tmp_path, "--url", url, "--processes", "2", "--max-hashrate", "0") as process:
         await running.events.wait("share_submitted")
-        process.terminate()
-        # Ends only when the searching processes, which hold the other end, have ended as well.
-        _, said = await asyncio.wait_for(process.communicate(), PATIENCE)
-    assert process.returncode == 0, said
+        process.send(signal.SIGTERM)
+        assert await process.ended() == 0, process.output
+        # The searching processes see the end of theirs.
+        await until(lambda: not process.family(), "the searching processes end")
 
 
 async def test_the_pool_may_set_a_difficulty_that_the_miner_cannot_reach(

@@ -39,7 +39,7 @@ def test_it_finds_the_nonce_of_bitcoins_first_block() -> None:
     assert found[0][1][::-1].hex().startswith("000000000019d668")
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     header=st.binary(min_size=76, max_size=76),
     start=st.integers(0, 2**32 - 300),

@@ -249,7 +249,6 @@ def test_any_json_is_answered_with_json_that_echoes_the_ids(content: Any) -> Non
 
 
 @given(body=st.binary(max_size=200))
-@settings(max_examples=200)
 def test_any_bytes_are_answered_with_json(body: bytes) -> None:
     answered = asyncio.run(answer(body, _refuse_all))
 
@@ -301,7 +300,7 @@ async def test_garbage_on_the_port_is_answered_or_closed_and_logged_without_a_tr
 def _random_garbage() -> list[bytes]:
     drawn: list[bytes] = []
 
-    @settings(max_examples=40, database=None, deadline=None)
+    @settings(max_examples=40, database=None)
     @given(st.binary(min_size=1, max_size=300))
     def draw(data: bytes) -> None:
         drawn.append(data)

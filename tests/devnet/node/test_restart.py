@@ -2,14 +2,12 @@
 
 import asyncio
 import json
-import os
+import re
 import signal
 import stat
 import subprocess
 import sys
-import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -32,93 +30,61 @@ from ingest.rpc import (
 )
 from tests.devnet.node.blocks import ADDRESS
 from tests.devnet.node.conftest import PATIENCE, running_node
+from tests.processes import PYTHON, Process, until
 
 
-class Process:
-    """``tbg devnet node`` as a process of its own, on a free port."""
+class NodeProcess(Process):
+    """``tbg devnet node`` as a process of its own, on a free port.
 
-    def __init__(self, datadir: Path, *options: str, **environment: str) -> None:
+    Args:
+        piped: its log goes through another process, which no limit on its files meets.
+    """
+
+    def __init__(
+        self, log: Path, datadir: Path, *options: str, piped: bool = False, **environment: str
+    ) -> None:
+        command = [PYTHON, "-m", "devnet.node.cli", "--log-format", "json", "--port", "0"]
+        command += ["--datadir", str(datadir), *options]
+        if piped:
+            command = ["bash", "-c", 'exec "$@" > >(exec cat) 2>&1', "bash", *command]
+        super().__init__(command, log, {"LOG_LEVEL": "INFO", **environment})
         self.datadir = datadir
-        self._popen = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "devnet.node.cli", "--log-format", "json"),
-                *("--port", "0", "--datadir", str(datadir), *options),
-            ],
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "LOG_LEVEL": "INFO", **environment},
-        )
-        self.pid = self._popen.pid
-        self.lines: list[dict[str, Any]] = []
-        # Read all along: a full pipe would stop the node.
-        self._more = threading.Condition()
-        self._ended = False
-        self._drain = threading.Thread(target=self._read_log)
-        self._drain.start()
 
     @property
     def url(self) -> str:
-        url: str = self.log("node ready")["url"]
+        [ready] = self.lines("node ready")
+        url: str = ready["url"]
         return url
 
-    def _read_log(self) -> None:
-        assert self._popen.stderr is not None
-        for text in self._popen.stderr:
-            with self._more:
-                if text.startswith("{"):  # click writes its last error as text
-                    self.lines.append(json.loads(text))
-                self._more.notify_all()
-        with self._more:
-            self._ended = True
-            self._more.notify_all()
-
-    def log(self, event: str) -> dict[str, Any]:
-        """The first log line of this event, once it is there."""
-
-        def found() -> list[dict[str, Any]]:
-            return [line for line in self.lines if line["event"] == event]
-
-        with self._more:
-            self._more.wait_for(lambda: self._ended or found(), timeout=PATIENCE)
-            if not found():
-                raise AssertionError(f"the node did not log {event!r}: {self.lines}")
-            return found()[0]
+    def lines(self, event: str) -> list[dict[str, Any]]:
+        """The log lines whose event this is in."""
+        # click writes its last error as text
+        whole = [text for text in self.output.splitlines(keepends=True) if text.endswith("}\n")]
+        return [line for line in map(json.loads, whole) if event in line["event"]]
 
     def client(self) -> RPCClient:
         return RPCClient(self.url, CookieCredentials(self.datadir / ".cookie"), timeout=PATIENCE)
 
-    def end(self, number: signal.Signals) -> int:
-        """Send a signal and return the exit status."""
-        self._popen.send_signal(number)
-        return self.wait()
 
-    def wait(self) -> int:
-        status = self._popen.wait(timeout=PATIENCE)
-        self._drain.join(timeout=PATIENCE)
-        return status
-
-    def clean_up(self) -> None:
-        if self._popen.poll() is None:
-            self._popen.kill()
-        self.wait()
-        assert self._popen.stderr is not None
-        self._popen.stderr.close()
-
-
-Start = Callable[..., Process]
+Start = Callable[..., NodeProcess]
 
 
 @pytest.fixture
-def start() -> Iterator[Start]:
-    with ExitStack() as stack:
+def start(server_folder: Path) -> Iterator[Start]:
+    started: list[NodeProcess] = []
 
-        def start_one(datadir: Path, *options: str, **environment: str) -> Process:
-            process = Process(datadir, *options, **environment)
-            stack.callback(process.clean_up)  # also if it never gets ready
-            process.log("node ready")
-            return process
+    def start_one(
+        datadir: Path, *options: str, piped: bool = False, **environment: str
+    ) -> NodeProcess:
+        log = server_folder / f"node-{len(started)}.log"
+        node = NodeProcess(log, datadir, *options, piped=piped, **environment)
+        started.append(node)  # also if it never gets ready
+        node.start().wait_for(re.compile('"node ready".*\n'))
+        return node
 
-        yield start_one
+    yield start_one
+    for node in started:
+        node.kill()
 
 
 async def chain_of(rpc: RPCClient) -> AsyncIterator[str]:
@@ -182,7 +148,7 @@ async def test_the_rpc_stop_ends_the_node_and_the_next_one_continues(
     async with node.client() as rpc:
         hashes = await rpc.call("generatetoaddress", 3, ADDRESS)
         assert await rpc.call("stop") == "devnet node stopping"
-    assert await asyncio.to_thread(node.wait) == 0
+    assert await node.ended() == 0
 
     again = start(tmp_path)
     async with again.client() as rpc:
@@ -202,7 +168,7 @@ async def test_every_acknowledged_block_survives_a_kill(start: Start, tmp_path: 
     assert await asyncio.to_thread(node.end, signal.SIGKILL) == -signal.SIGKILL
 
     again = start(tmp_path)
-    assert [line["blocks"] for line in again.lines if "replayed" in line["event"]] == [22]
+    assert [line["blocks"] for line in again.lines("replayed")] == [22]
     async with again.client() as rpc:
         assert [item async for item in chain_of(rpc)] == before
         await rpc.call("generatetoaddress", 1, ADDRESS)
@@ -220,7 +186,7 @@ async def test_a_second_node_on_the_same_data_directory_is_refused(
 
     second = await asyncio.to_thread(
         subprocess.run,
-        [sys.executable, "-m", "devnet.node.cli", "--port", "0", "--datadir", str(tmp_path)],
+        [PYTHON, "-m", "devnet.node.cli", "--port", "0", "--datadir", str(tmp_path)],
         capture_output=True,
         text=True,
         timeout=PATIENCE,
@@ -265,7 +231,7 @@ async def test_a_port_in_use_is_named(start: Start, tmp_path: Path) -> None:
     second = await asyncio.to_thread(
         subprocess.run,
         [
-            *(sys.executable, "-m", "devnet.node.cli", "--port", port),
+            *(PYTHON, "-m", "devnet.node.cli", "--port", port),
             *("--datadir", str(tmp_path / "two")),
         ],
         capture_output=True,
@@ -306,14 +272,14 @@ async def test_the_cookie_is_ours_alone_and_gone_with_a_password_of_the_users(
         async with RPCClient(process.url, PasswordCredentials(user, "wrong")) as rpc:
             with pytest.raises(NodeUnauthorized):
                 await rpc.call("getblockcount")
-        assert password not in json.dumps(process.lines)
+        assert password not in process.output
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="prlimit is Linux's")
 async def test_a_full_disk_ends_the_node_and_costs_no_acknowledged_block(
     start: Start, tmp_path: Path
 ) -> None:
-    node = start(tmp_path)
+    node = start(tmp_path, piped=True)
     async with node.client() as rpc:
         await rpc.call("generatetoaddress", 2, ADDRESS)
         before = [item async for item in chain_of(rpc)]
@@ -323,8 +289,9 @@ async def test_a_full_disk_ends_the_node_and_costs_no_acknowledged_block(
             await rpc.call("generatetoaddress", 1, ADDRESS)
         assert caught.value.code == RPCErrorCode.VERIFY_ERROR
     # It ends, as Bitcoin Core does, and its supervisor starts it again.
-    assert (await asyncio.to_thread(node.log, "the node failed"))["level"] == "error"
-    assert await asyncio.to_thread(node.wait) == 1
+    assert await node.ended() == 1
+    [failed] = await until(lambda: node.lines("the node failed"))
+    assert failed["level"] == "error"
 
     again = start(tmp_path)
     async with again.client() as rpc:

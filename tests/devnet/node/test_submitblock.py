@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devnet.bitcoin.coinbase import coinbase_transaction
@@ -194,7 +194,7 @@ def _examples(strategy: st.SearchStrategy[Any], count: int) -> list[Any]:
     """``count`` examples, drawn ahead: an asynchronous test cannot be run by hypothesis."""
     drawn: list[Any] = []
 
-    @settings(max_examples=count, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=count, database=None)
     @given(strategy)
     def draw(example: Any) -> None:
         drawn.append(example)

@@ -1,6 +1,7 @@
 """Whatever comes in on the Stratum port, it is answered or closed, and every event is sound."""
 
 import asyncio
+import contextlib
 import json
 import logging
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devnet.bitcoin.address import Network
@@ -113,7 +114,6 @@ def requests() -> st.SearchStrategy[tuple[str, Any]]:
     return suggestion | st.tuples(METHODS, st.lists(JSON, max_size=6) | JSON)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     agent=JSON,
     worker=TEXT,
@@ -163,7 +163,6 @@ def _is_readable(params: list[Any]) -> bool:
     return True
 
 
-@settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=200) | JSON.map(lambda value: json.dumps(value).encode()))
 def test_a_line_is_a_request_or_a_protocol_error(line: bytes) -> None:
     try:
@@ -283,9 +282,7 @@ async def test_garbage_on_the_port_is_answered_or_closed(
 ) -> None:
     loop = asyncio.get_running_loop()
 
-    @settings(
-        max_examples=60, deadline=None, database=None, suppress_health_check=list(HealthCheck)
-    )
+    @settings(max_examples=60, database=None)
     @given(st.lists(st.binary(max_size=400), min_size=1, max_size=6), st.booleans())
     def throw(chunks: list[bytes], hang_up: bool) -> None:
         async def scene() -> None:
@@ -348,7 +345,8 @@ async def test_connections_are_limited_altogether(tmp_path: Path, rpc: RPCClient
 async def test_a_handshake_that_does_not_end_is_ended(tmp_path: Path, rpc: RPCClient) -> None:
     async with running_pool(tmp_path, rpc.url, handshake_timeout=0.1) as running:
         async with client(running.port) as mute, client(running.port) as chatty:
-            await chatty.send(b'{"id": 1, "method": "mining.subscribe"}\n')
+            with contextlib.suppress(ConnectionError):  # on a busy machine it is closed already
+                await chatty.send(b'{"id": 1, "method": "mining.subscribe"}\n')
             assert await closed(mute.reader) == b""
             await closed(chatty.reader)
         await running.settled()

@@ -1,13 +1,10 @@
 """The pool over its life: start, restart, a node that comes and goes, the end."""
 
-import asyncio
 import contextlib
 import json
-import os
+import re
 import signal
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +16,12 @@ from devnet.pool.node import Node
 from devnet.pool.verdict import Verdict
 from devnet.rpc import RPCClient
 from ingest.rpc import NodeUnreachable
+from tests import processes
 from tests.devnet.node.conftest import PASSWORD, USER
 from tests.devnet.pool.fake_node import FakeNode, nobody_listens
-from tests.devnet.pool.harness import ALICE, EASY, PATIENCE, Events, client, running_pool
+from tests.devnet.pool.harness import ALICE, EASY, Events, client, running_pool
 from tests.devnet.pool.test_work import answer
+from tests.processes import PYTHON, Process
 
 WARMING_UP = {"result": None, "error": {"code": -28, "message": "Loading block index…"}, "id": 1}
 
@@ -68,29 +67,18 @@ async def test_stopping_says_goodbye_to_every_miner(tmp_path: Path, rpc: RPCClie
     }
 
 
-@asynccontextmanager
-async def pool_process(*arguments: object) -> AsyncIterator[asyncio.subprocess.Process]:
+@contextlib.contextmanager
+def pool_process(folder: Path, *arguments: object) -> Iterator[Process]:
     """A pool of its own; nothing of it is left when the block ends, however it ends."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "devnet.pool.cli", *map(str, arguments)),
-        env=os.environ | {"TBG_RPC_PASSWORD": PASSWORD},
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        async with asyncio.timeout(PATIENCE):
-            yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+    command = [PYTHON, "-m", "devnet.pool.cli", *map(str, arguments)]
+    with processes.running(command, folder / "pool.log", {"TBG_RPC_PASSWORD": PASSWORD}) as process:
+        yield process
 
 
-async def next_line(process: asyncio.subprocess.Process) -> bytes:
-    """The next line that a process logs."""
-    assert process.stderr is not None
-    line = await process.stderr.readline()
-    assert line, "the process ended"
-    return line
+def logged(process: Process) -> list[dict[str, Any]]:
+    """Its whole log lines."""
+    lines: list[dict[str, Any]] = [json.loads(line) for line in process.output.splitlines()]
+    return lines
 
 
 async def test_a_pool_process_ends_in_order_on_sigterm(tmp_path: Path, rpc: RPCClient) -> None:
@@ -100,41 +88,38 @@ async def test_a_pool_process_ends_in_order_on_sigterm(tmp_path: Path, rpc: RPCC
         *("--start-difficulty", EASY, "--min-difficulty", EASY),
         *("--log-format", "json", "--log-level", "DEBUG"),
     ]
-    logged: list[dict[str, Any]] = []
-    with contextlib.closing(Events(tmp_path / "events.sock")) as events:
-        async with pool_process(*arguments) as process:
-            while not logged or logged[-1]["event"] != "pool ready":
-                logged.append(json.loads(await next_line(process)))
-            port = int(logged[-1]["stratum"][0].rpartition(":")[2])
-            async with client(port) as miner:
-                job = await miner.start()
-                await miner.ask("mining.submit", *miner.solve(job, EASY))
-                # It comes from a task of its own, perhaps after the goodbye.
-                await events.wait("new_block_network")
-                process.send_signal(signal.SIGTERM)
-                _, rest = await process.communicate()
-            assert process.returncode == 0
+    with (
+        contextlib.closing(Events(tmp_path / "events.sock")) as events,
+        pool_process(tmp_path, *arguments) as process,
+    ):
+        await process.saying(re.compile('"pool ready".*\n'))
+        [ready] = [line for line in logged(process) if line["event"] == "pool ready"]
+        port = int(ready["stratum"][0].rpartition(":")[2])
+        async with client(port) as miner:
+            job = await miner.start()
+            await miner.ask("mining.submit", *miner.solve(job, EASY))
+            # It comes from a task of its own, perhaps after the goodbye.
+            await events.wait("new_block_network")
+            process.send(signal.SIGTERM)
+            assert await process.ended() == 0
         [left] = await events.wait("miner_disconnected")
-    logged += [json.loads(line) for line in rest.splitlines()]
     assert (left.shares_accepted, left.reason) == (1, "pool shutdown")
     assert events.all[-1].event == "miner_disconnected"
     assert [item.seq for item in events.all] == list(range(1, len(events.all) + 1))
     # Every event was logged at DEBUG, and nothing of the password.
-    debug = [item["seq"] for item in logged if item["level"] == "debug" and "seq" in item]
+    debug = [item["seq"] for item in logged(process) if item["level"] == "debug" and "seq" in item]
     assert debug == [item.seq for item in events.all]
-    assert PASSWORD not in json.dumps(logged)
+    assert PASSWORD not in process.output
     assert json.loads((tmp_path / "bests.json").read_text())["alltime"][ALICE] >= EASY
 
 
 async def test_a_process_that_waits_for_its_node_ends_on_sigterm_too(tmp_path: Path) -> None:
     with nobody_listens() as url:
         arguments = ["--node-url", url, "--state", tmp_path / "bests.json"]
-        async with pool_process(*arguments, "--socket", tmp_path / "s") as process:
-            while b"the node gives no work" not in await next_line(process):
-                pass
-            process.send_signal(signal.SIGTERM)
-            await process.communicate()
-            assert process.returncode == 0
+        with pool_process(tmp_path, *arguments, "--socket", tmp_path / "s") as process:
+            await process.saying("the node gives no work")
+            process.send(signal.SIGTERM)
+            assert await process.ended() == 0
 
 
 async def test_mainnet_is_refused_unless_it_is_meant(tmp_path: Path) -> None:
@@ -294,8 +279,9 @@ async def test_a_port_in_use_and_a_damaged_state_file_are_named(
             ):
                 pass
     (tmp_path / "bests.json").write_text("{")
-    async with pool_process("--node-url", rpc.url, "--state", tmp_path / "bests.json") as process:
-        _, said = await process.communicate()
-    assert process.returncode == 1
-    assert b"bests.json cannot be read" in said
-    assert b"Traceback" not in said
+    with pool_process(
+        tmp_path, "--node-url", rpc.url, "--state", tmp_path / "bests.json"
+    ) as process:
+        assert await process.ended() == 1
+    assert "bests.json cannot be read" in process.output
+    assert "Traceback" not in process.output

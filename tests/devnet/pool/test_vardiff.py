@@ -4,7 +4,7 @@ import math
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from devnet.pool.vardiff import (
@@ -109,7 +109,6 @@ def test_from_1_up_difficulties_are_whole_numbers_rounded_down(
     assert Bounds(1e-6, 1e9 + 0.5).clamp(wanted) == assigned
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.floats(0, 1e4), st.floats(1e-9, 1e12)), max_size=120),
     st.floats(1e-9, 1e12),

@@ -60,7 +60,7 @@ def work(**changes: Any) -> Work:
     return Work(1, "00000001", Template.parse(answer(**changes)), 4, 8)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     transactions=st.integers(0, 9),
     height=st.integers(1, 2**31 - 1),

@@ -42,7 +42,7 @@ SCENARIOS = st.builds(
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(SCENARIOS)
 def test_every_event_of_any_scenario_decodes_in_order_without_a_gap(scenario: Scenario) -> None:
     numbers: dict[str, int] = {}

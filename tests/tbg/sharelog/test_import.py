@@ -6,8 +6,6 @@ import json
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -18,10 +16,9 @@ import asyncpg
 import pytest
 
 from tests.ingest.harness import Stage, stage
-from tests.tbg.command import ROOT, environment
+from tests.processes import LIMIT, PYTHON, Process
+from tests.tbg.command import HIDDEN
 from tests.tbg.sharelog.logs import HOUR, line, lines, start_of, write_logs
-
-LIMIT = 120  # seconds; generous, the machine may be busy
 
 Eventually = Callable[..., Any]
 
@@ -30,28 +27,30 @@ class Imports:
     """Runs ``tbg import sharelog`` as a user does, against this test's own servers."""
 
     def __init__(self, socket: Path, database_url: str, redis_url: str) -> None:
-        self.environment = environment(
-            SOCKET_PATH=str(socket), DATABASE_URL=database_url, REDIS_URL=redis_url
-        )
-        self.processes: list[subprocess.Popen[str]] = []
+        self.environment: dict[str, str | None] = {
+            **HIDDEN,
+            "SOCKET_PATH": str(socket),
+            "DATABASE_URL": database_url,
+            "REDIS_URL": redis_url,
+        }
+        self._folder = socket.parent
+        self.processes: list[Process] = []
 
-    def start(self, *arguments: str | Path) -> "subprocess.Popen[str]":
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tbg.cli", "import", "sharelog", *map(str, arguments), "--json"],
-            env=self.environment,
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+    def start(self, *arguments: str | Path) -> Process:
+        name = self._folder / f"import-{len(self.processes)}"
+        process = Process(
+            [PYTHON, "-m", "tbg.cli", "import", "sharelog", *arguments, "--json"],
+            name.with_suffix(".json"),
+            self.environment,
+            errors=name.with_suffix(".log"),
         )
         self.processes.append(process)
-        return process
+        return process.start()
 
-    def end(self, process: "subprocess.Popen[str]", code: int = 0) -> dict[str, Any]:
+    def end(self, process: Process, code: int = 0) -> dict[str, Any]:
         """Waits for its end, and returns the summary."""
-        output, errors = process.communicate(timeout=LIMIT)
-        assert process.returncode == code, errors
-        summary: dict[str, Any] = json.loads(output)
+        assert process.wait() == code, process.errors
+        summary: dict[str, Any] = json.loads(process.output)
         # Every line has become one thing, whatever happened.
         became = ("accepted", "rejected", "before_since", "copies", "skipped", "unsent")
         assert summary["lines"] == sum(summary[name] for name in became)
@@ -92,7 +91,6 @@ def imports(
     yield made
     for process in made.processes:
         process.kill()
-        process.communicate()
 
 
 Share = tuple[int, str, str, bool, str | None]  # micros, user, worker, accepted, why not
@@ -252,7 +250,6 @@ async def test_kills_in_the_middle_lose_and_double_nothing(
             await receiver.kill()
             await receiver.start()
         process.kill()
-        process.communicate()
     last = imports.run(tmp_path)
     await until(db, expected, eventually)
 
@@ -270,11 +267,8 @@ async def test_a_signal_ends_it_with_a_summary(imports: Imports, tmp_path: Path)
     imports.environment["SOCKET_PATH"] = str(tmp_path / "nobody.sock")
     write_logs(tmp_path, "signal", start_of(3), HOUR, 10, 1)
     process = imports.start(tmp_path)
-    assert process.stderr is not None
-    for said in process.stderr:
-        if "no receiver at" in said:
-            break
-    process.send_signal(signal.SIGTERM)
+    await process.saying("no receiver at")
+    process.send(signal.SIGTERM)
     summary = imports.end(process, code=130)
     assert summary["interrupted"] is True
     assert summary["unsent"] >= 1
@@ -326,7 +320,7 @@ async def test_following_goes_through_rotation_truncation_and_new_files(
     packed.unlink()
     append(live, 10)
     await until(db, written(everything), eventually)
-    process.send_signal(signal.SIGINT)
+    process.send(signal.SIGINT)
     summary = imports.end(process)
     assert summary["accepted"] + summary["rejected"] == written(everything).total()
 
@@ -373,9 +367,8 @@ async def test_what_is_past_retention_is_not_sent_unless_it_is_asked_for(
     await until(db, written(new), eventually)
 
     process = imports.start(tmp_path, "--since", "2020-01-01")
-    assert process.stderr is not None
-    assert "dead letters (past_retention)" in "".join(process.stderr.readline() for _ in range(2))
     everything = imports.end(process)
+    assert "dead letters (past_retention)" in process.errors
     assert everything["accepted"] + everything["rejected"] == 70
 
     async def are_dead_letters() -> bool:
@@ -443,16 +436,14 @@ def test_a_folder_without_logs_and_a_stack_that_is_away_are_named(
 ) -> None:
     (tmp_path / "ckpool.log").write_text("not one\n")
     process = imports.start(tmp_path)
-    _, errors = process.communicate(timeout=LIMIT)
-    assert process.returncode == 1
-    assert 'has "sharelog" in its name' in errors
+    assert process.wait() == 1
+    assert 'has "sharelog" in its name' in process.errors
 
     imports.environment["DATABASE_URL"] = "postgresql://tbg:secret@127.0.0.1:1/tbg"
     process = imports.start(tmp_path)
-    _, errors = process.communicate(timeout=LIMIT)
-    assert process.returncode == 1
-    assert "does not answer" in errors
-    assert "secret" not in errors
+    assert process.wait() == 1
+    assert "does not answer" in process.errors
+    assert "secret" not in process.errors
 
 
 def test_a_wrong_retention_is_named(imports: Imports, tmp_path: Path) -> None:
@@ -460,7 +451,6 @@ def test_a_wrong_retention_is_named(imports: Imports, tmp_path: Path) -> None:
     path.write_bytes(b"".join(lines("some", start_of(1), HOUR, 1)))
     imports.environment["RETENTION_DAYS"] = "soon"
     process = imports.start(path)
-    _, errors = process.communicate(timeout=LIMIT)
-    assert process.returncode == 1
-    assert errors.startswith("Error: ")
-    assert "RETENTION_DAYS" in errors
+    assert process.wait() == 1
+    assert process.errors.startswith("Error: ")
+    assert "RETENTION_DAYS" in process.errors
