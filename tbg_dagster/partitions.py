@@ -49,7 +49,7 @@ WEEKLY: Final = dg.WeeklyPartitionsDefinition(start_date=FIRST_WEEK, day_offset=
 _PER_RUN: Final = {HOURLY: 168, DAILY: 28, WEEKLY: 4}
 
 # The database was away for a moment, or a lock was lost. What no repetition mends says so.
-RETRY: Final = dg.RetryPolicy(max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL)
+RETRY: Final = dg.RetryPolicy(max_retries=2, delay=2, backoff=dg.Backoff.EXPONENTIAL)
 
 
 def backfill(partitions: Partitions) -> dg.BackfillPolicy:
