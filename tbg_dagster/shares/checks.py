@@ -71,23 +71,20 @@ def _hours(
     due = now - DUE
     keys = closed(HOURLY, max(oldest, due - thresholds.refresh_window), due)
     asked = set(_asked(context) or keys[-24:])
+    others = [key for key in keys if key not in asked]
+    mine = [key for key in keys if key in asked]
     # The same sample within an hour, so that a repeated check gives the same answer.
     chosen = random.Random(keys[-1] if keys else "")  # noqa: S311  # a sample, no secret
-    sample = [
-        key
-        for group in (
-            [key for key in keys if key in asked],
-            [key for key in keys if key not in asked],
-        )
-        for key in chosen.sample(group, min(max(thresholds.sampled_hours, 1), len(group)))
-    ]
+    most = thresholds.sampled_hours
+    sample = chosen.sample(mine, min(max(most, 24), len(mine)))
+    sample += chosen.sample(others, min(most, len(others)))
     return [HOURLY.start_time_for_partition_key(key) for key in sorted(sample)]
 
 
 def _asked(context: dg.AssetCheckExecutionContext) -> Sequence[str]:
     """Keys of the partitions of the check's run; none outside a run of partitions."""
     if context.has_partition_key or context.has_partition_key_range:
-        return context.partition_keys
+        return list(context.partition_keys)
     return ()
 
 
