@@ -157,7 +157,7 @@ def spoil(connection: Connection, what: str) -> None:
         psycopg.sql.SQL(
             "create function spoil() returns trigger language plpgsql as "
             "$$ begin {} return new; end $$"
-        ).format(psycopg.sql.SQL(what))  # type: ignore[arg-type]  # the test's own words
+        ).format(psycopg.sql.SQL(what))
     )
     connection.execute(
         "create trigger spoil before insert on shares_hourly for each row execute function spoil()"
