@@ -36,9 +36,9 @@ def hours_equal_raw_shares(
 ) -> dg.AssetCheckResult:
     """The rollup counts what the raw shares count: the hours of its run, and a sample.
 
-    Without a run, the hours of the last day. Of many hours, and of all others in the refresh
-    window, a sample, another one every hour. ERROR, and blocking: what is
-    computed from a wrong hour is wrong as well. An hour that was never computed is late
+    Without a run, the hours of the last day. Of a long run, and of all other hours in the
+    refresh window, a sample, another one every hour. ERROR, and blocking: what is computed
+    from a wrong hour is wrong as well. An hour that was never computed is late
     and not wrong (`partitions_are_there` reports it), and late shares that wait for
     their sensor are not counted against it for ten minutes.
     """
@@ -71,8 +71,9 @@ def _hours(
     due = now - DUE
     keys = closed(HOURLY, max(oldest, due - thresholds.refresh_window), due)
     asked = set(_asked(context) or keys[-24:])
+    # What the run has just computed is due, however soon or late it runs.
+    mine = [key for key in closed(HOURLY, oldest, now) if key in asked]
     others = [key for key in keys if key not in asked]
-    mine = [key for key in keys if key in asked]
     # The same sample within an hour, so that a repeated check gives the same answer.
     chosen = random.Random(keys[-1] if keys else "")  # noqa: S311  # a sample, no secret
     most = thresholds.sampled_hours
