@@ -54,10 +54,15 @@ from (
 
 def measure(report: Report, made: Servers, scale: float) -> None:
     """Adds every job on plain PostgreSQL, and on TimescaleDB if the environment names one."""
-    _on(report, made.database(), scale)
+
+    def restart() -> None:
+        made.postgres.stop()
+        made.postgres.start()
+
+    _on(report, made.database(), scale, restart)
     if named := os.environ.get(NAMED):
         with _database_on(named) as url:
-            _on(report, url, scale)
+            _on(report, url, scale, lambda: None)
 
 
 @contextlib.contextmanager
@@ -75,7 +80,8 @@ def _database_on(server: str) -> Iterator[str]:
             )
 
 
-def _on(report: Report, url: str, scale: float) -> None:
+def _on(report: Report, url: str, scale: float, restart: Callable[[], None]) -> None:
+    """Every job; ``restart`` empties the server's own cache, though not the system's."""
     shares, workers = int(SHARES * scale), max(int(WORKERS * scale), 2)
     monday = week_start(datetime.now(UTC)) - 2 * WEEK
     start = midnight(monday)
@@ -121,10 +127,13 @@ def _on(report: Report, url: str, scale: float) -> None:
                 [half, end],
             ).fetchall()
         )
+    restart()
+    with database.connect() as connection:
         week = monday + WEEK
+        once = timed(lambda: finalise(connection, week))
         add(
-            "weekly result",
-            timed(lambda: finalise(connection, week)),
+            "weekly result after a restart of the server",
+            once,
             limit=raw,
             limit_is="the bare aggregate of its raw shares",
         )
@@ -132,6 +141,16 @@ def _on(report: Report, url: str, scale: float) -> None:
         connection.execute("delete from worker_stats_daily where day = %s", [week + 6 * DAY])
         add("the same, five minutes after the week", timed(lambda: finalise(connection, week)))
         add("its check", timed(lambda: checks.weeks_equal_hours(database)))
+        _days(connection, half, range(14, 21), shares // 14, workers)
+        rollup.refresh_hours(connection, half, end)
+        run(url, "daily_rollup", half, end - DAY, "%Y-%m-%d")
+        _analyze(connection)
+        add(
+            "weekly result of twice the shares",
+            timed(lambda: finalise(connection, week)),
+            limit=once,
+            limit_is="with half the shares in the same hours",
+        )
 
 
 def write(connection: Connection, start: datetime, shares: int, workers: int) -> None:
@@ -150,17 +169,24 @@ def write(connection: Connection, start: datetime, shares: int, workers: int) ->
         "select 1 + (n - 1) / 2, 'rig' || n from generate_series(1, %s) n",
         [workers],
     )
-    for number in range(14):
+    _days(connection, start, range(14), shares // 14, workers)
+    _analyze(connection)
+
+
+def _days(
+    connection: Connection, start: datetime, numbers: range, shares: int, workers: int
+) -> None:
+    """So many days of shares from ``start`` on; the numbers make their sequence numbers."""
+    for day, number in enumerate(numbers):
         connection.execute(
             _DAY,
             {
-                "day": start + number * DAY,
-                "first": number * (shares // 14),
-                "shares": shares // 14,
+                "day": start + day * DAY,
+                "first": number * shares,
+                "shares": shares,
                 "workers": workers,
             },
         )
-    _analyze(connection)
 
 
 def _analyze(connection: Connection) -> None:

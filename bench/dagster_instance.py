@@ -32,6 +32,14 @@ query($id: String!) {
   }
 }
 """
+_RUNS: Final = """
+query($id: String!) {
+  runsOrError(filter: {tags: [{key: "dagster/backfill", value: $id}]}) {
+    ... on Runs { results { startTime endTime } }
+    ... on PythonError { message }
+  }
+}
+"""
 _AUTOMATION: Final = """
 query {
   repositoriesOrError {
@@ -120,6 +128,11 @@ class Dagster:
                     f"backfill {backfill} has not ended in {seconds:.0f} s: {status}"
                 )
             time.sleep(0.5)
+
+    def runs_of_backfill(self, backfill: str) -> list[tuple[float, float]]:
+        """When each run of a backfill began and ended, in seconds since the epoch, in order."""
+        runs = self.graphql(_RUNS, id=backfill)["runsOrError"]["results"]
+        return sorted((run["startTime"], run["endTime"]) for run in runs)
 
     @contextlib.contextmanager
     def daemon(self) -> Iterator[None]:

@@ -20,7 +20,7 @@ select
     1, %(first)s + n, substr(hash, 1, 4), substr(hash, 5, 8),
     hash, to_hex(n / 500), '127.0.0.1', 'simulated'
 from (
-    select n, w, sha256(convert_to(%(day)s::text || n, 'UTF8')) as hash, 256 * power(2, (%(workers)s - w) / 40)::integer as d
+    select n, w, sha256(convert_to(%(day)s::text || n, 'UTF8')) as hash, 256 * power(2, 5 * (%(workers)s - w) / %(workers)s) as d
     from (
         select n, least(greatest(
             (5 * (power((%(workers)s + 5.0) / 5, random()) - 1))::integer + 1, 1), %(workers)s) as w

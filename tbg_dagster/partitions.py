@@ -44,6 +44,18 @@ HOURLY: Final = dg.HourlyPartitionsDefinition(start_date=f"{FIRST_WEEK}-00:00")
 DAILY: Final = dg.DailyPartitionsDefinition(start_date=FIRST_WEEK)
 WEEKLY: Final = dg.WeeklyPartitionsDefinition(start_date=FIRST_WEEK, day_offset=1)
 
+# A run of a backfill: long enough that its start costs little, short enough that a failure
+# repeats little.
+_PER_RUN: Final = {HOURLY: 168, DAILY: 28, WEEKLY: 4}
+
+# The database was away for a moment, or a lock was lost. What no repetition mends says so.
+RETRY: Final = dg.RetryPolicy(max_retries=2, delay=2, backoff=dg.Backoff.EXPONENTIAL)
+
+
+def backfill(partitions: Partitions) -> dg.BackfillPolicy:
+    """How many neighbours one run of a backfill computes."""
+    return dg.BackfillPolicy.multi_run(max_partitions_per_run=_PER_RUN[partitions])
+
 
 def key_of(partitions: Partitions, moment: datetime) -> str:
     """Key of the partition that holds ``moment``."""
@@ -84,6 +96,7 @@ def window(context: dg.AssetExecutionContext) -> tuple[datetime, datetime]:
         raise dg.Failure(
             f"{start:%F %H:%M} lies before the first partition: they begin on {FIRST_WEEK} "
             "(TBG_FIRST_WEEK). Nothing was changed. Set it to an earlier Monday and start "
-            "Dagster again."
+            "Dagster again.",
+            allow_retries=False,
         )
     return start, end

@@ -13,11 +13,13 @@ The same holds for the tables: only hours whose day still has raw shares are reb
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date, datetime
 from typing import Literal, Protocol
 
+import dagster as dg
+import psycopg
 from psycopg import sql
-from psycopg.rows import DictRow
 
 from ingest.flavour import Flavour, flavour_of
 from tbg_dagster.partitions import DAY, midnight
@@ -67,13 +69,15 @@ class PlainRollup:
             span = max(start, begin), min(end, begin + DAY)
             if span[0] < span[1]:
                 # A transaction per day: short locks, and what is done is kept.
-                connection.execute("select rebuild_shares_hourly(%s, %s)", span)
+                with _named("shares_hourly", span):
+                    connection.execute("select rebuild_shares_hourly(%s, %s)", span)
                 done.append(span)
         return (done[0][0], done[-1][1]) if done else None
 
     def refresh_days(self, connection: Connection, start: datetime, end: datetime) -> Span | None:
         # The hours are never dropped, so any day can be computed from them.
-        connection.execute("select rebuild_shares_daily(%s, %s)", [start, end])
+        with _named("shares_daily", (start, end)):
+            connection.execute("select rebuild_shares_daily(%s, %s)", [start, end])
         return start, end
 
 
@@ -87,35 +91,47 @@ class TimescaleRollup:
         return [row["day"] for row in rows]
 
     def refresh_hours(self, connection: Connection, start: datetime, end: datetime) -> Span | None:
-        row = connection.execute(query(__package__, "watermark_hours.sql")).fetchone()
-        return self._refresh(connection, "shares_hourly", row, start, end)
+        return self._refresh(connection, "shares_hourly", "watermark_hours.sql", start, end)
 
     def refresh_days(self, connection: Connection, start: datetime, end: datetime) -> Span | None:
-        row = connection.execute(query(__package__, "watermark_days.sql")).fetchone()
-        return self._refresh(connection, "shares_daily", row, start, end)
+        return self._refresh(connection, "shares_daily", "watermark_days.sql", start, end)
 
     def _refresh(
         self,
         connection: Connection,
         view: Literal["shares_hourly", "shares_daily"],
-        state: DictRow | None,
+        state: str,
         start: datetime,
         end: datetime,
     ) -> Span | None:
-        if state is None or state["oldest"] is None:
+        row = connection.execute(query(__package__, state)).fetchone()
+        if row is None or row["oldest"] is None:
             return None
-        oldest: datetime = state["oldest"]
-        watermark: datetime = state["watermark"] or oldest
+        oldest: datetime = row["oldest"]
+        watermark: datetime = row["watermark"] or oldest
         # From the watermark where that lies before: see the top of this module.
         span = max(min(start, watermark), oldest), end
         if span[0] >= span[1]:
             return None
-        connection.execute(
-            sql.SQL("call refresh_continuous_aggregate({}, {}, {})").format(
-                sql.Literal(view), sql.Literal(span[0]), sql.Literal(span[1])
+        with _named(view, span):
+            connection.execute(
+                sql.SQL("call refresh_continuous_aggregate({}, {}, {})").format(
+                    sql.Literal(view), sql.Literal(span[0]), sql.Literal(span[1])
+                )
             )
-        )
         return span
+
+
+@contextmanager
+def _named(table: str, span: Span) -> Iterator[None]:
+    """Says what could not be computed: a run holds many partitions."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise dg.Failure(
+            f"{table}: {span[0]:%F %H:%M} to {span[1]:%F %H:%M} UTC was not computed; what the "
+            f"run holds before it is kept, and computing it again is safe: {error}"
+        ) from error
 
 
 def raw_spans(connection: Connection, start: datetime, end: datetime) -> Iterator[Span]:

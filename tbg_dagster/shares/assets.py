@@ -11,7 +11,7 @@ from psycopg.rows import DictRow
 from ingest.hashes import HASHES_PER_DIFFICULTY
 from tbg_dagster.columns import columns
 from tbg_dagster.late import settling
-from tbg_dagster.partitions import DAILY, DAY, HOUR, HOURLY, window
+from tbg_dagster.partitions import DAILY, DAY, HOUR, HOURLY, RETRY, backfill, window
 from tbg_dagster.queries import query
 from tbg_dagster.resources import Database
 from tbg_dagster.resources.database import Connection
@@ -24,7 +24,7 @@ OWNERS = ["team:data"]
 # The numbers of a partition that the UI plots, besides its hashrate.
 _PLOTTED: Final = ("shares", "accepted", "rejected", "users", "workers")
 
-# One computation of rollups at a time: two would only wait for each other's lock.
+# One computation of rollups at a time, and none while raw shares are dropped.
 POOL = "rollup"
 
 _COLUMNS = {
@@ -42,8 +42,8 @@ _COLUMNS = {
 
 @dg.asset(
     partitions_def=HOURLY,
-    # A week of hours a run: a failure repeats a week and no more.
-    backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=168),
+    backfill_policy=backfill(HOURLY),
+    retry_policy=RETRY,
     deps=["shares"],
     group_name=GROUP,
     owners=OWNERS,
@@ -73,7 +73,8 @@ def shares_hourly(
 
 @dg.asset(
     partitions_def=DAILY,
-    backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=28),
+    backfill_policy=backfill(DAILY),
+    retry_policy=RETRY,
     deps=[shares_hourly],
     group_name=GROUP,
     owners=OWNERS,

@@ -1,6 +1,7 @@
 """Checks of the hours and days."""
 
 import random
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from itertools import chain
 from typing import Final
@@ -10,7 +11,16 @@ import dagster as dg
 from tbg_dagster import clock
 from tbg_dagster.catch_up.missing import CHAINS, begin, missing
 from tbg_dagster.counting import counted
-from tbg_dagster.partitions import DAY, FIRST_MOMENT, FIRST_WEEK, HOUR, HOURLY, closed, key_of
+from tbg_dagster.partitions import (
+    DAILY,
+    DAY,
+    FIRST_MOMENT,
+    FIRST_WEEK,
+    HOUR,
+    HOURLY,
+    closed,
+    key_of,
+)
 from tbg_dagster.queries import query
 from tbg_dagster.resources import Archive, Database, Thresholds
 from tbg_dagster.resources.database import Connection
@@ -25,17 +35,18 @@ DUE: Final = timedelta(minutes=15)
 def hours_equal_raw_shares(
     context: dg.AssetCheckExecutionContext, database: Database, thresholds: Thresholds
 ) -> dg.AssetCheckResult:
-    """The rollup counts what the raw shares count: every hour of the last day, and a sample.
+    """The rollup counts what the raw shares count: the hours of its run, and a sample.
 
-    The sample of older hours is another one every hour. ERROR, and blocking: what is
-    computed from a wrong hour is wrong as well. An hour that was never computed is late
+    Without a run, the hours of the last day. Of a long run, and of all other hours in the
+    refresh window, a sample, another one every hour. ERROR, and blocking: what is computed
+    from a wrong hour is wrong as well. An hour that was never computed is late
     and not wrong (`partitions_are_there` reports it), and late shares that wait for
     their sensor are not counted against it for ten minutes.
     """
     now = clock.now()
     there = context.instance.get_materialized_partitions(dg.AssetKey("shares_hourly"))
     with database.connect() as connection:
-        hours = _hours(connection, now, thresholds)
+        hours = _hours(context, connection, now, thresholds)
         wrong = connection.execute(
             query(__package__, "wrong_hours.sql"),
             {"hours": hours, "computed": [hour for hour in hours if key_of(HOURLY, hour) in there]},
@@ -49,29 +60,50 @@ def hours_equal_raw_shares(
     )
 
 
-def _hours(connection: Connection, now: datetime, thresholds: Thresholds) -> list[datetime]:
+def _hours(
+    context: dg.AssetCheckExecutionContext,
+    connection: Connection,
+    now: datetime,
+    thresholds: Thresholds,
+) -> list[datetime]:
     oldest = oldest_raw(connection)
     if oldest is None:
         return []
     due = now - DUE
     keys = closed(HOURLY, max(oldest, due - thresholds.refresh_window), due)
-    older = keys[:-24]
+    asked = set(_asked(context) or keys[-24:])
+    # What the run has just computed is due, however soon or late it runs.
+    mine = [key for key in closed(HOURLY, oldest, now) if key in asked]
+    others = [key for key in keys if key not in asked]
     # The same sample within an hour, so that a repeated check gives the same answer.
     chosen = random.Random(keys[-1] if keys else "")  # noqa: S311  # a sample, no secret
-    keys = keys[-24:] + chosen.sample(older, min(thresholds.sampled_hours, len(older)))
-    return [HOURLY.start_time_for_partition_key(key) for key in keys]
+    most = thresholds.sampled_hours
+    sample = chosen.sample(mine, min(max(most, 24), len(mine)))
+    sample += chosen.sample(others, min(most, len(others)))
+    return [HOURLY.start_time_for_partition_key(key) for key in sorted(sample)]
+
+
+def _asked(context: dg.AssetCheckExecutionContext) -> Sequence[str]:
+    """Keys of the partitions of the check's run; none outside a run of partitions."""
+    if context.has_partition_key or context.has_partition_key_range:
+        return list(context.partition_keys)
+    return ()
 
 
 @dg.asset_check(asset="shares_daily", blocking=True)
-def days_equal_hours(database: Database) -> dg.AssetCheckResult:
-    """Every closed day counts what its hours count.
+def days_equal_hours(
+    context: dg.AssetCheckExecutionContext, database: Database
+) -> dg.AssetCheckResult:
+    """Every closed day of its run counts what its hours count; without a run, of 14 days.
 
-    ERROR, and blocking: worker statistics come after. The last 14 days are compared.
+    ERROR, and blocking: worker statistics come after.
     """
     today = clock.today()
+    days = [DAILY.start_time_for_partition_key(key) for key in _asked(context)]
+    start, end = (days[0], days[-1] + DAY) if days else (today - 14 * DAY, today)
     with database.connect() as connection:
         wrong = connection.execute(
-            query(__package__, "wrong_days.sql"), {"start": today - 14 * DAY, "end": today}
+            query(__package__, "wrong_days.sql"), {"start": start, "end": min(end, today)}
         ).fetchall()
     return verdict(
         not wrong,

@@ -1,7 +1,7 @@
 -- Days that do not add up to their hours.
 with hours as (
     select
-        date_trunc('day', bucket, 'UTC') as day,
+        date_bin('1 day', bucket, 'epoch') as day,
         user_id,
         worker_id,
         sum(shares)::bigint as shares,

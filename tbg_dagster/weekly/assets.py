@@ -8,7 +8,7 @@ from ingest.names import WEEKLY_RESET_STREAM
 from tbg_dagster.columns import columns
 from tbg_dagster.late import settling
 from tbg_dagster.outbox import deliver
-from tbg_dagster.partitions import WEEKLY, window
+from tbg_dagster.partitions import WEEKLY, backfill, window
 from tbg_dagster.resources import Database, RedisServer, Thresholds
 from tbg_dagster.upstream import skew
 from tbg_dagster.weekly import proof_checks
@@ -17,7 +17,7 @@ from tbg_dagster.weekly.week import announce, bounds, finalise, freeze, ranking,
 
 GROUP = "weekly"
 OWNERS = ["team:game"]
-BACKFILL = dg.BackfillPolicy.multi_run(max_partitions_per_run=4)
+BACKFILL = backfill(WEEKLY)
 
 
 @dg.asset(

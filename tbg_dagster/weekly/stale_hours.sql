@@ -1,6 +1,6 @@
 -- Hours of a span that do not count what the raw shares count.
 with raw as (
-    select date_trunc('hour', time, 'UTC') as hour, count(*) as shares
+    select date_bin('1 hour', time, 'epoch') as hour, count(*) as shares
     from shares
     where time >= %(start)s and time < %(end)s
     group by 1

@@ -7,13 +7,12 @@ import dagster as dg
 import pandas as pd
 import requests
 from psycopg import sql
-from psycopg.types.json import Jsonb
 
 from ingest.names import ALERTS_STREAM
 from tbg_dagster import clock
 from tbg_dagster.columns import columns
 from tbg_dagster.outbox import deliver
-from tbg_dagster.partitions import DAILY, window
+from tbg_dagster.partitions import DAILY, RETRY, backfill, window
 from tbg_dagster.queries import query
 from tbg_dagster.resources import Database, RedisServer, Thresholds, Webhook
 from tbg_dagster.resources.database import Connection
@@ -24,14 +23,15 @@ from tbg_dagster.workers.stats import COLUMNS, worker_stats
 GROUP = "workers"
 OWNERS = ["team:data"]
 
-_COPY: Final = sql.SQL("copy worker_stats_daily ({}) from stdin").format(
+_COPY: Final = sql.SQL("copy worker_stats_daily ({}) from stdin (format csv)").format(
     sql.SQL(", ").join(map(sql.Identifier, ("day", *COLUMNS)))
 )
 
 
 @dg.asset(
     partitions_def=DAILY,
-    backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=28),
+    backfill_policy=backfill(DAILY),
+    retry_policy=RETRY,
     deps=["shares", "shares_daily"],
     group_name=GROUP,
     owners=OWNERS,
@@ -86,16 +86,13 @@ def _compute(connection: Connection, span: Span) -> pd.DataFrame:
     ).fetchall()
     frame = worker_stats(rows)
     day = span[0].date()
-    # NaN is no value of ours: what is unknown is null.
-    records = frame.astype(object).where(frame.notna(), None).itertuples(index=False)
+    # NaN is no value of ours: what is unknown is empty, which is null.
+    lines = frame.assign(day=day).to_csv(columns=["day", *COLUMNS], header=False, index=False)
     with connection.transaction(), connection.cursor() as cursor:
         cursor.execute("select pg_advisory_xact_lock(hashtext(%s))", [f"tbg worker stats {day}"])
         cursor.execute("delete from worker_stats_daily where day = %s", [day])
         with cursor.copy(_COPY) as copy:
-            for record in records:
-                copy.write_row(
-                    [day, *(Jsonb(value) if isinstance(value, dict) else value for value in record)]
-                )
+            copy.write(lines)
     return frame
 
 

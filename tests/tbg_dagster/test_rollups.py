@@ -3,9 +3,11 @@
 from datetime import timedelta
 from typing import Any
 
+import psycopg
 import pytest
 
 from tbg_dagster.partitions import FIRST_MOMENT, FIRST_WEEK
+from tbg_dagster.resources import Thresholds
 from tbg_dagster.timetable import JOBS
 from tests.tbg_dagster.conftest import Connection, History, Run, last_monday, metadata_of
 
@@ -147,6 +149,52 @@ def test_late_shares_of_an_hour_are_taken_in_and_noted(
     row = connection.execute("select * from late_share_hours").fetchone()
     assert row is not None
     assert (row["settled_hourly"], row["settled_daily"], row["settled_weekly"]) == (1, 1, 0)
+
+
+def spoil(connection: Connection, what: str) -> None:
+    """Lets a trigger change or refuse the rows of shares_hourly."""
+    connection.execute(
+        psycopg.sql.SQL(
+            "create function spoil() returns trigger language plpgsql as "
+            "$$ begin {} return new; end $$"
+        ).format(psycopg.sql.SQL(what))
+    )
+    connection.execute(
+        "create trigger spoil before insert on shares_hourly for each row execute function spoil()"
+    )
+
+
+@pytest.mark.plain_postgresql
+def test_a_run_compares_the_hours_that_it_has_computed_however_old_they_are(
+    connection: Connection, history: History, run: Run, resources: dict[str, Any]
+) -> None:
+    hour = last_monday(3)
+    history.shares(["a.1"], hour, hour + timedelta(days=2), 480)
+    resources["thresholds"] = Thresholds(sampled_hours=0)
+    key = f"{hour:%Y-%m-%d-%H:%M}"
+    assert run("hourly_rollup", key).success
+    spoil(connection, "new.rejected := new.rejected + 1;")
+    assert not run("hourly_rollup", key, raise_on_error=False).success
+
+
+@pytest.mark.plain_postgresql
+def test_a_partition_that_cannot_be_computed_is_named_and_those_before_it_are_kept(
+    connection: Connection, history: History, run: Run
+) -> None:
+    start = last_monday()
+    second = start + timedelta(days=1)
+    history.shares(["a.1"], start, start + timedelta(days=3), 720)
+    spoil(connection, f"if new.bucket >= '{second}' then raise 'disk full'; end if;")
+    result = run(
+        "hourly_rollup",
+        f"{start:%Y-%m-%d}-00:00",
+        f"{start + timedelta(days=2):%Y-%m-%d}-23:00",
+        raise_on_error=False,
+    )
+    text = str([event.step_failure_data.error for event in result.get_step_failure_events()])
+    assert f"shares_hourly: {second:%F} 00:00 to {start + timedelta(days=2):%F} 00:00 UTC" in text
+    assert "disk full" in text
+    assert sum(row["shares"] for row in hours(connection)) == 240
 
 
 @pytest.mark.parametrize("job", ["hourly_rollup", "daily_rollup", "weekly_reset", "close_ledger"])

@@ -5,6 +5,8 @@ policy runs by itself).
 """
 
 import contextlib
+import csv
+import io
 import os
 import re
 import shutil
@@ -76,15 +78,22 @@ class _Inserts:
         """One row, as ``psycopg.Copy`` takes it."""
         self._cursor.execute(self._insert, row)
 
+    def write(self, lines: str) -> None:
+        """Rows as CSV, of which an empty field is null."""
+        for row in csv.reader(io.StringIO(lines)):
+            self.write_row([field or None for field in row])
+
 
 class _Cursor(psycopg.Cursor[Any]):
     """A cursor for a server without COPY."""
 
     @contextlib.contextmanager
     def copy(self, statement: Any, *_: Any, **__: Any) -> Iterator[Any]:
-        """``copy table (columns) from stdin``, and nothing else."""
+        """``copy table (columns) from stdin``, as CSV or row by row, and nothing else."""
         text = statement.as_string() if isinstance(statement, sql.Composable) else statement
-        found = re.fullmatch(r"copy (\w+) \(([\w, ]+)\) from stdin", text.replace('"', ""))
+        found = re.fullmatch(
+            r"copy (\w+) \(([\w, ]+)\) from stdin(?: \(format csv\))?", text.replace('"', "")
+        )
         assert found, text
         yield _Inserts(self, found[1], found[2].split(", "))
 
