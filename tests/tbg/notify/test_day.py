@@ -28,7 +28,7 @@ from ingest.writer import Writer
 from tbg.notify.channel import send
 from tbg.notify.collect import collect
 from tbg.notify.delivery import deliver
-from tbg.notify.kinds import KINDS
+from tbg.notify.kinds import KINDS, WORKER_KINDS
 from tbg.notify.plan import plan
 from tbg.notify.quiet import Quiet
 from tbg.notify.routes import Route
@@ -420,12 +420,16 @@ def _judge_workers(operator: Heard, home: Heard, archive: Heard) -> None:
     gone, away = 1, len(script.HOME) + len(script.HALL)
     for heard in (operator, archive):
         assert heard.workers("worker_offline") == away + gone
-        assert sum("bc1qgone.attic" in title + body for _, title, body in heard.got) == 1
+        assert [title for _, title, _ in heard.got].count("bc1qgone.attic offline") == 1
     assert operator.workers("worker_back") == away
     # Few messages of an outage of a hundred, and of one who naps all day.
     assert operator.kinds()["worker_offline"] <= 10
     for napper in script.NAPPERS:
-        named = [body for _, title, body in operator.got if napper in title + body]
+        named = [
+            body
+            for _, title, body in operator.got
+            if napper in title + body and kinds_of(title, body) & set(WORKER_KINDS)
+        ]
         assert 2 <= len(named) <= 4, named
         assert all(f"{napper} flaps: it went silent" in body for body in named)
     assert home.workers("worker_offline") == home.workers("worker_back") == len(script.HOME) - 1

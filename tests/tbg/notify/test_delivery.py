@@ -285,6 +285,12 @@ def test_a_best_of_the_weeks_last_minute_is_told_after_midnight(
     for second in (1, 3, 600):
         tick(connection, phone, monday + timedelta(seconds=second))
     assert phone.titles == ["New best of all time for a: 2G"]
+    # The new week's go on from there: the closed one is not looked at for ever.
+    for second, value in ((660, 3e9), (1300, 4e9)):
+        best(connection, history, "a", value, monday + timedelta(seconds=second))
+        for later in (1, 3, 300):
+            tick(connection, phone, monday + timedelta(seconds=second + later))
+    assert phone.titles[1:] == [f"New best of all time for a: {n}G" for n in (3, 4)]
 
 
 def test_the_share_of_a_block_is_told_as_the_block(
