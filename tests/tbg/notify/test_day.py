@@ -211,8 +211,6 @@ def test_a_day_of_300_workers_is_told_to_each_route_as_the_script_has_it(
 ) -> None:  # fmt: skip
     start = last_monday(0) - timedelta(days=1)
     day = Day(start)
-    # Last-seen times lag by ten seconds of the machine: an hour of this day.
-    monkeypatch.setattr("ingest.presence.WRITE_EVERY", 0.0)
     monkeypatch.setattr("ingest.store.time", Time(clock))
     offset = tmp_path / "clock"
     environment = stage_environment(tmp_path, redis_url, database_url) | {
