@@ -1,4 +1,4 @@
--- depends: 0011_archive
+-- depends: 0012_standings
 -- The rollups of plain PostgreSQL, computed faster.
 
 -- As before, and inserted by worker: in that order both indexes are filled from page to page,
