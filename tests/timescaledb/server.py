@@ -68,15 +68,15 @@ class _Inserts:
 
     def __init__(self, cursor: psycopg.Cursor[Any], table: str, columns: list[str]) -> None:
         self._cursor = cursor
-        self._insert = sql.SQL("insert into {} ({}) values ({})").format(
-            sql.Identifier(table),
-            sql.SQL(", ").join(map(sql.Identifier, columns)),
-            sql.SQL(", ").join([sql.Placeholder()] * len(columns)),
+        names = sql.SQL(", ").join(map(sql.Identifier, columns))
+        self._into = sql.SQL("insert into {} {} values ").format(
+            sql.Identifier(table), sql.SQL("({})").format(names) if columns else sql.SQL("")
         )
 
     def write_row(self, row: Sequence[Any]) -> None:
         """One row, as ``psycopg.Copy`` takes it."""
-        self._cursor.execute(self._insert, row)
+        values = sql.SQL(", ").join([sql.Placeholder()] * len(row))
+        self._cursor.execute(self._into + sql.SQL("({})").format(values), row)
 
     def write(self, lines: str) -> None:
         """Rows as CSV, of which an empty field is null."""
@@ -89,13 +89,13 @@ class _Cursor(psycopg.Cursor[Any]):
 
     @contextlib.contextmanager
     def copy(self, statement: Any, *_: Any, **__: Any) -> Iterator[Any]:
-        """``copy table (columns) from stdin``, as CSV or row by row, and nothing else."""
+        """``copy table [(columns)] from stdin``, as CSV or row by row, and nothing else."""
         text = statement.as_string() if isinstance(statement, sql.Composable) else statement
         found = re.fullmatch(
-            r"copy (\w+) \(([\w, ]+)\) from stdin(?: \(format csv\))?", text.replace('"', "")
+            r"copy (\w+)(?: \(([\w, ]+)\))? from stdin(?: \(format csv\))?", text.replace('"', "")
         )
         assert found, text
-        yield _Inserts(self, found[1], found[2].split(", "))
+        yield _Inserts(self, found[1], found[2].split(", ") if found[2] else [])
 
 
 def _missing() -> str | None:

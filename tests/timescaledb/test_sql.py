@@ -35,6 +35,7 @@ VALUES: Final[dict[str, Any]] = {
     "expected": 4.0,
     "first": LAST_WEEK,
     "forgotten": 7 * DAY,
+    "fresh": timedelta(minutes=10),
     "hashes": 2.0**32,
     "hour": THIS_HOUR - HOUR,
     "hours": [THIS_HOUR - HOUR, THIS_HOUR],
@@ -64,6 +65,12 @@ def played(connection: Connection, history: History) -> None:
     rollup.refresh_hours(connection, monday, THIS_HOUR)
     rollup.refresh_days(connection, monday, TODAY)
     finalise(connection, LAST_WEEK)
+    # What the writer keeps of the running week.
+    connection.execute(
+        "insert into weekly_best_diff (user_id, week_start, best_difficulty, best_share_time) "
+        "select user_id, date_trunc('week', time at time zone 'UTC')::date, max(share_diff), "
+        "max(time) from shares where is_valid group by 1, 2 on conflict do nothing"
+    )
 
 
 @pytest.mark.usefixtures("played")

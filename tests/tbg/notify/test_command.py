@@ -50,12 +50,15 @@ def test_a_test_sends_every_wanted_kind_to_every_route_and_says_so(
     assert set(outcomes) == {(route, kind) for route in ("phone", "mail") for kind in KINDS}
     sent = [kind for (route, kind), what in outcomes.items() if (route, what) == ("phone", "sent")]
     assert sent == ["worker_offline", "block_found"]
-    assert {what for (route, _), what in outcomes.items() if route == "mail"} == {"sent"}
+    # Every worker breaks its own record a few times: not for everybody's mailbox.
+    assert {
+        kind for (route, kind), what in outcomes.items() if (route, what) == ("mail", "sent")
+    } == (set(KINDS) - {"best_worker"})
     assert [one["title"] for one in ntfy.taken] == [
         "Test: bc1qtest…xxxxxx.\u200bgarage offline",
         "Test: Block 900,000 found",
     ]
-    assert len(smtp.taken) == len(KINDS)
+    assert len(smtp.taken) == len(KINDS) - 1
     assert all(str(one["subject"]).startswith("Test: ") for one in smtp.taken)
 
 

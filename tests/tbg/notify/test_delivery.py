@@ -130,8 +130,9 @@ def best(
     history.days(at, at)
     connection.execute(
         "insert into shares (time, share_diff, difficulty, user_id, worker_id, is_valid) "
-        "select %s, 2000, 2000, %s, %s, true from generate_series(1, %s)",
-        [at, user_id, worker_id, shares],
+        "select %s, case i when 1 then %s else 2000 end, 2000, %s, %s, true "
+        "from generate_series(1, %s) i",
+        [at, value, user_id, worker_id, shares],
     )
     connection.execute(
         "insert into weekly_best_diff (user_id, week_start, best_difficulty, best_share_time, "
