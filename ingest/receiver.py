@@ -114,7 +114,7 @@ class Receiver:
                 if self._stopping.is_set():
                     continue
                 if self._socket.wait():
-                    await self._wait_for_events()
+                    await self._wait_for_events(handing)
             if not stopped and len(self._socket.queue) < self._settings.publish_batch:
                 await asyncio.sleep(LINGER)
             metrics.QUEUE_EVENTS.set(len(self._socket.queue))
@@ -125,10 +125,12 @@ class Receiver:
                     await handing
                 handing = group.create_task(self._delivery.hand_on(batch))
 
-    async def _wait_for_events(self) -> None:
-        # Silence does not hold back what was counted and not yet reported.
+    async def _wait_for_events(self, handing: asyncio.Task[None] | None) -> None:
+        # Silence does not hold back what was counted and not yet reported, and a batch in
+        # flight may add to it: what Redis had already, or what the full spool dropped.
+        counted = self._tally or (handing is not None and not handing.done())
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(REPORT_EVERY if self._tally else None):
+            async with asyncio.timeout(REPORT_EVERY if counted else None):
                 await self._arrived.wait()
 
     async def _report(self) -> None:

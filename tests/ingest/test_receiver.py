@@ -1,5 +1,6 @@
 """The receiver as a process: bad input, Redis away, and the end."""
 
+import asyncio
 import json
 import signal
 from collections.abc import Awaitable, Callable
@@ -11,7 +12,9 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from ingest.events import MAX_DATAGRAM
-from ingest.names import DEAD_LETTER_STREAM, stream_of
+from ingest.ledger import Report, parse_report
+from ingest.names import DEAD_LETTER_STREAM, LEDGER_STREAM, stream_of
+from ingest.packer import REPORT_EVERY
 from tbg.embedded import EmbeddedValkey
 from tests.ingest.harness import OWN, entries, packed, sending, stage
 from tests.processes import PYTHON, running
@@ -111,6 +114,35 @@ async def test_gaps_in_the_numbers_are_counted_and_late_ones_fill_them(
 
 async def sequence(client: redis_async.Redis) -> list[int]:
     return [int(fields[b"seq"]) for fields in await entries(client, SHARES)]
+
+
+async def test_a_resent_event_that_redis_had_is_reported_in_the_silence_after_it(
+    tmp_path: Path, redis_url: str, redis: redis_async.Redis, eventually: Eventually
+) -> None:
+    event = packed("share_submitted", instance="e/1", seq=1)
+    async with stage("receiver", tmp_path, redis_url):
+        with sending(tmp_path / "events.sock") as sender:
+
+            async def reported() -> list[Report]:
+                reports = [one[b"report"] for one in await entries(redis, LEDGER_STREAM)]
+                return [parse_report(report) for report in reports]
+
+            async def taken() -> bool:
+                return bool(await redis.xlen(SHARES))
+
+            sender.send(event)
+            await eventually(taken)
+            # The next batch takes its own report along, and what Redis had is known when it
+            # answers: by then the receiver has neither an event nor a count left.
+            await asyncio.sleep(REPORT_EVERY * 1.1)
+            await redis.client_pause(1500, all=False)
+            sender.send(event)
+
+            async def counted() -> bool:
+                return any(report.duplicates for report in await reported())
+
+            await eventually(counted)
+            assert sum(count for one in await reported() for *_, count in one.duplicates) == 1
 
 
 async def test_while_redis_is_away_events_spool_and_come_back_in_order(

@@ -8,10 +8,11 @@ from typing import Any, Final
 import dagster as dg
 import psycopg
 import pytest
+import redis
 from psycopg import sql
 
 import tbg_dagster
-from ingest.names import week_start
+from ingest.names import leaderboard_key, week_start
 from tbg_dagster.definitions import defs
 from tbg_dagster.rollup import rollup_of
 from tbg_dagster.weekly.week import bounds, finalise
@@ -55,7 +56,7 @@ VALUES: Final[dict[str, Any]] = {
 
 
 @pytest.fixture
-def played(connection: Connection, history: History) -> None:
+def played(connection: Connection, history: History, client: redis.Redis) -> None:
     """Last week's first day and the hours before this one, rolled up, and the week closed."""
     monday, _ = bounds(LAST_WEEK)
     history.shares(["a.1", "a.2", "b.1"], monday, monday + DAY, 600)
@@ -66,11 +67,14 @@ def played(connection: Connection, history: History) -> None:
     rollup.refresh_days(connection, monday, TODAY)
     finalise(connection, LAST_WEEK)
     # What the writer keeps of the running week.
-    connection.execute(
-        "insert into weekly_best_diff (user_id, week_start, best_difficulty, best_share_time) "
+    running = connection.execute(
+        "insert into weekly_best_diff as w (user_id, week_start, best_difficulty, best_share_time) "
         "select user_id, date_trunc('week', time at time zone 'UTC')::date, max(share_diff), "
-        "max(time) from shares where is_valid group by 1, 2 on conflict do nothing"
-    )
+        "max(time) from shares where is_valid group by 1, 2 on conflict do nothing returning "
+        "(select btc_address from users where id = w.user_id) as user, week_start, best_difficulty"
+    ).fetchall()
+    for row in running:
+        client.zadd(leaderboard_key(row["week_start"]), {row["user"]: row["best_difficulty"]})
 
 
 @pytest.mark.usefixtures("played")
