@@ -61,7 +61,7 @@ def end_to_end(report: Report, servers: Servers, count: int) -> None:
         "events/s",
         limit=slowest,
         limit_is="the slowest stage alone",
-        goal="≥ 30,000, ≥ 80 %",
+        goal="≥ 40,000, ≥ 80 %",
     )
     for name, spent in cost.items():
         report.add("CPU, flooded", name, 1e6 * spent / count, "s per million events")
@@ -108,15 +108,15 @@ def paced(report: Report, servers: Servers, rate: int, seconds: int) -> None:
                 "select extract(epoch from pg_xact_commit_timestamp(xmin) - time) * 1000 from shares"
             )
         ]
-    _latency(report, part, "to Redis", to_redis, "p99 < 10 ms" if rate == 10_000 else "")
-    _latency(report, part, "to the committed row", to_row, "p99 < 1,500 ms")
+    _latency(report, part, "to Redis", to_redis, "p99 < 8 ms" if rate == 10_000 else "")
+    _latency(report, part, "to the committed row", to_row, "p99 < 1,000 ms")
     both = cost["receiver"] + cost["writer"]
     report.add(
         part,
         "CPU of receiver and writer together",
         both / result["seconds"],
         "cores",
-        goal="< 0.5" if rate == 10_000 else "",
+        goal="< 0.4" if rate == 10_000 else "",
         note=", ".join(f"{name} {spent / result['seconds']:.2f}" for name, spent in cost.items()),
     )
     for name, used in memory.items():
