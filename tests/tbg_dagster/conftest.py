@@ -13,6 +13,7 @@ import redis as redis_sync
 from psycopg.rows import DictRow, dict_row
 
 from ingest.flavour import flavour_of
+from ingest.names import leaderboard_key
 from tbg_dagster import clock as clock_of_batch
 from tbg_dagster.definitions import defs
 from tbg_dagster.resources import Archive, BitcoinNode, Database, RedisServer, Thresholds, Webhook
@@ -143,6 +144,19 @@ class History:
                     "workers": len(numbers),
                 },
             )
+
+    def bests(self, client: "redis_sync.Redis") -> None:
+        """The bests of the weeks that are not finalised, in the table and in Redis."""
+        rows = self.connection.execute(
+            "insert into weekly_best_diff as w "
+            "(user_id, week_start, best_difficulty, best_share_time) "
+            "select user_id, date_trunc('week', time at time zone 'UTC')::date, max(share_diff), "
+            "max(time) from shares where is_valid group by 1, 2 on conflict do nothing returning "
+            "(select btc_address from users where id = w.user_id) as user, week_start, "
+            "best_difficulty"
+        ).fetchall()
+        for row in rows:
+            client.zadd(leaderboard_key(row["week_start"]), {row["user"]: row["best_difficulty"]})
 
     def late(self, hour: datetime, shares: int) -> None:
         """Records late shares of a closed hour, as the writer does."""

@@ -65,9 +65,10 @@ def test_every_check_passes_on_an_empty_database(check: Check) -> None:
 
 
 def test_the_quality_job_runs_every_quick_check_on_real_data(
-    connection: Connection, history: History, run: Run
+    client: Any, history: History, run: Run
 ) -> None:
-    history.shares(["a.1", "b.1"], clock.now() - timedelta(minutes=30), clock.now(), 500)
+    history.shares(["a.1", "b.1"], clock.now() - timedelta(minutes=90), clock.now(), 500)
+    history.bests(client)
     result = run("quality", raise_on_error=False)
     evaluations = result.get_asset_check_evaluations()
     failed = {item.check_name: item.description for item in evaluations if not item.passed}

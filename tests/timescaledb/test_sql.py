@@ -12,7 +12,7 @@ import redis
 from psycopg import sql
 
 import tbg_dagster
-from ingest.names import leaderboard_key, week_start
+from ingest.names import week_start
 from tbg_dagster.definitions import defs
 from tbg_dagster.rollup import rollup_of
 from tbg_dagster.weekly.week import bounds, finalise
@@ -66,15 +66,7 @@ def played(connection: Connection, history: History, client: redis.Redis) -> Non
     rollup.refresh_hours(connection, monday, THIS_HOUR)
     rollup.refresh_days(connection, monday, TODAY)
     finalise(connection, LAST_WEEK)
-    # What the writer keeps of the running week.
-    running = connection.execute(
-        "insert into weekly_best_diff as w (user_id, week_start, best_difficulty, best_share_time) "
-        "select user_id, date_trunc('week', time at time zone 'UTC')::date, max(share_diff), "
-        "max(time) from shares where is_valid group by 1, 2 on conflict do nothing returning "
-        "(select btc_address from users where id = w.user_id) as user, week_start, best_difficulty"
-    ).fetchall()
-    for row in running:
-        client.zadd(leaderboard_key(row["week_start"]), {row["user"]: row["best_difficulty"]})
+    history.bests(client)
 
 
 @pytest.mark.usefixtures("played")
