@@ -1,4 +1,4 @@
-"""Dagster under watch: what it cannot tell of itself when its daemon is dead.
+"""Watches Dagster: with its daemon dead it cannot report that itself.
 
 Its sensor reports failed runs and failing checks (tbg_dagster/alerts). This reads the
 heartbeats and the waiting runs in Dagster's own database, with the words of ``tbg status``.

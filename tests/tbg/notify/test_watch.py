@@ -1,4 +1,4 @@
-"""A dead Dagster daemon cannot tell of itself: the notifier does, from Dagster's own tables."""
+"""A dead Dagster daemon cannot report itself: the notifier does, from Dagster's own tables."""
 
 from datetime import UTC, datetime, timedelta
 
