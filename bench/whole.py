@@ -260,10 +260,8 @@ def _engine_of(shard: Shard) -> str:
     return next(name for name in map("engine-{}".format, count()) if shard.owns(name.encode()))
 
 
-def scale(
-    report: Report, servers: Servers, count: int, workers: list[int], rows: list[int]
-) -> None:
-    """The writer's cost of an event, by number of workers and by length of the table."""
+def scale(report: Report, servers: Servers, count: int, workers: list[int]) -> None:
+    """The writer's cost of an event, by number of workers."""
     first = 1
     basis = None
     for many in workers:
@@ -278,27 +276,4 @@ def scale(
         report.add(
             "cost with scale", f"memory of {many:,} known workers", cost.memory, "MiB",
             goal="< 150 with the rest of the writer",
-        )  # fmt: skip
-    url = servers.database()
-    have = 0
-    basis = None
-    for want in rows:
-        with psycopg.connect(url, autocommit=True) as connection:
-            connection.execute("select ensure_partitions(current_date - 1, current_date + 1)")
-            connection.execute(
-                "insert into shares (time, share_diff, difficulty, seq, user_id, worker_id, "
-                "is_valid, share_hash, nonce, nonce2, job_id, ip_address) "
-                "select now() - i * interval '1 microsecond', 512, 512, i, i %% 250, i %% 1000, "
-                "true, sha256(i::text::bytea), '1234', '12345678', 'job', '192.0.2.1' "
-                "from generate_series(%s::bigint, %s::bigint) i",
-                [have + 1, want],
-            )
-            connection.execute("checkpoint")
-        have = want
-        cost = store_cost(servers, url, first, count, 1000)
-        first += 1000 + 2 * count
-        basis = basis or cost.known
-        report.add(
-            "cost with scale", f"into a partition of {want:,} rows", cost.known, "CPU µs/event",
-            limit=basis, limit_is=f"into one of {rows[0]:,}",
         )  # fmt: skip

@@ -1,12 +1,15 @@
 """What workers did, and whether they are there."""
 
 from datetime import timedelta
+from io import BytesIO
 from typing import Final
 
 import dagster as dg
 import pandas as pd
+import pyarrow as pa
 import requests
 from psycopg import sql
+from pyarrow import csv
 
 from ingest.names import ALERTS_STREAM
 from tbg_dagster import clock
@@ -86,13 +89,16 @@ def _compute(connection: Connection, span: Span) -> pd.DataFrame:
     ).fetchall()
     frame = worker_stats(rows)
     day = span[0].date()
-    # NaN is no value of ours: what is unknown is empty, which is null.
-    lines = frame.assign(day=day).to_csv(columns=["day", *COLUMNS], header=False, index=False)
+    # NaN is no value of ours: what is unknown is empty, which is null. pandas writes the same
+    # lines in five times the time.
+    lines = BytesIO()
+    table = pa.Table.from_pandas(frame.assign(day=day)[["day", *COLUMNS]], preserve_index=False)
+    csv.write_csv(table, lines, csv.WriteOptions(include_header=False))
     with connection.transaction(), connection.cursor() as cursor:
         cursor.execute("select pg_advisory_xact_lock(hashtext(%s))", [f"tbg worker stats {day}"])
         cursor.execute("delete from worker_stats_daily where day = %s", [day])
         with cursor.copy(_COPY) as copy:
-            copy.write(lines)
+            copy.write(lines.getbuffer())
     return frame
 
 
