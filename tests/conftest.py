@@ -10,6 +10,7 @@ import os
 import secrets
 import signal
 import tempfile
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -17,6 +18,7 @@ from typing import TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
+import psutil
 import psycopg
 import pytest
 import redis as redis_sync
@@ -27,7 +29,7 @@ from psycopg import sql
 from ingest.flavour import Flavour
 from tbg.embedded import EmbeddedError, EmbeddedPostgres, EmbeddedValkey, free_port, new_password
 from tbg.migrate import detect_flavour, migrate
-from tests.processes import nothing_left, until
+from tests.processes import LIMIT, nothing_left, of_the_interpreter, until
 
 # For every property test. How long an example takes, or making it, says how busy the
 # machine is, and nothing of the code. One that fails is printed with what repeats it.
@@ -59,9 +61,29 @@ def pytest_configure(config: pytest.Config) -> None:
 
     def ended(_number: int, _frame: FrameType | None) -> None:
         # As Ctrl-C does: fixtures are torn down, so that no server stays behind.
+        if config.pluginmanager.hasplugin("dsession"):
+            _end_workers()
         pytest.exit("SIGTERM", returncode=143)
 
     signal.signal(signal.SIGTERM, ended)
+
+
+def _end_workers() -> None:
+    """Lets the workers of pytest-xdist tear down: it would kill them after ten seconds."""
+    workers = psutil.Process().children()
+    deadline = time.monotonic() + LIMIT
+    for worker in workers:
+        worker.terminate()
+    while time.monotonic() < deadline and any(map(_is_tearing_down, workers)):
+        time.sleep(0.1)
+
+
+def _is_tearing_down(worker: psutil.Process) -> bool:
+    try:
+        children = worker.children()
+    except psutil.NoSuchProcess:
+        return False
+    return not all(of_the_interpreter(child, worker.pid) for child in children)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -287,7 +287,9 @@ def nothing_left(seconds: float = 30) -> Iterator[None]:
     finally:
         os.environ[_SESSION] = before
     deadline = time.monotonic() + seconds
-    while left := [one for one in _marked(_SESSION, mark) if not _of_the_interpreter(one)]:
+    while left := [
+        one for one in _marked(_SESSION, mark) if not of_the_interpreter(one, os.getpid())
+    ]:
         if time.monotonic() > deadline:
             said = "\n".join(" ".join(process.cmdline()) for process in left)
             for process in left:
@@ -297,10 +299,10 @@ def nothing_left(seconds: float = 30) -> Iterator[None]:
         time.sleep(_LOOK)
 
 
-def _of_the_interpreter(process: psutil.Process) -> bool:
-    """Whether multiprocessing keeps it for us until our end."""
+def of_the_interpreter(process: psutil.Process, parent: int) -> bool:
+    """Whether multiprocessing keeps it for ``parent``, a process id, until that ends."""
     with contextlib.suppress(psutil.Error):
-        return process.ppid() == os.getpid() and any(
+        return process.ppid() == parent and any(
             "multiprocessing." in word for word in process.cmdline()
         )
     return False

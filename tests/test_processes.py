@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.processes import PYTHON, ProcessError, nothing_left, running
+from tests.processes import PYTHON, ProcessError, nothing_left, running, wait_until
 
 SLEEPS = "import time; time.sleep(600)"
 # A process with another one in a session of its own, as a daemon has.
@@ -32,6 +32,38 @@ def test_what_a_run_of_the_tests_leaves_behind_is_killed_and_fails_it() -> None:
     with pytest.raises(ProcessError, match="left behind"), nothing_left(seconds=0):
         process = subprocess.Popen([PYTHON, "-c", SLEEPS], start_new_session=True)
     assert process.wait(60) == -signal.SIGKILL
+
+
+# What a test starts takes its time to end, as a server on a busy machine does.
+SLOW = """
+import time
+import pytest
+from tests.processes import PYTHON, running
+
+@pytest.fixture(params=[1, 2])
+def slow(request, tmp_path):
+    with running([PYTHON, "-c", "import time; time.sleep(600)"], tmp_path / "log"):
+        yield
+        time.sleep(12)
+        print("torn down", file=open(f"{__file__}.{request.param}", "w"))
+
+def test_it(slow):
+    print("begun", file=open(f"{__file__}.begun", "a"))
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_run_that_is_told_to_end_tears_down_what_it_has_begun(
+    tmp_path: Path, workers: int
+) -> None:
+    (tmp_path / "test_slow.py").write_text(SLOW)
+    begun = tmp_path / "test_slow.py.begun"
+    words = ["-m", "pytest", "-p", "tests.conftest", "--numprocesses", workers, "--dist", "load"]
+    with running([PYTHON, *words, tmp_path], tmp_path / "log") as run:
+        wait_until(lambda: begun.exists() and begun.read_text().count("begun") == max(workers, 1))
+        run.end()
+    assert len(list(tmp_path.glob("test_slow.py.[12]"))) == max(workers, 1)
 
 
 def test_a_process_that_ends_without_the_words_is_shown_with_its_output(tmp_path: Path) -> None:
