@@ -59,13 +59,19 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "timescaledb: runs only where the server is TimescaleDB")
     config.addinivalue_line("markers", "plain_postgresql: runs only on plain PostgreSQL")
 
-    def ended(_number: int, _frame: FrameType | None) -> None:
-        # As Ctrl-C does: fixtures are torn down, so that no server stays behind.
+    worker = hasattr(config, "workerinput")
+
+    def ended(number: int, _frame: FrameType | None) -> None:
+        # Fixtures are torn down, so that no server stays behind. A worker is told twice at
+        # Ctrl-C; whoever else is told twice ends at once.
+        for one in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(one, signal.SIG_IGN if worker else signal.SIG_DFL)
         if config.pluginmanager.hasplugin("dsession"):
             _end_workers()
-        pytest.exit("SIGTERM", returncode=143)
+        pytest.exit(signal.Signals(number).name, returncode=128 + number)
 
-    signal.signal(signal.SIGTERM, ended)
+    for one in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(one, ended)
 
 
 def _end_workers() -> None:

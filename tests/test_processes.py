@@ -1,5 +1,6 @@
 """What the tests start does not outlive them."""
 
+import os
 import re
 import signal
 import subprocess
@@ -37,6 +38,7 @@ def test_what_a_run_of_the_tests_leaves_behind_is_killed_and_fails_it() -> None:
 # What a test starts takes its time to end, as a server on a busy machine does.
 SLOW = """
 import time
+from pathlib import Path
 import pytest
 from tests.processes import PYTHON, running
 
@@ -45,24 +47,32 @@ def slow(request, tmp_path):
     with running([PYTHON, "-c", "import time; time.sleep(600)"], tmp_path / "log"):
         yield
         time.sleep(12)
-        print("torn down", file=open(f"{__file__}.{request.param}", "w"))
+        Path(f"{__file__}.{request.param}").touch()
 
 def test_it(slow):
-    print("begun", file=open(f"{__file__}.begun", "a"))
+    with open(f"{__file__}.begun", "a") as file:
+        file.write("begun")
     time.sleep(600)
 """
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(
+    ("workers", "number"), [(0, signal.SIGTERM), (2, signal.SIGTERM), (2, signal.SIGINT)]
+)
 def test_a_run_that_is_told_to_end_tears_down_what_it_has_begun(
-    tmp_path: Path, workers: int
+    tmp_path: Path, workers: int, number: signal.Signals
 ) -> None:
     (tmp_path / "test_slow.py").write_text(SLOW)
     begun = tmp_path / "test_slow.py.begun"
     words = ["-m", "pytest", "-p", "tests.conftest", "--numprocesses", workers, "--dist", "load"]
     with running([PYTHON, *words, tmp_path], tmp_path / "log") as run:
         wait_until(lambda: begun.exists() and begun.read_text().count("begun") == max(workers, 1))
-        run.end()
+        # As a terminal does: Ctrl-C is for all of them.
+        if number == signal.SIGINT:
+            os.killpg(run.pid, number)
+        else:
+            run.send(number)
+        assert run.wait() == 128 + number
     assert len(list(tmp_path.glob("test_slow.py.[12]"))) == max(workers, 1)
 
 
