@@ -44,7 +44,7 @@ test-python: $(INSTALLED) ## Run the Python tests alone
 		--ignore tests/timescaledb $(ARGS)
 
 test-ckpool: $(INSTALLED) ## Run the ckpool fork's C tests alone
-	$(MAKE) -C ckpool test
+	$(MAKE) -C ckpool -j 2 test
 
 test-newest: ## Run the daemon's and the pool's tests on the newest Python of this machine
 	@newest=$$(scripts/newest-python) && echo "newest Python: $$($$newest --version)" && \

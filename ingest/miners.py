@@ -37,6 +37,7 @@ insert into users (btc_address, created_at)
 select * from unnest($1::text[], $2::timestamptz[]) as g(address, seen)
 -- A conflict would cost a number of the sequence.
 where not exists (select from users where btc_address = g.address)
+order by address  -- a hash join would hand them over in an order of its own
 on conflict (btc_address) do nothing
 """
 
@@ -45,6 +46,7 @@ insert into workers (user_id, worker_name, first_seen, source)
 select u.id, g.name, g.seen, g.source
 from unnest($1::text[], $2::text[], $3::timestamptz[], $4::text[]) as g(address, name, seen, source)
 cross join lateral (select id from users where btc_address = g.address limit 1) u
+order by 1, 2
 on conflict (user_id, worker_name) do nothing
 """
 

@@ -60,8 +60,11 @@ async def find_stored(
 
 
 async def insert_blocks(db: asyncpg.Connection, rows: list[Row]) -> list[Row]:
-    """Inserts the blocks that were found, and returns their events."""
-    found = [row for row in rows if row.event == "block_found"]
+    """Inserts the blocks that were found, and returns their events, in one order."""
+    found = sorted(
+        (row for row in rows if row.event == "block_found"),
+        key=lambda row: (row.data.hash.lower(), row.user_id),
+    )
     if found:
         # A winning share that is sent again fires again: the hash is the block.
         await db.executemany(
@@ -158,7 +161,7 @@ async def copy_events(db: asyncpg.Connection, rows: list[Row], number: Number) -
 
 
 async def mark_block_shares(db: asyncpg.Connection, found: list[Row]) -> None:
-    """Marks the shares that solved these blocks and were stored before."""
+    """Marks the shares that solved these blocks and were stored before; ``found`` in one order."""
     # The share may be in an earlier batch; its time is the block's, nearly.
     for row in found:
         await db.execute(

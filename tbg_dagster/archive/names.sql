@@ -3,6 +3,7 @@ with
 miners as (
     insert into users (btc_address)
     select distinct btc_address from archived_shares where btc_address is not null
+    order by btc_address
     on conflict (btc_address) do nothing
 )
 insert into engine_instances (instance, source)

@@ -109,6 +109,7 @@ written as (
         user_id, %(week)s, best_difficulty, best_share_time, best_worker_id,
         best_share_hash, total_shares, total_work, now(), rank
     from final
+    order by user_id  -- as the writer, which may be raising late bests of this week
     on conflict (user_id, week_start) do update set
         best_difficulty = excluded.best_difficulty,
         best_share_time = excluded.best_share_time,

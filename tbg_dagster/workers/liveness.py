@@ -113,12 +113,12 @@ def _mark(connection: Connection, row: dict[str, Any], now: datetime, fallback: 
     limit = allowance(row["current_diff"], row["hashrate"], fallback)
     if now - row["last_seen"] <= limit.allowed:
         return False
-    # Only if nothing came since it was read: the writer may be marking it online. The row
-    # gets its true last share, so that a later one tells the return.
+    # Only if nothing came since it was read, and nothing is being written: the writer may be
+    # marking it online. The row gets its true last share, so that a later one tells the return.
     done = connection.execute(
         "update workers set is_online = false, last_share = %(last_share)s "
-        "where id = %(worker_id)s and is_online "
-        "and last_share is not distinct from %(noted_share)s",
+        "where id = (select id from workers where id = %(worker_id)s for no key update skip locked) "
+        "and is_online and last_share is not distinct from %(noted_share)s",
         row,
     )
     if done.rowcount == 0:

@@ -17,6 +17,9 @@ with worked as (
       and w.noted_share > %(now)s - interval '4 hours'
       and s.time > %(now)s - interval '3 hours'
     group by w.id
+),
+free as materialized (  -- as in returns.sql
+    select id from workers where id in (select id from worked) for no key update skip locked
 )
 update workers w set
     hashrate_1m = coalesce(k.minute, 0) * %(hashes)s / 60,
@@ -24,5 +27,6 @@ update workers w set
     hashrate_1h = k.hour * %(hashes)s / 3600,
     hashrate_24h = o.hashrate
 from worked k
+join free using (id)
 left join block_odds o on o.scope = 'worker' and o.worker_id = k.id
 where w.id = k.id

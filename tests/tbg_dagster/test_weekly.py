@@ -111,6 +111,17 @@ def test_the_result_replaces_what_realtime_had_said(
     assert [(row["user"], row["best_difficulty"]) for row in rows(connection)] == [("a", 5000.0)]
 
 
+def test_a_result_is_written_in_the_order_of_the_users_as_the_writer_writes_bests(
+    connection: Connection, history: History
+) -> None:
+    # Two that write rows of the same users in two orders would wait for each other.
+    for user, best in (("a", 1000.0), ("b", 3000.0), ("c", 2000.0)):
+        history.share(f"{user}.1", last_monday(), best)
+    assert finalise(connection, last_monday().date()).users == 3
+    written = connection.execute("select user_id from weekly_best_diff order by ctid").fetchall()
+    assert [row["user_id"] for row in written] == sorted(row["user_id"] for row in written)
+
+
 def test_the_news_are_told_once_and_repeating_changes_nothing(
     connection: Connection, client: Any, history: History, run: Run
 ) -> None:
