@@ -12,7 +12,7 @@ from pydantic import Field
 
 Connection = psycopg.Connection[DictRow]
 
-WORK_MEMORY: Final = "64MB"  # of one sort or hash table; one rollup is computed at a time
+WORK_MEMORY: Final = "64MB"  # of one sort or hash table; two connections compute at most
 
 
 class Database(dg.ConfigurableResource):  # type: ignore[type-arg]  # yields itself

@@ -43,11 +43,18 @@ reasons as (
     group by worker_id
 ),
 gaps as (
-    select worker_id, max(gap) as longest_gap, count(gap) as gaps, array_agg(gap order by gap) as gap
+    select
+        worker_id,
+        max(gap) as longest_gap,
+        count(gap) as gaps,
+        array_agg(gap order by gap) as gap,
+        sum(gap order by gap) as total
     from (
         select
             worker_id,
-            date_part('epoch', time - lag(time) over (partition by worker_id order by time)) as gap
+            -- From the newest share back, as the index has them.
+            date_part('epoch', lag(time) over (partition by worker_id order by time desc) - time)
+                as gap
         from shares
         where time >= %(start)s and time < %(end)s
     ) timed
@@ -68,7 +75,10 @@ select
     p.work_squared,
     p.best_share_diff,
     g.longest_gap,
-    (select coalesce(sum(one), 0) from unnest(g.gap) one where one <= g.allowed_gap) as uptime,
+    case
+        when g.longest_gap <= g.allowed_gap then g.total  -- of most
+        else (select coalesce(sum(one), 0) from unnest(g.gap) one where one <= g.allowed_gap)
+    end as uptime,
     coalesce(r.rejects_by_reason, '{}')::text as rejects_by_reason
 from per_worker p
 join paced g using (worker_id)

@@ -78,9 +78,9 @@ class _Inserts:
         values = sql.SQL(", ").join([sql.Placeholder()] * len(row))
         self._cursor.execute(self._into + sql.SQL("({})").format(values), row)
 
-    def write(self, lines: str) -> None:
+    def write(self, lines: bytes) -> None:
         """Rows as CSV, of which an empty field is null."""
-        for row in csv.reader(io.StringIO(lines)):
+        for row in csv.reader(io.StringIO(lines.decode())):
             self.write_row([field or None for field in row])
 
 
