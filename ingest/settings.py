@@ -165,7 +165,7 @@ class WriterSettings(StageSettings, RetentionSettings):
         description="which of several writers this is: 2/3 for the second of three",
     )
     batch_size: int = Field(
-        default=5000, ge=1, le=100_000, description="most entries in one transaction"
+        default=4000, ge=1, le=100_000, description="most entries in one transaction"
     )
     flush_seconds: float = Field(
         default=0.3, gt=0, le=1.0, description="longest wait for a batch to fill"
