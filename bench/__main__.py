@@ -30,7 +30,6 @@ def steps(quick: bool, batch_scale: float = 0.1, rows: int = 10_000_000) -> dict
         "writer": lambda r, s: alone.writer(r, s, many),
         "end to end": lambda r, s: whole.end_to_end(r, s, 3 * many),
         "three engines": lambda r, s: whole.three_engines(r, s, many),
-        "rollup": lambda r, s: alone.rollup(r, s, 10 * many),
         "latency at 1,000/s": lambda r, s: whole.paced(r, s, 1_000, seconds),
         "latency at 10,000/s": lambda r, s: whole.paced(r, s, 10_000, seconds),
         "queue lengths": lambda r, s: whole.queue_lengths(
@@ -72,7 +71,8 @@ def main(
     """Measure every stage beside what this machine does at best of the same work.
 
     Starts its own PostgreSQL and Valkey in a temporary folder and removes them. The
-    longest disk use is about 5 GB, a tenth of it with --quick.
+    longest disk use is about 5 GB, a tenth of it with --quick. TBG_TEST_DATABASE_URL names
+    another server, such as a TimescaleDB, in which databases are made and dropped.
 
     \b
     Examples:
@@ -87,6 +87,7 @@ def main(
     report = Report(quick)
     try:
         with servers() as made:
+            report.database = made.version()
             for name, step in steps(quick, batch_scale, rows).items():
                 if chosen and name not in chosen:
                     continue

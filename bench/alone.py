@@ -221,7 +221,6 @@ def copy(report: Report, servers: Servers, count: int) -> None:
         streams = Streams(client)
         connection = await asyncpg.connect(url)
         await prepare(connection)
-        await connection.execute("select ensure_partitions(current_date - 1, current_date + 1)")
         entries: list[Entry] = []
         while len(entries) < count:
             entries += await streams.read(10_000, 0)
@@ -285,44 +284,8 @@ def writer(report: Report, servers: Servers, count: int) -> None:
     )
 
 
-def rollup(report: Report, servers: Servers, rows: int) -> None:
-    """The hourly rollup, and the bare aggregate."""
-    url = servers.database()
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("select ensure_partitions(current_date - 1, current_date + 1)")
-        connection.execute(
-            "insert into shares (time, share_diff, difficulty, user_id, worker_id, is_valid, "
-            "share_hash) select date_trunc('hour', now()) - random() * interval '1 hour', "
-            "512 / (1 - random()), 512, i %% 250, i %% 1000, true, sha256(i::text::bytea) "
-            "from generate_series(1, %s) i",
-            [rows],
-        )
-        connection.execute("vacuum analyze shares")
-        begun = time.perf_counter()
-        connection.execute(
-            "select user_id, worker_id, count(*), sum(difficulty), max(share_diff) from shares "
-            "where time >= date_trunc('hour', now()) - interval '1 hour' group by 1, 2"
-        ).fetchall()
-        bare = rows / (time.perf_counter() - begun)
-        begun = time.perf_counter()
-        connection.execute(
-            "select rebuild_shares_hourly(date_trunc('hour', now()) - interval '1 hour', "
-            "date_trunc('hour', now()))"
-        )
-        rate = rows / (time.perf_counter() - begun)
-    report.add(
-        "batch",
-        "hourly rollup",
-        rate,
-        "rows/s",
-        limit=bare,
-        limit_is="the bare aggregate",
-        note=f"{rows:,} shares of one hour, 1,000 workers",
-    )
-
-
 class StoreCost(msgspec.Struct):
-    """What the writer's half costs, in CPU µs an event of this process and PostgreSQL.
+    """What the writer's half costs, in CPU µs an event of this process and a local PostgreSQL.
 
     Attributes:
         new: while every worker is seen for the first time.
@@ -348,8 +311,7 @@ def store_cost(servers: Servers, url: str, first: int, count: int, workers: int)
         workers: that they are of.
     """
     servers.client()
-    assert servers.postgres.process is not None
-    own, postgres = psutil.Process(), psutil.Process(servers.postgres.process.pid)
+    own, postgres = psutil.Process(), servers.postgres()
 
     async def go() -> StoreCost:
         connection = await asyncpg.connect(url)

@@ -4,24 +4,18 @@ Two weeks of shares from workers of equal size, two to a user, so that most hour
 workers have a row: the case in which rollups help least.
 """
 
-import contextlib
-import os
-import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import click
-import psycopg
-from psycopg import sql
 from rich.console import Console
 
 from bench.figures import Report
 from bench.stack import Servers, servers
 from ingest.flavour import flavour_of
 from ingest.names import week_start
-from tbg.migrate import migrate
 from tbg_dagster.partitions import DAY, HOUR, WEEK, midnight
 from tbg_dagster.resources import Database, Thresholds
 from tbg_dagster.resources.database import Connection
@@ -32,7 +26,6 @@ from tbg_dagster.weekly.week import finalise
 PART: Final = "batch"
 SHARES: Final = 10_000_000
 WORKERS: Final = 40_000
-NAMED: Final = "TBG_TEST_DATABASE_URL"
 
 _DAY: Final = """
 insert into shares (time, user_id, worker_id, difficulty, share_diff, is_valid, reject_reason,
@@ -53,35 +46,8 @@ from (
 
 
 def measure(report: Report, made: Servers, scale: float) -> None:
-    """Adds every job on plain PostgreSQL, and on TimescaleDB if the environment names one."""
-
-    def restart() -> None:
-        made.postgres.stop()
-        made.postgres.start()
-
-    _on(report, made.database(), scale, restart)
-    if named := os.environ.get(NAMED):
-        with _database_on(named) as url:
-            _on(report, url, scale, lambda: None)
-
-
-@contextlib.contextmanager
-def _database_on(server: str) -> Iterator[str]:
-    name = f"tbg_bench_{secrets.token_hex(4)}"
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
-        try:
-            url = psycopg.conninfo.make_conninfo(server, dbname=name)
-            migrate(f"{server.rpartition('/')[0]}/{name}")
-            yield url
-        finally:
-            connection.execute(
-                sql.SQL("drop database {} with (force)").format(sql.Identifier(name))
-            )
-
-
-def _on(report: Report, url: str, scale: float, restart: Callable[[], None]) -> None:
-    """Every job; ``restart`` empties the server's own cache, though not the system's."""
+    """Adds every job; a restart empties the server's own cache, though not the system's."""
+    url = made.database()
     shares, workers = int(SHARES * scale), max(int(WORKERS * scale), 2)
     monday = week_start(datetime.now(UTC)) - 2 * WEEK
     start = midnight(monday)
@@ -132,7 +98,7 @@ def _on(report: Report, url: str, scale: float, restart: Callable[[], None]) -> 
                 [half, end],
             ).fetchall()
         )
-    restart()
+    made.restart()
     with database.connect() as connection:
         week = monday + WEEK
         once = timed(lambda: finalise(connection, week))
@@ -236,9 +202,9 @@ def run(url: str, job: str, first: datetime, last: datetime, key: str) -> None:
 @click.command("batch")
 @click.option("--scale", default=1.0, show_default=True, help="Of 10 million shares.")
 def main(scale: float) -> None:
-    """Measure the batch jobs beside the bare statements, on plain PostgreSQL.
+    """Measure the batch jobs beside the bare statements.
 
-    On TimescaleDB as well if TBG_TEST_DATABASE_URL names one.
+    On plain PostgreSQL, or on the server that TBG_TEST_DATABASE_URL names.
 
     \b
     Examples:
@@ -246,6 +212,7 @@ def main(scale: float) -> None:
     """
     report = Report(quick=scale < 1)
     with servers() as made:
+        report.database = made.version()
         measure(report, made, scale)
     report.show(Console())
 

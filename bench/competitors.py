@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import psutil
 import psycopg
@@ -38,7 +39,7 @@ _POSTGRES: Final = """
 module(load="ompgsql")
 template(name="row" type="string" option.stdsql="on"
          string="insert into rsyslog_events (raw) values ('%rawmsg%')")
-action(type="ompgsql" server="127.0.0.1" port="{port}" user="postgres" pass="{password}"
+action(type="ompgsql" server="{host}" port="{port}" user="{user}" pass="{password}"
        db="{database}" template="row")
 """
 
@@ -104,12 +105,15 @@ def _to_redis(report: Report, servers: Servers, count: int, seconds: float) -> N
 
 def _to_postgres(report: Report, servers: Servers, count: int, seconds: float) -> None:
     url = servers.database()
+    parts = urlsplit(url)
     folder = servers.new_folder()
     config = (_COMMON + _POSTGRES).format(
         folder=folder,
-        port=servers.postgres.port,
-        password=servers.postgres.password,
-        database=url.rpartition("/")[2],
+        host=parts.hostname,
+        port=parts.port or 5432,
+        user=parts.username,
+        password=parts.password,
+        database=parts.path.lstrip("/"),
     )
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("create table rsyslog_events (raw text)")

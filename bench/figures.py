@@ -37,6 +37,7 @@ class Report:
     """Every figure of one run."""
 
     quick: bool
+    database: str = ""
     figures: list[Figure] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     load_before: tuple[float, float, float] = field(default_factory=os.getloadavg)
@@ -87,10 +88,11 @@ class Report:
             console.print(f"left out: {line}")
 
     def machine(self) -> str:
-        """Where it ran, and how busy that was."""
+        """Where it ran, with which database, and how busy that was."""
         return (
             f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()} "
-            f"{platform.release().split('-')[0]}, Python {platform.python_version()}; "
+            f"{platform.release().split('-')[0]}, Python {platform.python_version()}, "
+            f"{self.database}; "
             f"load before {self.load_before[0]:.1f}, after {os.getloadavg()[0]:.1f}"
         )
 

@@ -56,6 +56,9 @@ _QUESTIONS: Final = {
 
 def measure(report: Report, servers: Servers, rows: int, count: int) -> None:
     """One of a million rows, and one of ``rows``; ``count`` events join each."""
+    if "TimescaleDB" in report.database:
+        report.left_out.append("long table: it is made of partitions of plain PostgreSQL")
+        return
     workers = rows // PER_WORKER
     basis: dict[str, float] = {}
     for many in (min(1_000_000, rows // 10), rows):

@@ -7,18 +7,21 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit, urlunsplit
 
 import psutil
 import psycopg
 import redis
+from psycopg import sql
 
 from tbg.embedded import EmbeddedPostgres, EmbeddedValkey, free_port, new_password
 from tbg.migrate import migrate
 from tests.processes import PYTHON, Process
 
+NAMED: Final = "TBG_TEST_DATABASE_URL"
 _READY: Final = {"receiver": "listening", "writer": "committing"}
 # What a small dedicated server would have; commit times are wanted for latencies.
 _POSTGRES: Final = {
@@ -35,21 +38,58 @@ class Servers:
 
     Attributes:
         folder: a temporary one, for everything.
+        server_url: PostgreSQL or TimescaleDB, as a role that may make databases.
+        own: the PostgreSQL behind it, unless it was named.
         redis_socket_url: Valkey by Unix socket, for a stage without a network.
     """
 
     folder: Path
-    postgres: EmbeddedPostgres
+    server_url: str
+    own: EmbeddedPostgres | None
     valkey: EmbeddedValkey
     redis_socket_url: str
+    _made: list[str] = field(default_factory=list)
 
     def database(self) -> str:
         """A fresh database with the schema; returns its URL."""
-        name = f"bench_{secrets.token_hex(4)}"
-        self.postgres.ensure_database(name, "postgres")
-        url = self.postgres.url_of(name, "postgres", self.postgres.password)
+        name = f"tbg_bench_{secrets.token_hex(4)}"
+        self._run("create database {}", name)
+        self._made.append(name)
+        url = urlunsplit(urlsplit(self.server_url)._replace(path=f"/{name}"))
         migrate(url)
         return url
+
+    def postgres(self) -> psutil.Process | None:
+        """The first process of PostgreSQL; None where it runs on another machine."""
+        with psycopg.connect(self.server_url) as connection, contextlib.suppress(psutil.Error):
+            parent = psutil.Process(connection.info.backend_pid).parent()
+            if parent is not None and parent.name() == "postgres":
+                return parent
+        return None
+
+    def version(self) -> str:
+        """Of PostgreSQL, and of TimescaleDB if it is there."""
+        with psycopg.connect(self.server_url) as connection:
+            found = connection.execute(
+                "select default_version from pg_available_extensions where name = 'timescaledb'"
+            ).fetchone()
+            timescaledb = f", TimescaleDB {found[0]}" if found else ""
+            return f"PostgreSQL {connection.info.server_version // 10_000}{timescaledb}"
+
+    def restart(self) -> None:
+        """Empties the server's own cache, though not the system's, if the server is ours."""
+        if self.own is not None:
+            self.own.stop()
+            self.own.start()
+
+    def drop(self) -> None:
+        """Removes what :meth:`database` made, from a server that stays."""
+        for name in self._made:
+            self._run("drop database {} with (force)", name)
+
+    def _run(self, statement: str, name: str) -> None:
+        with psycopg.connect(self.server_url, autocommit=True) as connection:
+            connection.execute(sql.SQL(statement).format(sql.Identifier(name)))
 
     def client(self) -> "redis.Redis":
         """A client of a Valkey that was just emptied."""
@@ -66,7 +106,12 @@ class Servers:
 
 @contextlib.contextmanager
 def servers() -> Iterator[Servers]:
-    """Both servers, ended and removed afterwards."""
+    """Both servers, ended and removed afterwards.
+
+    An existing server is used instead of a PostgreSQL of our own where the environment
+    names one (TBG_TEST_DATABASE_URL), such as a TimescaleDB.
+    """
+    named = os.environ.get(NAMED)
     with tempfile.TemporaryDirectory(prefix="tbg-bench-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         folder.chmod(0o755)
@@ -79,11 +124,21 @@ def servers() -> Iterator[Servers]:
             {"unixsocket": str(socket), "unixsocketperm": "777"},
         )
         postgres = EmbeddedPostgres(folder / "postgres", free_port(), new_password(), _POSTGRES)
+        made = Servers(
+            folder,
+            named or postgres.url,
+            None if named else postgres,
+            valkey,
+            f"unix://:{password}@{socket}?db=0",
+        )
         try:
             valkey.start()
-            postgres.start()
-            yield Servers(folder, postgres, valkey, f"unix://:{password}@{socket}?db=0")
+            if not named:
+                postgres.start()
+            yield made
         finally:
+            if named:
+                made.drop()
             postgres.stop()
             valkey.stop()
 
@@ -129,8 +184,10 @@ def stage(
         made.running.kill()
 
 
-def cpu_seconds(process: psutil.Process) -> float:
-    """CPU time of a process and of its children, those that ended included."""
+def cpu_seconds(process: psutil.Process | None) -> float:
+    """CPU time of a process and of its children, those that ended included; 0 without one."""
+    if process is None:
+        return 0.0
     total = 0.0
     for one in [process, *process.children(recursive=True)]:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -145,10 +202,10 @@ class Meter:
 
     def __init__(self, servers: Servers, stages: list[Stage]) -> None:
         assert servers.valkey.process is not None
-        assert servers.postgres.process is not None
         self._processes = {made.name: made.process for made in stages}
         self._processes["Redis"] = psutil.Process(servers.valkey.process.pid)
-        self._processes["PostgreSQL"] = psutil.Process(servers.postgres.process.pid)
+        if (postgres := servers.postgres()) is not None:
+            self._processes["PostgreSQL"] = postgres
         self._before = {name: cpu_seconds(process) for name, process in self._processes.items()}
 
     def seconds(self) -> dict[str, float]:
