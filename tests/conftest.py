@@ -63,7 +63,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
     def ended(number: int, _frame: FrameType | None) -> None:
         # Fixtures are torn down, so that no server stays behind. A worker is told twice at
-        # Ctrl-C; whoever else is told twice ends at once.
+        # Ctrl-C; any other process that is told twice ends at once.
         for one in (signal.SIGINT, signal.SIGTERM):
             signal.signal(one, signal.SIG_IGN if worker else signal.SIG_DFL)
         if config.pluginmanager.hasplugin("dsession"):
