@@ -78,10 +78,15 @@ def _end_workers() -> None:
     """Lets the workers of pytest-xdist tear down: it would kill them after ten seconds."""
     workers = psutil.Process().children()
     deadline = time.monotonic() + LIMIT
-    for worker in workers:
-        worker.terminate()
-    while time.monotonic() < deadline and any(map(_is_tearing_down, workers)):
-        time.sleep(0.1)
+    busy = True
+    while busy and time.monotonic() < deadline:
+        # Again and again: a signal just before a long sleep does not end it, and a worker that
+        # has begun to tear down ignores it.
+        for worker in workers:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                worker.terminate()
+        time.sleep(0.5)
+        busy = any(map(_is_tearing_down, workers))
 
 
 def _is_tearing_down(worker: psutil.Process) -> bool:
