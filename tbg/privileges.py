@@ -25,18 +25,26 @@ def service_user() -> str | None:
     """
     if os.geteuid() != 0:
         return None
-    try:
-        pwd.getpwnam(SYSTEM_USER)
-    except KeyError:
+    if not _exists(SYSTEM_USER):
         command = ["useradd", "--system", "--shell", "/usr/sbin/nologin", SYSTEM_USER]
         try:
             subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603 constant words
         except (OSError, subprocess.CalledProcessError) as error:
-            raise RuntimeError(
-                f"PostgreSQL does not run as root, and the system user {SYSTEM_USER} could not be "
-                f"made ({error}): make it, or run as another user than root"
-            ) from error
+            # Another process, such as a second stack or test worker, may have made it meanwhile.
+            if not _exists(SYSTEM_USER):
+                raise RuntimeError(
+                    f"PostgreSQL does not run as root, and the system user {SYSTEM_USER} could "
+                    f"not be made ({error}): make it, or run as another user than root"
+                ) from error
     return SYSTEM_USER
+
+
+def _exists(user: str) -> bool:
+    try:
+        pwd.getpwnam(user)
+    except KeyError:
+        return False
+    return True
 
 
 def run_as(user: str | None) -> dict[str, Any]:
