@@ -26,6 +26,7 @@ import psutil
 
 from ingest.files import write_private
 from tbg.logs import tail
+from tbg.mark import environment, marked
 from tbg.state import State
 
 # Set in the environment of everything that a stack starts: by it, leftovers are found.
@@ -242,21 +243,13 @@ def stop_leftovers(state: State) -> list[str]:
 
 
 def leftovers(state: State) -> list[psutil.Process]:
-    """Returns the processes that carry this stack's mark in their environment."""
-    found = []
-    for process in psutil.process_iter():
-        if process.pid == os.getpid():
-            continue
-        # Other users' processes, and those that end while we look, do not count.
-        with contextlib.suppress(psutil.Error, OSError):
-            if process.environ().get(MARK) == str(state.path):
-                found.append(process)
-    return found
+    """Returns the processes that carry this stack's mark, ourselves excepted."""
+    return [one for one in marked(MARK, str(state.path)) if one.pid != os.getpid()]
 
 
 def _describe(process: psutil.Process) -> str:
     with contextlib.suppress(psutil.Error):
-        name = process.environ().get("SUPERVISOR_PROCESS_NAME", process.name())
+        name = environment(process).get("SUPERVISOR_PROCESS_NAME", process.name())
         return f"{name} ({process.pid})"
     return str(process.pid)
 

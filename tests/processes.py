@@ -19,6 +19,8 @@ from typing import Any, Final, Self
 
 import psutil
 
+from tbg.mark import marked
+
 ROOT: Final = Path(__file__).resolve().parent.parent
 PYTHON: Final = sys.executable
 LIMIT: Final = 240.0  # seconds: no figure, only the end of a wait on a machine that is busy
@@ -236,7 +238,7 @@ class Process:
 
     def family(self) -> list[psutil.Process]:
         """Its processes that still run, itself included, adopted ones too."""
-        return _marked(_MARK, self._mark)
+        return marked(_MARK, self._mark)
 
     def kill(self) -> None:
         """Ends it and everything that it started, as kill -9 does."""
@@ -259,17 +261,6 @@ class Process:
         return " ".join(self.words[:6])
 
 
-def _marked(name: str, mark: str) -> list[psutil.Process]:
-    """Processes that run and were started with this in their environment."""
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, OSError):
-            running = process.status() != psutil.STATUS_ZOMBIE
-            if running and process.environ().get(name) == mark:
-                found.append(process)
-    return found
-
-
 @contextlib.contextmanager
 def nothing_left(seconds: float = 30) -> Iterator[None]:
     """Whatever was started in the block, directly or not, must have ended with it.
@@ -288,7 +279,7 @@ def nothing_left(seconds: float = 30) -> Iterator[None]:
         os.environ[_SESSION] = before
     deadline = time.monotonic() + seconds
     while left := [
-        one for one in _marked(_SESSION, mark) if not of_the_interpreter(one, os.getpid())
+        one for one in marked(_SESSION, mark) if not of_the_interpreter(one, os.getpid())
     ]:
         if time.monotonic() > deadline:
             said = "\n".join(" ".join(process.cmdline()) for process in left)
