@@ -149,8 +149,8 @@ class RunningStack:
             if before is None:
                 continue
             if process.pid != before.pid and before.pid:
-                log = self.plan.state.log_of(name)
-                yield f"{name} ({before.pid}) died: {self._supervisor.last_exit(name)}; log: {log}"
+                why = self._supervisor.exit_of(name, before.pid)
+                yield f"{name} ({before.pid}) died: {why}; log: {self.plan.state.log_of(name)}"
             if process.state == "BACKOFF" and before.state != "BACKOFF":
                 yield f"{name} is started again after a pause"
             if process.running and process.pid != before.pid:

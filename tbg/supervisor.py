@@ -195,11 +195,18 @@ class Supervisor:
         while self.processes()[name].state in ("STOPPING", "STARTING", "RUNNING"):
             time.sleep(0.02)
 
-    def last_exit(self, name: str) -> str:
-        """Says how a program ended the last time, in supervisord's words."""
+    def exit_of(self, name: str, pid: int) -> str:
+        """Says how a process of a program ended, in supervisord's words.
+
+        The program may have been started and have ended again since.
+        """
+        text = tail(self.log, 400)
+        start = re.search(rf"spawned: '{re.escape(name)}' with pid {pid}$", text, re.MULTILINE)
+        # Started before what we read here: its end is the first one there.
+        since = start.end() if start else 0
         exits = rf"exited: {re.escape(name)} \((.*?)(?:; (?:not )?expected)?\)"
-        found = re.findall(exits, tail(self.log, 400))
-        return found[-1] if found else "for an unknown reason"
+        found = re.search(exits, text[since:])
+        return found[1] if found else "for an unknown reason"
 
     def shutdown(self) -> None:
         """Ends supervisord and everything that still runs, last started first."""

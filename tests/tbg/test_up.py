@@ -23,7 +23,7 @@ from tbg.migrate import sql_folder
 from tbg.node import Node
 from tbg.ports import free_port
 from tbg.state import State
-from tbg.supervisor import leftovers, stop_leftovers
+from tbg.supervisor import Supervisor, leftovers, stop_leftovers
 from tests import processes
 from tests.processes import LIMIT, PYTHON, wait_until
 from tests.tbg.command import HIDDEN, Up, environment, tbg
@@ -133,6 +133,12 @@ def send_share(socket_path: str, seq: int) -> None:
 def stored_shares(database_url: str) -> list[int]:
     with psycopg.connect(database_url) as connection:
         return [row[0] for row in connection.execute("select seq from shares order by seq")]
+
+
+def is_stored(database_url: str, seq: int) -> bool:
+    with contextlib.suppress(psycopg.OperationalError):  # it recovers
+        return seq in stored_shares(database_url)
+    return False
 
 
 def wait_for_shares(database_url: str, expected: list[int]) -> None:
@@ -273,12 +279,31 @@ def test_a_program_that_dies_is_named_and_started_again(shared: Up, name: str, s
     urls = reached(shared.state)
     send_share(urls["SOCKET_PATH"], seq)
 
-    def stored() -> bool:
-        with contextlib.suppress(psycopg.OperationalError):  # it recovers
-            return seq in stored_shares(urls["DATABASE_URL"])
-        return False
+    wait_until(lambda: is_stored(urls["DATABASE_URL"], seq), f"share {seq} is stored")
 
-    wait_until(stored, f"share {seq} is stored")
+
+def test_a_database_that_cannot_start_at_once_after_its_death_is_told_with_the_first_reason(
+    shared: Up,
+) -> None:
+    """PostgreSQL does not start while a process of the killed one still runs."""
+    supervisor = Supervisor(State(shared.state))
+    # Until then it would pause before the next start, and the first death would be seen alone.
+    wait_until(
+        lambda: supervisor.processes()["postgres"].state == "RUNNING", "it is past its start"
+    )
+    pid = program_pid(shared.state, "postgres")
+    one_of_its_own = psutil.Process(pid).children()[0]
+    one_of_its_own.suspend()
+    try:
+        os.kill(pid, signal.SIGKILL)
+        shared.wait_for(f"postgres ({pid}) died: terminated by SIGKILL")
+        log = shared.state / "logs" / "postgres.log"
+        wait_until(lambda: "pre-existing shared memory block" in log.read_text(), "it fails")
+    finally:
+        one_of_its_own.resume()
+    urls = reached(shared.state)
+    send_share(urls["SOCKET_PATH"], 3)
+    wait_until(lambda: is_stored(urls["DATABASE_URL"], 3), "share 3 is stored")
 
 
 def test_what_a_killed_tbg_up_left_is_stopped_by_tbg_down(
