@@ -6,7 +6,7 @@ from typing import Final
 
 import psutil
 
-EXEC_SECONDS: Final = 1.0  # it takes microseconds, and longer on a busy machine
+EXEC_SECONDS: Final = 1.0  # how long a process may take for it on a busy machine
 
 
 def marked(name: str, value: str) -> list[psutil.Process]:

@@ -8,7 +8,7 @@ import dagster as dg
 Resource = TypeVar("Resource", bound=dg.ConfigurableResource)  # type: ignore[type-arg]  # generic over what it yields, which does not matter here
 
 
-def variable_of(resource: type[dg.ConfigurableResource], name: str, prefix: str) -> str:  # type: ignore[type-arg]
+def variable_of(resource: type[dg.ConfigurableResource], name: str, prefix: str) -> str:  # type: ignore[type-arg]  # as above
     """The environment variable of a field."""
     extra = resource.model_fields[name].json_schema_extra
     return str(extra["variable"]) if isinstance(extra, dict) else f"{prefix}{name.upper()}"

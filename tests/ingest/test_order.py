@@ -81,10 +81,10 @@ def test_what_is_given_is_all_there_was_up_to_the_newest_of_it(
 
     before = streams_module.AT_ONCE
     try:
-        streams_module.AT_ONCE = at_once  # type: ignore[misc]
+        streams_module.AT_ONCE = at_once  # type: ignore[misc]  # Final in the product
         loop.run_until_complete(run())
     finally:
-        streams_module.AT_ONCE = before  # type: ignore[misc]
+        streams_module.AT_ONCE = before  # type: ignore[misc]  # Final in the product
 
 
 def entries_of(

@@ -14,7 +14,7 @@ BUSY = "print('busy', flush=True)\nwhile True: pass"
 def test_a_process_that_is_just_being_executed_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """For a moment it has neither: held here for three looks, which nothing real can."""
+    """It has no environment and no command line then: held so for three looks, by a stand-in."""
     environ, cmdline = psutil.Process.environ, psutil.Process.cmdline
     looks: list[int] = []
 

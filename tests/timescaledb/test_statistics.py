@@ -1,3 +1,3 @@
 """The same on TimescaleDB."""
 
-from tests.tbg_dagster.test_statistics import *  # noqa: F403
+from tests.tbg_dagster.test_statistics import *  # noqa: F403  # the same tests again, on TimescaleDB

@@ -265,7 +265,7 @@ async def test_user_names_are_taken_as_people_write_them(
 async def test_a_password_sets_the_first_difficulty_beside_the_tag(
     running: Running, miner: Client
 ) -> None:
-    job = await miner.start(password="x; d=3e-6, tag=alice lang=en")  # noqa: S106
+    job = await miner.start(password="x; d=3e-6, tag=alice lang=en")  # noqa: S106  # what a miner sends, no secret
     assert miner.difficulty == 3e-6
     assert b"/TheBitcoinGame/alice/" in job.after
     [connected] = await running.events.wait("miner_connected")
