@@ -82,8 +82,6 @@ def _meta(constraints: list[Any]) -> msgspec.Meta | None:
     kwargs: dict[str, Any] = {}
     for item in constraints:
         match item:
-            case annotated_types.Gt():
-                kwargs["gt"] = item.gt
             case annotated_types.Ge():
                 kwargs["ge"] = item.ge
             case annotated_types.Le():
@@ -117,7 +115,7 @@ _RULES: Final[dict[type[BaseModel], Check]] = {
     ShareSubmittedData: check_share,
     Proof: check_proof,
 }
-_META_KEYS: Final = ("gt", "ge", "le", "min_length", "max_length", "pattern")
+_META_KEYS: Final = ("ge", "le", "min_length", "max_length", "pattern")
 
 
 def _derive(annotation: Any, constraints: list[Any]) -> Any:

@@ -30,6 +30,11 @@ INT64_MAX: Final = 2**63 - 1
 MAX_INSTANCE: Final = 128  # characters
 SEQ_MAX: Final = 2**53 - 1  # the largest integer that every reader of JSON keeps exact (RFC 8259)
 MAX_MONEY: Final = 21_000_000 * 100_000_000  # satoshis, consensus/amount.h
+# No hash has less than 2^-32 of difficulty 1, and none more than about 2^224: the hash 1. What
+# lies outside is a fault or an attack, and its sums and squares leave the range of a double.
+MIN_DIFFICULTY: Final = 1e-12
+MAX_DIFFICULTY: Final = 2.0**224
+MAX_HASHRATE: Final = 1e24  # H/s, a thousand times what all miners had together in 2026
 
 ALWAYS_SENT: Final[dict[str, Any]] = {"always_sent": True}
 
@@ -63,6 +68,17 @@ def check_ip(value: str) -> str:
     return value
 
 
+def check_best(value: float) -> float:
+    """Accepts a difficulty, or 0 where there is none yet.
+
+    Raises:
+        ValueError: when ``value`` lies between 0 and :data:`MIN_DIFFICULTY`.
+    """
+    if 0 < value < MIN_DIFFICULTY:
+        raise ValueError(f"is neither 0 nor a difficulty of at least {MIN_DIFFICULTY:g}")
+    return value
+
+
 # A Bech32 address (BIP 173) may be written in upper case throughout, as QR codes do, and is
 # the same address. Case is part of a Base58 address, none of which begins like this.
 _UPPER_BECH32: Final = re.compile(r"(?:BC|TB|BCRT)1[02-9AC-HJ-NP-Z]+")
@@ -93,8 +109,11 @@ Address = Annotated[
 ]
 WorkerName = Annotated[str, Field(max_length=128, pattern=NO_NUL)]
 Ip = Annotated[str, Field(max_length=45), AfterValidator(check_ip)]
-Difficulty = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Hashrate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Difficulty = Annotated[float, Field(ge=MIN_DIFFICULTY, le=MAX_DIFFICULTY, allow_inf_nan=False)]
+Best = Annotated[
+    float, Field(ge=0, le=MAX_DIFFICULTY, allow_inf_nan=False), AfterValidator(check_best)
+]
+Hashrate = Annotated[float, Field(ge=0, le=MAX_HASHRATE, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0, le=INT64_MAX)]
 Sats = Annotated[int, Field(ge=0, le=MAX_MONEY)]
@@ -242,9 +261,7 @@ class ShareBestDiffData(MinerData):
     """A miner's best share difficulty was broken, in one scope."""
 
     new_best_diff: Difficulty = Field(description="the new best")
-    previous_best_diff: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
-        description="the one it broke; 0 if it is the first"
-    )
+    previous_best_diff: Best = Field(description="the one it broke; 0 if it is the first")
     period: Literal["session", "week", "alltime"] = Field(description="the scope that was broken")
     week: Week | None = Field(
         default=None, description="ISO week, UTC, as 2026-W47", json_schema_extra=ALWAYS_SENT
@@ -315,7 +332,7 @@ class MinerDisconnectedData(MinerData):
     shares_rejected: Count | None = Field(
         default=None, description="shares rejected in the session", json_schema_extra=ALWAYS_SENT
     )
-    best_diff_session: Hashrate | None = Field(
+    best_diff_session: Best | None = Field(
         default=None,
         description="best share difficulty of the session, 0 without shares",
         json_schema_extra=ALWAYS_SENT,

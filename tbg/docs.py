@@ -25,6 +25,7 @@ from ingest.events import (
     INT64_MAX,
     MAX_AHEAD,
     MAX_DATAGRAM,
+    MAX_DIFFICULTY,
     MAX_MONEY,
     MAX_PROOF,
     NO_NUL,
@@ -188,6 +189,9 @@ def _table(model: type[BaseModel]) -> str:
     return "\n".join(rows) + "\n"
 
 
+_NAMED: Final = {MAX_MONEY: "21 million BTC", MAX_DIFFICULTY: "2^224"}
+
+
 def _bounds(arm: dict[str, Any]) -> Iterator[str]:
     """Says a field's JSON Schema constraints in words."""
     if "items" in arm:
@@ -197,13 +201,11 @@ def _bounds(arm: dict[str, Any]) -> Iterator[str]:
         yield f"{longest} characters"
     elif longest is not None:
         yield f"{shortest} to {longest} characters" if shortest else f"≤ {longest} characters"
-    if "exclusiveMinimum" in arm:
-        yield f"> {arm['exclusiveMinimum']:g}"
     if "minimum" in arm:
         yield f"≥ {arm['minimum']}"
     # 2^63 - 1 is what the database's integers hold, not a bound that matters.
     if (most := arm.get("maximum", INT64_MAX)) != INT64_MAX:
-        yield "≤ 21 million BTC" if most == MAX_MONEY else f"≤ {most}"
+        yield f"≤ {_NAMED.get(most, most)}"
     # NO_NUL is said once, above all tables.
     if (pattern := arm.get("pattern", NO_NUL)) != NO_NUL:
         yield "hex, whole bytes" if pattern == HEX else f"`{pattern}`"

@@ -16,6 +16,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Final
 
+from ingest.events import MAX_DIFFICULTY
+
 TARGET_INTERVAL: Final = 3.33  # seconds per share
 LOW_RATE: Final = 0.15  # shares per second; slower, and the difficulty falls
 HIGH_RATE: Final = 0.4  # shares per second; faster, and it rises
@@ -37,9 +39,7 @@ class Bounds:
         It lies within the bounds; the upper one wins if they cross. From 1 up it is a whole
         number, rounded down: firmware drops the fraction, and would send shares that miss it.
         """
-        difficulty = max(difficulty, self.minimum)
-        if self.maximum > 0:
-            difficulty = min(difficulty, self.maximum)
+        difficulty = min(max(difficulty, self.minimum), self.maximum or MAX_DIFFICULTY)
         return difficulty if difficulty < 1 else float(math.floor(difficulty))
 
 

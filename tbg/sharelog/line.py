@@ -11,12 +11,11 @@ the number of every later share of its file follows from it.
 
 import re
 from functools import lru_cache
-from math import isfinite
 from typing import Any, Final
 
 import msgspec
 
-from ingest.events import EARLIEST, INT64_MAX, check_ip
+from ingest.events import EARLIEST, INT64_MAX, MAX_DIFFICULTY, MIN_DIFFICULTY, check_ip
 
 MAX_LINE: Final = 65_536  # bytes; ckpool's own have about 600
 
@@ -104,10 +103,10 @@ def parse(line: bytes) -> Share:
         raise BadLine("no_result")
     micros = _time(get("createdate"))
     user, worker = _miner(get("workername"), get("username"))
-    difficulty = _positive(get("diff"))
+    difficulty = _difficulty(get("diff"))
     if difficulty is None:
         raise BadLine("no_difficulty")
-    achieved, job = _positive(get("sdiff")), _whole(get("workinfoid"))
+    achieved, job = _difficulty(get("sdiff")), _whole(get("workinfoid"))
     nonce, nonce2 = _hex(get("nonce")), _hex(get("nonce2"))
     if valid and (achieved is None or job is None or nonce is None or nonce2 is None):
         raise BadLine("accepted_without_proof")
@@ -184,14 +183,11 @@ def _reason(fields: dict[str, Any]) -> str:
     return "Malformed" if code < 0 else "unknown"
 
 
-def _positive(value: Any) -> float | None:
+def _difficulty(value: Any) -> float | None:
+    """A difficulty within the contract's bounds, which an infinite one or NaN is not."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    try:
-        number = float(value)
-    except OverflowError:
-        return None
-    return number if number > 0 and isfinite(number) else None
+    return float(value) if MIN_DIFFICULTY <= value <= MAX_DIFFICULTY else None
 
 
 def _whole(value: Any) -> int | None:

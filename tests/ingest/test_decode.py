@@ -154,6 +154,66 @@ def test_what_breaks_a_bound_is_refused(event: str, changes: dict[str, Any], rea
         EVENTS.get(event, EVENTS["share_submitted"]).model_validate_json(datagram)
 
 
+DIFFICULTIES = [
+    ("share_submitted", "difficulty"),
+    ("share_submitted", "share_diff"),
+    ("share_submitted", "network_difficulty"),
+    ("share_best_diff", "new_best_diff"),
+    ("share_best_diff", "previous_best_diff"),
+    ("block_found", "difficulty"),
+    ("block_found", "network_difficulty"),
+    ("miner_connected", "initial_diff"),
+    ("miner_disconnected", "best_diff_session"),
+    ("diff_updated", "old_diff"),
+    ("diff_updated", "new_diff"),
+    ("new_block_network", "network_difficulty"),
+]
+HASHRATES = [
+    ("hashrate_update", f"hashrate_{span}") for span in ("1m", "5m", "1h", "24h")
+]  # fmt: skip
+MAY_BE_ZERO = {"previous_best_diff", "best_diff_session", *(name for _, name in HASHRATES)}
+
+
+def says(event: str, name: str, value: float) -> bool:
+    """Whether both decoders take a value; they must agree."""
+    datagram = packed(event, **{name: value})
+    try:
+        EVENTS[event].model_validate_json(datagram)
+    except ValidationError:
+        assert name in refused(datagram).detail
+        return False
+    assert getattr(decode(datagram).data, name) == value
+    return True
+
+
+@pytest.mark.parametrize(("event", "name"), DIFFICULTIES)
+def test_a_difficulty_is_one_that_a_hash_can_have(event: str, name: str) -> None:
+    for value in (1e-12, 4.66e-10, 1, 2**100, 2**224, 2.0**224):
+        assert says(event, name, value)
+    for value in (5e-324, 1e-310, 9.99e-13, -1.0, math.nextafter(2.0**224, math.inf), 1.7e308):
+        assert not says(event, name, value)
+    assert says(event, name, 0) is (name in MAY_BE_ZERO)
+
+
+@pytest.mark.parametrize(("event", "name"), HASHRATES)
+def test_a_hash_rate_is_at_most_a_thousand_times_the_network(event: str, name: str) -> None:
+    # Averages that decay come as close to 0 as a double can.
+    for value in (0, 0.0, 5e-324, 1e12, 1e24):
+        assert says(event, name, value)
+    for value in (-1e-300, math.nextafter(1e24, math.inf), 1e300):
+        assert not says(event, name, value)
+
+
+def test_every_number_of_the_contract_has_an_upper_bound_that_its_squares_survive() -> None:
+    unbounded = {"session_duration"}  # nothing is computed from it
+    for event, model in EVENTS.items():
+        data: Any = model.model_fields["data"].annotation
+        for name, field in data.model_json_schema()["properties"].items():
+            for arm in field.get("anyOf", [field]):
+                if arm.get("type") == "number" and name not in unbounded:
+                    assert arm["maximum"] <= 2.0**224, f"{event}.{name}"
+
+
 @pytest.mark.parametrize("event", ["share_best_diff", "block_found"])
 def test_a_proof_just_below_its_limit_is_kept_whole(event: str) -> None:
     largest = proof(coinbase="0A" * 1919, later=1)
