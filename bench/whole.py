@@ -4,7 +4,6 @@ import contextlib
 import statistics
 import time
 from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -15,7 +14,6 @@ from bench.figures import Report
 from bench.load import Load
 from bench.stack import Meter, Servers, Stage, in_namespace, runs, stage, wait_for_rows
 from ingest.names import stream_of
-from ingest.shard import Shard, shards
 
 SHARES: Final = stream_of("share_submitted")
 MIB: Final = 2**20
@@ -210,31 +208,19 @@ def _queue_length(
 
 
 def three_engines(report: Report, servers: Servers, count: int) -> None:
-    """A receiver for each of three engines, one Redis; one writer, and three."""
-    for writers in (1, 3):
-        _engines(report, servers, count, writers)
-
-
-def _engines(report: Report, servers: Servers, count: int, writers: int) -> None:
+    """A receiver for each of three engines, one Redis, one writer."""
     servers.client()
     url = servers.database()
     folders = [servers.new_folder() for _ in range(3)]
     with contextlib.ExitStack() as stack:
         for folder in folders:
             stack.enter_context(stage("receiver", folder, redis_url=servers.valkey.url))
-        for number in range(1, writers + 1):
-            stack.enter_context(
-                stage(
-                    "writer",
-                    folders[number - 1],
-                    redis_url=servers.valkey.url,
-                    database_url=url,
-                    writer_shard=f"{number}/{writers}",
-                )
-            )
+        stack.enter_context(
+            stage("writer", folders[0], redis_url=servers.valkey.url, database_url=url)
+        )
         loads = [
-            Load(folder / "events.sock", "flood", count // 3, instance=f"{_engine_of(shard)}/1")
-            for folder, shard in zip(folders, shards(3), strict=True)
+            Load(folder / "events.sock", "flood", count // 3, instance=f"engine-{number}/1")
+            for number, folder in enumerate(folders)
         ]
         begun = time.monotonic()
         for load in loads:
@@ -250,18 +236,13 @@ def _engines(report: Report, servers: Servers, count: int, writers: int) -> None
     assert lost is not None
     report.add(
         "end to end",
-        f"three engines, three receivers, {'one writer' if writers == 1 else 'three writers'}",
+        "three engines, three receivers, one writer",
         rate,
         "events/s",
         limit=report.value("socket → committed row"),
         limit_is="one engine",
         note=f"{lost[0]:.0f} events missing in the ledger",
     )
-
-
-def _engine_of(shard: Shard) -> str:
-    """The name of an engine that is this writer's."""
-    return next(name for name in map("engine-{}".format, count()) if shard.owns(name.encode()))
 
 
 def scale(report: Report, servers: Servers, count: int, workers: list[int]) -> None:

@@ -94,13 +94,6 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
         """The values by name, whatever they are."""
         return dict(zip(self.fields[::2], self.fields[1::2], strict=False))
 
-    @property
-    def instance(self) -> bytes:
-        """The engine boot that it names, empty if it names none."""
-        if self.fields[6:7] == [b"instance"]:  # where our receivers put it
-            return self.fields[7]
-        return self.named().get(b"instance", b"")
-
 
 def identity(named: dict[bytes, bytes]) -> tuple[str | None, int | None]:
     """Instance and number of an entry; both None if one of them is out of the contract's bounds."""

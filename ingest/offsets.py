@@ -1,4 +1,4 @@
-"""One writer's position in each stream: read, passed over, and committed.
+"""The writer's position in each stream.
 
 The database holds what is committed, in the transaction of the rows. A position only
 moves from the value that it was read from, so two writers never commit the same entries.
@@ -39,8 +39,6 @@ class Offsets:
         self._db = connection
         self._consumer = consumer
         self.committed: dict[str, str] = {}
-        # Entries that came since the last commit and are another writer's.
-        self._passed: Positions = {}
 
     async def load(self) -> Positions:
         """Reads where to continue: last id, and entries up to it since the stream began."""
@@ -69,17 +67,21 @@ class Offsets:
             raise OffsetsMovedError("the offsets were moved: reading from where they are now")
 
     def after(self, entries: Iterable[Entry]) -> Positions:
-        """Last id and number of these entries by stream, those passed over before included."""
-        positions = dict(self._passed)
+        """Last id and number of these entries by stream."""
         counts = Counter(map(_STREAM, entries))
-        for stream, last in {entry.stream: entry for entry in entries}.items():
-            passed = self._passed[stream][1] if stream in self._passed else 0
-            positions[stream] = last.id.decode(), counts[stream] + passed
-        return positions
+        last = {entry.stream: entry for entry in entries}
+        return {stream: (entry.id.decode(), counts[stream]) for stream, entry in last.items()}
 
-    def pass_over(self, entries: Iterable[Entry]) -> None:
-        """Remembers entries of another writer: the next :meth:`move` passes them."""
-        self._passed = self.after(entries)
+    async def rewind(self, stream: str) -> None:
+        """Goes back to the beginning of a stream."""
+        await self._db.execute(
+            "update stream_offsets set last_id = $3, entries = 0, updated_at = now() "
+            "where consumer = $1 and stream = $2",
+            self._consumer,
+            stream,
+            START,
+        )
+        self.committed[stream] = START
 
     async def move(self, positions: Positions) -> None:
         """Moves the stored positions, in the caller's transaction.
@@ -107,18 +109,4 @@ class Offsets:
 
     def keep(self, positions: Positions) -> None:
         """The transaction of :meth:`move` is committed."""
-        self._passed.clear()
         self.committed.update((stream, last) for stream, (last, _) in positions.items())
-
-    async def settle(self) -> Positions:
-        """Moves past entries of other writers, and returns the new positions.
-
-        Raises:
-            OffsetsMovedError: another writer took over.
-        """
-        passed = dict(self._passed)
-        if passed:
-            async with self._db.transaction():
-                await self.move(passed)
-            self.keep(passed)
-        return passed

@@ -129,19 +129,6 @@ def _hash_agent(agent: str | None) -> int:
     return hash(agent) & _AGENT
 
 
-async def lock(connection: asyncpg.Connection, plan: Plan, users: set[int]) -> None:
-    """Locks the users of a plan, and these, in the order of their numbers.
-
-    Writers may have the same miners. An update locks rows in the order that its plan
-    finds them; one order avoids deadlocks. A writer touches rows of workers and weeks only
-    while it holds the lock of their user.
-    """
-    await connection.execute(
-        "select from users where id = any($1) order by id for no key update",
-        sorted(users | plan.users.keys()),
-    )
-
-
 async def write(connection: asyncpg.Connection, plan: Plan) -> list[asyncpg.Record]:
     """Writes what a plan says, in the caller's transaction, after the batch's shares.
 

@@ -13,13 +13,12 @@ import structlog
 from redis.exceptions import RedisError
 
 from ingest import metrics
-from ingest.batch import Item
+from ingest.batch import Item, parse
 from ingest.codecs import prepare
-from ingest.entry import START, Entry, identity
+from ingest.entry import START, Entry, id_key, identity
 from ingest.flavour import fetch_flavour
 from ingest.leaderboard import Leaderboard
 from ingest.offsets import Offsets, OffsetsMovedError, Positions
-from ingest.peers import Peers
 from ingest.settings import WriterSettings
 from ingest.store import Store
 from ingest.streams import Streams
@@ -28,7 +27,6 @@ from ingest.trimming import Trimming
 REPORT_SECONDS: Final = 60.0
 LAG_SECONDS: Final = 5.0
 RELIEF_SECONDS: Final = 1.0
-SETTLE_SECONDS: Final = 1.0
 # SIGTERM to exit takes at most ten seconds, those of a receiver before included: so long
 # what is in the streams is still committed.
 DRAIN_SECONDS: Final = 4.0
@@ -67,7 +65,7 @@ class Session:
 
     def __init__(self, settings: WriterSettings, stopping: asyncio.Event) -> None:
         self._settings = settings
-        self._consumer = settings.shard.consumer(settings.consumer)
+        self._consumer = settings.consumer
         self._stopping = stopping
         self.committed = 0
         self.trouble = "starting"
@@ -76,7 +74,7 @@ class Session:
         """Works until it is told to stop and what was in the streams is committed.
 
         Raises:
-            NotMigratedError, OtherCountError: the database is not ready for this writer.
+            NotMigratedError: the database lacks the schema.
             *AWAY: a server is away; the next session goes on from the stored offsets.
         """
         settings = self._settings
@@ -96,8 +94,6 @@ class Session:
         try:
             await self._take_over(connection)
             self._db = connection
-            self._peers = Peers(connection, settings.consumer, settings.shard)
-            await self._peers.join()
             await prepare(connection)
             self._offsets = Offsets(connection, self._consumer)
             self._streams = Streams(client)
@@ -109,12 +105,9 @@ class Session:
                 self._offsets,
                 timedelta(days=settings.retention_days),
                 plain=plain,
-                takes=None if self._peers.alone else self._peers.takes,
             )
             await self._store.open()
             self._streams.seek(await self._start())
-            if settings.shard.count > 1:
-                await self._trimming.hold(await self._peers.floor())
             await self._trimming.relieve(self._offsets.committed)
             await self._leaderboard.reconcile(connection, self._store.bests)
             log.info("committing", consumer=self._consumer, plain_postgresql=plain)
@@ -146,23 +139,22 @@ class Session:
     async def _start(self) -> Positions:
         """Where to go on. Streams that Redis lost are read from their beginning."""
         positions = await self._offsets.load()
-        newest = {
-            stream: last_id for stream, (last_id, _) in (await self._streams.last_ids()).items()
-        }
-        for stream in await self._peers.rewind(newest):
+        for stream, (newest, _) in (await self._streams.last_ids()).items():
+            committed = positions[stream][0]
+            if id_key(committed) <= id_key(newest):
+                continue
             log.error(
                 "redis lost a stream: reading it from its beginning",
                 stream=stream,
-                committed=positions[stream][0],
-                newest=newest[stream],
+                committed=committed,
+                newest=newest,
             )
-            self._offsets.committed[stream] = START
+            await self._offsets.rewind(stream)
             positions[stream] = START, 0
         return positions
 
     async def _work(self, batches: AsyncGenerator[tuple[list[Entry], list[Item]], None]) -> None:
-        shared = not self._peers.alone
-        next_lag = next_report = next_relief = next_settle = 0.0
+        next_lag = next_report = next_relief = 0.0
         reported, since = self.committed, time.monotonic()
         drain_until: float | None = None
         async for entries, items in batches:
@@ -171,14 +163,7 @@ class Session:
                 drain_until = now + DRAIN_SECONDS
             if entries:
                 await self._commit(entries, items)
-            ended = drain_until is not None and (not entries or now > drain_until)
-            if shared and (ended or now >= next_settle):
-                next_settle = now + SETTLE_SECONDS
-                await self._trimming.trim(await self._offsets.settle())
-                floor = await self._peers.floor()
-                if self._settings.shard.count > 1:
-                    await self._trimming.hold(floor)
-            if ended:
+            if drain_until is not None and (not entries or now > drain_until):
                 return
             if now >= next_relief:
                 next_relief = now + RELIEF_SECONDS
@@ -202,17 +187,14 @@ class Session:
 
     async def _commit(self, entries: list[Entry], items: list[Item]) -> None:
         started = time.perf_counter()
-        committed = 0
         for done in await self._store.commit(entries, items):
             await self._trimming.trim(done.positions)
             await self._leaderboard.raise_bests(done.week_bests)
-            committed += done.entries
-        if committed:
-            metrics.COMMIT_SECONDS.observe(time.perf_counter() - started)
-            metrics.COMMIT_EVENTS.observe(committed)
-        self.committed += committed
+        metrics.COMMIT_SECONDS.observe(time.perf_counter() - started)
+        metrics.COMMIT_EVENTS.observe(len(entries))
+        self.committed += len(entries)
         if self._settings.log_level == "DEBUG":
-            _log_entries([entry for entry in entries if self._peers.takes(entry)])
+            _log_entries(entries)
 
     async def _batches(self) -> AsyncGenerator[tuple[list[Entry], list[Item]], None]:
         """Batches and what they say, read while the database works on the one before."""
@@ -221,7 +203,7 @@ class Session:
         async def read() -> tuple[list[Entry], list[Item]]:
             linger = 0.0 if self._stopping.is_set() else settings.flush_seconds
             entries = await self._streams.read(settings.batch_size, linger)
-            return entries, self._store.parse(entries)
+            return entries, [parse(entry) for entry in entries]
 
         ahead = asyncio.create_task(read())
         try:

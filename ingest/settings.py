@@ -10,8 +10,6 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from ingest.shard import Shard, names_a_shard, parse_shard
-
 # struct sockaddr_un: 108 bytes on Linux, 104 on macOS, the last one NUL.
 SUN_PATH_MAX = 107 if os.uname().sysname == "Linux" else 103
 
@@ -160,10 +158,6 @@ class WriterSettings(StageSettings, RetentionSettings):
         pattern=r"^[A-Za-z0-9_.-]{1,64}$",
         description="name that this writer's offsets are kept under",
     )
-    writer_shard: str = Field(
-        default="1/1",
-        description="which of several writers this is: 2/3 for the second of three",
-    )
     batch_size: int = Field(
         default=4000, ge=1, le=100_000, description="most entries in one transaction"
     )
@@ -178,20 +172,3 @@ class WriterSettings(StageSettings, RetentionSettings):
     writer_metrics_port: Port = Field(
         default=9102, description="port of the writer's metrics; 0 for none"
     )
-
-    @field_validator("writer_shard")
-    @classmethod
-    def _is_a_shard(cls, value: str) -> str:
-        return str(parse_shard(value))
-
-    @field_validator("consumer")
-    @classmethod
-    def _is_no_shard(cls, value: str) -> str:
-        if names_a_shard(value):
-            raise ValueError("must not end in -<number>-of-<count>: set WRITER_SHARD for that")
-        return value
-
-    @property
-    def shard(self) -> Shard:
-        """Which of several writers this is."""
-        return parse_shard(self.writer_shard)

@@ -7,7 +7,6 @@ from, and events are recognised by instance and seq.
 import time
 from binascii import unhexlify
 from collections import Counter
-from collections.abc import Callable
 from datetime import date, timedelta
 from typing import Final
 
@@ -51,7 +50,6 @@ class Committed(msgspec.Struct):
 
     positions: Positions
     week_bests: list[tuple[date, str, float]]  # week, user, best difficulty: raised ones
-    entries: int = 0  # that were this writer's
 
 
 def is_refusal(error: Exception) -> bool:
@@ -73,8 +71,6 @@ class Store:
         offsets: move with every commit.
         retention: shares and events older than this are refused.
         plain: whether partitions are ours to make (plain PostgreSQL).
-        takes: tells which entries are this writer's where several share the work;
-            offsets move over the others. None where it is alone.
 
     Attributes:
         bests: what is known of the open weeks; :meth:`Leaderboard.reconcile` fills it.
@@ -87,7 +83,6 @@ class Store:
         retention: timedelta,
         *,
         plain: bool,
-        takes: Callable[[Entry], bool] | None = None,
     ) -> None:
         self._db = connection
         self._offsets = offsets
@@ -97,7 +92,6 @@ class Store:
         self._presence = Presence()
         self._miners = Miners(self._presence)
         self.bests = Bests()
-        self._takes = takes
         self._days: set[int] = set()  # since the epoch
         self._instances = Instances()
         self._blocks: dict[bytes, None] = {}
@@ -109,23 +103,14 @@ class Store:
         ):
             self._blocks[unhexlify(row["block_hash"])] = None
 
-    def parse(self, entries: list[Entry]) -> list[Item]:
-        """What those of the entries say that are this writer's."""
-        if self._takes is None:
-            return [parse(entry) for entry in entries]
-        return [parse(entry) for entry in entries if self._takes(entry)]
-
     async def commit(
         self, entries: list[Entry], items: list[Item] | None = None
     ) -> list[Committed]:
         """Commits entries; what the database refuses becomes a dead letter.
 
-        Where all of them are another writer's, nothing is committed, and their
-        offsets move with the next commit or :meth:`Offsets.settle`.
-
         Args:
             entries: in the order of each stream.
-            items: what :meth:`parse` made of them, where that was done before.
+            items: what :func:`ingest.batch.parse` made of them, where that was done before.
 
         Raises:
             OffsetsMovedError: another writer took over.
@@ -134,10 +119,7 @@ class Store:
                 unless it was halved, and then the offsets tell how far.
         """
         if items is None:
-            items = self.parse(entries)
-        if not items:
-            self._offsets.pass_over(entries)
-            return []
+            items = [parse(entry) for entry in entries]
         try:
             return [await self._commit(entries, items)]
         except _FAILURES as error:
@@ -222,8 +204,6 @@ class Store:
             await tables.copy_shares(self._db, rows, number, self._blocks, weekly)
             await tables.copy_events(self._db, rows, number)
             await tables.mark_block_shares(self._db, found)
-            if self._takes is not None:
-                await presence.lock(self._db, plan, weekly.users())
             written = await presence.write(self._db, plan)
             raised = await tables.upsert_weekly(self._db, weekly)
             await tables.insert_network_blocks(self._db, rows)
@@ -241,7 +221,7 @@ class Store:
             self._remember_block(unhexlify(row.data.hash))
         self._count(rows, letters, resent)
         bests = [(week, address, best) for week, _, address, best in raised]
-        return Committed(positions, bests, len(items))
+        return Committed(positions, bests)
 
     def _count(
         self,

@@ -7,7 +7,7 @@ from typing import Final
 import redis.asyncio as redis
 import structlog
 
-from ingest.entry import START, id_key
+from ingest.entry import START
 from ingest.names import STREAMS
 from ingest.offsets import Positions
 
@@ -17,7 +17,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("ingest.trimming")
 
 
 class Trimming:
-    """What one writer may trim.
+    """What the writer may trim.
 
     Args:
         client: of Redis.
@@ -31,7 +31,6 @@ class Trimming:
         # enough newer ones are committed.
         self._commits: dict[str, deque[tuple[str, int]]] = {name: deque() for name in STREAMS}
         self._kept: dict[str, int] = dict.fromkeys(STREAMS, 0)
-        self._floor: Mapping[str, str] | None = None
 
     async def trim(self, committed: Positions) -> None:
         """Trims each stream, never past what is committed.
@@ -46,38 +45,13 @@ class Trimming:
                 # Small commits count as one: what is remembered stays bounded.
                 count += commits.pop()[1]
             commits.append((last_id, count))
-            await self._trim(stream)
-
-    async def _trim(self, stream: str) -> None:
-        commits = self._commits[stream]
-        upto = None
-        while (
-            len(commits) > 1
-            and self._kept[stream] - commits[0][1] >= self._keep
-            and id_key(commits[0][0]) <= id_key(self._bounded(stream, commits[0][0]))
-        ):
-            upto, gone = commits.popleft()
-            self._kept[stream] -= gone
-        if upto is not None:
-            # MINID keeps the id itself; "~" lets Redis drop whole nodes only.
-            await self._client.xtrim(stream, minid=upto, approximate=True)
-
-    def _bounded(self, stream: str, last_id: str) -> str:
-        """An id, or what other writers have committed, whichever is lower."""
-        if self._floor is None:
-            return last_id
-        return min(last_id, self._floor.get(stream, START), key=id_key)
-
-    async def hold(self, floor: Mapping[str, str]) -> None:
-        """Trims nothing past these ids from now on: other writers still need it.
-
-        Args:
-            floor: what every writer has committed, by stream; what may go and was
-                held back is trimmed now.
-        """
-        self._floor = floor
-        for stream in self._commits:
-            await self._trim(stream)
+            upto = None
+            while len(commits) > 1 and self._kept[stream] - commits[0][1] >= self._keep:
+                upto, gone = commits.popleft()
+                self._kept[stream] -= gone
+            if upto is not None:
+                # MINID keeps the id itself; "~" lets Redis drop whole nodes only.
+                await self._client.xtrim(stream, minid=upto, approximate=True)
 
     async def relieve(self, committed: Mapping[str, str]) -> None:
         """Trims everything committed while Redis is nearly full.
@@ -92,8 +66,7 @@ class Trimming:
         if not most or memory["used_memory"] < NEARLY_FULL * most:
             return
         log.warning("redis is nearly full: trimming what is committed", maxmemory=most)
-        for stream, own in committed.items():
-            last_id = self._bounded(stream, own)
+        for stream, last_id in committed.items():
             if last_id != START:
                 await self._client.xtrim(stream, minid=last_id, approximate=False)
             self._commits[stream].clear()

@@ -32,9 +32,9 @@ class Bests:
     """What the table holds of the open weeks at least: 8 bytes a user and week.
 
     Nothing here is higher than the table: a value comes from it, after a commit or from a
-    look at all of them. Rows only rise while their week is open, so another writer can only
-    make a value here too low, and that costs an upsert. The rows of a finalised week are the
-    batch side's, which computes late shares from the hours, whatever is remembered here.
+    look at all of them. Rows only rise while their week is open, so a value here can only be
+    too low, and that costs an upsert. The rows of a finalised week are the batch side's, which
+    computes late shares from the hours, whatever is remembered here.
     """
 
     def __init__(self) -> None:
@@ -89,7 +89,3 @@ class Weekly:
             self._bests[row.user_id] = WeekBest(
                 row.data.user, best, row.micros, row.worker_id, share_hash
             )
-
-    def users(self) -> set[int]:
-        """Whose rows may be written."""
-        return {user for bests in self.weeks.values() for user in bests}

@@ -12,7 +12,6 @@ import structlog
 from redis.backoff import ExponentialBackoff
 
 from ingest import metrics
-from ingest.peers import OtherCountError
 from ingest.session import AWAY, NotMigratedError, Session
 from ingest.settings import WriterSettings
 
@@ -73,7 +72,7 @@ class Writer:
         while True:
             try:
                 await self._session.run()
-            except (*AWAY, NotMigratedError, OtherCountError) as error:
+            except (*AWAY, NotMigratedError) as error:
                 failures = 1 if self._session.committed else failures + 1
                 pause = backoff.compute(failures)
                 trouble = f"{type(error).__name__}: {error}"

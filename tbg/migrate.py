@@ -113,6 +113,7 @@ def migrate(
             with _lock(connection, wait_seconds, say):
                 chosen = _choose_flavour(connection, flavour)
                 say(f"PostgreSQL {version}, flavour {chosen}")
+                _refuse_shared_offsets(connection)
                 applied, already = _apply(database_url, chosen, say)
                 partitions = _make_partitions(connection) if chosen == "postgresql" else 0
                 if chosen == "timescaledb" and (archived or retention_days is not None):
@@ -172,6 +173,24 @@ def _lock(connection: Connection, wait_seconds: float, say: Say) -> Iterator[Non
         # The server has released the lock of a connection that broke.
         with contextlib.suppress(psycopg.OperationalError):
             connection.execute("select pg_advisory_unlock(%s)", [LOCK_KEY])
+
+
+def _refuse_shared_offsets(connection: Connection) -> None:
+    """One writer serves a database; earlier versions could share the work between several."""
+    if connection.execute("select to_regclass('stream_offsets') is null").fetchone() == (True,):
+        return
+    shared = connection.execute(
+        "select distinct consumer from stream_offsets where consumer ~ %s order by 1",
+        ["-[1-9][0-9]*-of-[1-9][0-9]*$"],
+    ).fetchall()
+    if shared:
+        names = ", ".join(consumer for (consumer,) in shared)
+        raise MigrateError(
+            f"several writers shared the work, and their offsets differ ({names}): stop them, run "
+            "the version that you come from with one writer (WRITER_SHARD=1/1) until the streams "
+            "are empty (tbg status shows no lag, and these offsets are gone), stop it, and "
+            "migrate again"
+        )
 
 
 def _apply(database_url: str, flavour: Flavour, say: Say) -> tuple[list[str], int]:

@@ -20,9 +20,8 @@ from tbg_dagster.resources.environment import variable_of
 from tests.compose.files import SERVICES, Setting, example, passed_through, variables
 from tests.processes import ROOT
 
-# Fields that a container has no use for: the node's cookie is on another one, and the
-# compose file runs one writer; who splits it gives each service of it a number there.
-NOT_IN_COMPOSE = {"BITCOIN_RPC_COOKIE_FILE", "WRITER_SHARD"}
+# A field that a container has no use for: the node's cookie is on another one.
+NOT_IN_COMPOSE = {"BITCOIN_RPC_COOKIE_FILE"}
 
 
 def environment(service: str) -> set[str]:

@@ -6,7 +6,7 @@ import signal
 import socket
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -15,7 +15,6 @@ from typing import Any, Self, cast
 import asyncpg
 import redis.asyncio as redis_async
 
-from ingest.entry import Entry
 from ingest.flavour import fetch_flavour
 from ingest.leaderboard import Leaderboard
 from ingest.offsets import Offsets
@@ -87,15 +86,12 @@ class Parts:
 
 
 async def parts_of(
-    connection: asyncpg.Connection,
-    client: redis_async.Redis,
-    consumer: str,
-    takes: Callable[[Entry], bool] | None = None,
+    connection: asyncpg.Connection, client: redis_async.Redis, consumer: str
 ) -> Parts:
     """Parts that go on from what is committed; they keep nothing for other readers."""
     offsets = Offsets(connection, consumer)
     plain = await fetch_flavour(connection) == "postgresql"
-    store = Store(connection, offsets, timedelta(days=90), plain=plain, takes=takes)
+    store = Store(connection, offsets, timedelta(days=90), plain=plain)
     await store.open()
     await Leaderboard(client, timedelta(days=28)).reconcile(connection, store.bests)
     streams = Streams(client)

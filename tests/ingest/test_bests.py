@@ -84,7 +84,7 @@ class World:
     async def writer(self, number: int) -> tuple[asyncpg.Connection, Parts]:
         connection = await asyncpg.connect(self.database_url)
         await prepare(connection)
-        return connection, await parts_of(connection, self.client, f"w{number}", lambda _: True)
+        return connection, await parts_of(connection, self.client, f"w{number}")
 
     async def step(self, kind: str, number: int, ago: int, shares: list[Any]) -> None:
         week = moment_of(self.monday - ago * WEEK).date()

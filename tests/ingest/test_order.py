@@ -17,7 +17,6 @@ from ingest import streams as streams_module
 from ingest.codecs import prepare
 from ingest.names import STREAMS, stream_of
 from ingest.sequence import Seen
-from ingest.shard import Shard
 from ingest.streams import Streams
 from tests import mixture
 from tests.ingest.harness import Parts, golden, parts_of
@@ -130,23 +129,19 @@ async def publish_all(
         await pipeline.execute()
 
 
-async def open_writer(
-    url: str, client: redis_async.Redis, shard: Shard
-) -> tuple[asyncpg.Connection, Parts]:
+async def open_writer(url: str, client: redis_async.Redis) -> tuple[asyncpg.Connection, Parts]:
     connection = await asyncpg.connect(url)
     await prepare(connection)
-    takes = None if shard.count == 1 else lambda entry: shard.owns(entry.instance)
-    return connection, await parts_of(connection, client, shard.consumer("order"), takes)
+    return connection, await parts_of(connection, client, "order")
 
 
-@pytest.mark.parametrize(("writers", "at_once"), [(1, 1000), (1, 40), (3, 200)])
+@pytest.mark.parametrize("at_once", [1000, 40])
 async def test_a_backlog_of_all_eight_events_is_stored_and_only_true_copies_are_duplicates(
     redis_url: str,
     database_url: str,
     db: asyncpg.Connection,
     redis: redis_async.Redis,
     monkeypatch: pytest.MonkeyPatch,
-    writers: int,
     at_once: int,
 ) -> None:
     # Small pieces and few holes make this a backlog of hours in little time: read
@@ -166,26 +161,15 @@ async def test_a_backlog_of_all_eight_events_is_stored_and_only_true_copies_are_
     engines = {f"engine-{number}/1": 4000 for number in range(4)}
     made = entries_of(engines, draw, resends=0.02)
     await publish_all(redis, made)
-    shards = [Shard(number, writers) for number in range(1, writers + 1)]
-    open_ = [await open_writer(database_url, redis, shard) for shard in shards]
+    connection, parts = await open_writer(database_url, redis)
     try:
-        busy = set(range(writers))
-        while busy:
-            which = draw.choice(sorted(busy))
-            connection, parts = open_[which]
+        while entries := await parts.streams.read(draw.choice([1, 30, 500, 5000]), 0):
+            await parts.store.commit(entries)
             if draw.random() < 0.02:  # a restart: on from what is committed
                 await connection.close()
-                open_[which] = await open_writer(database_url, redis, shards[which])
-                connection, parts = open_[which]
-            entries = await parts.streams.read(draw.choice([1, 30, 500, 5000]), 0)
-            if not entries:
-                await parts.offsets.settle()
-                busy.discard(which)
-                continue
-            await parts.store.commit(entries)
+                connection, parts = await open_writer(database_url, redis)
     finally:
-        for connection, _ in open_:
-            await connection.close()
+        await connection.close()
     stored = await db.fetch(
         "select i.instance, s.seq from (select instance_id, seq from shares union all "
         "select instance_id, seq from mining_events) s "
@@ -218,7 +202,7 @@ async def test_an_event_before_the_holes_that_are_remembered_is_looked_up_and_no
     made = entries_of({"engine/1": 400}, random.Random(7), resends=0)
     # Every other number is late: far more holes than are remembered.
     late = made[1::2]
-    connection, parts = await open_writer(database_url, redis, Shard())
+    connection, parts = await open_writer(database_url, redis)
     try:
         for part in (made[::2], late, made, late):
             await publish_all(redis, part)
@@ -226,11 +210,7 @@ async def test_an_event_before_the_holes_that_are_remembered_is_looked_up_and_no
                 await parts.store.commit(entries)
             if part is late:  # the state of a restart says the same
                 await connection.close()
-                connection, parts = await open_writer(
-                    database_url,
-                    redis,
-                    Shard(),
-                )
+                connection, parts = await open_writer(database_url, redis)
     finally:
         await connection.close()
     stored = await db.fetch(

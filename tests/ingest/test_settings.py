@@ -3,7 +3,6 @@
 import pytest
 
 from ingest.settings import SUN_PATH_MAX, ReceiverSettings, SettingsError, WriterSettings
-from ingest.shard import Shard
 
 
 @pytest.fixture(autouse=True)
@@ -39,26 +38,6 @@ def test_a_wrong_setting_is_named(
     monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError) as caught:
         ReceiverSettings.load()
-    assert message in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "message"),
-    [
-        ("WRITER_SHARD", "4/3", "WRITER_SHARD: is '4/3', but must be number/count"),
-        ("WRITER_SHARD", "two of three", "such as 2/3 for the second of three"),
-        ("CONSUMER", "writer-2-of-3", "CONSUMER: must not end in -<number>-of-<count>: set WRITER"),
-    ],
-)
-def test_a_wrong_setting_of_the_writer_is_named(
-    monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
-) -> None:
-    monkeypatch.setenv("REDIS_URL", "redis://localhost")
-    monkeypatch.setenv("DATABASE_URL", "postgresql://tbg@localhost/tbg")
-    assert WriterSettings.load().shard == Shard(1, 1)
-    monkeypatch.setenv(name, value)
-    with pytest.raises(SettingsError) as caught:
-        WriterSettings.load()
     assert message in str(caught.value)
 
 

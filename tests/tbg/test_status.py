@@ -59,8 +59,8 @@ def test_lag_is_what_lies_past_the_committed_offset(database_url: str, redis_url
             client.xadd("mining:block_found", fields, id=f"{now_ms - age}-0")
         database.execute(
             "insert into stream_offsets (consumer, stream, last_id) values "
-            "('writer-1-of-2', 'mining:block_found', %s), "
-            "('writer-2-of-2', 'mining:block_found', %s)",  # the slowest of several decides
+            "('writer', 'mining:block_found', %s), "
+            "('former', 'mining:block_found', %s)",  # the slowest of several decides
             [f"{now_ms - 10_000}-0", f"{now_ms - 30_000}-0"],
         )
         found = take(database, client).events["block_found"]
