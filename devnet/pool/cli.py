@@ -44,6 +44,43 @@ log = structlog.get_logger("pool")
     type=click.IntRange(0, 65535),
     help="Port to listen on; 0 takes a free one and logs it.  [default: 3333]",
 )
+@click.option(
+    "--tls-port",
+    type=click.IntRange(0, 65535),
+    envvar="POOL_TLS_PORT",
+    show_envvar=True,
+    help="Port for Stratum over TLS (stratum+ssl://), beside the other; needs a certificate.",
+)
+@click.option(
+    "--tls-certificate",
+    type=click.Path(dir_okay=False, path_type=Path),
+    envvar="POOL_TLS_CERTIFICATE",
+    show_envvar=True,
+    help="PEM file with the certificate, and its key unless --tls-key names it.",
+)
+@click.option(
+    "--tls-key",
+    type=click.Path(dir_okay=False, path_type=Path),
+    envvar="POOL_TLS_KEY",
+    show_envvar=True,
+    help="PEM file with the certificate's key, without a password.",
+)
+@click.option(
+    "--proxy",
+    "proxies",
+    multiple=True,
+    envvar="POOL_PROXIES",
+    show_envvar=True,
+    help="Address or network of a proxy that names its miners by the PROXY protocol; repeatable.",
+)
+@click.option(
+    "--max-per-address",
+    type=click.IntRange(min=0),
+    envvar="POOL_MAX_PER_ADDRESS",
+    show_envvar=True,
+    help="Connections at once from one IP address; 0 sets no limit. Local networks have none."
+    "  [default: 256]",
+)
 @click.option("--node-url", help="The node's RPC.  [default: http://127.0.0.1:18443]")
 @click.option(
     "--rpccookie",
@@ -96,6 +133,8 @@ def pool(
     config_path: Path | None,
     host: str | None,
     port: int | None,
+    tls_port: int | None,
+    proxies: tuple[str, ...],
     node_url: str | None,
     rpccookie: Path | None,
     rpcuser: str | None,
@@ -116,9 +155,12 @@ def pool(
     """
     # The rest of the options have the names of the configuration's keys.
     configure(log_level, log_format)
+    shown = f"[{host}]" if host and ":" in host else host or "127.0.0.1"
     if host is not None or port is not None:
-        shown = f"[{host}]" if host and ":" in host else host or "127.0.0.1"
         options["serverurl"] = f"{shown}:{3333 if port is None else port}"
+    if tls_port is not None:
+        options["tls_serverurl"] = f"{shown}:{tls_port}"
+    options["proxies"] = list(proxies) or None
     try:
         configured, _ = PoolConfig.read(config_path, {})
         if node_url or rpccookie or rpcuser or rpcpassword or not configured.btcd:

@@ -81,7 +81,11 @@ class PoolConfig(BaseModel):
 
     # Ours.
     block_difficulty: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    max_per_address: int = Field(default=256, ge=1)
+    max_per_address: int = Field(default=256, ge=0)
+    proxies: Annotated[list[str], BeforeValidator(_as_list)] = []
+    tls_serverurl: Annotated[list[str], BeforeValidator(_as_list)] = []
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
     handshake_timeout: float = Field(default=30, gt=0)
     idle_timeout: float = Field(default=900, gt=0)
     message_rate: float = Field(default=250, gt=0)
@@ -121,6 +125,8 @@ class PoolConfig(BaseModel):
             raise ValueError("maxdiff is below mindiff")
         if self.maxclients >= 256**self.nonce1length:
             raise ValueError("nonce1length is too short to tell maxclients connections apart")
+        if self.tls_serverurl and self.tls_certificate is None:
+            raise ValueError("tls_serverurl needs tls_certificate, a file in PEM format")
         return self
 
 

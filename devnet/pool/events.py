@@ -90,26 +90,9 @@ class PoolEvents:
             timestamp=share.timestamp,
         )
 
-    def block(self, share: Share, solution: Solution) -> None:
-        """An accepted share is a block that the node did not refuse."""
-        template = solution.work.template
-        self._sink.emit(
-            "block_found",
-            share.miner.who
-            | {
-                "height": template.height,
-                "hash": to_display(solution.hash),
-                "prev_hash": to_display(template.prev_hash),
-                "difficulty": solution.share_diff,
-                "network_difficulty": solution.work.network_difficulty,
-                "reward_sats": template.coinbase_value,
-                "fees_sats": template.fees,
-                "nonce": f"{int.from_bytes(solution.header[76:], 'little'):08x}",
-                "coinbase_sig": solution.payout.signature,
-            }
-            | _proof(solution),
-            timestamp=share.timestamp,
-        )
+    def block(self, data: dict[str, Any], timestamp: int) -> None:
+        """A share is a block that no node has refused; ``data`` is from :func:`block_data`."""
+        self._sink.emit("block_found", data, timestamp=timestamp)
 
     def difficulty(
         self, miner: Miner, old: float, new: float, reason: str, timestamp: int | None = None
@@ -143,6 +126,26 @@ class PoolEvents:
         if prev_hash is not None:
             data["prev_hash"] = prev_hash
         self._sink.emit("new_block_network", data)
+
+
+def block_data(share: Share, solution: Solution) -> dict[str, Any]:
+    """The data of ``block_found`` for a share that solves a block."""
+    template = solution.work.template
+    return (
+        share.miner.who
+        | {
+            "height": template.height,
+            "hash": to_display(solution.hash),
+            "prev_hash": to_display(template.prev_hash),
+            "difficulty": solution.share_diff,
+            "network_difficulty": solution.work.network_difficulty,
+            "reward_sats": template.coinbase_value,
+            "fees_sats": template.fees,
+            "nonce": f"{int.from_bytes(solution.header[76:], 'little'):08x}",
+            "coinbase_sig": solution.payout.signature,
+        }
+        | _proof(solution)
+    )
 
 
 def _proof(solution: Solution) -> dict[str, Any]:

@@ -33,16 +33,6 @@ class Identity:
     worker: str
     script_pubkey: bytes
 
-    def answers_to(self, username: str, network: Network) -> bool:
-        """Whether ``username`` names the same user and worker, however it is written."""
-        if username == self.name:
-            return True
-        try:
-            other = identify(username, network)
-        except IdentityError:
-            return False
-        return (other.user, other.worker) == (self.user, self.worker)
-
 
 @dataclass(frozen=True, slots=True)
 class Miner:

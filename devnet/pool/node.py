@@ -25,7 +25,15 @@ from ingest.rpc import (
 )
 
 LONGPOLL_TIMEOUT: Final = 300.0  # seconds; a node answers when its tip or its mempool changes
-SUBMIT_TRIES: Final = 10  # a block is worth more patience than any other call
+_FINAL_ERRORS: Final = frozenset(
+    {
+        RPCErrorCode.DESERIALIZATION_ERROR,
+        RPCErrorCode.VERIFY_ERROR,
+        RPCErrorCode.INVALID_PARAMETER,
+        RPCErrorCode.TYPE_ERROR,
+    }
+)
+"""What a node answers about a block itself; any other error is the node's, and it passes."""
 
 _FIRST_PAUSE: Final = 0.25  # seconds after a failure; doubles
 _LONGEST_PAUSE: Final = 5.0
@@ -121,27 +129,30 @@ class Node:
             return None
 
     async def submit(self, block: bytes) -> Verdict:
-        """Submits a block; retries while no node answers."""
+        """Submits a block to the nodes in turn until one of them answers, however long it takes."""
         pause = _FIRST_PAUSE
-        for attempt in range(1, SUBMIT_TRIES + 1):
-            try:
-                answer = await self.call("submitblock", block.hex())
-            except NodeUnreachable as error:
-                log.error("block not delivered yet", attempt=attempt, error=str(error))
-            except RPCError as error:
-                if error.code != RPCErrorCode.IN_WARMUP:
-                    log.error("block refused", error=str(error))
-                    return Verdict.REFUSED
-                log.error("block not delivered yet", attempt=attempt, error=str(error))
-            else:
-                verdict = Verdict.of(answer)
-                if answer is not None:
-                    log.warning("block answered", answer=answer, verdict=verdict.name)
-                return verdict
+        troubles: set[str] = set()  # each is logged once
+        while True:
+            for client in (*self._clients[self._current :], *self._clients[: self._current]):
+                try:
+                    answer = await client.call("submitblock", block.hex())
+                except (NodeUnreachable, RPCError) as error:
+                    if isinstance(error, RPCError) and error.code in _FINAL_ERRORS:
+                        log.error("block refused", error=str(error))
+                        return Verdict.REFUSED
+                    said = str(error)
+                else:
+                    verdict = Verdict.of(answer)
+                    if answer is not None:
+                        log.warning("block answered", answer=answer, verdict=verdict.name)
+                    if verdict is not Verdict.LATER:
+                        return verdict
+                    said = str(answer)
+                if said not in troubles:
+                    troubles.add(said)
+                    log.error("block not delivered yet: trying until a node takes it", error=said)
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
-        log.critical("block lost: no node answered", tries=SUBMIT_TRIES)
-        return Verdict.REFUSED
 
 
 @dataclass(eq=False, slots=True)

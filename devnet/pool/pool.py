@@ -1,7 +1,7 @@
 """The pool: what all connections share. No I/O but its callables'."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from devnet.bitcoin.address import Network
@@ -13,6 +13,7 @@ from devnet.pool.hashrate import Hashrates
 from devnet.pool.identity import Miner
 from devnet.pool.nonces import Nonces
 from devnet.pool.share import Share, Solution
+from devnet.pool.unsubmitted import NOWHERE, Unsubmitted
 from devnet.pool.work import Template
 from devnet.pool.works import Works
 
@@ -28,7 +29,10 @@ def wall_clock() -> int:
 class Member(Protocol):
     """An authorised connection, as the pool sees it."""
 
-    miner: Miner
+    @property
+    def miners(self) -> Iterable[Miner]:
+        """Every worker of the connection."""
+        ...
 
     def send_work(self, *, clean: bool) -> None:
         """Hands out the current work."""
@@ -52,13 +56,14 @@ class Pool:
         submit_block: SubmitBlock,
         template: Template,
         clock: Clock = wall_clock,
+        unsubmitted: Unsubmitted = NOWHERE,
     ) -> None:
         self.config = config
         self.network = network
         self.events = events
         self.bests = bests
         self.clock = clock
-        self.blocks = Blocks(submit_block, events)
+        self.blocks = Blocks(submit_block, events, unsubmitted)
         self.hashrates = Hashrates()
         self.nonces = Nonces(config.nonce1length)
         self.works = Works(config, network, template)
@@ -85,16 +90,18 @@ class Pool:
         self.hashrates.add(time.monotonic(), who.user, who.worker, share.difficulty)
         return self.bests.accept(share.timestamp, who.user, session_best, solution.share_diff)
 
-    def lower_the_quiet(self) -> None:
-        """Lowers the difficulty of miners that have sent nothing for long."""
+    def tidy(self) -> None:
+        """Lowers the difficulty of miners that have sent nothing for long, and frees old work."""
+        self.works.strip()
         for session in list(self.sessions.values()):
             session.lower_if_quiet()
 
     def report_hashrates(self) -> None:
         """Writes a hashrate_update for every worker and every user."""
         online = {
-            (item.miner.identity.user, item.miner.identity.worker)
-            for item in self.sessions.values()
+            (miner.identity.user, miner.identity.worker)
+            for session in self.sessions.values()
+            for miner in session.miners
         }
         for user, worker, rates in self.hashrates.report(time.monotonic(), online):
             self.events.hashrate(user, worker, rates)

@@ -18,11 +18,13 @@ from devnet.pool.events import PoolEvents
 from devnet.pool.node import Node, Watcher
 from devnet.pool.pool import Clock, Pool, wall_clock
 from devnet.pool.server import StratumServer
+from devnet.pool.tls import Certificate
+from devnet.pool.unsubmitted import Unsubmitted
 from devnet.pool.work import Template
 from ingest.files import write_private
 
 SAVE_INTERVAL: Final = 5.0  # seconds between two looks at whether bests must be saved
-QUIET_INTERVAL: Final = 10.0
+TIDY_INTERVAL: Final = 10.0
 STATUS_INTERVAL: Final = 60.0
 
 log = structlog.get_logger("pool")
@@ -84,20 +86,37 @@ async def serve(
         if first is None or node.network is None:
             return
         _check_network(config, node.network, allow_mainnet)
-        pool = Pool(config, node.network, events, bests, node.submit, first, clock)
+        # Beside the state file: what survives a restart of the pool.
+        unsubmitted = Unsubmitted(state_path.with_name(f"{state_path.stem}-blocks"))
+        pool = Pool(config, node.network, events, bests, node.submit, first, clock, unsubmitted)
+        pool.blocks.resume()
         announce(first)
         server = StratumServer(pool)
         addresses = [listen_address(url) for url in config.serverurl] or [
             ("127.0.0.1", DEFAULT_PORT)
         ]
+        secure = [listen_address(url) for url in config.tls_serverurl]
+        certificate = None
+        if config.tls_certificate is not None:
+            certificate = Certificate(config.tls_certificate, config.tls_key)
+
+        def tidy() -> None:
+            pool.tidy()
+            if certificate is not None:
+                certificate.renew()
+
         # Left in reverse order: connections first, then the last blocks, then the bests.
         stack.callback(lambda: _write(bests, state_path, bests.dump()))
         stack.push_async_callback(pool.blocks.finish, 1.0)
-        async with server.listen(addresses) as bound, asyncio.TaskGroup() as tasks:
+        async with (
+            server.listen(addresses) as bound,
+            server.listen(secure, certificate) as bound_tls,
+            asyncio.TaskGroup() as tasks,
+        ):
             running = [
                 tasks.create_task(watcher.watch()),
                 tasks.create_task(_save_bests(bests, state_path)),
-                tasks.create_task(_every(QUIET_INTERVAL, pool.lower_the_quiet)),
+                tasks.create_task(_every(TIDY_INTERVAL, tidy)),
                 tasks.create_task(_every(config.hashrate_interval, pool.report_hashrates)),
                 tasks.create_task(
                     _every(STATUS_INTERVAL, lambda: _log_status(pool, server, emitter))
@@ -105,7 +124,8 @@ async def serve(
             ]
             log.info(
                 "pool ready",
-                stratum=[f"stratum+tcp://{host}:{port}" for host, port in bound],
+                stratum=[f"stratum+tcp://{host}:{port}" for host, port in bound]
+                + [f"stratum+ssl://{host}:{port}" for host, port in bound_tls],
                 network=node.network.value,
                 height=first.height,
                 block_difficulty=pool.works.block_difficulty,
@@ -113,7 +133,7 @@ async def serve(
                 events=str(socket_path),
             )
             if ready is not None:
-                ready(pool, bound)
+                ready(pool, bound + bound_tls)
             await stop.wait()
             log.info("pool stopping", miners=len(pool.sessions))
             for task in running:
@@ -187,6 +207,7 @@ def _log_status(pool: Pool, server: StratumServer, emitter: Emitter) -> None:
         rejected=pool.rejected,
         unauthorized=pool.refused_strangers,
         blocks=pool.blocks.reported,
+        blocks_waiting=len(pool.blocks.waiting),
         height=pool.works.current.template.height,
         events=emitter.seq,
         queued=emitter.queued,

@@ -9,7 +9,7 @@ import structlog
 
 from devnet.bitcoin.difficulty import difficulty_from_target
 from devnet.pool.assigned import AssignedDifficulty
-from devnet.pool.identity import IdentityError, Miner, identify, password_options
+from devnet.pool.identity import Identity, IdentityError, Miner, identify, password_options
 from devnet.pool.mining import Mining
 from devnet.pool.pool import Pool
 from devnet.pool.protocol import (
@@ -83,7 +83,10 @@ class Session:
             request = parse_request(line)
         except ProtocolError as error:
             log.debug("bad line", client=self.client_id, ip=self.ip, error=str(error))
-            self.send(error_line(error.id, OTHER, str(error)))
+            text = str(error)
+            if line.startswith(b"PROXY "):
+                text = f"No proxy is known at {self.ip}: name it in the pool's setting `proxies`"
+            self.send(error_line(error.id, OTHER, text))
             self._fault()
             return
         if request is None:
@@ -162,14 +165,15 @@ class Session:
             raise Refusal(Rejection.NOT_SUBSCRIBED.code, Rejection.NOT_SUBSCRIBED.text)
         name = request.params[0] if request.params else None
         if self.mining is not None:
-            identity = self.mining.miner.identity
-            if isinstance(name, str) and identity.answers_to(name, self.pool.network):
+            identity = self._identify(name)
+            if self.mining.join(identity):
                 return True
-            raise Refusal(24, "this connection is authorised for another worker: open a second one")
-        try:
-            identity = identify(name, self.pool.network)
-        except IdentityError as error:
-            raise Refusal(24, str(error), fault=True) from None
+            raise Refusal(
+                24,
+                "this connection works for another address, or has as many workers as it may:"
+                " open a second one",
+            )
+        identity = self._identify(name)
         options = password_options(request.params[1] if len(request.params) > 1 else None)
         signature = signature_with_tag(self.pool.config.btcsig, options.tag)
         if options.difficulty is not None:
@@ -178,6 +182,12 @@ class Session:
         miner = Miner(identity, payout, self.client_id, self.ip, self.user_agent)
         self.mining = Mining(self.pool, miner, self.nonce1, self.assigned, self.send, self.close)
         return True
+
+    def _identify(self, name: Any) -> Identity:
+        try:
+            return identify(name, self.pool.network)
+        except IdentityError as error:
+            raise Refusal(24, str(error), fault=True) from None
 
     def _suggest_difficulty(self, request: Request) -> bool:
         wanted = difficulty(request.params[0] if request.params else None)

@@ -15,7 +15,8 @@ from ingest.events import MAX_PROOF
 
 MAX_JOB_ID: Final = 128  # characters, as in the event contract
 MAX_NTIME_AHEAD: Final = 7000
-"""Seconds past the template's time that a share may roll to. Nodes refuse 7200 past their clock."""
+"""Seconds that a share may be ahead of the template's time, or of ours if that is later. Nodes
+refuse 7200 past their clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +121,17 @@ def parse_submission(params: list[Any], nonce2_length: int) -> Submission | None
 
 
 def prove(
-    work: Work, payout: Payout, nonce1: bytes, submission: Submission, version_mask: int
+    work: Work,
+    payout: Payout,
+    nonce1: bytes,
+    submission: Submission,
+    version_mask: int,
+    now: int = 0,
 ) -> Solution | Rejection:
     """Hashes the share's header, unless its version bits or its time are out of bounds.
+
+    ``now`` is our time in seconds since the epoch: with a node that gives no new template for
+    hours, it is far past the template's.
 
     ``version_mask`` is the pool's, whether the miner asked for it (BIP 310) or not: rented ASICs
     roll all the same. A job has no version bits within it (``Works``), so that it makes no
@@ -132,7 +141,8 @@ def prove(
     bits = submission.version_bits or 0
     if bits & ~version_mask:
         return Rejection.VERSION_MASK
-    if not template.curtime <= submission.ntime <= template.curtime + MAX_NTIME_AHEAD:
+    latest = max(template.curtime, now) + MAX_NTIME_AHEAD
+    if not template.curtime <= submission.ntime <= latest:
         return Rejection.NTIME
     version = template.version & 0xFFFFFFFF | bits
     extranonce = nonce1 + submission.nonce2

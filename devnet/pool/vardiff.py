@@ -7,7 +7,9 @@ change, nor while the rate lies between 0.15 and 0.4 shares per second. Otherwis
 becomes the one at which the miner would send 0.3 per second.
 
 Two things are ours. Difficulties below 1 are fractions; ckpool's are integers of at least 1. And a
-miner that sends nothing does not stay at a difficulty that it may never reach: :meth:`quiet`.
+miner that sends nothing does not stay at a difficulty that it may never reach: :meth:`quiet`. It
+is never taken below the minimum that it asked for: a rental whose order pauses is silent too, and
+leaves a pool that goes below its minimum. Nor is a miner that has worked at 1 or more taken below 1.
 
 Pure: time comes in as seconds of any monotonic clock.
 """
@@ -53,6 +55,7 @@ class Vardiff:
     difficulty: float
     started: float
     floor: float = 0.0
+    _hardest: float = 0.0  # difficulty of the hardest accepted share's assignment
     _rate: float = 0.0  # decaying average, difficulty per second
     _updated: float = field(init=False)
     _changed: float = field(init=False)
@@ -68,6 +71,7 @@ class Vardiff:
         ``worth`` is the difficulty that the share was held to. The caller applies the change
         with :meth:`change`.
         """
+        self._hardest = max(self._hardest, worth)
         if self._first is None:
             # A miner's clock starts with its first share, which does not show its speed yet.
             self._first = self._updated = self._changed = now
@@ -82,18 +86,16 @@ class Vardiff:
         rate = self._rate / -math.expm1(-age / WINDOW)
         if LOW_RATE <= rate / self.difficulty <= HIGH_RATE:
             return None
-        return self._changed_to(max(rate * TARGET_INTERVAL, self.floor), bounds)
+        return self._changed_to(rate * TARGET_INTERVAL, bounds)
 
     def quiet(self, now: float, bounds: Bounds) -> float | None:
         """The lower difficulty for a miner that sent nothing for 240 seconds, else None.
 
         A miner that is silent for T seconds at difficulty d does less than about d/T per second.
-        The minimum that it asked for no longer counts: it was too high.
         """
         since = now - max(self._changed, self._updated)
         if since < MIN_SECONDS:
             return None
-        self.floor = 0.0
         return self._changed_to(self.difficulty / since * TARGET_INTERVAL, bounds)
 
     def change(self, now: float, difficulty: float) -> None:
@@ -103,7 +105,8 @@ class Vardiff:
         self._shares = 0
 
     def _changed_to(self, wanted: float, bounds: Bounds) -> float | None:
-        wanted = bounds.clamp(wanted)
+        lowest = max(self.floor, 1.0 if self._hardest >= 1 else 0.0)
+        wanted = bounds.clamp(max(wanted, lowest))
         return None if wanted == self.difficulty else wanted
 
     def _decay(self, now: float, worth: float) -> None:

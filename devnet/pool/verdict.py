@@ -11,6 +11,8 @@ class Verdict(Enum):
     """The block is valid, and the tip unless another one has come since."""
     UNDECIDED = auto()
     """The node keeps the block. It may still become the tip: its confirmations decide."""
+    LATER = auto()
+    """The node cannot judge the block yet: it does not know the parent, or its clock is behind."""
     REFUSED = auto()
 
     @classmethod
@@ -24,4 +26,6 @@ class Verdict(Enum):
             return cls.TAKEN
         if answer in ("inconclusive", "duplicate-inconclusive"):
             return cls.UNDECIDED
+        if answer in ("prev-blk-not-found", "time-too-new"):
+            return cls.LATER
         return cls.REFUSED

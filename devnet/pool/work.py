@@ -109,7 +109,8 @@ class Work:
 
     ``serial`` counts the works of this run. ``job_id`` is hex, and also stands in the coinbase:
     otherwise two works of one template would have the same headers, and a share of one could be
-    sent again for the other. ``seen`` holds the header hashes of accepted shares.
+    sent again for the other. ``stale``: its parent is no longer the tip. ``seen`` holds the header
+    hashes of accepted shares.
     """
 
     serial: int
@@ -118,6 +119,8 @@ class Work:
     nonce1_length: int
     nonce2_length: int
     stale: bool = False
+    replaced: float | None = None
+    """When another work took its place, by the clock of the works; None while it is current."""
     seen: set[bytes] = field(default_factory=set)
     target: int = field(init=False)
     network_difficulty: float = field(init=False)
@@ -132,10 +135,14 @@ class Work:
         self.network_difficulty = difficulty_from_bits(self.template.bits)
         self.branch = coinbase_branch(self.template.txids)
 
-    def retire(self) -> None:
-        """Its parent is no longer the tip: its shares are stale, and it makes no block."""
-        self.stale = True
-        self.template = replace(self.template, transactions=())  # up to 4 MB each
+    @property
+    def complete(self) -> bool:
+        """Whether its transactions are still here, so that a share of it can make a block."""
+        return len(self.template.transactions) == len(self.template.txids)
+
+    def strip(self) -> None:
+        """Drops its transactions, up to 4 MB: from now on it makes no block."""
+        self.template = replace(self.template, transactions=())
 
     def coinbase_parts(self, payout: Payout) -> tuple[bytes, bytes]:
         """The coinbase without witness, before and after the extranonce (nonce1 and nonce2)."""

@@ -74,6 +74,7 @@ class Running:
     port: int
     events: Events
     stop: Callable[[], None]
+    secure_port: int = 0  # for TLS
 
     async def settled(self) -> None:
         """Returns once all that the pool has emitted so far is in ``events``."""
@@ -106,7 +107,7 @@ async def running_pool(
     ready = asyncio.Event()
 
     def note(pool: Pool, bound: list[tuple[str, int]]) -> None:
-        started.append(Running(pool, bound[0][1], events, stop.set))
+        started.append(Running(pool, bound[0][1], events, stop.set, bound[-1][1]))
         ready.set()
 
     task = asyncio.create_task(

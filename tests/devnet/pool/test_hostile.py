@@ -317,21 +317,6 @@ async def test_a_line_without_an_end_is_cut_off(running: Running) -> None:
     await works(running)
 
 
-async def test_connections_from_one_address_are_limited(tmp_path: Path, rpc: RPCClient) -> None:
-    async with (
-        running_pool(tmp_path, rpc.url, max_per_address=2) as running,
-        client(running.port) as one,
-        client(running.port) as two,
-    ):
-        await one.start()
-        await two.start()
-        async with client(running.port) as three:
-            assert b"Too many connections" in await closed(three.reader)
-        one.writer.close()
-        await running.events.wait("miner_disconnected")
-        await works(running)
-
-
 async def test_connections_are_limited_altogether(tmp_path: Path, rpc: RPCClient) -> None:
     async with running_pool(tmp_path, rpc.url, maxclients=1) as running:
         async with client(running.port) as one:

@@ -1,5 +1,6 @@
 """What a miner and the pool say to each other, with real work on a real chain."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from devnet.miner.job import Job
 from devnet.rpc import RPCClient
 from ingest.calendar import iso_week
 from tests.devnet.pool.harness import ALICE, EASY, Client, Running, client, running_pool
+from tests.devnet.pool.test_hostile import Table
 
 BOB = "bcrt1qrp33g0q5c5txsp9arysrx4k6zdkfs4nce4xj0gdcccefvpysxf3qzf4jry"
 MAINNET = "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4"
@@ -154,7 +156,7 @@ async def test_each_bad_share_gets_its_standard_code_and_text(
     job = await miner.start()
     good = miner.solve(job, EASY)
     stranger = ["mining.submit", f"{ALICE}.other", *good[1:]]
-    late = f"{job.ntime + 7001:08x}"
+    late = f"{job.ntime + 70_000:08x}"
     early = f"{job.ntime - 1:08x}"
     cases: list[tuple[list[Any], int, str, str, bool]] = [
         (stranger[1:], 24, "Unauthorized worker", "Worker mismatch", False),
@@ -230,11 +232,54 @@ async def test_a_user_who_cannot_be_paid_is_told_why(miner: Client, user: Any, s
     assert said in text
 
 
-async def test_one_connection_serves_one_worker(miner: Client) -> None:
+async def test_one_connection_serves_one_address(miner: Client) -> None:
     await miner.start()
     answer = await miner.ask("mining.authorize", BOB, "x")
     assert answer["error"][0] == 24
     assert "open a second one" in answer["error"][1]
+
+
+async def test_a_proxy_has_several_workers_of_an_address_on_one_connection(
+    running: Running, miner: Client
+) -> None:
+    job = await miner.start(f"{ALICE}.one")
+    assert (await miner.ask("mining.authorize", f"{ALICE}.two", "x"))["result"] is True
+    assert (await miner.ask("mining.authorize", f"{ALICE}_two", "x"))["result"] is True
+    for number, worker in enumerate(("one", "two", "two")):
+        share = miner.solve(job, EASY, nonce2=number)
+        await miner.ask("mining.submit", f"{ALICE}.{worker}", *share[1:])
+    # A worker that did not authorise is refused, and counts for the first one.
+    answer = await miner.ask("mining.submit", f"{ALICE}.three", *miner.solve(job, EASY)[1:])
+    assert answer["error"][1] == "Unauthorized worker"
+    await miner.ask("mining.suggest_difficulty", 5e-6)
+    miner.writer.close()
+    gone = await running.events.wait("miner_disconnected", 2)
+    shares = running.events.of("share_submitted")
+    assert [(item.worker, item.valid) for item in shares] == [
+        ("one", True),
+        ("two", True),
+        ("two", True),
+        ("one", False),
+    ]
+    assert [item.worker for item in running.events.of("miner_connected")] == ["one", "two"]
+    assert [item.worker for item in running.events.of("diff_updated")] == ["one", "two"]
+    counts = {item.worker: (item.shares_accepted, item.shares_rejected) for item in gone}
+    assert counts == {"one": (1, 1), "two": (2, 0)}
+
+
+def test_a_connection_has_a_limit_of_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("devnet.pool.mining.MAX_WORKERS", 2)
+    table = Table()
+    table.say("mining.subscribe", [])
+    for worker in ("one", "two", "three", "two"):
+        table.say("mining.authorize", [f"{ALICE}.{worker}", "x"])
+    answers = [json.loads(line) for line in table.sent]
+    assert [item["result"] for item in answers if "method" not in item][1:] == [
+        True,
+        True,
+        None,
+        True,
+    ]
 
 
 async def test_version_rolling_is_negotiated_and_its_shares_count(

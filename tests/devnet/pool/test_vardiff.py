@@ -60,12 +60,12 @@ def test_nothing_changes_before_72_shares_or_240_seconds() -> None:
     changes = [fast.accepted(0.1 * number, 1.0, FREE) for number in range(MIN_SHARES + 1)]
     assert changes[:-1] == [None] * MIN_SHARES
     assert changes[-1] == pytest.approx(10 * 3.33, rel=0.05)
-    slow = Vardiff(1.0, started=0.0)
+    slow = Vardiff(0.5, started=0.0)
     times = [0.0, 60.0, 120.0, 180.0, 239.0, MIN_SECONDS]
-    found = [slow.accepted(at, 1.0, FREE) for at in times]
+    found = [slow.accepted(at, 0.5, FREE) for at in times]
     assert found[:-1] == [None] * 5
     assert found[-1] is not None
-    assert found[-1] < 0.2
+    assert found[-1] < 0.1
 
 
 def test_a_burst_in_one_instant_divides_by_nothing() -> None:
@@ -75,7 +75,7 @@ def test_a_burst_in_one_instant_divides_by_nothing() -> None:
 
 
 def test_a_silent_miner_is_lowered_until_it_can_answer() -> None:
-    vardiff = Vardiff(10_000.0, started=0.0, floor=5_000.0)
+    vardiff = Vardiff(10_000.0, started=0.0)
     assert vardiff.quiet(239.0, FREE) is None
     first = vardiff.quiet(240.0, FREE)
     assert first is not None
@@ -85,6 +85,33 @@ def test_a_silent_miner_is_lowered_until_it_can_answer() -> None:
     again = vardiff.quiet(480.0, FREE)
     assert again is not None
     assert again < first
+
+
+def silent(vardiff: Vardiff, seconds: float) -> float:
+    """The difficulty of a miner that is silent for so long."""
+    for now in range(0, int(seconds), 10):
+        lower = vardiff.quiet(float(now), FREE)
+        if lower is not None:
+            vardiff.change(float(now), lower)
+    return vardiff.difficulty
+
+
+def test_a_rental_whose_order_pauses_keeps_the_minimum_that_it_asked_for() -> None:
+    assert silent(Vardiff(500_000.0, started=0.0, floor=500_000.0), 36_000) == 500_000.0
+    # Vardiff had raised it: back to its wish, and no lower.
+    assert silent(Vardiff(900_000.0, started=0.0, floor=500_000.0), 36_000) == 500_000.0
+
+
+def test_a_miner_that_has_worked_at_1_or_more_never_comes_below_1() -> None:
+    vardiff = Vardiff(2.0, started=0.0)
+    vardiff.accepted(0.0, 2.0, FREE)
+    assert silent(vardiff, 36_000) == 1.0
+    # Shares that come very slowly do not take it there, either.
+    assert vardiff.accepted(40_000.0, 1.0, FREE) is None
+
+
+def test_a_miner_that_never_had_a_share_accepted_may_be_too_small_for_1() -> None:
+    assert silent(Vardiff(1000.0, started=0.0), 36_000) < 1e-3
 
 
 def test_a_share_keeps_a_miner_from_being_called_silent() -> None:

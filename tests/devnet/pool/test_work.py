@@ -15,6 +15,7 @@ from devnet.bitcoin.merkle import merkle_root
 from devnet.bitcoin.script import MAX_COINBASE_SCRIPT_SIG
 from devnet.bitcoin.transaction import TxOutput
 from devnet.miner.job import Job
+from devnet.pool.config import PoolConfig
 from devnet.pool.rejection import Rejection
 from devnet.pool.share import Solution, Submission, prove, solves
 from devnet.pool.work import (
@@ -26,6 +27,7 @@ from devnet.pool.work import (
     signature_with_tag,
     swap_words,
 )
+from devnet.pool.works import Works
 from tests.devnet.pool.harness import ALICE
 
 PAYOUT = Payout(decode_address_for(ALICE, Network.REGTEST).script_pubkey, "/TheBitcoinGame/")
@@ -154,6 +156,18 @@ def test_bits_outside_the_mask_and_times_outside_the_range_are_refused() -> None
     assert isinstance(verdict(now + 7000, 0x1FFFE000), Solution)
 
 
+def test_the_latest_time_of_a_share_counts_from_now_if_the_template_is_old() -> None:
+    made = work()
+    now = made.template.curtime + 10_000  # no node has given a template since
+
+    def verdict(ntime: int) -> Solution | Rejection:
+        submission = Submission("u", made.job_id, bytes(8), ntime, 0, None)
+        return prove(made, PAYOUT, bytes(4), submission, 0x1FFFE000, now)
+
+    assert isinstance(verdict(now + 7000), Solution)
+    assert verdict(now + 7001) is Rejection.NTIME
+
+
 def test_a_version_with_the_top_bit_set_is_signed_in_the_header() -> None:
     made = work(version=-1)
     job = Job.parse(made.notify_params(PAYOUT, clean=False))
@@ -196,12 +210,76 @@ def test_two_works_of_the_same_template_share_no_header() -> None:
     assert first != second
 
 
-def test_retired_work_lets_go_of_the_transactions() -> None:
+def test_work_without_its_transactions_makes_no_block_but_the_same_jobs() -> None:
     made = work(transactions=5)
     before = made.notify_params(PAYOUT, clean=False)
-    made.retire()
+    assert made.complete
+    made.strip()
     assert made.template.transactions == ()
+    assert not made.complete
     assert made.notify_params(PAYOUT, clean=False) == before
+
+
+class Times:
+    """Works on a clock that a test turns."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        config, _ = PoolConfig.read(None, {})
+        self.works = Works(config, Network.REGTEST, self.template(1), lambda: self.now)
+
+    def template(self, tip: int) -> Template:
+        return Template.parse(answer(transactions=2, previousblockhash=f"{tip:064x}"))
+
+    def renew(self, tip: int, after: float) -> Work:
+        """A new template ``after`` seconds later; returns the work that it replaces."""
+        self.now += after
+        replaced = self.works.current
+        self.works.renew(self.template(tip))
+        return replaced
+
+
+def test_the_current_job_never_expires() -> None:
+    times = Times()
+    times.now = 1e9
+    assert times.works.find(times.works.current.job_id) is times.works.current
+
+
+def test_a_job_is_known_for_600_seconds_after_it_was_replaced() -> None:
+    times = Times()
+    first = times.renew(1, after=5000.0)  # the node was away for long: the job was in use
+    times.renew(1, after=600.0)
+    assert times.works.find(first.job_id) is first
+    times.renew(1, after=1.0)
+    assert times.works.find(first.job_id) is None
+
+
+def test_a_node_that_freezes_makes_no_job_old() -> None:
+    times = Times()
+    first = times.renew(1, after=30.0)
+    times.now += 100_000.0
+    assert times.works.find(first.job_id) is first
+
+
+def test_work_on_the_tip_before_can_make_a_block_for_two_minutes() -> None:
+    times = Times()
+    older = times.renew(1, after=30.0)
+    last = times.renew(2, after=30.0)
+    times.works.strip()
+    assert (older.stale, older.complete, last.stale, last.complete) == (True, True, True, True)
+    times.now += 121.0
+    times.works.strip()
+    assert not older.complete
+    assert not last.complete
+    assert times.works.current.complete
+
+
+def test_work_two_tips_behind_makes_no_block() -> None:
+    times = Times()
+    first = times.renew(2, after=30.0)
+    second = times.renew(3, after=1.0)
+    assert not first.complete
+    assert second.complete
 
 
 def test_more_payouts_than_are_kept_change_no_header(monkeypatch: pytest.MonkeyPatch) -> None:
