@@ -259,9 +259,9 @@ async def test_two_miners_race_for_one_height_on_a_real_node(
         assert (await slow.ask("mining.submit", *late))["error"][1] == "Stale share"
         await running.events.wait("block_found", 2)
         first, second = running.events.of("block_found")
-    assert first.height == second.height == 1
         confirmations = [
             (await rpc.call("getblockheader", item.hash))["confirmations"]
             for item in (first, second)
         ]
+    assert first.height == second.height == 1
     assert confirmations == [1, -1]  # the node has both, and has built on neither
