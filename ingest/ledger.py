@@ -7,6 +7,8 @@ missing follows from the sequence numbers; what is missing and was not reported 
 dropped is an unexplained loss.
 """
 
+import os
+import re
 import time
 from collections import Counter
 from collections.abc import Iterable
@@ -19,6 +21,8 @@ from ingest.calendar import HOUR
 from ingest.events import MAX_INSTANCE, SEQ_MAX
 
 MOST_KEPT: Final = 100_000  # lines, and ranges of numbers, that wait to be reported
+
+_ID: Final = re.compile(r"[!-.0-~]{1,100}/[1-9][0-9]{0,15}")
 
 Key = tuple[str, int]  # instance, start of the hour in microseconds
 Count = Literal["committed", "dead_lettered", "duplicates"]
@@ -48,12 +52,15 @@ class Report(msgspec.Struct, frozen=True):
         duplicates: instance, hour, and events that Redis had already.
         skews: instance, hour, and by how many microseconds the events' own time was ahead of
             this machine's when they came: the lowest and the highest of some samples.
+        id: the process that made it, a slash, and which of its reports this is, from 1: so
+            that a report that is read again counts once. Receivers before this version gave none.
     """
 
     received: list[tuple[str, int, int]]
     dropped: list[tuple[str, str, Spans]]
     duplicates: list[tuple[str, int, int]] = []
     skews: list[tuple[str, int, int, int]] = []
+    id: str = ""
 
 
 class Numbers:
@@ -98,6 +105,8 @@ class Tally:
     """
 
     def __init__(self) -> None:
+        self._process = f"{time.time_ns() // 1000}-{os.getpid()}"
+        self._reports = 0
         self._received: Counter[Key] = Counter()
         self._duplicates: Counter[Key] = Counter()
         self._skews: dict[Key, Skew] = {}
@@ -154,11 +163,13 @@ class Tally:
     def take(self) -> bytes:
         """Everything counted since the last call, as the JSON of a report."""
         self._end_run()
+        self._reports += 1
         report = Report(
             [(*key, count) for key, count in sorted(self._received.items())],
             [(*key, numbers.united()) for key, numbers in sorted(self._dropped.items())],
             [(*key, count) for key, count in sorted(self._duplicates.items())],
             [(*key, *skew) for key, skew in sorted(self._skews.items())],
+            id=f"{self._process}/{self._reports}",
         )
         self._received.clear()
         self._duplicates.clear()
@@ -210,6 +221,8 @@ def parse_report(raw: bytes) -> Report:
     }
     if any(len(name) > MAX_INSTANCE for name in names):
         raise ValueError("the name of an instance is too long")
+    if report.id and not _ID.fullmatch(report.id):
+        raise ValueError("the id is not a name and a number")
     for _, _, lost in report.dropped:
         if any(not 0 < start < end <= SEQ_MAX + 1 for start, end in lost):
             raise ValueError("a range of numbers is empty or out of bounds")
