@@ -59,7 +59,7 @@ def test_every_field_of_an_event_stands_in_its_table(name: str) -> None:
 def test_required_optional_and_always_sent_fields_are_told_apart() -> None:
     section = render_markdown(ROOT / "tests" / "events").split("\n## share_submitted\n")[1]
     assert "| `difficulty` | number | ≥ 1e-12; ≤ 2^224 |" in section
-    assert "| `share_diff` | number or null | > 0 |" in section
+    assert "| `share_diff` | number or null | ≥ 1e-12; ≤ 2^224 |" in section
     assert "| `client_id`* | integer |" in section
     assert "| `version_bits`? | string | 2 to 64 characters; hex, whole bytes |" in section
 
