@@ -21,6 +21,11 @@ def from_micros(micros: int) -> datetime:
     return _EPOCH + timedelta(microseconds=micros)
 
 
+def to_micros(moment: datetime) -> int:
+    """An aware time as microseconds since the epoch."""
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
 def iso_week(micros: int) -> str:
     """The ISO week of a time, as ``2026-W47``."""
     year, week, _ = from_micros(micros).isocalendar()

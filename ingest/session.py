@@ -19,6 +19,7 @@ from ingest.entry import START, Entry, id_key, identity
 from ingest.flavour import fetch_flavour
 from ingest.leaderboard import Leaderboard
 from ingest.offsets import Offsets, OffsetsMovedError, Positions
+from ingest.refusal import Pace
 from ingest.settings import WriterSettings
 from ingest.store import Store
 from ingest.streams import Streams
@@ -57,16 +58,18 @@ class Session:
     Args:
         settings: the writer's.
         stopping: is set when the session shall drain and end.
+        pace: how many entries a transaction takes, as the sessions before have found.
 
     Attributes:
         committed: events committed so far.
         trouble: why nothing is committed, empty while the session works.
     """
 
-    def __init__(self, settings: WriterSettings, stopping: asyncio.Event) -> None:
+    def __init__(self, settings: WriterSettings, stopping: asyncio.Event, pace: Pace) -> None:
         self._settings = settings
         self._consumer = settings.consumer
         self._stopping = stopping
+        self._pace = pace
         self.committed = 0
         self.trouble = "starting"
 
@@ -105,6 +108,7 @@ class Session:
                 self._offsets,
                 timedelta(days=settings.retention_days),
                 plain=plain,
+                pace=self._pace,
             )
             await self._store.open()
             self._streams.seek(await self._start())

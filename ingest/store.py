@@ -5,44 +5,35 @@ from, and events are recognised by instance and seq.
 """
 
 import time
-from binascii import unhexlify
 from collections import Counter
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Final
 
 import asyncpg
 import msgspec
 import structlog
 
-from ingest import metrics, presence, tables
-from ingest.batch import (
-    DeadLetter,
-    Item,
-    Row,
-    parse,
-    refuse,
-)
-from ingest.calendar import DAY, from_micros
+from ingest import metrics, tables
+from ingest.batch import DeadLetter, Item, Row, parse, refuse
+from ingest.calendar import to_micros
+from ingest.effects import Effects, Written
 from ingest.entry import Entry
 from ingest.instances import Instances
 from ingest.ledger import Report, Sums
-from ingest.miners import Miners
 from ingest.offsets import Offsets, Positions
-from ingest.presence import Presence
-from ingest.weekly import Bests, Weekly
+from ingest.probe import good_entry
+from ingest.refusal import FAILURES, Pace, is_refusal, is_too_much
+from ingest.weekly import Bests
 
-# Errors that say nothing about the data, by the class of their SQLSTATE (PostgreSQL's
-# appendix A): connection, transaction state, authorisation, missing catalog or schema,
-# rollback by the server, resources, object in use, intervention, system, configuration.
-# Every other error is the fault of a row: the batch is halved until it stands alone.
-_SERVER_CLASSES: Final = frozenset(
-    {"08", "25", "28", "3D", "3F", "40", "42", "53", "55", "57", "58", "F0"}
-)
-_SERVER_STATES: Final = frozenset({"XX001", "XX002"})  # corrupted data, corrupted index
-_FAILURES: Final = (asyncpg.PostgresError, ValueError, OverflowError)
-RECENT_BLOCKS: Final = 10_000
+MOST_ENTRIES: Final = 100_000
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("ingest.store")
+
+
+async def database_now(connection: asyncpg.Connection) -> int:
+    """The clock that decides about data, in microseconds: the writer's own may be wrong."""
+    now: datetime = await connection.fetchval("select clock_timestamp()")
+    return to_micros(now)
 
 
 class Committed(msgspec.Struct):
@@ -52,15 +43,15 @@ class Committed(msgspec.Struct):
     week_bests: list[tuple[date, str, float]]  # week, user, best difficulty: raised ones
 
 
-def is_refusal(error: Exception) -> bool:
-    """Whether an error is about the data, and not about the connection or the server.
+class _Batch(msgspec.Struct):
+    """What becomes of a batch's events."""
 
-    What cannot be sent at all (asyncpg says so with a ``ValueError``) is about the data.
-    """
-    if not isinstance(error, asyncpg.PostgresError):
-        return isinstance(error, ValueError | OverflowError)
-    state = error.sqlstate or ""
-    return state[:2] not in _SERVER_CLASSES and state not in _SERVER_STATES
+    rows: list[Row]
+    letters: list[DeadLetter]
+    reused: list[DeadLetter]
+    resent: int
+    written: Written
+    positions: Positions
 
 
 class Store:
@@ -71,9 +62,7 @@ class Store:
         offsets: move with every commit.
         retention: shares and events older than this are refused.
         plain: whether partitions are ours to make (plain PostgreSQL).
-
-    Attributes:
-        bests: what is known of the open weeks; :meth:`Leaderboard.reconcile` fills it.
+        pace: how many entries a transaction takes; outlives the connection.
     """
 
     def __init__(
@@ -83,25 +72,25 @@ class Store:
         retention: timedelta,
         *,
         plain: bool,
+        pace: Pace | None = None,
     ) -> None:
         self._db = connection
         self._offsets = offsets
         self._retention = retention
         self._plain = plain
+        self._pace = pace or Pace(MOST_ENTRIES)
         # As the connection: a database that was restored has other numbers and rows.
-        self._presence = Presence()
-        self._miners = Miners(self._presence)
-        self.bests = Bests()
-        self._days: set[int] = set()  # since the epoch
+        self._effects = Effects(connection, plain=plain)
         self._instances = Instances()
-        self._blocks: dict[bytes, None] = {}
+
+    @property
+    def bests(self) -> Bests:
+        """What is known of the open weeks; :meth:`Leaderboard.reconcile` fills it."""
+        return self._effects.bests
 
     async def open(self) -> None:
         """Loads the blocks that were found lately."""
-        for row in await self._db.fetch(
-            "select block_hash from blocks order by found_at desc limit $1", RECENT_BLOCKS
-        ):
-            self._blocks[unhexlify(row["block_hash"])] = None
+        await self._effects.open()
 
     async def commit(
         self, entries: list[Entry], items: list[Item] | None = None
@@ -120,36 +109,63 @@ class Store:
         """
         if items is None:
             items = [parse(entry) for entry in entries]
+        done: list[Committed] = []
+        at = 0
+        while at < len(entries):
+            upto = at + self._pace.most
+            done += await self._commit_all(entries[at:upto], items[at:upto])
+            at = upto
+        return done
+
+    async def _commit_all(self, entries: list[Entry], items: list[Item]) -> list[Committed]:
         try:
-            return [await self._commit(entries, items)]
-        except _FAILURES as error:
+            committed = await self._commit(entries, items)
+        except FAILURES as error:
             self._instances.drop()
-            if not is_refusal(error):
-                raise
-            # A partition may have been dropped under us: look again.
-            self._days.clear()
+            refused = is_refusal(error)
+            if not refused:
+                self._pace.failed(len(entries))
+                if not is_too_much(error) or len(entries) == 1:
+                    raise
             if len(entries) > 1:
                 half = len(entries) // 2
+                # Rows are resolved again: what is remembered may be what is wrong.
                 return await self.commit(entries[:half]) + await self.commit(entries[half:])
-            return [await self._refuse(entries, items, error)]
-        except BaseException:
+            return [await self._refuse(entries, error)]
+        except BaseException as error:
             self._instances.drop()
+            if isinstance(error, TimeoutError):
+                self._pace.failed(len(entries))
             raise
+        self._pace.committed(len(entries))
+        return [committed]
 
-    async def _refuse(self, entries: list[Entry], items: list[Item], error: Exception) -> Committed:
-        """Makes a dead letter of the one entry that the database refuses."""
-        # Once more: what a change of the schema spoils once is not the row's fault.
-        try:
-            return await self._commit(entries, items)
-        except _FAILURES as again:
-            self._instances.drop()
-            if not is_refusal(again):
-                raise
+    async def _refuse(self, entries: list[Entry], error: Exception) -> Committed:
+        """Makes a dead letter of the one entry that the database refuses.
+
+        Only if it is refused with nothing remembered, and again after the same server has
+        taken a good event in its place: otherwise the server is at fault, and is waited for.
+
+        Raises:
+            asyncpg.PostgresError: the good event is refused as well.
+        """
+        # A partition, a user or a worker may have been dropped under us.
+        self._effects.forget()
+        self._instances = Instances()
+        for prove in (False, True):
+            if prove:
+                await self._prove(entries[0], error)
+            try:
+                return await self._commit(entries, [parse(entries[0])])
+            except FAILURES as again:
+                self._instances.drop()
+                if not is_refusal(again):
+                    raise
         log.warning("the database refuses an event", error=str(error), stream=entries[0].stream)
         letter = refuse(entries[0], "database", f"{type(error).__name__}: {error}")
         try:
             return await self._commit(entries, [letter])
-        except _FAILURES as again:
+        except FAILURES as again:
             self._instances.drop()
             if not is_refusal(again):
                 raise
@@ -157,7 +173,38 @@ class Store:
             letter.instance = letter.seq = None
             return await self._commit(entries, [letter])
 
+    async def _prove(self, entry: Entry, error: Exception) -> None:
+        """Commits a good event in the place of an entry, and takes it back."""
+        item = parse(entry)
+        micros = item.micros if isinstance(item, Row) else entry.micros
+        good = good_entry(entry, micros)
+        probe = Store(self._db, self._offsets, self._retention, plain=self._plain)
+        transaction = self._db.transaction()
+        await transaction.start()
+        try:
+            await probe._write([good], [parse(good)])
+        except FAILURES as refused:
+            if is_refusal(refused):
+                log.error(
+                    "the database refuses a good event as well: no event is refused for it",
+                    stream=entry.stream,
+                    error=str(error),
+                    good_event=str(refused),
+                )
+            raise
+        finally:
+            await transaction.rollback()
+
     async def _commit(self, entries: list[Entry], items: list[Item]) -> Committed:
+        batch = await self._write(entries, items)
+        self._instances.keep()
+        self._effects.keep(batch.written)
+        self._offsets.keep(batch.positions)
+        self._count(batch)
+        bests = [(week, address, best) for week, _, address, best in batch.written.raised]
+        return Committed(batch.positions, bests)
+
+    async def _write(self, entries: list[Entry], items: list[Item]) -> _Batch:
         events = [item for item in items if not isinstance(item, Report)]
         sums = Sums()
         for item in items:
@@ -169,16 +216,16 @@ class Store:
                 known = sources.get(event.instance)
                 sources[event.instance] = event.source if isinstance(event, Row) else known
         await self._instances.load(self._db, sources)
-        doubtful = self._instances.doubtful(events)
-        await self._miners.resolve(
-            self._db, [event for event in doubtful if isinstance(event, Row)]
-        )
-        stored = await tables.find_stored(self._db, doubtful, self._instances.number)
+        stored = {
+            (event.instance or "", event.seq or 0)
+            for event in await self._stored(self._instances.doubtful(events))
+        }
         new, resent = self._instances.sift(events, stored)
+        now = await database_now(self._db)
+        oldest = now - self._retention // timedelta(microseconds=1)
+        reused = await self._reused(new, resent, oldest)
         rows: list[Row] = []
         letters: list[DeadLetter] = []
-        now = time.time_ns() // 1000
-        oldest = now - self._retention // timedelta(microseconds=1)
         for item in new:
             if isinstance(item, DeadLetter):
                 letters.append(item)
@@ -191,62 +238,79 @@ class Store:
         sums.add("committed", rows)
         sums.add("dead_lettered", letters)
         sums.add("duplicates", resent)
-        if self._plain:
-            await self._ensure_days(rows)
-        await self._miners.resolve(self._db, rows)
-        plan = self._presence.plan(rows, now)
-        weekly = Weekly(self.bests)
+        await self._effects.make_room(rows)
+        await self._effects.resolve(rows)
         positions = self._offsets.after(entries)
         number = self._instances.number
         async with self._db.transaction():
             await self._offsets.move(positions)
-            found = await tables.insert_blocks(self._db, rows)
-            await tables.copy_shares(self._db, rows, number, self._blocks, weekly)
-            await tables.copy_events(self._db, rows, number)
-            await tables.mark_block_shares(self._db, found)
-            written = await presence.write(self._db, plan)
-            raised = await tables.upsert_weekly(self._db, weekly)
-            await tables.insert_network_blocks(self._db, rows)
-            await tables.insert_proofs(self._db, rows)
-            await tables.note_late_hours(self._db, rows, now)
-            await tables.insert_letters(self._db, letters)
+            written = await self._effects.write(rows, number, now)
+            await tables.insert_letters(self._db, letters, counted=True)
+            await tables.insert_letters(self._db, reused, counted=False)
             await self._instances.save(self._db)
             await tables.add_to_ledger(self._db, sums, number)
-        self._instances.keep()
-        self._presence.keep(plan, written)
-        for week, user, _, best in raised:
-            self.bests.learn(week, user, best)
-        self._offsets.keep(positions)
-        for row in found:
-            self._remember_block(unhexlify(row.data.hash))
-        self._count(rows, letters, resent)
-        bests = [(week, address, best) for week, _, address, best in raised]
-        return Committed(positions, bests)
+        return _Batch(rows, letters, reused, len(resent) - len(reused), written, positions)
 
-    def _count(
-        self,
-        rows: list[Row],
-        letters: list[DeadLetter],
-        resent: list[Row | DeadLetter],
-    ) -> None:
-        for event, count in Counter(row.event for row in rows).items():
+    async def _stored(self, events: list[Row | DeadLetter]) -> list[Row | DeadLetter]:
+        """Those of the events that the database holds, by their content."""
+        await self._effects.resolve([event for event in events if isinstance(event, Row)])
+        return await tables.find_stored(self._db, events, self._instances.number)
+
+    async def _reused(
+        self, new: list[Row | DeadLetter], resent: list[Row | DeadLetter], oldest: int
+    ) -> list[DeadLetter]:
+        """Dead letters for events whose number another event has.
+
+        A number is no identity: an engine that begins again under an old name (a snapshot of
+        a machine, a fixed name) uses its numbers for other events. A copy of what is stored
+        is in the database with its time and hash; of anything else, nothing is.
+        """
+        # What is past retention may be gone; a dead letter has no time that could differ.
+        copies = [item for item in resent if isinstance(item, Row) and item.micros >= oldest]
+        if not copies:
+            return []
+        known = {id(item) for item in await self._stored(list(copies))}
+        firsts = {(item.instance, item.seq): item for item in new}
+        letters: dict[tuple[str | None, int | None, int, bytes], DeadLetter] = {}
+        for item in copies:
+            first = firsts.get((item.instance, item.seq))
+            if id(item) in known or isinstance(first, DeadLetter):
+                continue
+            if first is not None and (first.micros, first.raw_data) == (item.micros, item.raw_data):
+                continue
+            letters.setdefault(
+                (item.instance, item.seq, item.micros, item.raw_data),
+                refuse(
+                    item.entry,
+                    "number_reused",
+                    f"number {item.seq} of {item.instance!r} is another event's",
+                ),
+            )
+        return list(letters.values())
+
+    def _count(self, batch: _Batch) -> None:
+        for event, count in Counter(row.event for row in batch.rows).items():
             metrics.COMMITTED.labels(event).inc(count)
-        for letter in letters:
-            if letter.stage == "writer":
-                metrics.DEAD_LETTERED.labels("writer", letter.reason).inc()
-        metrics.DUPLICATES.inc(len(resent))
-        times = [row.micros for row in rows if row.event == "share_submitted"]
+        refused = [letter for letter in batch.letters if letter.stage == "writer"] + batch.reused
+        for reason, count in Counter(letter.reason for letter in refused).items():
+            metrics.DEAD_LETTERED.labels("writer", reason).inc(count)
+            if reason in _LOUD:
+                one = next(letter for letter in refused if letter.reason == reason)
+                log.error(
+                    _LOUD[reason],
+                    reason=reason,
+                    events=count,
+                    instance=one.instance,
+                    seq=one.seq,
+                    detail=one.detail,
+                )
+        metrics.DUPLICATES.inc(batch.resent)
+        times = [row.micros for row in batch.rows if row.event == "share_submitted"]
         if times:
             metrics.SHARE_LATENCY.observe(max(0.0, time.time() - min(times) / 1e6))
 
-    def _remember_block(self, block_hash: bytes) -> None:
-        self._blocks[block_hash] = None
-        if len(self._blocks) > RECENT_BLOCKS:
-            del self._blocks[next(iter(self._blocks))]
 
-    async def _ensure_days(self, rows: list[Row]) -> None:
-        for day in sorted({row.micros // DAY for row in rows} - self._days):
-            await self._db.execute(
-                "select ensure_partitions($1, $1)", from_micros(day * DAY).date()
-            )
-            self._days.add(day)
+_LOUD: Final = {
+    "past_retention": "events are older than RETENTION_DAYS: they are dead letters",
+    "number_reused": "an engine uses numbers again for other events: they are dead letters",
+}

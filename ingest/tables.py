@@ -34,8 +34,8 @@ Raised = tuple[date, int, str, float]  # week, number and address of the user, i
 
 async def find_stored(
     db: asyncpg.Connection, items: list[Row | DeadLetter], number: Number
-) -> set[tuple[str, int]]:
-    """Finds which events are in the database: their instances and numbers.
+) -> list[Row | DeadLetter]:
+    """Finds which events are in the database: by number, time and content, not by number alone.
 
     Args:
         db: the connection.
@@ -43,8 +43,12 @@ async def find_stored(
         number: finds the database's number of an instance.
     """
     if not items:
-        return set()
+        return []
     micros = [item.micros for item in items]
+    hashes = [
+        item.data.hash if isinstance(item, Row) and item.event == "share_submitted" else None
+        for item in items
+    ]
     rows = await db.fetch(
         _FIND_STORED,
         [item.instance for item in items],
@@ -53,10 +57,12 @@ async def find_stored(
         micros,
         [item.user_id if isinstance(item, Row) else None for item in items],
         [item.event if isinstance(item, Row) else None for item in items],
+        [unhexlify(one) if one else None for one in hashes],
+        [str(moment).encode() for moment in micros],
         min(micros),
         max(micros),
     )
-    return {(row["instance"], row["seq"]) for row in rows}
+    return [items[row["place"] - 1] for row in rows]
 
 
 async def insert_blocks(db: asyncpg.Connection, rows: list[Row]) -> list[Row]:
@@ -316,14 +322,26 @@ async def add_to_ledger(db: asyncpg.Connection, sums: Sums, number: Number) -> N
         )
 
 
-async def insert_letters(db: asyncpg.Connection, letters: list[DeadLetter]) -> None:
-    """Inserts dead letters."""
+async def insert_letters(
+    db: asyncpg.Connection, letters: list[DeadLetter], *, counted: bool
+) -> None:
+    """Inserts dead letters; ``counted`` where the ledger counts those with a number."""
     if letters:
         await db.executemany(
-            "insert into dead_letters (stage, reason, detail, raw, instance, seq) "
-            "values ($1, $2, $3, $4, $5, $6)",
+            "insert into dead_letters (stage, reason, detail, raw, instance, seq, counted_in) "
+            "values ($1, $2, $3, $4, $5, $6, $7)",
             [
-                (item.stage, item.reason, item.detail, item.raw, item.instance, item.seq)
+                (
+                    item.stage,
+                    item.reason,
+                    item.detail,
+                    item.raw,
+                    item.instance,
+                    item.seq,
+                    item.micros - item.micros % HOUR
+                    if counted and item.instance is not None and item.seq is not None
+                    else None,
+                )
                 for item in letters
             ],
         )
@@ -331,20 +349,25 @@ async def insert_letters(db: asyncpg.Connection, letters: list[DeadLetter]) -> N
 
 # The bounds of time let the planner leave out the other days' partitions.
 _FIND_STORED: Final = """
-select g.instance, g.seq
+select g.place
 from unnest(
-    $1::text[], $2::integer[], $3::bigint[], $4::timestamptz[], $5::integer[], $6::text[]
-) as g(instance, instance_id, seq, time, user_id, event)
+    $1::text[], $2::integer[], $3::bigint[], $4::timestamptz[], $5::integer[], $6::text[],
+    $7::bytea[], $8::bytea[]
+) with ordinality as g(instance, instance_id, seq, time, user_id, event, hash, stamp, place)
 where exists (
     select from shares s
     where s.user_id = g.user_id and s.time = g.time and s.seq = g.seq
-      and s.instance_id = g.instance_id and s.time between $7 and $8
+      and s.instance_id = g.instance_id and s.time between $9 and $10
+      and (s.share_hash = g.hash or s.share_hash is null or g.hash is null)
 ) or exists (
     select from mining_events e
     where e.event = g.event and e.time = g.time and e.seq = g.seq
-      and e.instance_id = g.instance_id and e.time between $7 and $8
+      and e.instance_id = g.instance_id and e.time between $9 and $10
 ) or exists (
-    select from dead_letters d where d.instance = g.instance and d.seq = g.seq
+    -- What was refused names the event's time, unless it could not be read.
+    select from dead_letters d
+    where d.instance = g.instance and d.seq = g.seq
+      and (g.event is null or position(g.stamp in d.raw) > 0)
 )
 """
 

@@ -12,6 +12,7 @@ import structlog
 from redis.backoff import ExponentialBackoff
 
 from ingest import metrics
+from ingest.refusal import Pace
 from ingest.session import AWAY, NotMigratedError, Session
 from ingest.settings import WriterSettings
 
@@ -33,13 +34,14 @@ class Writer:
     def __init__(self, settings: WriterSettings) -> None:
         self._settings = settings
         self._stopping = asyncio.Event()
+        self._pace = Pace(settings.batch_size)
         self._session = self._begin()
         self._metrics = metrics.MetricsServer(
             settings.metrics_host, settings.writer_metrics_port, self._ready
         )
 
     def _begin(self) -> Session:
-        return Session(self._settings, self._stopping)
+        return Session(self._settings, self._stopping, self._pace)
 
     def _ready(self) -> tuple[bool, str]:
         trouble = self._session.trouble

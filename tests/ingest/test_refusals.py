@@ -1,52 +1,254 @@
-"""Whatever the database says of a row is the row's fault; of itself, it is not."""
+"""A row is refused only when the same server takes another one; everything else is waited for."""
 
 import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import asyncpg
 import pytest
 
-from ingest.store import is_refusal
-from tests.ingest.harness import packed, sending, stage
+from ingest.batch import Row, parse
+from ingest.entry import Entry
+from ingest.ledger import Report
+from ingest.names import STREAMS
+from ingest.probe import good_entry
+from ingest.refusal import Pace, is_refusal
+from tests.clock import DAY, moment
+from tests.ingest.harness import Stage, packed, sending, stage
 from tests.processes import until
+
+Db = asyncpg.Connection
 
 # Raised by a trigger, so that the error is about one row, whatever its class is.
 TRIGGER = """
 create function refuse() returns trigger language plpgsql as $$
 begin
-    if new.job_id = 'bad' then raise exception 'not this one' using errcode = '{state}'; end if;
+    if {when} then raise exception 'not this one' using errcode = '{state}'; end if;
     return new;
 end $$;
 create trigger refuse before insert on shares for each row execute function refuse();
 """
+BAD = "new.job_id = 'bad'"
 
 
-@pytest.mark.parametrize("state", ["P0001", "22012", "XX000", "38001", "0A000", "TBG01", "54000"])
-async def test_a_row_that_the_database_refuses_stands_alone_whatever_the_class_of_the_error(
-    tmp_path: Path, redis_url: str, database_url: str, db: asyncpg.Connection, state: str
-) -> None:
-    await db.execute(TRIGGER.format(state=state))
+@pytest.fixture
+async def stages(tmp_path: Path, redis_url: str, database_url: str) -> AsyncIterator[Stage]:
+    """A receiver and a writer; the writer is what it gives."""
     async with (
         stage("receiver", tmp_path, redis_url),
-        stage("writer", tmp_path, redis_url, database_url),
+        stage("writer", tmp_path, redis_url, database_url) as writer,
     ):
-        with sending(tmp_path / "events.sock") as sender:
-            for seq in range(1, 8):
-                job = "bad" if seq == 4 else "good"
-                sender.send(packed("share_submitted", instance="e/1", seq=seq, job_id=job))
+        yield writer
 
-        async def done() -> bool:
-            return bool(await db.fetchval("select seq_max = 7 from engine_instances"))
 
-        await until(done)
-    assert [row["seq"] for row in await db.fetch("select seq from shares order by 1")] == [
-        1, 2, 3, 5, 6, 7,
-    ]  # fmt: skip
+def send(folder: Path, *jobs: str) -> None:
+    """Shares of one engine boot, numbered from 1."""
+    with sending(folder / "events.sock") as sender:
+        for seq, job in enumerate(jobs, 1):
+            sender.send(packed("share_submitted", instance="e/1", seq=seq, job_id=job))
+
+
+async def settled(db: Db, count: int) -> None:
+    """Waits until so many numbers are stored or refused."""
+
+    async def done() -> bool:
+        return bool(
+            await db.fetchval(
+                "select coalesce(max(seq_max), 0) = $1 "
+                "from engine_instances where instance = 'e/1'",
+                count,
+            )
+        )
+
+    await until(done)
+
+
+async def numbers(db: Db) -> list[int]:
+    return [row["seq"] for row in await db.fetch("select seq from shares order by 1")]
+
+
+@pytest.mark.parametrize("state", ["21000", "22012", "23514", "44000", "54000", "P0001"])
+async def test_a_row_that_the_database_refuses_for_its_data_stands_alone(
+    tmp_path: Path, stages: Stage, db: Db, state: str
+) -> None:
+    await db.execute(TRIGGER.format(state=state, when=BAD))
+    send(tmp_path, "good", "good", "good", "bad", "good", "good", "good")
+    await settled(db, 7)
+    assert await numbers(db) == [1, 2, 3, 5, 6, 7]
     letter = await db.fetchrow("select seq, stage, reason, detail, raw from dead_letters")
     assert letter is not None
     assert (letter["seq"], letter["stage"], letter["reason"]) == (4, "writer", "database")
     assert "not this one" in letter["detail"]
     assert json.loads(json.loads(letter["raw"])["data"])["job_id"] == "bad"
+    assert await db.fetchval("select count(*) from users where btc_address like 'tbg%'") == 0
+    assert await db.fetchval("select count(*) from engine_instances") == 1
+
+
+async def test_a_row_that_comes_alone_is_refused_when_the_server_takes_another_one(
+    tmp_path: Path, stages: Stage, db: Db
+) -> None:
+    await db.execute(TRIGGER.format(state="23514", when=BAD))
+    send(tmp_path, "bad")
+    await settled(db, 1)
+    assert await db.fetchval("select count(*) from dead_letters") == 1
+
+
+@pytest.mark.parametrize(
+    "state",
+    ["08006", "0A000", "25006", "38001", "40001", "42501", "42P01", "53100", "55000", "57014",
+     "58030", "TBG01", "XX000", "XX001"],
+)  # fmt: skip
+async def test_every_other_error_is_waited_for_even_where_one_row_alone_meets_it(
+    tmp_path: Path, stages: Stage, db: Db, state: str
+) -> None:
+    await db.execute(TRIGGER.format(state=state, when=BAD))
+    send(tmp_path, "good", "bad", "good")
+    await stages.process.saying("cannot commit")
+    assert await db.fetchval("select count(*) from dead_letters") == 0
+    await db.execute("drop trigger refuse on shares")
+    await settled(db, 3)
+    assert await numbers(db) == [1, 2, 3]
+    assert await db.fetchval("select count(*) from dead_letters") == 0
+
+
+@pytest.mark.parametrize("state", ["22000", "23505", "54000", "P0001", "XX000"])
+async def test_a_server_that_refuses_every_row_refuses_none(
+    tmp_path: Path, stages: Stage, db: Db, state: str
+) -> None:
+    await db.execute(TRIGGER.format(state=state, when="true"))
+    send(tmp_path, *["good"] * 9)
+    await stages.process.saying("cannot commit")
+    await db.execute("drop trigger refuse on shares")
+    await settled(db, 9)
+    assert await numbers(db) == list(range(1, 10))
+    assert await db.fetchval("select count(*) from dead_letters") == 0
+
+
+@pytest.mark.plain_postgresql
+async def test_a_partition_that_is_missing_is_made_or_waited_for(
+    tmp_path: Path, stages: Stage, db: Db
+) -> None:
+    send(tmp_path, "good")
+    await settled(db, 1)
+    day = await db.fetchval("select tableoid::regclass::text from shares")
+    await db.execute(f"drop table {day}")  # under a writer that knows it
+    with sending(tmp_path / "events.sock") as sender:
+        sender.send(packed("share_submitted", instance="e/1", seq=2))
+        await settled(db, 2)
+        day = await db.fetchval("select tableoid::regclass::text from shares")
+        await db.execute(f"alter table shares detach partition {day}")
+        sender.send(packed("share_submitted", instance="e/1", seq=3))
+        await stages.process.saying("cannot commit")
+        start = datetime.strptime(day[-8:], "%Y%m%d").replace(tzinfo=UTC)
+        await db.execute(
+            f"alter table shares attach partition {day} "
+            f"for values from ('{start}') to ('{start + timedelta(days=1)}')"
+        )
+        await settled(db, 3)
+    assert await numbers(db) == [2, 3]
+    assert await db.fetchval("select count(*) from dead_letters") == 0
+
+
+async def test_a_miner_whose_rows_were_deleted_under_the_writer_is_found_again(
+    tmp_path: Path, stages: Stage, db: Db
+) -> None:
+    send(tmp_path, "good")
+    await settled(db, 1)
+    await db.execute("delete from weekly_best_diff; delete from workers; delete from users")
+    with sending(tmp_path / "events.sock") as sender:
+        sender.send(packed("share_submitted", instance="e/1", seq=2, share_diff=1e9))
+        await settled(db, 2)
+    assert await db.fetchval("select count(*) from dead_letters") == 0
+    assert await db.fetchval("select count(*) from weekly_best_diff") == 1
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+def test_the_good_entry_of_every_stream_is_one(stream: str) -> None:
+    entry = good_entry(Entry(stream, b"1-1", []), moment())
+    item = parse(entry)
+    assert (entry.stream, entry.id) == (stream, b"1-1")
+    if stream == "mining:ledger":
+        assert isinstance(item, Report)
+    elif stream == "mining:dead_letter":
+        assert not isinstance(item, Report)
+        assert (item.instance, item.seq) == ("tbg probe/1", 1)
+    else:
+        assert isinstance(item, Row)
+
+
+async def test_a_writer_whose_clock_is_a_hundred_days_ahead_refuses_nothing(
+    tmp_path: Path, redis_url: str, database_url: str, db: Db
+) -> None:
+    wrong = tmp_path / "clock"
+    wrong.write_text(str(100 * 86_400))
+    faulty = {
+        "PYTHONPATH": str(Path(__file__).parent.parent / "faults" / "wrong_clock"),
+        "TBG_TEST_CLOCK": str(wrong),
+    }
+    async with (
+        stage("receiver", tmp_path, redis_url),
+        stage("writer", tmp_path, redis_url, database_url, **faulty),
+    ):
+        send(tmp_path, "good", "good")
+        await settled(db, 2)
+        assert await numbers(db) == [1, 2]
+        assert await db.fetchval("select is_online from workers")
+        assert await db.fetchval("select count(*) from late_share_hours") == 0
+
+
+async def test_events_past_retention_are_refused_with_a_line_in_the_log(
+    tmp_path: Path, stages: Stage, db: Db
+) -> None:
+    with sending(tmp_path / "events.sock") as sender:
+        for seq in (1, 2):
+            old = moment() - 91 * DAY
+            sender.send(packed("share_submitted", instance="e/1", seq=seq, timestamp=old))
+    await settled(db, 2)
+    assert await db.fetchval("select count(*) from dead_letters") == 2
+    assert "past_retention" in stages.process.output
+
+
+async def test_a_batch_that_takes_longer_than_the_server_allows_is_halved(
+    tmp_path: Path, stages: Stage, db: Db, database_url: str
+) -> None:
+    await db.execute(
+        """
+        create function slow() returns trigger language plpgsql as $$
+        begin perform pg_sleep(0.01); return new; end $$;
+        create trigger slow before insert on shares for each row execute function slow();
+        """
+    )
+    name = await db.fetchval("select current_database()")
+    await stages.stop()
+    send(tmp_path, *["good"] * 200)  # two seconds in one batch
+    await db.execute(f"alter database \"{name}\" set statement_timeout = '500ms'")
+    stages.process.start()
+    await settled(db, 200)
+    assert await numbers(db) == list(range(1, 201))
+    assert await db.fetchval("select count(*) from dead_letters") == 0
+
+
+def test_the_pace_halves_what_failed_and_comes_back_slowly() -> None:
+    pace = Pace(4000)
+    for expected in (2000, 1000, 500):
+        pace.failed(pace.most)
+        assert pace.most == expected
+    for _ in range(63):
+        pace.committed(500)
+    assert pace.most == 500  # 1,000 has failed
+    pace.committed(500)
+    assert pace.most == 1000
+    pace.committed(999)
+    assert pace.most == 1000
+    pace.committed(1000)
+    assert pace.most == 2000
+    pace.committed(2000)
+    pace.committed(4000)
+    assert pace.most == 4000
+    for _ in range(20):
+        pace.failed(pace.most)
+    assert pace.most == 1
 
 
 @pytest.mark.parametrize(

@@ -212,6 +212,11 @@ def test_a_day_of_300_workers_is_told_to_each_route_as_the_script_has_it(
     start = last_monday(0) - timedelta(days=1)
     day = Day(start)
     monkeypatch.setattr("ingest.store.time", Time(clock))
+
+    async def database_now(_: object) -> int:
+        return clock.time_ns() // 1000
+
+    monkeypatch.setattr("ingest.store.database_now", database_now)
     offset = tmp_path / "clock"
     environment = stage_environment(tmp_path, redis_url, database_url) | {
         "PYTHONPATH": str(ROOT / "tests/faults/wrong_clock"),
