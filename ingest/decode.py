@@ -6,6 +6,7 @@ tests/ingest/test_decode.py proves that the two agree. It is pure: no I/O, no
 state but caches.
 """
 
+import re
 import types
 from binascii import unhexlify
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from ingest.events import (
     EVENTS,
     HEX,
     MAX_DATAGRAM,
+    MAX_INSTANCE,
     NO_NUL,
     SEQ_MAX,
     Event,
@@ -331,26 +333,49 @@ def decode_data(event: str, raw: bytes) -> tuple[Any, bytes]:
         raise Refused("bad_data", str(error)) from None
 
 
+# JSON's tokens, whatever the bytes in its texts are: texts, marks, and everything else.
+# A text without an end takes the rest, so that no bytes are looked at twice.
+_TOKEN: Final = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[{}\[\],:]|[^\s"{}\[\],:]+', re.DOTALL)
+_OPENING: Final = frozenset({b"{", b"["})
+_CLOSING: Final = frozenset({b"}", b"]"})
+_ENDS: Final = frozenset({b",", b"}"})
+_MARKS: Final = _OPENING | _CLOSING | _ENDS
+_WHOLE: Final = re.compile(rb"[1-9][0-9]{0,15}")
+
+
 def identify(datagram: bytes) -> tuple[str | None, int | None]:
     """Reads instance and seq of a refused datagram, where they can be read.
 
-    So a refused event is not taken for a lost one.
+    So a refused event is not taken for a lost one. The bytes need not be JSON, nor UTF-8: what
+    stands in the outermost object before the damage is read. A key that comes twice means its
+    last value, as for every decoder.
     """
-    try:
-        value = msgspec.json.decode(datagram)
-    except (ValueError, RecursionError):
+    found: dict[str | None, bytes] = {}
+    depth = 0
+    words: list[bytes] = []
+    for match in _TOKEN.finditer(datagram):
+        token = match[0]
+        if token not in _MARKS:
+            if depth == 1:
+                words.append(token)
+            continue
+        # Only a text, a colon and a word before a mark are a member that was read to its end.
+        if depth == 1 and token in _ENDS and len(words) == 3 and words[1] == b":":
+            found[_text(words[0])] = words[2]
+        words = []
+        depth += (token in _OPENING) - (token in _CLOSING)
+        if depth <= 0 or (depth == 1 and token == b"[" and not found):
+            break
+    instance, seq = _text(found.get("instance", b"")), found.get("seq", b"")
+    if not instance or len(instance) > MAX_INSTANCE or "\x00" in instance:
         return None, None
-    if not isinstance(value, dict):
+    if not _WHOLE.fullmatch(seq) or int(seq) > SEQ_MAX:
         return None, None
-    try:
-        identity = msgspec.convert(value, _Identity)
-    except msgspec.ValidationError:
-        return None, None
-    if "\x00" in identity.instance:
-        return None, None
-    return identity.instance, identity.seq
+    return instance, int(seq)
 
 
-class _Identity(msgspec.Struct):
-    instance: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
-    seq: Annotated[int, msgspec.Meta(ge=1, le=SEQ_MAX)]
+def _text(token: bytes) -> str | None:
+    try:
+        return msgspec.json.decode(token, type=str)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None

@@ -88,24 +88,30 @@ class Publisher:
 
     async def _sift(self, batch: Batch) -> tuple[dict[str, Seen], Places]:
         """What is seen of the batch's engines after it, and which entries Redis has."""
-        arrived: dict[bytes, list[tuple[int, str, int]]] = {}
+        arrived: dict[bytes, list[tuple[int, int, str, int]]] = {}
         place, last = 0, ""
-        for stream, instance, seq, _ in batch.numbers():
+        for stream, instance, seq, time in batch.numbers():
             place, last = (place + 1, last) if stream == last else (0, stream)
             if instance and seq:
-                arrived.setdefault(instance, []).append((int(seq), stream, place))
+                micros = int(time) if time else 0
+                arrived.setdefault(instance, []).append((int(seq), micros, stream, place))
         after: dict[str, Seen] = {}
         known: Places = set()
         for raw, found in arrived.items():
             name = raw.decode()
             seen = after[name] = (await self._recall(name)).copy()
             found.sort()
-            first = seen.highest + 1
-            if [number for number, _, _ in found] == list(range(first, first + len(found))):
+            first, before = seen.highest + 1, seen.latest
+            if [number for number, *_ in found] == list(range(first, first + len(found))):
                 seen.highest = found[-1][0]
+                seen.latest = max(before, max(micros for _, micros, _, _ in found))
                 continue
-            for number, stream, place in found:
-                if seen.add(number) is Arrival.DUPLICATE:
+            for number, micros, stream, place in found:
+                if seen.add(number) is not Arrival.DUPLICATE:
+                    seen.latest = max(seen.latest, micros)
+                # A copy is not later than all that its boot has sent. What is has a number that
+                # was used again, perhaps: the writer compares it with the row.
+                elif not 0 < before < micros:
                     known.add((stream, place))
             seen.forget(MAX_HOLES)
         return after, known
@@ -182,15 +188,22 @@ def _unmarked(mark: bytes) -> tuple[str, Places]:
     return name, set(known)
 
 
+class _Mark(msgspec.Struct, array_like=True):
+    """What the key of an engine boot holds; a receiver before this version kept no time."""
+
+    highest: int
+    floor: int
+    missing: list[tuple[int, int]]
+    latest: int = 0
+
+
 def _packed(seen: Seen) -> bytes:
-    return msgspec.json.encode((seen.highest, seen.floor, seen.missing))
+    return msgspec.json.encode(_Mark(seen.highest, seen.floor, seen.missing, seen.latest))
 
 
 def _unpacked(stored: bytes) -> Seen:
     try:
-        highest, floor, missing = msgspec.json.decode(
-            stored, type=tuple[int, int, list[tuple[int, int]]]
-        )
+        mark = msgspec.json.decode(stored, type=_Mark)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return Seen()  # not ours: the writer tells what is new
-    return Seen(highest, missing, floor)
+    return Seen(mark.highest, mark.missing, mark.floor, mark.latest)

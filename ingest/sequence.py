@@ -33,12 +33,18 @@ class Seen:
         highest: the highest number seen, 0 before the first.
         gap_events: numbers skipped so far, those filled later included.
         floor: below it, unknown which numbers were seen; 0 if all is known.
+        latest: the latest time of an event that was no duplicate, in microseconds; 0 if that
+            is not known. Kept by the caller.
     """
 
-    __slots__ = ("_ends", "_starts", "floor", "gap_events", "highest")
+    __slots__ = ("_ends", "_starts", "floor", "gap_events", "highest", "latest")
 
     def __init__(
-        self, highest: int = 0, missing: list[tuple[int, int]] | None = None, floor: int = 0
+        self,
+        highest: int = 0,
+        missing: list[tuple[int, int]] | None = None,
+        floor: int = 0,
+        latest: int = 0,
     ) -> None:
         """Starts from what was stored: ``missing`` holds half-open ranges in order."""
         self.highest = highest
@@ -46,6 +52,7 @@ class Seen:
         self._starts = [start for start, _ in missing or []]
         self._ends = [end for _, end in missing or []]
         self.gap_events = 0
+        self.latest = latest
 
     @property
     def missing(self) -> list[tuple[int, int]]:
@@ -54,7 +61,7 @@ class Seen:
 
     def copy(self) -> "Seen":
         """A copy to try a batch on; its counter starts at 0."""
-        return Seen(self.highest, self.missing, self.floor)
+        return Seen(self.highest, self.missing, self.floor, self.latest)
 
     def forget(self, most: int | None = None) -> None:
         """Keeps the newest ``most`` holes; what lies before them is unknown from now on.

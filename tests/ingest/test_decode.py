@@ -327,13 +327,84 @@ def test_a_share_that_solved_nothing_may_carry_a_fraction_of_difficulty_one() ->
     assert decode(packed("share_submitted", difficulty=0.001, share_diff=0.0015)).data.difficulty
 
 
-def test_the_identity_of_a_refused_event_is_read_where_it_can_be() -> None:
-    bad = packed("share_submitted", difficulty=0, instance="e/1", seq=7)
-    assert identify(bad) == ("e/1", 7)
-    assert identify(b"{") == (None, None)
-    assert identify(b"[" * 8000) == (None, None)
-    assert identify(b'{"instance":"a\\u0000b","seq":1}') == (None, None)
-    assert identify(b'{"instance":"a","seq":"1"}') == (None, None)
+@pytest.mark.parametrize(
+    ("datagram", "identity"),
+    [
+        (packed("share_submitted", difficulty=0, instance="e/1", seq=7), ("e/1", 7)),
+        # Bytes that are no JSON, or no UTF-8, elsewhere.
+        (b'{"a":"\xff","instance":"e/1","seq":7}', ("e/1", 7)),
+        (b'{"instance":"e/1","seq":7,"data":{"worker":"\xfc"}}', ("e/1", 7)),
+        (b'{"a":"\\ud800","instance":"e/1","seq":7}', ("e/1", 7)),
+        (b'{"a":NaN,"b":007,"c":1e,"instance":"e/1","seq":7}', ("e/1", 7)),
+        (b'{"a":"tab\tand\nline","instance":"e/1","seq":7}', ("e/1", 7)),
+        (b'{"instance":"e/1","seq":7,"data":{"user":"b', ("e/1", 7)),
+        (b'{"instance":"e/1","seq":7,', ("e/1", 7)),
+        (b'{"instance":"e/1","seq":7}trailing', ("e/1", 7)),
+        (b'{"instance":"e/1","seq":7}{"instance":"f","seq":8}', ("e/1", 7)),
+        (b'\xef\xbb\xbf{ "instance" : "e/1" ,\n"seq" : 7 }', ("e/1", 7)),
+        (b'{"instance":"e/\xc3\xbc","seq":7,"a":"\xff"}', ("e/ü", 7)),
+        (b'{"in\\u0073tance":"e\\/1","seq":7}', ("e/1", 7)),
+        # The last one counts, as for the decoder of events.
+        (b'{"instance":"x","seq":6,"instance":"e/1","seq":7}', ("e/1", 7)),
+        # What a text holds, and what lies deeper, is not the event's.
+        (b'{"a":"\\",\\"seq\\":6,\\"","instance":"e/1","seq":7}', ("e/1", 7)),
+        (b'{"data":{"instance":"x","seq":6},"instance":"e/1","seq":7}', ("e/1", 7)),
+        (b'{"data":{"instance":"x","seq":6}}', (None, None)),
+        (b'{"data":{"a":"b","instance":"x","seq":6', (None, None)),
+        (b'{"data":[{"instance":"x","seq":6}],"seq":7}', (None, None)),
+        (b'[{"instance":"e/1","seq":7}]', (None, None)),
+        (b'["instance":"e/1","seq":7]', (None, None)),
+        # A number that may be cut short, and what is no whole number as our engines write it.
+        (b'{"instance":"e/1","seq":7', (None, None)),
+        (b'{"instance":"e/1","seq":1e3}', (None, None)),
+        (b'{"instance":"e/1","seq":7.0}', (None, None)),
+        (b'{"instance":"e/1","seq":007}', (None, None)),
+        (b'{"instance":"e/1","seq":-7}', (None, None)),
+        (b'{"instance":"e/1","seq":0}', (None, None)),
+        (b'{"instance":"e/1","seq":"7"}', (None, None)),
+        (b'{"instance":"e/1","seq":7 8}', (None, None)),
+        (b'{"instance":"e/1" "seq":7}', (None, None)),
+        (b'{"instance":"e/1","seq":9007199254740992}', (None, None)),
+        # A name that the database cannot hold.
+        (b'{"instance":"e/\xfc","seq":7}', (None, None)),
+        (b'{"instance":"e/\\ud800","seq":7}', (None, None)),
+        (b'{"instance":"a\\u0000b","seq":7}', (None, None)),
+        (b'{"instance":"' + b"e" * 129 + b'","seq":7}', (None, None)),
+        (b'{"instance":"","seq":7}', (None, None)),
+        (b'{"instance":null,"seq":7}', (None, None)),
+        (b"", (None, None)),
+        (b"{", (None, None)),
+        (b"null", (None, None)),
+    ],
+)
+def test_the_identity_of_a_refused_event_is_read_where_it_can_be(
+    datagram: bytes, identity: tuple[str | None, int | None]
+) -> None:
+    assert identify(datagram) == identity
+
+
+@given(st.binary(max_size=200), st.integers(0, 200))
+def test_damage_after_the_identity_hides_it_never(damage: bytes, at: int) -> None:
+    whole = packed("share_submitted", instance="e/1", seq=7)
+    head = b'{"instance":"e/1","seq":7,' + whole[1:at]
+    assert identify(head + damage.replace(b"seq", b"").replace(b"instance", b"")) == ("e/1", 7)
+
+
+@given(st.text(max_size=140), st.integers(-5, 2**54))
+def test_an_event_is_identified_as_it_is_decoded(instance: str, seq: int) -> None:
+    datagram = packed("share_submitted", instance=instance, seq=seq)
+    try:
+        decoded = decode(datagram)
+    except Refused:
+        assert identify(datagram) == (None, None)
+    else:
+        assert identify(datagram) == (decoded.instance, decoded.seq)
+
+
+@pytest.mark.parametrize("part", [b'"', b'\\"', b'"\\', b'{"a":', b"[", b'"a"', b"a:", b"\\"])
+def test_no_bytes_take_long_to_look_through(part: bytes) -> None:
+    # Reading from each byte to the end again would take minutes.
+    assert identify(part * 500_000) == (None, None)
 
 
 def test_data_of_an_unknown_event_is_refused() -> None:

@@ -11,6 +11,7 @@ from ingest.entry import FIELDS, Batch, event_values
 from ingest.names import BLOCKS_CHANNEL, LEDGER_STREAM, stream_of
 from ingest.publisher import MAX_HOLES, Publisher
 from tbg.embedded import EmbeddedValkey
+from tests.clock import moment
 from tests.ingest.harness import entries, packed
 
 SHARES, BLOCKS = stream_of("share_submitted"), stream_of("block_found")
@@ -23,11 +24,18 @@ async def publisher(redis_url: str) -> AsyncIterator[Publisher]:
     await made.close()
 
 
-def batch(name: str, seqs: list[int], event: str = "share_submitted") -> Batch:
-    """Events of e/1 with these numbers."""
+BEGAN = moment()
+
+
+def batch(
+    name: str, seqs: list[int], event: str = "share_submitted", *, began: int = BEGAN
+) -> Batch:
+    """Events of e/1 with these numbers, one in a microsecond: a copy has the time of the first."""
     values: list[bytes] = []
     for seq in seqs:
-        values += event_values(decode(packed(event, instance="e/1", seq=seq)))
+        values += event_values(
+            decode(packed(event, instance="e/1", seq=seq, timestamp=began + seq))
+        )
     return Batch("mark", name, {stream_of(event): values}, len(seqs))
 
 
@@ -73,6 +81,29 @@ async def test_an_event_that_is_in_the_streams_is_left_out_also_by_the_next_rece
     assert known.events == 5
     assert await numbers(redis) == [1, 2, 4, 3, 5, 7, 6]
     await again.close()
+
+
+async def test_a_number_that_a_later_event_uses_again_is_left_to_the_writer(
+    publisher: Publisher, redis_url: str, redis: redis_async.Redis
+) -> None:
+    await publisher.publish(batch("1", [1, 2, 3]))
+    # Later than all that the boot has sent, in any order, and the newest number goes on.
+    again = Publisher(redis_url, 5.0)
+    assert (await again.publish(batch("2", [2, 1], began=BEGAN + 9))).events == 0
+    assert (await again.publish(batch("3", [1, 3, 4], began=BEGAN + 3))).events == 0
+    # Copies of the first boot's, also beside its new ones, and as late as its latest.
+    assert (await again.publish(batch("4", [1, 2, 3, 5]))).events == 3
+    assert (await again.publish(batch("5", [3], began=BEGAN + 4))).events == 1
+    assert await numbers(redis) == [1, 2, 3, 2, 1, 1, 3, 4, 5]
+    await again.close()
+
+
+async def test_a_mark_without_a_time_takes_every_known_number_for_a_copy(
+    publisher: Publisher, redis: redis_async.Redis
+) -> None:
+    await redis.set("mining:published:e/1", "[3,0,[]]")
+    assert (await publisher.publish(batch("1", [1, 3, 4]))).events == 2
+    assert await numbers(redis) == [4]
 
 
 async def test_what_was_left_out_is_told_once_more_if_the_answer_was_lost(
