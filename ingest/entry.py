@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from hashlib import blake2b
 from itertools import chain, repeat
 from typing import Final
 
@@ -13,6 +14,7 @@ from ingest.names import DEAD_LETTER_STREAM, EVENT_STREAMS, LEDGER_STREAM, strea
 
 LATEST: Final = 253_402_300_799_999_999  # the last microsecond that a datetime can hold
 START: Final = "0-0"  # before the first entry of any stream
+DIGEST: Final = 16  # bytes
 
 _EVENT: Final = (b"event", b"timestamp", b"source", b"instance", b"seq", b"data")
 _LETTER: Final = (b"event", b"stage", b"reason", b"detail", b"instance", b"seq", b"raw")
@@ -84,6 +86,16 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     def micros(self) -> int:
         """The same in microseconds, and never more than a datetime can hold."""
         return min(self.millis * 1000, LATEST)
+
+    @property
+    def digest(self) -> bytes:
+        """What tells it from every other entry, also from one with its id in another Redis."""
+        return blake2b(b"\0".join((self.id, *self.fields)), digest_size=DIGEST).digest()
+
+    @property
+    def mark(self) -> str:
+        """Its id and digest, as the database keeps them."""
+        return f"{self.id.decode()} {self.digest.hex()}"
 
     def event(self) -> list[bytes] | None:
         """The values of an event as our receivers write it; None if it is not one."""

@@ -1,6 +1,7 @@
 """Engine instances and which of their events are stored."""
 
 from collections import defaultdict
+from collections.abc import Container
 from typing import Final
 
 import asyncpg
@@ -8,6 +9,7 @@ import msgspec
 import structlog
 
 from ingest.batch import DeadLetter, Row
+from ingest.offsets import OffsetsMovedError
 from ingest.sequence import Arrival, Seen
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("ingest.instances")
@@ -104,7 +106,10 @@ class Instances:
         ]
 
     def sift(
-        self, items: list[Event], stored: set[tuple[str, int]]
+        self,
+        items: list[Event],
+        stored: set[tuple[str, int]],
+        again: Container[int] = (),
     ) -> tuple[list[Event], list[Event]]:
         """Separates new items from resent ones.
 
@@ -112,6 +117,8 @@ class Instances:
             items: of instances that are loaded.
             stored: instance and number of the :meth:`doubtful` ones that the database
                 has.
+            again: ids (:func:`id`) of items whose entry may have been read before: what is
+                stored of them is no second copy.
 
         Returns:
             (new, resent), each in the order that they came.
@@ -154,7 +161,8 @@ class Instances:
                     duplicates.add(index)
             seen.forget()
             resent |= duplicates
-            self._try(name, seen, len(numbered) - len(duplicates), len(duplicates))
+            copies = sum(id(items[index]) not in again for index in duplicates)
+            self._try(name, seen, len(numbered) - len(duplicates), copies)
         if not resent:
             return items, []
         new = [item for index, item in enumerate(items) if index not in resent]
@@ -165,23 +173,29 @@ class Instances:
         self._trial[name] = Instance(known.id, seen, known.sourced), events, duplicates
 
     async def save(self, connection: asyncpg.Connection) -> None:
-        """Writes what the batch changed, in its transaction."""
-        await connection.executemany(
-            "update engine_instances set seq_max = $2, seq_missing = $3, seq_floor = $4, "
-            "events = events + $5, duplicates = duplicates + $6, last_seen = now() "
-            "where id = $1",
-            [
-                (
-                    instance.id,
-                    instance.seen.highest,
-                    [asyncpg.Range(start, end) for start, end in instance.seen.missing],
-                    instance.seen.floor,
-                    events,
-                    duplicates,
-                )
-                for instance, events, duplicates in self._trial.values()
-            ],
+        """Writes what the batch changed, in its transaction.
+
+        Raises:
+            OffsetsMovedError: the database holds other numbers than this writer left there.
+        """
+        if not self._trial:
+            return
+        before = [self._known[name].seen for name in self._trial]
+        after = [instance.seen for instance, _, _ in self._trial.values()]
+        saved = await connection.fetch(
+            _SAVE,
+            [instance.id for instance, _, _ in self._trial.values()],
+            *([seen.highest for seen in states] for states in (before, after)),
+            *([_multirange(seen) for seen in states] for states in (before, after)),
+            *([seen.floor for seen in states] for states in (before, after)),
+            [events for _, events, _ in self._trial.values()],
+            [duplicates for _, _, duplicates in self._trial.values()],
         )
+        if len(saved) != len(self._trial):
+            raise OffsetsMovedError(
+                "the numbers of an engine were changed by a repair or by another writer: "
+                "reading what is known of them again"
+            )
 
     def keep(self) -> None:
         """The batch is committed."""
@@ -202,3 +216,24 @@ class Instances:
     def number(self, name: str | None) -> int | None:
         """The database's number of a loaded instance."""
         return None if name is None else self._known[name].id
+
+
+def _multirange(seen: Seen) -> str:
+    return "{" + ",".join(f"[{start},{end})" for start, end in seen.missing) + "}"
+
+
+# Only from the very state that the batch was judged by.
+_SAVE: Final = """
+update engine_instances i set
+    seq_max = g.highest, seq_missing = g.missing::int8multirange, seq_floor = g.floor,
+    events = i.events + g.events, duplicates = i.duplicates + g.duplicates, last_seen = now()
+from unnest(
+    $1::integer[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::bigint[],
+    $7::bigint[], $8::bigint[], $9::bigint[]
+) as g(
+    id, old_highest, highest, old_missing, missing, old_floor, floor, events, duplicates
+)
+where i.id = g.id and i.seq_max = g.old_highest
+    and i.seq_missing = g.old_missing::int8multirange and i.seq_floor = g.old_floor
+returning i.id
+"""

@@ -16,6 +16,9 @@ DEAD_LETTER_STREAM: Final = "mining:dead_letter"
 LEDGER_STREAM: Final = "mining:ledger"  # what the receiver read and dropped
 STREAMS: Final = (*EVENT_STREAMS, DEAD_LETTER_STREAM, LEDGER_STREAM)
 
+# Names a Redis: what is committed of its streams is known under this name.
+IDENTITY_KEY: Final = "mining:identity"
+
 # Written by the batch side.
 WEEKLY_RESET_STREAM: Final = "mining:weekly_reset"
 BLOCK_STATUS_STREAM: Final = "mining:block_status"

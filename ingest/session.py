@@ -3,23 +3,26 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import timedelta
 from typing import Final
 
 import asyncpg
 import redis.asyncio as redis
 import structlog
+from redis.asyncio.connection import Connection
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from ingest import metrics
 from ingest.batch import Item, parse
 from ingest.codecs import prepare
-from ingest.entry import START, Entry, id_key, identity
+from ingest.entry import Entry, identity
 from ingest.flavour import fetch_flavour
 from ingest.leaderboard import Leaderboard
-from ingest.offsets import Offsets, OffsetsMovedError, Positions
+from ingest.offsets import Offsets, OffsetsMovedError
 from ingest.refusal import Pace
+from ingest.resume import check, resume
 from ingest.settings import WriterSettings
 from ingest.store import Store
 from ingest.streams import Streams
@@ -32,6 +35,8 @@ RELIEF_SECONDS: Final = 1.0
 # what is in the streams is still committed.
 DRAIN_SECONDS: Final = 4.0
 COMMAND_SECONDS: Final = 60.0
+
+CELL: Final = ""  # one writer serves all streams of a database
 
 AWAY: Final = (
     RedisError,
@@ -94,12 +99,19 @@ class Session:
             },
         )
         client = redis.Redis.from_url(settings.redis_url, socket_timeout=10, retry=None)
+        reader = redis.Redis.from_url(
+            settings.redis_url,
+            socket_timeout=10,
+            retry=None,
+            single_connection_client=True,
+            redis_connect_func=_once(),
+        )
         try:
             await self._take_over(connection)
             self._db = connection
             await prepare(connection)
-            self._offsets = Offsets(connection, self._consumer)
-            self._streams = Streams(client)
+            self._offsets = Offsets(connection, self._consumer, settings.stream_keep)
+            self._streams = Streams(client, reader)
             self._trimming = Trimming(client, settings.stream_keep)
             self._leaderboard = Leaderboard(client, timedelta(days=settings.leaderboard_days))
             plain = await fetch_flavour(connection) == "postgresql"
@@ -111,14 +123,15 @@ class Session:
                 pace=self._pace,
             )
             await self._store.open()
-            self._streams.seek(await self._start())
-            await self._trimming.relieve(self._offsets.committed)
+            self._streams.seek(await resume(self._offsets, self._streams))
+            await self._trimming.relieve(self._offsets)
             await self._leaderboard.reconcile(connection, self._store.bests)
             log.info("committing", consumer=self._consumer, plain_postgresql=plain)
             self.trouble = ""
             async with contextlib.aclosing(self._batches()) as batches:
                 await self._work(batches)
         finally:
+            await reader.aclose()
             await client.aclose()
             try:
                 await connection.close(timeout=2)
@@ -126,11 +139,11 @@ class Session:
                 connection.terminate()
 
     async def _take_over(self, connection: asyncpg.Connection) -> None:
-        if not await connection.fetchval("select to_regclass('stream_offsets') is not null"):
-            raise NotMigratedError("the database has no schema yet: run `tbg migrate`")
+        if not await connection.fetchval("select to_regclass('stream_marks') is not null"):
+            raise NotMigratedError("the schema is missing or not up to date: run `tbg migrate`")
         waiting = False
         while not await connection.fetchval(
-            "select pg_try_advisory_lock(hashtext('tbg writer ' || $1))", self._consumer
+            "select pg_try_advisory_lock(hashtext('tbg writer'), hashtext($1))", CELL
         ):
             if not waiting:
                 log.warning("another writer is at work: waiting", consumer=self._consumer)
@@ -139,23 +152,6 @@ class Session:
             if self._stopping.is_set():
                 raise OffsetsMovedError("another writer is at work")
             await asyncio.sleep(0.5)
-
-    async def _start(self) -> Positions:
-        """Where to go on. Streams that Redis lost are read from their beginning."""
-        positions = await self._offsets.load()
-        for stream, (newest, _) in (await self._streams.last_ids()).items():
-            committed = positions[stream][0]
-            if id_key(committed) <= id_key(newest):
-                continue
-            log.error(
-                "redis lost a stream: reading it from its beginning",
-                stream=stream,
-                committed=committed,
-                newest=newest,
-            )
-            await self._offsets.rewind(stream)
-            positions[stream] = START, 0
-        return positions
 
     async def _work(self, batches: AsyncGenerator[tuple[list[Entry], list[Item]], None]) -> None:
         next_lag = next_report = next_relief = 0.0
@@ -171,10 +167,11 @@ class Session:
                 return
             if now >= next_relief:
                 next_relief = now + RELIEF_SECONDS
-                await self._trimming.relieve(self._offsets.committed)
+                await self._trimming.relieve(self._offsets)
             if now >= next_lag:
                 next_lag = now + LAG_SECONDS
                 await self._offsets.confirm()
+                await check(self._offsets, self._streams)
                 lag = await self._streams.lag()
                 if self._leaderboard.behind:
                     await self._leaderboard.reconcile(self._db, self._store.bests)
@@ -186,13 +183,14 @@ class Session:
                         lag_entries=sum(entries for entries, _ in lag.values()),
                         lag_seconds=round(max(seconds for _, seconds in lag.values()), 1),
                     )
+                await self._offsets.prune()
                 reported, since = self.committed, now
                 next_report = now + REPORT_SECONDS
 
     async def _commit(self, entries: list[Entry], items: list[Item]) -> None:
         started = time.perf_counter()
         for done in await self._store.commit(entries, items):
-            await self._trimming.trim(done.positions)
+            await self._trimming.trim(self._offsets)
             await self._leaderboard.raise_bests(done.week_bests)
         metrics.COMMIT_SECONDS.observe(time.perf_counter() - started)
         metrics.COMMIT_EVENTS.observe(len(entries))
@@ -218,6 +216,20 @@ class Session:
         finally:
             ahead.cancel()
             await asyncio.gather(ahead, return_exceptions=True)
+
+
+def _once() -> Callable[[Connection], Awaitable[None]]:
+    """Lets a client connect once: another connection is for another session to judge."""
+    connected = False
+
+    async def connect(connection: Connection) -> None:
+        nonlocal connected
+        if connected:
+            raise RedisConnectionError("the connection to Redis ended")
+        connected = True
+        await connection.on_connect()
+
+    return connect
 
 
 def _log_entries(entries: list[Entry]) -> None:

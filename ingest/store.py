@@ -20,9 +20,10 @@ from ingest.effects import Effects, Written
 from ingest.entry import Entry
 from ingest.instances import Instances
 from ingest.ledger import Report, Sums
-from ingest.offsets import Offsets, Positions
+from ingest.offsets import Offsets, Steps
 from ingest.probe import good_entry
 from ingest.refusal import FAILURES, Pace, is_refusal, is_too_much
+from ingest.reports import Reports
 from ingest.weekly import Bests
 
 MOST_ENTRIES: Final = 100_000
@@ -39,7 +40,7 @@ async def database_now(connection: asyncpg.Connection) -> int:
 class Committed(msgspec.Struct):
     """What one transaction did."""
 
-    positions: Positions
+    steps: Steps
     week_bests: list[tuple[date, str, float]]  # week, user, best difficulty: raised ones
 
 
@@ -51,7 +52,7 @@ class _Batch(msgspec.Struct):
     reused: list[DeadLetter]
     resent: int
     written: Written
-    positions: Positions
+    steps: Steps
 
 
 class Store:
@@ -82,6 +83,7 @@ class Store:
         # As the connection: a database that was restored has other numbers and rows.
         self._effects = Effects(connection, plain=plain)
         self._instances = Instances()
+        self._reports = Reports()
 
     @property
     def bests(self) -> Bests:
@@ -121,7 +123,7 @@ class Store:
         try:
             committed = await self._commit(entries, items)
         except FAILURES as error:
-            self._instances.drop()
+            self._drop()
             refused = is_refusal(error)
             if not refused:
                 self._pace.failed(len(entries))
@@ -133,12 +135,16 @@ class Store:
                 return await self.commit(entries[:half]) + await self.commit(entries[half:])
             return [await self._refuse(entries, error)]
         except BaseException as error:
-            self._instances.drop()
+            self._drop()
             if isinstance(error, TimeoutError):
                 self._pace.failed(len(entries))
             raise
         self._pace.committed(len(entries))
         return [committed]
+
+    def _drop(self) -> None:
+        self._instances.drop()
+        self._reports.drop()
 
     async def _refuse(self, entries: list[Entry], error: Exception) -> Committed:
         """Makes a dead letter of the one entry that the database refuses.
@@ -158,7 +164,7 @@ class Store:
             try:
                 return await self._commit(entries, [parse(entries[0])])
             except FAILURES as again:
-                self._instances.drop()
+                self._drop()
                 if not is_refusal(again):
                     raise
         log.warning("the database refuses an event", error=str(error), stream=entries[0].stream)
@@ -166,7 +172,7 @@ class Store:
         try:
             return await self._commit(entries, [letter])
         except FAILURES as again:
-            self._instances.drop()
+            self._drop()
             if not is_refusal(again):
                 raise
             # Not even under its name and number: the bytes are kept without them.
@@ -198,18 +204,24 @@ class Store:
     async def _commit(self, entries: list[Entry], items: list[Item]) -> Committed:
         batch = await self._write(entries, items)
         self._instances.keep()
+        self._reports.keep()
         self._effects.keep(batch.written)
-        self._offsets.keep(batch.positions)
+        self._offsets.keep(batch.steps)
         self._count(batch)
         bests = [(week, address, best) for week, _, address, best in batch.written.raised]
-        return Committed(batch.positions, bests)
+        return Committed(batch.steps, bests)
 
     async def _write(self, entries: list[Entry], items: list[Item]) -> _Batch:
+        all_entries = entries
+        recognised: Counter[str] = Counter()  # committed before, by stream
+        again: dict[int, str] = {}  # stream of each item whose entry may have been read before
+        if self._offsets.rereads:
+            entries, items, again = self._leave_out_known(entries, items, recognised)
         events = [item for item in items if not isinstance(item, Report)]
+        reports = [item for item in items if isinstance(item, Report)]
         sums = Sums()
-        for item in items:
-            if isinstance(item, Report):
-                sums.report(item)
+        for report in await self._reports.fresh(self._db, reports):
+            sums.report(report)
         sources: dict[str, str | None] = dict.fromkeys(sums.instances())
         for event in events:
             if event.instance is not None:
@@ -220,10 +232,12 @@ class Store:
             (event.instance or "", event.seq or 0)
             for event in await self._stored(self._instances.doubtful(events))
         }
-        new, resent = self._instances.sift(events, stored)
+        new, resent = self._instances.sift(events, stored, again)
         now = await database_now(self._db)
         oldest = now - self._retention // timedelta(microseconds=1)
-        reused = await self._reused(new, resent, oldest)
+        reused, others = await self._reused(new, resent, oldest)
+        recognised.update(again[id(item)] for item in resent if id(item) in again)
+        resent = [item for item in resent if id(item) not in again]
         rows: list[Row] = []
         letters: list[DeadLetter] = []
         for item in new:
@@ -240,16 +254,42 @@ class Store:
         sums.add("duplicates", resent)
         await self._effects.make_room(rows)
         await self._effects.resolve(rows)
-        positions = self._offsets.after(entries)
+        nameless = [
+            entry
+            for entry, item in zip(entries, items, strict=True)
+            if (not item.id if isinstance(item, Report) else item.seq is None)
+        ]
+        steps = self._offsets.after(all_entries, nameless + others, recognised)
         number = self._instances.number
         async with self._db.transaction():
-            await self._offsets.move(positions)
+            await self._offsets.move(steps)
             written = await self._effects.write(rows, number, now)
             await tables.insert_letters(self._db, letters, counted=True)
             await tables.insert_letters(self._db, reused, counted=False)
             await self._instances.save(self._db)
+            await self._reports.save(self._db)
             await tables.add_to_ledger(self._db, sums, number)
-        return _Batch(rows, letters, reused, len(resent) - len(reused), written, positions)
+        return _Batch(rows, letters, reused, max(0, len(resent) - len(reused)), written, steps)
+
+    def _leave_out_known(
+        self, entries: list[Entry], items: list[Item], recognised: Counter[str]
+    ) -> tuple[list[Entry], list[Item], dict[int, str]]:
+        """Leaves out what no number tells apart and was committed when its entry was read before.
+
+        Returns:
+            The other entries, what they say, and the streams of those items that may have
+            been read before: their numbers decide.
+        """
+        left, kept, again = [], [], {}
+        for entry, item in zip(entries, items, strict=True):
+            if self._offsets.was_read(entry):
+                if entry.digest in self._offsets.rereads[entry.stream].unnumbered:
+                    recognised[entry.stream] += 1
+                    continue
+                again[id(item)] = entry.stream
+            left.append(entry)
+            kept.append(item)
+        return left, kept, again
 
     async def _stored(self, events: list[Row | DeadLetter]) -> list[Row | DeadLetter]:
         """Those of the events that the database holds, by their content."""
@@ -258,8 +298,8 @@ class Store:
 
     async def _reused(
         self, new: list[Row | DeadLetter], resent: list[Row | DeadLetter], oldest: int
-    ) -> list[DeadLetter]:
-        """Dead letters for events whose number another event has.
+    ) -> tuple[list[DeadLetter], list[Entry]]:
+        """Dead letters for events whose number another event has, and the entries of these.
 
         A number is no identity: an engine that begins again under an old name (a snapshot of
         a machine, a fixed name) uses its numbers for other events. A copy of what is stored
@@ -268,7 +308,8 @@ class Store:
         # What is past retention may be gone; a dead letter has no time that could differ.
         copies = [item for item in resent if isinstance(item, Row) and item.micros >= oldest]
         if not copies:
-            return []
+            return [], []
+        entries: list[Entry] = []
         known = {id(item) for item in await self._stored(list(copies))}
         firsts = {(item.instance, item.seq): item for item in new}
         letters: dict[tuple[str | None, int | None, int, bytes], DeadLetter] = {}
@@ -278,6 +319,7 @@ class Store:
                 continue
             if first is not None and (first.micros, first.raw_data) == (item.micros, item.raw_data):
                 continue
+            entries.append(item.entry)
             letters.setdefault(
                 (item.instance, item.seq, item.micros, item.raw_data),
                 refuse(
@@ -286,7 +328,7 @@ class Store:
                     f"number {item.seq} of {item.instance!r} is another event's",
                 ),
             )
-        return list(letters.values())
+        return list(letters.values()), entries
 
     def _count(self, batch: _Batch) -> None:
         for event, count in Counter(row.event for row in batch.rows).items():

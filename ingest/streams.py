@@ -2,21 +2,39 @@
 
 import asyncio
 from bisect import bisect_left
+from collections.abc import Sequence
 from operator import attrgetter
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 import redis.asyncio as redis
-from redis.exceptions import ResponseError
+import structlog
+from redis.exceptions import OutOfMemoryError, ResponseError
 
 from ingest import metrics
 from ingest.entry import START, Entry, id_key
-from ingest.names import STREAMS
-from ingest.offsets import Positions
+from ingest.names import IDENTITY_KEY, STREAMS
+from ingest.offsets import Position, Positions
 
 # Entries in one answer: Redis does nothing else while it makes one, and 5,000 would keep
 # what a receiver adds waiting for eight milliseconds.
 AT_ONCE: Final = 1000
 _MILLIS: Final = attrgetter("millis")
+
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("ingest.streams")
+
+
+class End(NamedTuple):
+    """A stream's oldest entry, its newest id ever, and how many entries it has and ever had."""
+
+    first: str = START
+    last: str = START
+    entries: int = 0
+    added: int = 0
+
+    def holds_nothing_but(self, committed: str) -> bool:
+        """Whether all that comes has a higher id, and nothing is there that has one."""
+        return not self.entries and id_key(self.last) >= id_key(committed)
 
 
 class Streams:
@@ -30,14 +48,18 @@ class Streams:
 
     Args:
         client: answers must be bytes.
+        reader: reads the entries, over one connection that it makes once: after another one,
+            Redis may not have what was read before. None reads with the client.
     """
 
-    def __init__(self, client: redis.Redis) -> None:
-        self._client = client
+    def __init__(self, client: redis.Redis, reader: redis.Redis | None = None) -> None:
+        self._client = redis.Redis(connection_pool=client.connection_pool)
+        self._reader = reader or self._client
         # Answers as they come: turning every entry into a dictionary of texts would
         # cost more than all the rest of reading.
-        for command in ("XREAD", "XINFO STREAM"):
-            client.set_response_callback(command, cast(Any, _as_it_came))
+        for command in ("XREAD", "XRANGE", "XINFO STREAM"):
+            for one in (self._client, self._reader):
+                one.set_response_callback(command, cast(Any, _as_it_came))
         self._cursors: dict[str, str] = dict.fromkeys(STREAMS, START)
         # Entries that were read and lie past what another stream has been read to.
         self._ahead: dict[str, list[Entry]] = {name: [] for name in STREAMS}
@@ -48,12 +70,47 @@ class Streams:
 
     def seek(self, positions: Positions) -> None:
         """Goes on after these ids, so many entries after each stream's beginning."""
-        for stream, (last_id, entries) in positions.items():
-            self._cursors[stream] = last_id
-            self._given[stream] = entries
+        for stream, position in positions.items():
+            self._cursors[stream] = position.last_id
+            self._given[stream] = position.entries
 
-    async def last_ids(self) -> dict[str, tuple[str, int]]:
-        """Each stream's newest id ever and number of entries ever added."""
+    async def identity(self) -> str | None:
+        """The name that this Redis was given; None if it has none, or lost it."""
+        found = cast(bytes | None, await self._client.get(IDENTITY_KEY))
+        return found.decode(errors="replace") if found else None
+
+    async def name(self, name: str) -> str:
+        """Gives Redis a name if it has none, and returns the one that it has."""
+        try:
+            await self._client.set(IDENTITY_KEY, name, nx=True)
+        except OutOfMemoryError as error:
+            # Only a writer that goes on makes room. The next one finds the name by content.
+            log.warning("redis is full and cannot keep its identity", error=str(error))
+        return await self.identity() or name
+
+    async def look_up(self, places: Sequence[tuple[str, Position]]) -> list[Position | None]:
+        """Which streams hold the very entries of these positions.
+
+        Returns:
+            For each place its position, with what is known of its entry; the beginning of a
+            stream is always there. None where the stream holds no such entry.
+        """
+        pipeline = self._client.pipeline(transaction=False)
+        for stream, position in places:
+            pipeline.execute_command("XRANGE", stream, position.last_id, position.last_id)
+        found: list[Position | None] = []
+        for (stream, position), entries in zip(places, await pipeline.execute(), strict=True):
+            there = [Entry(stream, item[0], item[1]).mark for item in entries]
+            if position.last_id == START:
+                found.append(position)
+            elif there and position.entry in (None, there[0]):
+                found.append(position._replace(entry=there[0]))
+            else:
+                found.append(None)
+        return found
+
+    async def ends(self) -> dict[str, End]:
+        """What each stream has and had."""
         result = {}
         for stream in STREAMS:
             try:
@@ -61,11 +118,17 @@ class Streams:
             except ResponseError as error:
                 if "no such key" not in str(error):
                     raise  # a refusal must not look like a stream that is lost
-                result[stream] = (START, 0)
+                result[stream] = End()
                 continue
             if isinstance(info, list):
                 info = dict(zip(info[::2], info[1::2], strict=True))
-            result[stream] = (info[b"last-generated-id"].decode(), info[b"entries-added"])
+            first = info[b"first-entry"]
+            result[stream] = End(
+                first[0].decode() if first else START,
+                info[b"last-generated-id"].decode(),
+                info[b"length"],
+                info[b"entries-added"],
+            )
         return result
 
     async def read(self, most: int, linger: float) -> list[Entry]:
@@ -106,7 +169,7 @@ class Streams:
             name for name, ahead in self._ahead.items()
             if name not in self._unread or not ahead or ahead[0].millis == ahead[-1].millis
         ]  # fmt: skip
-        answer = await self._client.execute_command(
+        answer = await self._reader.execute_command(
             "XREAD", *args, "STREAMS", *asked, *(self._cursors[name] for name in asked)
         )
         self._unread.difference_update(asked)
@@ -142,10 +205,10 @@ class Streams:
         a trim. The number of entries is exact once a stream was read to its end.
         """
         result = {}
-        for stream, (last_id, added) in (await self.last_ids()).items():
+        for stream, (_, last_id, left, added) in (await self.ends()).items():
             ahead = self._ahead[stream]
             cursor = ahead[0].id.decode() if ahead else self._cursors[stream]
-            if not ahead and id_key(cursor) >= id_key(last_id):
+            if not ahead and (not left or id_key(cursor) >= id_key(last_id)):
                 self._given[stream] = added
                 result[stream] = (0, 0.0)
             else:

@@ -51,7 +51,8 @@ AWAY = (
 )
 INSTANCES = ("engine-a/1", "engine-b/1")
 TABLES = (
-    "shares, mining_events, dead_letters, ledger, ledger_drops, stream_offsets, "
+    "shares, mining_events, dead_letters, ledger, ledger_drops, stream_offsets, stream_marks, "
+    "report_processes, "
     "weekly_best_diff, workers, users, engine_instances, late_share_hours"
 )
 SPOOL_BYTES = 2**30
@@ -330,8 +331,8 @@ class Machine(RuleBasedStateMachine):
             entries = await writer.streams.read(most, 0)
             if not entries:
                 return
-            for done in await writer.store.commit(entries):
-                await writer.trimming.trim(done.positions)
+            for _ in await writer.store.commit(entries):
+                await writer.trimming.trim(writer.offsets)
 
     @rule(most=st.integers(1, 20))
     def the_writer_writes(self, most: int) -> None:

@@ -18,6 +18,7 @@ import redis.asyncio as redis_async
 from ingest.flavour import fetch_flavour
 from ingest.leaderboard import Leaderboard
 from ingest.offsets import Offsets
+from ingest.resume import resume
 from ingest.store import Store
 from ingest.streams import Streams
 from ingest.trimming import Trimming
@@ -95,7 +96,7 @@ async def parts_of(
     await store.open()
     await Leaderboard(client, timedelta(days=28)).reconcile(connection, store.bests)
     streams = Streams(client)
-    streams.seek(await offsets.load())
+    streams.seek(await resume(offsets, streams))
     return Parts(offsets, store, streams, Trimming(client, 0))
 
 

@@ -20,7 +20,7 @@ from tests.ingest.harness import Parts, packed, parts_of
 WEEK = 7 * DAY
 SHARES = stream_of("share_submitted")
 TABLES = (
-    "shares, ledger, stream_offsets, weekly_best_diff, workers, users, engine_instances, "
+    "shares, ledger, stream_offsets, stream_marks, weekly_best_diff, workers, users, engine_instances, "
     "late_share_hours, dead_letters"
 )
 REFUSED = 13.0  # an assigned difficulty that only the database refuses
