@@ -261,23 +261,25 @@ async def insert_proofs(db: asyncpg.Connection, rows: list[Row]) -> None:
 
 
 async def note_late_hours(db: asyncpg.Connection, rows: list[Row], now: int) -> None:
-    """Notes the closed hours that shares came for; ``now`` in microseconds."""
+    """Notes the shares that came late: after their hour had closed, or after it was read.
+
+    A statement of its own, after the shares were inserted: whoever reads the hours (see
+    ``rollup/raw.py``) first says so in ``rollup_progress`` and then looks for transactions
+    that have inserted, so that each share is read there or seen here.
+
+    Args:
+        db: the connection, in the transaction of the rows.
+        rows: of any event.
+        now: microseconds since the epoch.
+    """
     closed = now - LATE_AFTER
-    closed -= closed % HOUR
-    late = Counter(
-        row.micros - row.micros % HOUR
-        for row in rows
-        if row.micros < closed and row.event == "share_submitted"
+    shares = Counter(
+        row.micros - row.micros % HOUR for row in rows if row.event == "share_submitted"
     )
-    if late:
-        hours = sorted(late)
+    if shares:
+        hours = sorted(shares)
         await db.execute(
-            "insert into late_share_hours as l (hour, shares) "
-            "select * from unnest($1::timestamptz[], $2::bigint[]) "
-            "on conflict (hour) do update set shares = l.shares + excluded.shares, "
-            "last_recorded_at = now()",
-            hours,
-            [late[hour] for hour in hours],
+            _NOTE_LATE, hours, [shares[hour] for hour in hours], closed - closed % HOUR
         )
 
 
@@ -369,6 +371,15 @@ where exists (
     where d.instance = g.instance and d.seq = g.seq
       and (g.event is null or position(g.stamp in d.raw) > 0)
 )
+"""
+
+_NOTE_LATE: Final = """
+insert into late_share_hours as l (hour, shares)
+select g.hour, g.shares
+from unnest($1::timestamptz[], $2::bigint[]) as g(hour, shares)
+where g.hour < greatest($3::timestamptz, (select read_until from rollup_progress))
+on conflict (hour) do update set
+    shares = l.shares + excluded.shares, last_recorded_at = now()
 """
 
 _UPSERT_LEDGER: Final = """

@@ -87,8 +87,6 @@ def migrate(
     database_url: str,
     flavour: Flavour | None = None,
     wait_seconds: float = 60.0,
-    retention_days: int | None = None,
-    archived: bool = False,
     say: Say = lambda _: None,
 ) -> Migrated:
     """Applies the migrations that are missing.
@@ -97,10 +95,6 @@ def migrate(
         database_url: of the database, as libpq and asyncpg take it.
         flavour: replaces the one found.
         wait_seconds: how long to wait for another migrate to end.
-        retention_days: how long TimescaleDB keeps raw shares and events; None leaves its
-            policy as it is. (On plain PostgreSQL, the batch side drops old days.)
-        archived: whether there is an archive. Then the batch side drops old days on
-            TimescaleDB as well, and the policy is removed.
         say: receives what happens, a line at a time.
 
     Raises:
@@ -116,8 +110,6 @@ def migrate(
                 _refuse_shared_offsets(connection)
                 applied, already = _apply(database_url, chosen, say)
                 partitions = _make_partitions(connection) if chosen == "postgresql" else 0
-                if chosen == "timescaledb" and (archived or retention_days is not None):
-                    set_retention(connection, None if archived else retention_days, say)
                 return Migrated(version, chosen, applied, already, partitions)
     except psycopg.OperationalError as error:
         raise MigrateError(f"the database cannot be reached or used: {error}") from error
@@ -215,39 +207,6 @@ def _apply(database_url: str, flavour: Flavour, say: Say) -> tuple[list[str], in
     return applied, already
 
 
-def set_retention(connection: Connection, days: int | None, say: Say) -> None:
-    """Makes TimescaleDB drop raw shares and events after ``days``; safe to repeat.
-
-    None leaves dropping them to the batch side.
-    """
-    for table in ("shares", "mining_events"):
-        row = connection.execute(
-            """
-            select (config ->> 'drop_after')::interval is not distinct from
-                   make_interval(days => %s)
-            from timescaledb_information.jobs
-            where proc_name = 'policy_retention' and hypertable_name = %s
-            """,
-            [days, table],
-        ).fetchone()
-        if row == (True,) or (row is None and days is None):
-            continue
-        # Both at once: a reader never sees the table without its policy.
-        with connection.transaction():
-            connection.execute(
-                "select remove_retention_policy(%s::regclass, if_exists => true)", [table]
-            )
-            if days is not None:
-                connection.execute(
-                    "select add_retention_policy(%s::regclass, make_interval(days => %s))",
-                    [table, days],
-                )
-        say(
-            f"{table} are kept "
-            + (f"for {counted(days, 'day')}" if days else "until they are archived")
-        )
-
-
 def _make_partitions(connection: Connection) -> int:
     today = datetime.now(UTC).date()
     row = connection.execute(
@@ -285,19 +244,11 @@ def retention_days() -> int:
 @click.option(
     "--database-url", envvar="DATABASE_URL", required=True, help="Or DATABASE_URL.", metavar="URL"
 )
-@click.option(
-    "--archive-url",
-    envvar="ARCHIVE_URL",
-    default="",
-    metavar="URL",
-    help="Or ARCHIVE_URL: if set, only archived days are dropped, and by the batch side.",
-)
-def command(database_url: str, flavour: Flavour | None, wait: float, archive_url: str) -> None:
+def command(database_url: str, flavour: Flavour | None, wait: float) -> None:
     """Bring the database's schema up to date; run again, it does nothing.
 
     TimescaleDB is used if the server has the extension, and plain PostgreSQL (15 or
-    newer) otherwise. RETENTION_DAYS sets how long TimescaleDB keeps raw shares. If
-    ARCHIVE_URL is set, its retention policy is removed: the batch side drops archived days.
+    newer) otherwise. Dagster drops raw shares after RETENTION_DAYS, on both.
 
     \b
     Examples:
@@ -308,8 +259,6 @@ def command(database_url: str, flavour: Flavour | None, wait: float, archive_url
         database_url,
         flavour,
         wait,
-        retention_days(),
-        archived=bool(archive_url),
         say=lambda text: click.echo(text, err=True),
     )
     click.echo(

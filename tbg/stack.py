@@ -1,6 +1,5 @@
 """A running stack: starts its programs in order, watches and stops them."""
 
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -10,7 +9,7 @@ import click
 import psycopg
 
 from tbg.logs import tail
-from tbg.migrate import migrate, retention_days
+from tbg.migrate import migrate
 from tbg.program import Program, check_ports
 from tbg.programs import StackPlan
 from tbg.state import Stack
@@ -69,12 +68,7 @@ class RunningStack:
             if self._interrupted():
                 raise Interrupted
             if program.name in ("receiver", "writer") and not migrated:
-                migrate(
-                    self.plan.database_url,
-                    retention_days=retention_days(),
-                    archived=bool(os.environ.get("ARCHIVE_URL")),
-                    say=self._say,
-                )
+                migrate(self.plan.database_url, say=self._say)
                 migrated = True
             if before and program.name in before:
                 before[program.name]()

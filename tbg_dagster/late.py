@@ -13,6 +13,7 @@ from typing import Literal
 from psycopg import sql
 
 from tbg_dagster.resources.database import Connection
+from tbg_dagster.rollup import without_raw
 
 Grain = Literal["hourly", "daily", "weekly"]
 
@@ -31,6 +32,9 @@ def settling(
         ).format(source),
         [start, end],
     ).fetchall()
+    if grain == "hourly" and counted:
+        gone = without_raw(connection, [row["hour"] for row in counted])
+        counted = [row for row in counted if row["hour"] not in gone]
     yield
     statement = sql.SQL(
         "update late_share_hours set {column} = greatest({column}, %s) where hour = %s"

@@ -34,7 +34,7 @@ def archive_equals_database(
     if not archive.url:
         return verdict(True, "no archive is configured")
     now = clock.now()
-    oldest = now.date() - timedelta(days=thresholds.retention_days)
+    oldest = thresholds.horizon(now).date()
     wrong: list[str] = []
     try:
         store = Store.open(archive.url)
@@ -75,12 +75,12 @@ def days_are_archived(
     """Every day that closed twelve hours ago is archived, and none is long past retention.
 
     WARN: the archive is late; its sensor makes it up. ERROR when a day should have been
-    dropped two days ago and was not: the metadata `held_back` of `raw_partitions` says why.
+    dropped yesterday and was not: the metadata `held_back` of `raw_partitions` says why.
     """
     if not archive.url:
         return verdict(True, "no archive is configured")
     now = clock.now()
-    keep_from = now.date() - timedelta(days=thresholds.retention_days + 2)
+    keep_from = thresholds.horizon(now - timedelta(days=1)).date()
     try:
         store = Store.open(archive.url)
         with database.connect() as connection:

@@ -1,7 +1,11 @@
--- The partitions of a day.
-select child.relnamespace::regnamespace::text as schema, child.relname as name
-from pg_inherits
-join pg_class child on child.oid = inhrelid
-where inhparent in ('shares'::regclass, 'mining_events'::regclass)
-  and right(child.relname, 8) = to_char(%(start)s::timestamptz at time zone 'UTC', 'YYYYMMDD')
-order by child.relname
+-- The partitions of a day, those that were detached and not dropped included.
+select
+    relnamespace::regnamespace::text as schema,
+    relname as name,
+    left(relname, -10) as parent
+from pg_class
+where relnamespace = (select relnamespace from pg_class where oid = 'shares'::regclass)
+  and relkind = 'r'
+  and relname ~ '^(shares|mining_events)_p[0-9]{8}$'
+  and right(relname, 8) = to_char(%(start)s::timestamptz at time zone 'UTC', 'YYYYMMDD')
+order by relname

@@ -1,5 +1,5 @@
 -- The chunks of a day.
-select chunk_schema as schema, chunk_name as name, hypertable_name as hypertable
+select chunk_schema as schema, chunk_name as name, hypertable_name as parent
 from timescaledb_information.chunks
 where hypertable_name in ('shares', 'mining_events')
   and range_start >= %(start)s and range_end <= %(end)s

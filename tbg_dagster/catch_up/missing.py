@@ -5,9 +5,9 @@ from typing import Final
 
 import dagster as dg
 
-from tbg_dagster.partitions import closed
+from tbg_dagster.partitions import closed, midnight
 from tbg_dagster.resources.database import Connection
-from tbg_dagster.rollup import oldest_raw
+from tbg_dagster.rollup import rollup_of
 from tbg_dagster.timetable import CLOSE_LEDGER, ROLLUPS, Job
 
 # When a partition should be there after it has closed: its schedule, and a while.
@@ -16,20 +16,21 @@ GRACE: Final = timedelta(minutes=30)
 CHAINS: Final = (ROLLUPS, (CLOSE_LEDGER,))
 
 
-def begin(connection: Connection, window: timedelta, now: datetime) -> datetime | None:
+def begin(connection: Connection, horizon: datetime) -> datetime | None:
     """From when on partitions should be there: None while no miner was ever seen.
 
-    As far back as ``window``, as raw shares are kept, and as there were miners.
+    As far back as ``horizon``, as there are raw shares, and as there were miners.
     """
-    oldest = oldest_raw(connection)
+    days = [midnight(day) for day in rollup_of(connection).raw_days(connection)]
+    kept = [day for day in days if day >= horizon]
     row = connection.execute(
         "select least((select min(first_seen) from workers), "
         "(select min(hour) from late_share_hours)) as seen"
     ).fetchone()
-    if oldest is None or row is None or row["seen"] is None:
+    if not kept or row is None or row["seen"] is None:
         return None
     seen: datetime = row["seen"]
-    return max(oldest, seen, now - window)
+    return max(seen, kept[0])
 
 
 def missing(instance: dg.DagsterInstance, job: Job, since: datetime, now: datetime) -> list[str]:

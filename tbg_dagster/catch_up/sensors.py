@@ -9,9 +9,9 @@ import dagster as dg
 from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
 
 from tbg_dagster import clock
+from tbg_dagster.catch_up.late_hours import LateHours
 from tbg_dagster.catch_up.missing import CHAINS, begin, missing
 from tbg_dagster.partitions import FIRST_MOMENT, end_of, key_of, ranges
-from tbg_dagster.queries import query
 from tbg_dagster.resources import Database, Thresholds
 from tbg_dagster.timetable import ROLLUPS, Job
 
@@ -79,16 +79,16 @@ def missing_partitions_sensor(
 ) -> dg.SensorResult | dg.SkipReason:
     """Makes up partitions that were missed: the daemon was down, or a run failed.
 
-    Looks back over the refresh window, as far as there are raw shares: hours first,
-    then the days that need them, then the weeks; and the ledger's hours, which need none
-    of these. What is under way is not asked for again.
+    Looks back as far as raw shares are kept: hours first, then the days that need them,
+    then the weeks; and the ledger's hours, which need none of these. What is under way is not
+    asked for again.
     """
     now = clock.now()
     if back(context, now):
         # It repeats each schedule's last tick itself, at this very moment.
         return dg.SkipReason("the daemon has just come back: its schedules go first")
     with database.connect() as connection:
-        since = begin(connection, thresholds.refresh_window, now)
+        since = begin(connection, thresholds.horizon(now))
     if since is None:
         return dg.SkipReason("no miner was seen yet")
     made: list[dg.RunRequest] = []
@@ -119,21 +119,20 @@ def late_shares_sensor(
     """Shares that came after their hour had closed: computes exactly what they touch again.
 
     First the hours, then the closed days and weeks that hold them. A finalised week
-    that changes is published as a correction.
+    that changes is published as a correction. Shares of any age, as long as the raw shares of
+    their hour and week are there; the check `late_shares_are_counted` names the others.
     """
     now = clock.now()
     with database.connect() as connection:
-        rows = connection.execute(
-            query(__package__, "late_hours.sql"), [max(now - thresholds.late_window, FIRST_MOMENT)]
-        ).fetchall()
+        late = LateHours.read(connection, thresholds.horizon(now))
     made: list[dg.RunRequest] = []
-    for job, flag in zip(ROLLUPS, ("hourly", "daily", "weekly"), strict=True):
+    for job, starts in zip(ROLLUPS, (late.hourly, late.daily, late.weekly), strict=True):
         assert job.partitions is not None
-        owed = {key_of(job.partitions, row["hour"]) for row in rows if row[flag]}
+        keys = {key_of(job.partitions, start) for start in starts if start >= FIRST_MOMENT}
         if job is not ROLLUPS[0]:
             # A day or week can be recomputed only after every hour in it.
-            owed -= {key_of(job.partitions, row["hour"]) for row in rows if row["hourly"]}
-        closed = sorted(key for key in owed if end_of(job.partitions, key) <= now)
+            keys -= {key_of(job.partitions, hour) for hour in late.hourly if hour >= FIRST_MOMENT}
+        closed = sorted(key for key in keys if end_of(job.partitions, key) <= now)
         if closed and not busy(context.instance, job):
             made += requests(job, closed, "late shares", now)
     if not made:

@@ -8,7 +8,6 @@ from tbg_dagster import clock
 from tbg_dagster.archive.retention import drop_archived, raw_days
 from tbg_dagster.archive.store import ArchiveError, Store
 from tbg_dagster.housekeeping.dagster_history import prune_checks, prune_runs
-from tbg_dagster.partitions import DAY, midnight
 from tbg_dagster.resources import Archive, Database, Thresholds
 from tbg_dagster.rollup import rollup_of
 from tbg_dagster.timetable import FREQUENT
@@ -32,17 +31,18 @@ def raw_partitions(
 ) -> dg.MaterializeResult[None]:
     """Days of raw shares and events: made ahead of time, dropped after retention.
 
-    On plain PostgreSQL, a day is dropped only after its hours and days were computed once
-    more from the raw shares, and never while a week that it belongs to is not finalised.
-    TimescaleDB makes its chunks, and its policy drops them.
+    Shares are kept by whole weeks, until the last of a week is older than `RETENTION_DAYS`. A
+    day is dropped only after its hours and days were computed once more from the raw shares;
+    never while a week that it belongs to is not finalised, late shares of it are not counted,
+    or a restored day is to be kept. On plain PostgreSQL, partitions are made ahead; TimescaleDB
+    makes its chunks.
 
-    With an archive (`ARCHIVE_URL`), a day is dropped here, on TimescaleDB as well, and only
-    when the archive holds it: its files were read again, and they add up to its rows.
-    `held_back` says which days past retention are kept, and why.
+    With an archive (`ARCHIVE_URL`), a day is dropped only when the archive holds it: its files
+    were read again, and they add up to its rows. `held_back` says which days past retention
+    are kept, and why.
     """
     today = clock.today().date()
-    keep_from = today - timedelta(days=thresholds.retention_days)
-    made, dropped, held = 0, list[str](), dict[str, str]()
+    made = 0
     with database.connect() as connection:
         rollup = rollup_of(connection)
         if rollup.name == "postgresql":
@@ -51,44 +51,25 @@ def raw_partitions(
                 [today, today + timedelta(days=thresholds.partitions_ahead_days)],
             )
             made = row["made"]
-        if archive.url or rollup.name == "postgresql":
-            [row] = connection.execute(
-                "select min(week_start) as week from weekly_best_diff "
-                "where finalized_at is null and week_start < date_trunc('week', %s::date)",
-                [today],
-            )
-            if row["week"] and row["week"] < keep_from:
-                held[f"{row['week']} to {keep_from - DAY}"] = "that week is not finalised"
-                keep_from = row["week"]
-        if archive.url:
-            past = [day for day in raw_days(connection, rollup) if day < keep_from]
-            try:
-                gone, kept = drop_archived(connection, rollup, Store.open(archive.url), past)
-            except ArchiveError as error:
-                raise dg.Failure(str(error)) from error
-            dropped = [str(day) for day in gone]
-            held |= {str(day): why for day, why in kept.items()}
-        elif rollup.name == "postgresql":
-            for day in rollup.raw_days(connection):
-                if day < keep_from:
-                    start = midnight(day)
-                    rollup.refresh_hours(connection, start, start + DAY)
-                    rollup.refresh_days(connection, start, start + DAY)
-            dropped = [
-                name["drop_partitions"]
-                for name in connection.execute("select drop_partitions(%s)", [keep_from])
-            ]
+        horizon = thresholds.horizon(clock.now()).date()
+        past = [day for day in raw_days(connection, rollup) if day < horizon]
+        try:
+            store = Store.open(archive.url) if archive.url else None
+            dropped, held = drop_archived(connection, rollup, store, past)
+        except ArchiveError as error:
+            raise dg.Failure(str(error)) from error
         days = rollup.raw_days(connection)
-    for name in dropped:
-        context.log.info("dropped %s", name)
-    for name, why in held.items():
-        context.log.warning("%s kept past retention: %s", name, why)
+    for day in dropped:
+        context.log.info("dropped %s", day)
+    for day, why in held.items():
+        context.log.warning("%s kept past retention: %s", day, why)
     return dg.MaterializeResult(
         metadata={
             "flavour": rollup.name,
             "partitions_made": made,
-            "partitions_dropped": len(dropped),
-            "held_back": "; ".join(f"{name}: {why}" for name, why in held.items()) or "nothing",
+            # Of shares, and of mining_events.
+            "partitions_dropped": 2 * len(dropped),
+            "held_back": "; ".join(f"{day}: {why}" for day, why in held.items()) or "nothing",
             "oldest_day": f"{days[0]}" if days else "none",
             "newest_day": f"{days[-1]}" if days else "none",
         }
@@ -108,8 +89,9 @@ def aged_rows(database: Database, thresholds: Thresholds) -> dg.MaterializeResul
             [thresholds.outbox_keep_days],
         ).rowcount
         hours = connection.execute(
-            "delete from late_share_hours where hour < now() - make_interval(days => %s)",
-            [thresholds.retention_days],
+            "delete from late_share_hours where hour < %s "
+            "and least(settled_hourly, settled_daily, settled_weekly) >= shares",
+            [thresholds.horizon(clock.now())],
         ).rowcount
     return dg.MaterializeResult(
         metadata={

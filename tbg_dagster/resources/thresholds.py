@@ -1,26 +1,22 @@
 """Tunable limits, each from ``TBG_<NAME>``."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import dagster as dg
 from pydantic import Field
 
 from ingest.proof import SIGNATURE
+from tbg_dagster.partitions import midnight
 from tbg_dagster.resources.environment import variable_of
 
 
 class Thresholds(dg.ConfigurableResource):  # type: ignore[type-arg]  # yields itself
-    """Windows, limits and delays. Must hold: late < refresh < retention."""
+    """Limits and delays."""
 
-    late_window_days: int = Field(
-        default=30, description="how old late shares may be and still change rollups"
-    )
-    refresh_window_days: int = Field(
-        default=60, description="how far back missing partitions are made up"
-    )
     retention_days: int = Field(
         default=90,
-        description="how long raw shares are kept",
+        description="how old shares may be and still count; raw shares are kept by whole weeks, "
+        "until the last of a week is older",
         json_schema_extra={"variable": "RETENTION_DAYS"},
     )
     partitions_ahead_days: int = Field(
@@ -74,14 +70,11 @@ class Thresholds(dg.ConfigurableResource):  # type: ignore[type-arg]  # yields i
                 variable = variable_of(type(self), name, "TBG_")
                 raise dg.Failure(f"{variable} is {value}, which is too small")
 
-    @property
-    def late_window(self) -> timedelta:
-        return timedelta(days=self.late_window_days)
+    def horizon(self, now: datetime) -> datetime:
+        """Monday 00:00 (UTC) from which on raw shares are kept, and everything is computed.
 
-    @property
-    def refresh_window(self) -> timedelta:
-        return timedelta(days=self.refresh_window_days)
-
-    @property
-    def retention(self) -> timedelta:
-        return timedelta(days=self.retention_days)
+        The writer accepts shares of ``retention_days``. Whole weeks are kept, so that each of
+        them can still change the hours, the days and the week that it belongs to.
+        """
+        oldest = now.date() - timedelta(days=self.retention_days)
+        return midnight(oldest - timedelta(days=oldest.weekday()))

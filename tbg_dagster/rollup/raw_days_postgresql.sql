@@ -2,5 +2,5 @@
 select to_date(right(child.relname, 8), 'YYYYMMDD') as day
 from pg_inherits
 join pg_class child on child.oid = inhrelid
-where inhparent = 'shares'::regclass
+where inhparent = 'shares'::regclass and not inhdetachpending
 order by day

@@ -1,18 +1,18 @@
 """The rollups on both flavours of the database: recomputing an hour or a day.
 
-Plain PostgreSQL rebuilds tables; TimescaleDB refreshes continuous aggregates,
-which has traps of its own:
+Plain PostgreSQL rebuilds tables; TimescaleDB refreshes continuous aggregates. Rollups are
+kept for ever and raw shares are not, so on both an hour is computed only if that loses
+nothing: it has no rollup yet, or its first and its last share are still there. Days are looked
+at one by one, and no hour is taken for there because one on each side of it is: a day comes
+back from the archive, a day is held back, and a late share makes an empty place for a day
+that was dropped.
 
-* A refresh moves the watermark, and below the watermark only what was
-  materialised is shown. So a refresh must never begin above the watermark: what
-  lay between would disappear from the view.
-* A refresh of hours whose raw shares were dropped deletes their rollup. So it
-  must never begin before the oldest raw share.
-
-The same holds for the tables: only hours whose day still has raw shares are rebuilt.
+A refresh on TimescaleDB moves the watermark, and below the watermark only what was
+materialised is shown. So a refresh never begins above it: what lay between would disappear
+from the view. What lies above has no rollup that could be lost.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import date, datetime
 from typing import Literal, Protocol
@@ -22,12 +22,13 @@ import psycopg
 from psycopg import sql
 
 from ingest.flavour import Flavour, flavour_of
-from tbg_dagster.partitions import DAY, midnight
+from tbg_dagster.partitions import DAY, HOUR, midnight
 from tbg_dagster.queries import query
 from tbg_dagster.resources.database import Connection
+from tbg_dagster.rollup.raw import computable, incomplete, is_whole, read_up_to
+from tbg_dagster.rollup.span import Span, bounds, joined
 
-Span = tuple[datetime, datetime]
-"""Start, and end, which is not included."""
+View = Literal["shares_hourly", "shares_daily"]
 
 
 class Rollup(Protocol):
@@ -40,11 +41,20 @@ class Rollup(Protocol):
         ...
 
     def refresh_hours(self, connection: Connection, start: datetime, end: datetime) -> Span | None:
-        """Recomputes the hours; returns the range, or None if there was nothing to do."""
+        """Recomputes the hours that can be.
+
+        Returns:
+            The first start and the last end of what was computed, or None if there was
+            nothing to do. Hours between them may have been left alone: see `incomplete`.
+        """
         ...
 
     def refresh_days(self, connection: Connection, start: datetime, end: datetime) -> Span | None:
-        """Recomputes the days from the hours; as ``refresh_hours``."""
+        """Recomputes the days from the hours, which are never dropped."""
+        ...
+
+    def has_day(self, connection: Connection, day: date) -> bool:
+        """Whether a day has been computed."""
         ...
 
 
@@ -63,22 +73,29 @@ class PlainRollup:
         return [row["day"] for row in rows]
 
     def refresh_hours(self, connection: Connection, start: datetime, end: datetime) -> Span | None:
+        read_up_to(connection, start, end)
         done: list[Span] = []
         for day in self.raw_days(connection):
             begin = midnight(day)
-            span = max(start, begin), min(end, begin + DAY)
-            if span[0] < span[1]:
-                # A transaction per day: short locks, and what is done is kept.
+            # A transaction per day: short locks, and what is done is kept.
+            for span in computable(connection, max(start, begin), min(end, begin + DAY)):
                 with _named("shares_hourly", span):
                     connection.execute("select rebuild_shares_hourly(%s, %s)", span)
                 done.append(span)
-        return (done[0][0], done[-1][1]) if done else None
+        return bounds(done)
 
     def refresh_days(self, connection: Connection, start: datetime, end: datetime) -> Span | None:
         # The hours are never dropped, so any day can be computed from them.
         with _named("shares_daily", (start, end)):
             connection.execute("select rebuild_shares_daily(%s, %s)", [start, end])
         return start, end
+
+    def has_day(self, connection: Connection, day: date) -> bool:
+        [row] = connection.execute(
+            "select exists (select from shares_daily where bucket = %s) as computed",
+            [midnight(day)],
+        )
+        return bool(row["computed"])
 
 
 class TimescaleRollup:
@@ -91,35 +108,59 @@ class TimescaleRollup:
         return [row["day"] for row in rows]
 
     def refresh_hours(self, connection: Connection, start: datetime, end: datetime) -> Span | None:
-        return self._refresh(connection, "shares_hourly", "watermark_hours.sql", start, end)
+        read_up_to(connection, start, end)
+        days = self.raw_days(connection)
+        if not days or start >= end:
+            return None
+        watermark = _watermark(connection, "shares_hourly") or midnight(days[0])
+        done = [
+            span
+            for day in days
+            for span in computable(
+                connection,
+                max(start, midnight(day)),
+                min(end, midnight(day) + DAY, watermark),
+            )
+        ]
+        if end > watermark:
+            done.append((watermark, end))
+        for span in joined(done):
+            _refresh(connection, "shares_hourly", span)
+        return bounds(done)
 
     def refresh_days(self, connection: Connection, start: datetime, end: datetime) -> Span | None:
-        return self._refresh(connection, "shares_daily", "watermark_days.sql", start, end)
-
-    def _refresh(
-        self,
-        connection: Connection,
-        view: Literal["shares_hourly", "shares_daily"],
-        state: str,
-        start: datetime,
-        end: datetime,
-    ) -> Span | None:
-        row = connection.execute(query(__package__, state)).fetchone()
-        if row is None or row["oldest"] is None:
-            return None
-        oldest: datetime = row["oldest"]
-        watermark: datetime = row["watermark"] or oldest
-        # From the watermark where that lies before: see the top of this module.
-        span = max(min(start, watermark), oldest), end
+        watermark = _watermark(connection, "shares_daily")
+        if watermark is None:
+            row = connection.execute(query(__package__, "oldest_hours.sql")).fetchone()
+            if row is None or row["oldest"] is None:
+                return None
+            watermark = row["oldest"]
+        span = min(start, watermark), end
         if span[0] >= span[1]:
             return None
-        with _named(view, span):
-            connection.execute(
-                sql.SQL("call refresh_continuous_aggregate({}, {}, {})").format(
-                    sql.Literal(view), sql.Literal(span[0]), sql.Literal(span[1])
-                )
-            )
+        _refresh(connection, "shares_daily", span)
         return span
+
+    def has_day(self, connection: Connection, day: date) -> bool:
+        watermark = _watermark(connection, "shares_daily")
+        return watermark is not None and midnight(day) < watermark
+
+
+def _watermark(connection: Connection, view: View) -> datetime | None:
+    """Up to where a view shows materialised rows alone; None before its first refresh."""
+    row = connection.execute(query(__package__, "watermark.sql"), [view]).fetchone()
+    assert row is not None
+    found: datetime | None = row["watermark"]
+    return found
+
+
+def _refresh(connection: Connection, view: View, span: Span) -> None:
+    with _named(view, span):
+        connection.execute(
+            sql.SQL("call refresh_continuous_aggregate({}, {}, {})").format(
+                sql.Literal(view), sql.Literal(span[0]), sql.Literal(span[1])
+            )
+        )
 
 
 @contextmanager
@@ -134,15 +175,32 @@ def _named(table: str, span: Span) -> Iterator[None]:
         ) from error
 
 
+def recompute(connection: Connection, start: datetime, end: datetime) -> Span | None:
+    """Recomputes the hours of a span, and those of its days that had been computed from them."""
+    rollup = rollup_of(connection)
+    done = rollup.refresh_hours(connection, start, end)
+    if done is not None:
+        day = done[0].date()
+        while midnight(day) < done[1]:
+            if rollup.has_day(connection, day):
+                rollup.refresh_days(connection, midnight(day), midnight(day) + DAY)
+            day += DAY
+    return done
+
+
+def without_raw(connection: Connection, hours: Collection[datetime]) -> set[datetime]:
+    """Those of the hours whose raw shares are gone: nothing computes them again."""
+    kept = set(rollup_of(connection).raw_days(connection))
+    gone = {hour for hour in hours if hour.date() not in kept}
+    left = sorted(set(hours) - gone)
+    for start, end in joined((hour, hour + HOUR) for hour in left):
+        gone.update(incomplete(connection, start, end))
+    return gone
+
+
 def raw_spans(connection: Connection, start: datetime, end: datetime) -> Iterator[Span]:
-    """The days of ``start`` to ``end`` whose raw shares have not been dropped."""
+    """The days of ``start`` to ``end`` of which every raw share is there."""
     for day in rollup_of(connection).raw_days(connection):
         begin = midnight(day)
-        if start <= begin and begin + DAY <= end:
+        if start <= begin and begin + DAY <= end and is_whole(connection, day):
             yield begin, begin + DAY
-
-
-def oldest_raw(connection: Connection) -> datetime | None:
-    """The start of the earliest partition for raw shares; None without partitions."""
-    days = rollup_of(connection).raw_days(connection)
-    return midnight(days[0]) if days else None

@@ -15,7 +15,7 @@ from tbg_dagster.partitions import DAILY, DAY, HOUR, HOURLY, RETRY, backfill, wi
 from tbg_dagster.queries import query
 from tbg_dagster.resources import Database
 from tbg_dagster.resources.database import Connection
-from tbg_dagster.rollup import rollup_of
+from tbg_dagster.rollup import recompute, rollup_of
 from tbg_dagster.shares.pictures import against_law
 
 GROUP = "shares"
@@ -58,13 +58,14 @@ def shares_hourly(
 
     Can be recomputed from the raw shares any number of times: on TimescaleDB by refreshing
     the continuous aggregate, on plain PostgreSQL by rebuilding the hours. Hours
-    whose raw shares were dropped stay as they are.
+    whose raw shares were dropped stay as they are. A day that had been computed from these
+    hours is computed again with them.
     """
     start, end = window(context)
     with database.connect() as connection:
         rollup = rollup_of(connection)
         with settling(connection, "hourly", start, end):
-            computed = rollup.refresh_hours(connection, start, end)
+            computed = recompute(connection, start, end)
         rows = _totals(connection, "shares_hourly", start, end)
     _record(context, rows, HOUR)
     span = f"{computed[0]:%F %H:%M} to {computed[1]:%F %H:%M}" if computed else "nothing"

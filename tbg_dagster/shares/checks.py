@@ -19,13 +19,14 @@ from tbg_dagster.partitions import (
     HOUR,
     HOURLY,
     closed,
+    end_of,
     key_of,
 )
 from tbg_dagster.queries import query
-from tbg_dagster.resources import Archive, Database, Thresholds
+from tbg_dagster.resources import Database, Thresholds
 from tbg_dagster.resources.database import Connection
-from tbg_dagster.rollup import oldest_raw, rollup_of
-from tbg_dagster.verdict import WARN, verdict
+from tbg_dagster.rollup import rollup_of, without_raw
+from tbg_dagster.verdict import ERROR, WARN, verdict
 
 # An hour's rollup is due this long after it has closed.
 DUE: Final = timedelta(minutes=15)
@@ -37,8 +38,8 @@ def hours_equal_raw_shares(
 ) -> dg.AssetCheckResult:
     """The rollup counts what the raw shares count: the hours of its run, and a sample.
 
-    Without a run, the hours of the last day. Of a long run, and of all other hours in the
-    refresh window, a sample, another one every hour. ERROR, and blocking: what is computed
+    Without a run, the hours of the last day. Of a long run, and of all other hours
+    whose raw shares are kept, a sample, another one every hour. ERROR, and blocking: what is computed
     from a wrong hour is wrong as well. An hour that was never computed is late
     and not wrong (`partitions_are_there` reports it), and late shares that wait for
     their sensor are not counted against it for ten minutes.
@@ -66,21 +67,30 @@ def _hours(
     now: datetime,
     thresholds: Thresholds,
 ) -> list[datetime]:
-    oldest = oldest_raw(connection)
-    if oldest is None:
+    kept = set(rollup_of(connection).raw_days(connection))
+    if not kept:
         return []
     due = now - DUE
-    keys = closed(HOURLY, max(oldest, due - thresholds.refresh_window), due)
+    horizon = thresholds.horizon(now)
+    keys = [key for key in closed(HOURLY, horizon, due) if _start(key).date() in kept]
     asked = set(_asked(context) or keys[-24:])
-    # What the run has just computed is due, however soon or late it runs.
-    mine = [key for key in closed(HOURLY, oldest, now) if key in asked]
+    # What the run has just computed is due, however soon or late it runs. A day that came back
+    # from the archive lies before the horizon, and may be there in part.
+    mine = [key for key in sorted(asked) if end_of(HOURLY, key) <= now]
+    old = [_start(key) for key in mine if _start(key) < horizon]
+    gone = without_raw(connection, old) if old else set()
+    mine = [key for key in mine if _start(key).date() in kept and _start(key) not in gone]
     others = [key for key in keys if key not in asked]
     # The same sample within an hour, so that a repeated check gives the same answer.
     chosen = random.Random(keys[-1] if keys else "")  # noqa: S311  # a sample, no secret
     most = thresholds.sampled_hours
     sample = chosen.sample(mine, min(max(most, 24), len(mine)))
     sample += chosen.sample(others, min(most, len(others)))
-    return [HOURLY.start_time_for_partition_key(key) for key in sorted(sample)]
+    return [_start(key) for key in sorted(sample)]
+
+
+def _start(key: str) -> datetime:
+    return HOURLY.start_time_for_partition_key(key)
 
 
 def _asked(context: dg.AssetCheckExecutionContext) -> Sequence[str]:
@@ -124,7 +134,7 @@ def partitions_are_there(
     """
     now = clock.now()
     with database.connect() as connection:
-        since = begin(connection, thresholds.refresh_window, now)
+        since = begin(connection, thresholds.horizon(now))
     if since is None:
         return verdict(True, "no miner was seen yet")
     # The sensor needs a moment to make up what is overdue.
@@ -168,30 +178,39 @@ def reject_ratio_is_usual(database: Database) -> dg.AssetCheckResult:
 
 
 @dg.asset_check(asset="shares_hourly")
-def windows_are_in_order(
-    database: Database, thresholds: Thresholds, archive: Archive
-) -> dg.AssetCheckResult:
-    """Late window < refresh window < retention, in the settings and in the database.
+def late_shares_are_counted(database: Database) -> dg.AssetCheckResult:
+    """Every share that came late is in its hour, and in its day and week once these closed.
 
-    ERROR: computing an hour again whose raw shares are gone would delete its rollup. With an
-    archive, TimescaleDB has no policy of its own: it would drop what is not archived.
+    Of any age. WARN after an hour: the sensor makes it up. ERROR after a day: the run fails, the
+    raw shares of the hour or of its week are gone (bring them back from the archive), or it
+    lies before the first partition (set TBG_FIRST_WEEK to an earlier Monday).
     """
-    retention = thresholds.retention
     with database.connect() as connection:
-        if rollup_of(connection).name == "timescaledb":
-            row = connection.execute(query(__package__, "retention_timescaledb.sql")).fetchone()
-            if archive.url and row is not None:
-                return verdict(
-                    False,
-                    "TimescaleDB drops shares that may not be archived: run tbg migrate with "
-                    "ARCHIVE_URL set",
-                )
-            if not archive.url and row is None:
-                return verdict(False, "shares have no retention policy")
-            if row is not None:
-                retention = min(retention, row["drop_after"])
+        [row] = connection.execute(query(__package__, "uncounted.sql"), {"now": clock.now()})
     return verdict(
-        thresholds.late_window < thresholds.refresh_window < retention,
-        f"late {thresholds.late_window.days} d, refresh {thresholds.refresh_window.days} d, "
-        f"retention {retention.days} d",
+        not row["hours"],
+        f"late shares of {counted(row['hours'], 'hour')} are not counted everywhere"
+        + (f", from {row['first']:%F %H}h to {row['last']:%F %H}h" if row["hours"] else ""),
+        ERROR if row["old"] else WARN,
+        hours=row["hours"],
+    )
+
+
+@dg.asset_check(asset="shares_hourly")
+def only_housekeeping_drops_raw_shares(database: Database) -> dg.AssetCheckResult:
+    """TimescaleDB has no policy of its own that drops shares or events.
+
+    ERROR: it would drop what is not archived, not counted, or was just brought back. Run
+    tbg migrate, or remove the policy.
+    """
+    with database.connect() as connection:
+        found = (
+            connection.execute(query(__package__, "policies_timescaledb.sql")).fetchall()
+            if rollup_of(connection).name == "timescaledb"
+            else []
+        )
+    return verdict(
+        not found,
+        f"{counted(len(found), 'retention policy', 'retention policies')}"
+        + "".join(f"; {row['hypertable_name']} after {row['drop_after']}" for row in found),
     )

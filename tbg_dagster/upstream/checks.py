@@ -146,7 +146,7 @@ def blocks_and_their_shares_match(
         [row] = connection.execute(
             query(__package__, "unmatched_blocks.sql"),
             # Shares of the oldest day may be gone before their block's.
-            {"start": now - thresholds.retention + timedelta(days=1), "end": now - TOGETHER},
+            {"start": thresholds.horizon(now) + timedelta(days=1), "end": now - TOGETHER},
         )
     return verdict(
         row["blocks"] == 0 and row["shares"] == 0,

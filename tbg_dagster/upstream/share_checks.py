@@ -57,13 +57,14 @@ def share_times_are_plausible(database: Database, thresholds: Thresholds) -> dg.
     ERROR: a wrong clock corrupts every rollup, and old shares mean that retention fails.
     """
     now = clock.now()
-    # Retention drops whole days, once a day.
-    oldest = now - thresholds.retention - timedelta(days=2)
+    # Retention drops whole weeks, a day late at most, and leaves restored days alone.
+    oldest = thresholds.horizon(now - timedelta(days=1))
     with database.connect() as connection:
         [row] = connection.execute(
             "select (select count(*) from shares where time > %s) as future, "
-            "(select count(*) from shares where time < %s) as old",
-            [now + CLOCK_SKEW, oldest],
+            "(select count(*) from shares where time < %s and (time at time zone 'UTC')::date "
+            "not in (select day from restored_days where keep_until > %s)) as old",
+            [now + CLOCK_SKEW, oldest, now - timedelta(days=2)],
         )
     return verdict(
         row["future"] == 0 and row["old"] == 0,

@@ -14,7 +14,7 @@ from tbg_dagster.outbox import micros, post
 from tbg_dagster.partitions import DAY, HOUR, WEEK, midnight
 from tbg_dagster.queries import query
 from tbg_dagster.resources.database import Connection
-from tbg_dagster.rollup import Span, rollup_of
+from tbg_dagster.rollup import Span, is_whole, recompute
 
 TOP: Final = 10
 
@@ -63,9 +63,8 @@ def finalise(connection: Connection, week: date) -> Finalised:
             f"week {week}: the raw shares of {', '.join(map(str, gone))} have been dropped. "
             "The result stands; nothing was changed."
         )
-    rollup = rollup_of(connection)
     for first, last in stale_spans(connection, week):
-        rollup.refresh_hours(connection, first, last)
+        recompute(connection, first, last)
     with connection.transaction():
         connection.execute("select pg_advisory_xact_lock(hashtext(%s))", [f"tbg week {week}"])
         row = connection.execute(query(__package__, "finalise.sql"), span).fetchone()
@@ -83,16 +82,8 @@ def finalise(connection: Connection, week: date) -> Finalised:
 
 
 def dropped_days(connection: Connection, week: date) -> list[date]:
-    """The days of the week that have hours, and no place for raw shares any more."""
-    kept = set(rollup_of(connection).raw_days(connection))
-    gone = []
-    for day in days_of(week):
-        if day not in kept:
-            row = connection.execute(query(__package__, "has_hours.sql"), _span(day)).fetchone()
-            assert row is not None
-            if row["known"]:
-                gone.append(day)
-    return gone
+    """The days of the week whose hours count raw shares that are gone."""
+    return [day for day in days_of(week) if not is_whole(connection, day)]
 
 
 def stale_spans(connection: Connection, week: date) -> list[Span]:

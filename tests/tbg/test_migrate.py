@@ -7,10 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
-from click.testing import CliRunner
 
 from ingest.flavour import Flavour
-from tbg.cli import main
 from tbg.migrate import (
     Migrated,
     MigrateError,
@@ -126,54 +124,6 @@ def test_a_share_of_any_day_near_today_finds_its_partition(empty_database_url: s
                 "values (%s, 1, 1, 1, true)",
                 [before + timedelta(days=days)],
             )
-
-
-def retention(url: str) -> dict[str, timedelta]:
-    with psycopg.connect(url) as connection:
-        return dict(
-            connection.execute(
-                "select hypertable_name::text, (config ->> 'drop_after')::interval "
-                "from timescaledb_information.jobs where proc_name = 'policy_retention'"
-            ).fetchall()
-        )
-
-
-@pytest.mark.timescaledb
-def test_retention_is_what_the_setting_says_on_an_existing_database_too(
-    empty_database_url: str,
-) -> None:
-    migrate(empty_database_url, retention_days=45)
-    days = timedelta(days=45)
-    assert retention(empty_database_url) == {"shares": days, "mining_events": days}
-    with psycopg.connect(empty_database_url) as connection:
-        connection.execute("select remove_retention_policy('mining_events')")
-    said: list[str] = []
-    migrate(empty_database_url, retention_days=30, say=said.append)
-    days = timedelta(days=30)
-    assert retention(empty_database_url) == {"shares": days, "mining_events": days}
-    assert "shares are kept for 30 days" in said
-    migrate(empty_database_url)
-    assert retention(empty_database_url) == {"shares": days, "mining_events": days}
-
-
-@pytest.mark.timescaledb
-def test_with_an_archive_timescaledb_has_no_policy_and_without_it_again(
-    empty_database_url: str,
-) -> None:
-    migrate(empty_database_url, retention_days=45, archived=True)
-    assert retention(empty_database_url) == {}
-    migrate(empty_database_url, retention_days=45, archived=True)
-    assert retention(empty_database_url) == {}
-    migrate(empty_database_url, retention_days=45)
-    days = timedelta(days=45)
-    assert retention(empty_database_url) == {"shares": days, "mining_events": days}
-
-
-def test_a_wrong_retention_is_named(empty_database_url: str) -> None:
-    environment = {"DATABASE_URL": empty_database_url, "RETENTION_DAYS": "0"}
-    result = CliRunner(env=environment).invoke(main, ["migrate"])
-    assert result.exit_code == 1
-    assert "RETENTION_DAYS: Input should be greater than or equal to 1" in result.output
 
 
 @pytest.mark.plain_postgresql

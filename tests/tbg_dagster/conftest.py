@@ -79,6 +79,24 @@ class History:
         if flavour_of(self.connection) == "postgresql":
             self.connection.execute("select ensure_partitions(%s, %s)", [first.date(), last.date()])
 
+    def drop(self, *days: datetime) -> None:
+        """Drops the raw shares and events of days, as a person does."""
+        for day in days:
+            if flavour_of(self.connection) == "postgresql":
+                for table in ("shares", "mining_events"):
+                    self.connection.execute(
+                        psycopg.sql.SQL("drop table {}").format(
+                            psycopg.sql.Identifier(f"{table}_p{day:%Y%m%d}")
+                        )
+                    )
+                continue
+            for table in ("shares", "mining_events"):
+                self.connection.execute(
+                    "select drop_chunks(%s::regclass, older_than => %s::timestamptz, "
+                    "newer_than => %s::timestamptz)",
+                    [table, day + timedelta(days=1), day],
+                )
+
     def share(
         self,
         worker: str,

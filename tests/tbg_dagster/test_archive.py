@@ -58,8 +58,8 @@ def store(folder: Path) -> Store:
 
 @pytest.fixture
 def old() -> date:
-    """A day 25 days ago."""
-    return (clock_of_batch.today() - 25 * DAY).date()
+    """A day 30 days ago: all of its week is older than 20 days."""
+    return (clock_of_batch.today() - 30 * DAY).date()
 
 
 def event(connection: Connection, at: datetime, name: str, **payload: Any) -> None:

@@ -216,8 +216,82 @@ def test_late_shares_of_the_running_day_wait_for_the_daily_schedule(
         assert "daily_rollup" in later
 
 
-def test_shares_older_than_the_late_window_change_nothing_by_themselves(
-    history: History, evaluate: Evaluate
+@pytest.mark.parametrize("age", [31, 45, 61, 75])
+def test_late_shares_of_any_age_that_is_accepted_reach_hour_day_and_week(
+    connection: Connection, history: History, evaluate: Evaluate, run: Run, age: int
 ) -> None:
-    history.late(last_monday(6), 1)
+    moment = clock.now() - timedelta(days=age)
+    monday = (moment - timedelta(days=moment.weekday())).date()
+    # The week was published without them.
+    history.share("b.1", moment, 1000.0)
+    hour = moment.replace(minute=0, second=0, microsecond=0)
+    run("hourly_rollup", f"{hour:%Y-%m-%d-%H:00}")
+    run("daily_rollup", f"{hour:%Y-%m-%d}")
+    run("weekly_reset", f"{monday}")
+    history.share("a.1", moment, 9000.0)
+    history.late(hour, 1)
+    while requests := evaluate(late_shares_sensor):
+        for request in requests:
+            run(*asked(request))
+    for rollup in ("shares_hourly", "shares_daily"):
+        rows = connection.execute(
+            "select sum(shares)::integer as shares, max(best_share_diff) as best from "  # noqa: S608  # our own names
+            + rollup
+        ).fetchall()
+        assert rows == [{"shares": 2, "best": 9000.0}]
+    rows = connection.execute(
+        "select rank, best_difficulty, finalized_at is null as provisional from weekly_best_diff "
+        "order by rank"
+    ).fetchall()
+    assert rows == [
+        {"rank": 1, "best_difficulty": 9000.0, "provisional": False},
+        {"rank": 2, "best_difficulty": 1000.0, "provisional": False},
+    ]
+
+
+def test_a_provisional_row_of_a_finalised_week_gets_its_place(
+    connection: Connection, history: History, evaluate: Evaluate, run: Run
+) -> None:
+    monday = last_monday(5)
+    history.share("b.1", monday, 1000.0)
+    run("hourly_rollup", f"{monday:%Y-%m-%d}-00:00")
+    run("weekly_reset", f"{monday:%Y-%m-%d}")
     assert evaluate(late_shares_sensor) == []
+    # The writer's row of a share whose hour is settled, or long forgotten.
+    history.share("a.1", monday, 9000.0)
+    connection.execute(
+        "insert into weekly_best_diff (user_id, week_start, best_difficulty, best_share_time) "
+        "values (%s, %s, 9000, %s)",
+        [history.worker("a.1")[0], monday.date(), monday],
+    )
+    requests = evaluate(late_shares_sensor)
+    assert [asked(request) for request in requests] == [
+        ("weekly_reset", f"{monday:%Y-%m-%d}", None)
+    ]
+    run(*asked(requests[0]))
+    row = connection.execute(
+        "select btc_address from weekly_best_diff join users on id = user_id where rank = 1"
+    ).fetchone()
+    assert row == {"btc_address": "a"}
+    assert evaluate(late_shares_sensor) == []
+
+
+def test_what_cannot_be_computed_is_not_asked_for(
+    connection: Connection, history: History, evaluate: Evaluate, run: Run
+) -> None:
+    monday = last_monday(4)
+    history.shares(["a.1"], monday, monday + timedelta(days=1), 48)
+    run("hourly_rollup", f"{monday:%Y-%m-%d}-00:00", f"{monday:%Y-%m-%d}-23:00")
+    run("daily_rollup", f"{monday:%Y-%m-%d}")
+    run("weekly_reset", f"{monday:%Y-%m-%d}")
+    history.drop(monday)
+    # Into the empty place of the day that was dropped.
+    history.share("b.1", monday + timedelta(hours=3), 9000.0)
+    history.late(monday + timedelta(hours=3), 1)
+    assert evaluate(late_shares_sensor) == []
+    # Asked for by hand, it changes nothing, and the late share stays owed.
+    run("hourly_rollup", f"{monday:%Y-%m-%d}-03:00", raise_on_error=False)
+    row = connection.execute("select sum(shares)::integer as shares from shares_hourly").fetchone()
+    assert row == {"shares": 48}
+    row = connection.execute("select settled_hourly from late_share_hours").fetchone()
+    assert row == {"settled_hourly": 0}

@@ -1,7 +1,7 @@
 """Every check passes on good data, and each fails on what it is there to find."""
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import dagster as dg
@@ -358,7 +358,7 @@ def test_shares_before_the_first_partition_are_told_with_what_to_set(
 ) -> None:
     history.share("a.1", FIRST_MOMENT - timedelta(days=3))
     connection.execute("update workers set first_seen = %s", [FIRST_MOMENT - timedelta(days=3)])
-    wide = Thresholds(refresh_window_days=120)
+    wide = Thresholds(retention_days=(clock.now() - FIRST_MOMENT).days + 10)
     result = check(rollups.partitions_are_there, thresholds=wide)
     assert (result.passed, result.severity) == (False, WARN)
     assert f"lie before the first partition, {FIRST_WEEK}" in str(result.description)
@@ -384,13 +384,48 @@ def test_a_reject_ratio_out_of_its_history_is_found(
     assert (result.passed, result.severity) == (False, WARN)
 
 
-@pytest.mark.parametrize("windows", [(60, 60, 90), (30, 90, 90), (30, 60, 45)])
-def test_windows_out_of_order_are_found(check: Check, windows: tuple[int, int, int]) -> None:
-    late, refresh, retention = windows
-    thresholds = Thresholds(
-        late_window_days=late, refresh_window_days=refresh, retention_days=retention
+def uncounted(connection: Connection, hour: datetime, age: timedelta, *settled: int) -> None:
+    """One late share of an hour, stored so long ago; what each rollup has taken in of it."""
+    connection.execute(
+        "insert into late_share_hours (hour, shares, last_recorded_at, settled_hourly, "
+        "settled_daily, settled_weekly) values (%s, 1, now() - %s, %s, %s, %s)",
+        [hour, age, *settled],
     )
-    assert not check(rollups.windows_are_in_order, thresholds=thresholds).passed
+
+
+@pytest.mark.parametrize("weeks_ago", [2, 10, 60])
+@pytest.mark.parametrize("settled", [(0, 0, 0), (1, 0, 1), (1, 1, 0)])
+def test_a_late_share_that_is_not_counted_everywhere_is_found_whatever_its_age(
+    check: Check, connection: Connection, weeks_ago: int, settled: tuple[int, int, int]
+) -> None:
+    hour = last_monday(weeks_ago)
+    uncounted(connection, hour, timedelta(minutes=30), *settled)
+    assert check(rollups.late_shares_are_counted).passed
+    connection.execute("update late_share_hours set last_recorded_at = now() - interval '2 hours'")
+    result = check(rollups.late_shares_are_counted)
+    assert (result.passed, result.severity) == (False, WARN)
+    assert f"from {hour:%F %H}h" in str(result.description)
+    connection.execute("update late_share_hours set last_recorded_at = now() - interval '2 days'")
+    assert check(rollups.late_shares_are_counted).severity == ERROR
+    connection.execute(
+        "update late_share_hours set settled_hourly = 1, settled_daily = 1, settled_weekly = 1"
+    )
+    assert check(rollups.late_shares_are_counted).passed
+
+
+def test_a_late_share_of_the_running_day_and_week_waits_for_their_end(
+    check: Check, connection: Connection
+) -> None:
+    uncounted(connection, clock.today(), timedelta(hours=2), 1, 0, 0)
+    assert check(rollups.late_shares_are_counted).passed
+
+
+@pytest.mark.timescaledb
+def test_a_retention_policy_of_timescaledb_is_found(check: Check, connection: Connection) -> None:
+    assert check(rollups.only_housekeeping_drops_raw_shares).passed
+    connection.execute("select add_retention_policy('shares', interval '90 days')")
+    found = check(rollups.only_housekeeping_drops_raw_shares)
+    assert (found.passed, found.severity) == (False, ERROR)
 
 
 # --- Blocks and the game ---------------------------------------------------------------

@@ -25,7 +25,7 @@ def test_partitions_are_made_ahead_and_dropped_after_retention_and_their_rollup_
     connection: Connection, history: History, run: Run, resources: dict[str, Any]
 ) -> None:
     resources["thresholds"] = Thresholds(retention_days=20, partitions_ahead_days=12)
-    old = clock.now() - timedelta(days=25)
+    old = clock.now() - timedelta(days=30)
     history.share("a.1", old)
     history.share("a.1", clock.now() - timedelta(days=19))
     result = run("housekeeping")
@@ -49,7 +49,7 @@ def test_days_of_a_week_that_is_not_finalised_are_kept(
     connection: Connection, history: History, run: Run, resources: dict[str, Any]
 ) -> None:
     resources["thresholds"] = Thresholds(retention_days=20)
-    old = clock.now() - timedelta(days=25)
+    old = clock.now() - timedelta(days=30)
     history.share("a.1", old)
     connection.execute(
         "insert into weekly_best_diff (user_id, week_start, best_difficulty, best_share_time) "

@@ -1,13 +1,16 @@
 """Hours and days."""
 
+import threading
 from datetime import timedelta
 from typing import Any
 
 import psycopg
 import pytest
 
+from tbg_dagster import clock
 from tbg_dagster.partitions import FIRST_MOMENT, FIRST_WEEK
 from tbg_dagster.resources import Thresholds
+from tbg_dagster.rollup import rollup_of
 from tbg_dagster.timetable import JOBS
 from tests.tbg_dagster.conftest import Connection, History, Run, last_monday, metadata_of
 
@@ -213,3 +216,155 @@ def test_a_run_that_begins_before_the_first_partition_is_refused_before_it_write
     assert f"they begin on {FIRST_WEEK} (TBG_FIRST_WEEK). Nothing was changed" in text
     assert connection.execute("select * from weekly_best_diff").fetchall() == []
     assert connection.execute("select * from share_ledger").fetchall() == []
+
+
+def totals(connection: Connection, rollup: str) -> list[Any]:
+    return connection.execute(
+        "select bucket, worker_id, shares, accepted, work, best_share_diff, first_share, "  # noqa: S608  # our own names
+        f"last_share from {rollup} order by bucket, worker_id"
+    ).fetchall()
+
+
+# Of the seven days of a week, those whose raw shares are there; a day in brackets has got one
+# late share since it was dropped.
+@pytest.mark.parametrize(
+    ("there", "late"),
+    [
+        ([1], []),  # one that came back from the archive
+        ([0], []),  # one that was held back
+        ([6], []),
+        ([0, 3], []),  # two gaps
+        ([1, 2, 5], []),
+        ([], []),
+        ([0, 6], [2]),  # a place for a day that holds a part of it
+        ([3], [0, 6]),
+        ([], [1]),
+    ],
+)
+@pytest.mark.parametrize("asked", [(0, 168), (48, 49), (24, 144), (0, 336)])
+def test_hours_whose_raw_shares_are_gone_stay_whichever_days_are_there(
+    connection: Connection,
+    history: History,
+    there: list[int],
+    late: list[int],
+    asked: tuple[int, int],
+) -> None:
+    start = last_monday(3)
+    day, hour = timedelta(days=1), timedelta(hours=1)
+    history.shares(["a.1", "b.1"], start, start + 14 * day, 14 * 48)
+    rollup = rollup_of(connection)
+    rollup.refresh_hours(connection, start, start + 14 * day)
+    rollup.refresh_days(connection, start, start + 14 * day)
+    before = totals(connection, "shares_hourly"), totals(connection, "shares_daily")
+    history.drop(*(start + number * day for number in range(7) if number not in there))
+    for number in late:
+        history.share("c.1", start + number * day + 2.5 * hour, 9e9)
+    span = start + asked[0] * hour, start + asked[1] * hour
+    for _ in range(2):
+        rollup.refresh_hours(connection, *span)
+        rollup.refresh_days(connection, start, start + 14 * day)
+        assert (totals(connection, "shares_hourly"), totals(connection, "shares_daily")) == before
+
+
+def test_a_late_share_of_a_dropped_day_counts_in_an_hour_that_had_none(
+    connection: Connection, history: History
+) -> None:
+    start = last_monday(3)
+    day = timedelta(days=1)
+    # At 01:00, 03:00 and so on: every second hour is empty.
+    history.shares(["a.1"], start, start + 7 * day, 7 * 12)
+    rollup = rollup_of(connection)
+    rollup.refresh_hours(connection, start, start + 7 * day)
+    rollup.refresh_days(connection, start, start + 7 * day)
+    history.drop(start + day, start + 2 * day, start + 3 * day)
+    history.share("b.1", start + 2 * day, 9e9)
+    rollup.refresh_hours(connection, start, start + 7 * day)
+    rollup.refresh_days(connection, start, start + 7 * day)
+    for name in ("shares_hourly", "shares_daily"):
+        rows = totals(connection, name)
+        assert sum(row["shares"] for row in rows) == 7 * 12 + 1
+        assert [row["bucket"] for row in rows if row["best_share_diff"] == 9e9] == [start + 2 * day]
+
+
+def test_a_day_that_was_computed_follows_when_its_hours_are_computed_again(
+    connection: Connection, history: History, run: Run
+) -> None:
+    day = last_monday(7)
+    history.shares(["a.1"], day, day + timedelta(days=1), 24)
+    run("hourly_rollup", f"{day:%Y-%m-%d}-00:00", f"{day:%Y-%m-%d}-23:00")
+    run("daily_rollup", f"{day:%Y-%m-%d}")
+    history.share("b.1", day + timedelta(hours=5), 9e9)
+    run("hourly_rollup", f"{day:%Y-%m-%d}-05:00")
+    assert sum(row["shares"] for row in days(connection)) == 25
+
+
+# --- Shares that are not committed yet -------------------------------------------------
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tbg_dagster.rollup.raw.PATIENCE", 0.3)
+
+
+@pytest.mark.plain_postgresql
+def test_a_share_that_commits_after_the_hour_was_read_is_asked_for(
+    connection: Connection, history: History, run: Run, database_url: str, impatient: None
+) -> None:
+    hour = clock.this_hour() - timedelta(hours=1)
+    history.shares(["a.1"], hour, hour + timedelta(hours=1), 60)
+    user, worker = history.worker("a.1")
+    with psycopg.connect(database_url) as writer:
+        writer.execute(
+            "insert into shares (time, difficulty, share_diff, user_id, worker_id, is_valid) "
+            "values (%s, 1000, 1e12, %s, %s, true)",
+            [hour + timedelta(minutes=59, seconds=59), user, worker],
+        )
+        run("hourly_rollup", f"{hour:%Y-%m-%d-%H:00}")
+        writer.commit()
+    owed = connection.execute(
+        "select hour from late_share_hours where shares > settled_hourly"
+    ).fetchall()
+    assert owed == [{"hour": hour}]
+    run("hourly_rollup", f"{hour:%Y-%m-%d-%H:00}")
+    assert sum(row["shares"] for row in hours(connection)) == 61
+    assert (
+        connection.execute(
+            "select hour from late_share_hours where shares > settled_hourly"
+        ).fetchall()
+        == []
+    )
+
+
+@pytest.mark.plain_postgresql
+def test_a_rollup_waits_for_a_transaction_that_is_about_to_commit(
+    connection: Connection, history: History, run: Run, database_url: str
+) -> None:
+    hour = clock.this_hour() - timedelta(hours=1)
+    user, worker = history.worker("a.1")
+    history.days(hour, hour)
+    with psycopg.connect(database_url) as writer:
+        writer.execute(
+            "insert into shares (time, difficulty, share_diff, user_id, worker_id, is_valid) "
+            "values (%s, 1000, 1e12, %s, %s, true)",
+            [hour, user, worker],
+        )
+        timer = threading.Timer(0.5, writer.commit)
+        timer.start()
+        run("hourly_rollup", f"{hour:%Y-%m-%d-%H:00}")
+        timer.join()
+    assert sum(row["shares"] for row in hours(connection)) == 1
+    assert connection.execute("select * from late_share_hours").fetchall() == []
+
+
+def test_readers_of_shares_are_not_waited_for(
+    connection: Connection, history: History, run: Run, impatient: None
+) -> None:
+    hour = clock.this_hour() - timedelta(hours=1)
+    history.share("a.1", hour)
+    run("hourly_rollup", f"{hour:%Y-%m-%d-%H:00}")
+    row = connection.execute("select read_until from rollup_progress").fetchone()
+    assert row == {"read_until": clock.this_hour()}
+    assert connection.execute("select * from late_share_hours").fetchall() == []
+    # An older hour moves nothing back.
+    run("hourly_rollup", f"{hour - timedelta(hours=5):%Y-%m-%d-%H:00}")
+    assert row == connection.execute("select read_until from rollup_progress").fetchone()

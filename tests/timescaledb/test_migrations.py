@@ -50,17 +50,13 @@ def test_a_new_server_gets_every_migration_and_is_timescaledb(new_server: str) -
     ]
 
 
-def test_raw_shares_and_events_are_dropped_after_90_days_and_rollups_never(
-    connection: Connection,
-) -> None:
-    rows = connection.execute(
-        "select hypertable_name as name, config ->> 'drop_after' as after "
-        "from timescaledb_information.jobs where proc_name = 'policy_retention' order by 1"
-    ).fetchall()
-    assert rows == [
-        {"name": "mining_events", "after": "90 days"},
-        {"name": "shares", "after": "90 days"},
-    ]
+def test_nothing_is_dropped_by_a_policy(connection: Connection) -> None:
+    assert (
+        connection.execute(
+            "select * from timescaledb_information.jobs where proc_name = 'policy_retention'"
+        ).fetchall()
+        == []
+    )
 
 
 async def _insert(self: asyncpg.Connection, table: str, *, records: Any, columns: Any) -> None:
