@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import date, datetime, timedelta
+from typing import Final
 
 import psycopg
 from psycopg import sql
@@ -15,8 +16,10 @@ from tbg_dagster.queries import query
 from tbg_dagster.resources.database import Connection
 from tbg_dagster.rollup import Rollup
 
-# Readers and writers of other days must not wait behind a wait for a lock.
-LOCK_TIMEOUT = "5s"
+# A wait that is cut off leaves a partition that is being detached, and one at a time can be.
+IN_USE: Final = (psycopg.errors.LockNotAvailable, psycopg.errors.ObjectNotInPrerequisiteState)
+# Whoever needs the same lock waits for no longer behind ours.
+LOCK_TIMEOUT: Final = "5s"
 
 
 def raw_days(connection: Connection, rollup: Rollup) -> list[date]:
@@ -70,7 +73,7 @@ def drop_archived(
                 _drop(connection, rollup, store, day)
             except (ArchiveError, HeldError) as error:
                 held[day] = str(error)
-            except psycopg.errors.LockNotAvailable:
+            except IN_USE:
                 held[day] = f"a transaction has had its tables in use for more than {LOCK_TIMEOUT}"
             else:
                 dropped.append(day)

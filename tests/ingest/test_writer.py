@@ -229,6 +229,20 @@ async def test_a_finalised_week_is_left_alone_and_the_late_hour_is_noted(
     assert [tuple(row) for row in hours] == [(hour, 2)]
 
 
+async def test_a_share_of_an_hour_that_was_read_is_late_whatever_the_clock_says(
+    tmp_path: Path, redis_url: str, database_url: str, redis: Redis, db: Db
+) -> None:
+    now = moment()
+    read = moment_of(now - now % HOUR + HOUR)  # the rollup's clock is ahead, by up to an hour
+    await db.execute("update rollup_progress set read_until = $1", read)
+    async with stage("writer", tmp_path, redis_url, database_url):
+        await publish(redis, "share_submitted", timestamp=now)
+        await publish(redis, "share_submitted", timestamp=now)
+        await committed(db, redis)
+    hours = await db.fetch("select hour, shares from late_share_hours")
+    assert [tuple(row) for row in hours] == [(moment_of(now - now % HOUR), 2)]
+
+
 async def test_a_block_marks_its_share_whichever_comes_first(
     tmp_path: Path, redis_url: str, database_url: str, redis: Redis, db: Db
 ) -> None:
