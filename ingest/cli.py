@@ -197,7 +197,4 @@ def writer(until_eof: bool) -> None:
     from ingest.writer import Writer
 
     _asked_early(until_eof=until_eof)  # what was received is committed all the same
-    try:
-        serve(lambda: Writer(settings), until_eof=until_eof)
-    except OSError as error:
-        raise click.ClickException(str(error)) from None
+    serve(lambda: Writer(settings), until_eof=until_eof)

@@ -11,6 +11,7 @@ from socketserver import ThreadingMixIn
 from typing import Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
+import structlog
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram, make_wsgi_app
 
 RECEIVED: Final = Counter("tbg_received_total", "Datagrams read from the event socket")
@@ -40,6 +41,14 @@ LAG_ENTRIES: Final = Gauge(
 )
 LAG_SECONDS: Final = Gauge(
     "tbg_stream_lag_seconds", "Age of a stream's oldest entry not yet committed", ["stream"]
+)
+SIDE_FAILURES: Final = Counter(
+    "tbg_side_job_failures_total",
+    "Failures of jobs beside the rows: leaderboard, trimming, memory, lag",
+    ["job"],
+)
+EVICTED_KEYS: Final = Gauge(
+    "tbg_redis_evicted_keys", "Keys that Redis has evicted since its start; 0 is right"
 )
 _LATENCY: Final = (
     0.0005,
@@ -74,6 +83,10 @@ SHARE_LATENCY: Final = Histogram(
     buckets=_LATENCY,
 )
 
+RETRY_SECONDS: Final = 5.0  # between two tries to get the port
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("ingest.metrics")
+
 Health = Callable[[], tuple[bool, str]]
 StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 
@@ -99,24 +112,47 @@ class _Quiet(WSGIRequestHandler):
 class MetricsServer:
     """Serves /metrics, /healthz and /readyz from a thread of its own.
 
+    A port that cannot be had is asked for again every few seconds: events go on without it.
+
     Args:
         host: address to listen on.
         port: 0 for none at all.
         ready: tells whether the stage does its work, and what is missing.
-
-    Raises:
-        OSError: the port is in use.
     """
 
     def __init__(self, host: str, port: int, ready: Health) -> None:
+        self._address = host, port
         self._ready = ready
         self._metrics = make_wsgi_app(REGISTRY)
         self._server: WSGIServer | None = None
-        if port:
-            self._server = make_server(
-                host, port, self._app, server_class=_Server, handler_class=_Quiet
+        self._closed = threading.Event()
+        if port and not self._listen():
+            threading.Thread(target=self._listen_later, name="metrics port", daemon=True).start()
+
+    def _listen(self, *, again: bool = False) -> bool:
+        try:
+            server = make_server(
+                *self._address, self._app, server_class=_Server, handler_class=_Quiet
             )
-            threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True).start()
+        except OSError as error:
+            if not again:
+                host, port = self._address
+                log.error(
+                    "no metrics: the port cannot be had; trying again",
+                    host=host,
+                    port=port,
+                    error=str(error),
+                )
+            return False
+        self._server = server
+        threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
+        return True
+
+    def _listen_later(self) -> None:
+        while not self._closed.wait(RETRY_SECONDS):
+            if self._listen(again=True):
+                log.info("metrics are served", port=self._address[1])
+                return
 
     def _app(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
@@ -136,6 +172,7 @@ class MetricsServer:
 
     def close(self) -> None:
         """Stops listening."""
+        self._closed.set()
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()

@@ -37,7 +37,7 @@ class Receiver:
 
     Raises:
         SocketInUseError: another receiver listens on the path.
-        OSError: socket, spool or metrics port is unavailable.
+        OSError: socket or spool is unavailable.
     """
 
     def __init__(self, settings: ReceiverSettings) -> None:

@@ -5,6 +5,7 @@ import contextlib
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 import asyncpg
@@ -15,9 +16,11 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from ingest import metrics
+from ingest.aside import Aside
 from ingest.batch import Item, parse
 from ingest.codecs import prepare
 from ingest.entry import Entry, identity
+from ingest.eviction import Eviction
 from ingest.flavour import fetch_flavour
 from ingest.leaderboard import Leaderboard
 from ingest.offsets import Offsets, OffsetsMovedError
@@ -75,6 +78,8 @@ class Session:
         self._consumer = settings.consumer
         self._stopping = stopping
         self._pace = pace
+        self._aside = Aside()
+        self._lag: dict[str, tuple[int, float]] = {}
         self.committed = 0
         self.trouble = "starting"
 
@@ -114,6 +119,7 @@ class Session:
             self._streams = Streams(client, reader)
             self._trimming = Trimming(client, settings.stream_keep)
             self._leaderboard = Leaderboard(client, timedelta(days=settings.leaderboard_days))
+            self._eviction = Eviction(client)
             plain = await fetch_flavour(connection) == "postgresql"
             self._store = Store(
                 connection,
@@ -124,7 +130,7 @@ class Session:
             )
             await self._store.open()
             self._streams.seek(await resume(self._offsets, self._streams))
-            await self._trimming.relieve(self._offsets)
+            await self._aside.do("memory", self._relieve)
             await self._leaderboard.reconcile(connection, self._store.bests)
             log.info("committing", consumer=self._consumer, plain_postgresql=plain)
             self.trouble = ""
@@ -167,30 +173,37 @@ class Session:
                 return
             if now >= next_relief:
                 next_relief = now + RELIEF_SECONDS
-                await self._trimming.relieve(self._offsets)
+                await self._aside.do("memory", self._relieve)
             if now >= next_lag:
                 next_lag = now + LAG_SECONDS
                 await self._offsets.confirm()
                 await check(self._offsets, self._streams)
-                lag = await self._streams.lag()
-                if self._leaderboard.behind:
+                await self._aside.do("eviction", self._eviction.look)
+                await self._aside.do("lag", self._measure)
+                if self._leaderboard.due:
                     await self._leaderboard.reconcile(self._db, self._store.bests)
             if now >= next_report:
                 if next_report:
                     log.info(
                         "rate",
                         events_per_second=round((self.committed - reported) / (now - since), 1),
-                        lag_entries=sum(entries for entries, _ in lag.values()),
-                        lag_seconds=round(max(seconds for _, seconds in lag.values()), 1),
+                        lag_entries=sum(entries for entries, _ in self._lag.values()),
+                        lag_seconds=round(max((s for _, s in self._lag.values()), default=0.0), 1),
                     )
                 await self._offsets.prune()
                 reported, since = self.committed, now
                 next_report = now + REPORT_SECONDS
 
+    async def _relieve(self) -> None:
+        await self._trimming.relieve(self._offsets)
+
+    async def _measure(self) -> None:
+        self._lag = await self._streams.lag()
+
     async def _commit(self, entries: list[Entry], items: list[Item]) -> None:
         started = time.perf_counter()
         for done in await self._store.commit(entries, items):
-            await self._trimming.trim(self._offsets)
+            await self._aside.do("trimming", partial(self._trimming.trim, self._offsets))
             await self._leaderboard.raise_bests(done.week_bests)
         metrics.COMMIT_SECONDS.observe(time.perf_counter() - started)
         metrics.COMMIT_EVENTS.observe(len(entries))

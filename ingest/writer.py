@@ -26,9 +26,6 @@ class Writer:
 
     Args:
         settings: checked settings.
-
-    Raises:
-        OSError: the metrics port is in use.
     """
 
     def __init__(self, settings: WriterSettings) -> None:
