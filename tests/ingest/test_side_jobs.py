@@ -79,9 +79,10 @@ async def test_a_right_that_only_side_jobs_need_stops_no_row(
         less = [f"-{one}" for one in denied.split()]
         await client.execute_command("ACL", "SETUSER", "w", *less)
         for seq in range(2, 5):
-            await publish(client, seq, share_diff=1000.0 * seq)
+            await publish(client, seq, share_diff=1e9 * seq)
             await stored(db, seq)
-        await writer.process.saying("has no permissions")
+        if denied != "xtrim":  # a few entries need no trimming
+            await writer.process.saying("has no permissions")
         await publish(client, 5)
         await stored(db, 5)
         assert "cannot commit" not in writer.process.output
