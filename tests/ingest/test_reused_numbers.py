@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any, cast
 
 import asyncpg
 import pytest
@@ -91,7 +92,7 @@ async def test_honest_copies_are_duplicates_wherever_they_come_from(
         await counted(db, 40)
     # Copies in the streams: of a receiver whose marks are gone, and of one before this version.
     for fields in (await entries(redis, stream_of(event)))[20:] * 2:
-        await redis.xadd(stream_of(event), fields)
+        await redis.xadd(stream_of(event), cast(Any, fields))
     await counted(db, 80)
     # The writer reads the streams again.
     await db.execute("update stream_offsets set last_id = '0-0', entries = 0")
@@ -111,7 +112,7 @@ async def test_a_copy_of_what_was_refused_is_a_duplicate_and_another_event_is_no
         await counted(db, 3)
         for stream in ("mining:share_submitted", "mining:dead_letter"):
             for fields in await entries(redis, stream):
-                await redis.xadd(stream, fields)
+                await redis.xadd(stream, cast(Any, fields))
         await counted(db, 6)
         assert await letters(db) == [("past_retention", 1), ("bad_data", 2)]
         # Numbers of what was refused are taken, too.
