@@ -63,7 +63,9 @@ def receive(report: Report, servers: Servers, count: int) -> None:
     begun = time.monotonic()
     taken = 0
     while taken < count:
-        taken += len(events.take(10_000))
+        found = len(events.take(10_000))
+        events.release(found)
+        taken += found
         time.sleep(0.001)
     seconds = time.monotonic() - begun
     load.result()

@@ -177,7 +177,7 @@ _until_eof = click.option("--until-eof", is_flag=True, hidden=True, help="Stop w
 def receiver(until_eof: bool) -> None:
     """Receive events from the socket and publish them to Redis."""
     settings = _load(ReceiverSettings)
-    from ingest.datagram import SocketInUseError
+    from ingest.lock import InUseError
     from ingest.receiver import Receiver
 
     if _asked_early(until_eof=until_eof):
@@ -185,7 +185,7 @@ def receiver(until_eof: bool) -> None:
         return
     try:
         serve(lambda: Receiver(settings), until_eof=until_eof)
-    except (SocketInUseError, OSError) as error:
+    except (InUseError, OSError) as error:
         raise click.ClickException(str(error)) from None
 
 

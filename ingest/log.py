@@ -1,13 +1,32 @@
 """Structured logs: one line per event at DEBUG, rates once a minute at INFO."""
 
+import contextlib
+import io
 import logging
 import sys
+from typing import TextIO, cast
 
 import structlog
 
 
+class _Patient(io.TextIOBase):
+    """A stream whose errors stop nobody: a full disk or a closed pipe costs lines, no daemon."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
+
+
 def configure(level: str, style: str) -> None:
-    """Sets structlog up for this process.
+    """Sets structlog up for this process; to log never fails.
 
     Args:
         level: DEBUG, INFO, WARNING or ERROR.
@@ -27,6 +46,6 @@ def configure(level: str, style: str) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _Patient(sys.stderr))),
         cache_logger_on_first_use=True,
     )

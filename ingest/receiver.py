@@ -12,8 +12,9 @@ from typing import Final
 import structlog
 
 from ingest import metrics
-from ingest.datagram import EventSocket
+from ingest.datagram import EventSocket, hold_path, most_held
 from ingest.delivery import Delivery
+from ingest.entry import Batch
 from ingest.ledger import Tally
 from ingest.packer import REPORT_EVERY, Packer
 from ingest.publisher import Publisher
@@ -22,6 +23,7 @@ from ingest.spool import Spool
 
 LINGER: Final = 0.002  # seconds: events that arrive together go together
 REPORT_SECONDS: Final = 60.0
+WATCH_SECONDS: Final = 1.0  # between two looks at the socket's file
 # The reading thread must get the interpreter back before ten datagrams (the
 # kernel's default queue) have come: at 10,000 a second that is one millisecond.
 SWITCH_INTERVAL: Final = 0.0002
@@ -36,7 +38,7 @@ class Receiver:
         settings: checked settings.
 
     Raises:
-        SocketInUseError: another receiver listens on the path.
+        InUseError: another receiver listens on the path, or has the spool's folder.
         OSError: socket or spool is unavailable.
     """
 
@@ -44,18 +46,22 @@ class Receiver:
         self._settings = settings
         self._tally = Tally()
         self._packer = Packer(self._tally, debug=settings.log_level == "DEBUG")
-        self._delivery = Delivery(
-            Publisher(settings.redis_url, settings.redis_timeout),
-            Spool(settings.spool_dir, settings.spool_max_bytes),
-            self._tally,
-        )
+        lock = hold_path(settings.socket_path)
+        # Before the socket: what engines send from then on must find a way.
+        spool = Spool(settings.spool, settings.spool_max_bytes)
         self._socket = EventSocket(
             settings.socket_path,
             mode=int(settings.socket_mode, 8),
             group=settings.socket_group,
             queue_length=settings.queue_length,
             limit=settings.memory_events,
+            lock=lock,
         )
+        self._socket.limit = most_held(settings.memory_events, self._socket.queue_length)
+        # One part is in flight, one is packed, one is read.
+        self._most = min(settings.publish_batch, self._socket.limit // 3)
+        publisher = Publisher(settings.redis_url, settings.redis_timeout, lock)
+        self._delivery = Delivery(publisher, spool, self._tally)
         self._metrics = metrics.MetricsServer(
             settings.metrics_host, settings.receiver_metrics_port, self._ready
         )
@@ -64,6 +70,10 @@ class Receiver:
 
     def _ready(self) -> tuple[bool, str]:
         redis = "away, spooling" if self._delivery.away else "connected"
+        if self._delivery.refused:
+            redis += f"; events wait, as a stream refuses them: {self._delivery.refused}"
+        if self._socket.trouble:
+            return False, f"engines cannot reach the socket: {self._socket.trouble}; redis {redis}"
         return True, f"listening on {self._settings.socket_path}; redis {redis}"
 
     async def run(self) -> None:
@@ -74,15 +84,17 @@ class Receiver:
         log.info(
             "listening",
             socket=str(self._settings.socket_path),
+            spool=str(self._settings.spool),
+            max_held=self._socket.limit,
             max_dgram_qlen=self._socket.queue_length,
             spooled_bytes=self._delivery.spooled_bytes,
         )
         async with asyncio.TaskGroup() as group:
             drain = group.create_task(self._delivery.drain())
-            report = group.create_task(self._report())
+            others = [drain, group.create_task(self._report()), group.create_task(self._watch())]
             await self._pump(group)
-            drain.cancel()
-            report.cancel()
+            for other in others:
+                other.cancel()
         await self._delivery.close()
         self._metrics.close()
         log.info("stopped")
@@ -115,15 +127,19 @@ class Receiver:
                     continue
                 if self._socket.wait():
                     await self._wait_for_events(handing)
-            if not stopped and len(self._socket.queue) < self._settings.publish_batch:
+            if not stopped and len(self._socket.queue) < self._most:
                 await asyncio.sleep(LINGER)
             metrics.QUEUE_EVENTS.set(len(self._socket.queue))
-            datagrams = self._socket.take(self._settings.publish_batch)
+            datagrams = self._socket.take(self._most)
             if datagrams or self._tally:
                 batch = await self._packer.pack(datagrams)
                 if handing is not None:
                     await handing
-                handing = group.create_task(self._delivery.hand_on(batch))
+                handing = group.create_task(self._hand_on(batch, len(datagrams)))
+
+    async def _hand_on(self, batch: Batch, datagrams: int) -> None:
+        await self._delivery.hand_on(batch)
+        self._socket.release(datagrams)
 
     async def _wait_for_events(self, handing: asyncio.Task[None] | None) -> None:
         # Silence does not hold back what was counted and not yet reported, and a batch in
@@ -132,6 +148,11 @@ class Receiver:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(REPORT_EVERY if counted else None):
                 await self._arrived.wait()
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            self._socket.check()
 
     async def _report(self) -> None:
         while True:

@@ -119,12 +119,20 @@ class ReceiverSettings(StageSettings):
         default=1000, ge=1, le=100_000, description="most events in one round trip to Redis"
     )
     memory_events: int = Field(
-        default=100_000,
-        ge=1000,
-        description="events held in memory between socket and Redis; past it, reading pauses",
+        default=512,
+        ge=10,
+        description=(
+            "most events held between socket and Redis, those in flight included; past it,"
+            " reading pauses. Never more than engines send again to the next receiver (512, less"
+            " what the kernel may hold)"
+        ),
     )
-    spool_dir: Path = Field(
-        default=Path("spool"), description="folder that keeps events while Redis is away"
+    spool_dir: Path | None = Field(
+        default=None,
+        description=(
+            "folder that keeps events while Redis is away, of this receiver alone; unless set,"
+            " a folder in spool/ that is named after SOCKET_PATH"
+        ),
     )
     spool_max_bytes: int = Field(
         default=4 * 2**30,
@@ -137,6 +145,13 @@ class ReceiverSettings(StageSettings):
     receiver_metrics_port: Port = Field(
         default=9101, description="port of the receiver's metrics; 0 for none"
     )
+
+    @property
+    def spool(self) -> Path:
+        """The spool's folder: two sockets on one machine never share one."""
+        path = os.path.abspath(self.socket_path).lstrip("/")
+        name = path.replace("%", "%25").replace("-", "%2D").replace("/", "-")
+        return self.spool_dir or Path("spool") / name
 
     @field_validator("socket_path")
     @classmethod

@@ -17,6 +17,7 @@ class Proxy:
             the server did what it was asked, and nobody hears of it.
         cut_after: bytes that are still forwarded to the server before every
             connection is cut; None for no cut.
+        held: pieces that were to be forwarded since :meth:`hold`, and wait.
         refusing: new connections end at once, as when nobody listens.
         cuts: connections cut so far.
     """
@@ -25,6 +26,9 @@ class Proxy:
         self._target = target
         self._open: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._holding: set[asyncio.StreamWriter] = set()
+        self._release = asyncio.Event()
+        self.held = 0
         self._server: asyncio.Server | None = None
         self.port = 0
         self.delay = 0.0
@@ -51,6 +55,16 @@ class Proxy:
             writer.transport.abort()
         self.cuts += len(self._open) // 2
         self._open.clear()
+
+    def hold(self) -> None:
+        """Keeps what the open connections send from now on, also after their client is gone."""
+        self._holding |= self._open
+        self._release = asyncio.Event()
+
+    def release(self) -> None:
+        """Lets what was kept go to the server, as the kernel does after an outage."""
+        self._holding.clear()
+        self._release.set()
 
     async def close(self) -> None:
         """Ends everything."""
@@ -89,6 +103,9 @@ class Proxy:
         while data := await reader.read(_CHUNK):
             if self.delay:
                 await asyncio.sleep(self.delay)
+            if writer in self._holding:
+                self.held += 1
+                await self._release.wait()
             if self.cut_after is not None:
                 writer.write(data[: self.cut_after])
                 if len(data) >= self.cut_after:

@@ -28,7 +28,9 @@ async def emptied(sock: EventSocket, count: int) -> list[bytes]:
     taken: list[bytes] = []
 
     def all_of_them() -> bool:
-        taken.extend(sock.take(count))
+        found = sock.take(count)
+        sock.release(len(found))
+        taken.extend(found)
         return len(taken) >= count
 
     await until(all_of_them)
