@@ -10,13 +10,13 @@ from typing import Any, Final, LiteralString
 import psycopg
 from psycopg.rows import dict_row
 from rich import box
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
 from ingest.entry import START
 from ingest.names import EVENT_STREAMS
 from tbg.bests import printable
+from tbg.terminal import Terminal
 from tbg_dagster.counting import counted
 
 COLUMNS: Final = {
@@ -99,7 +99,7 @@ def counts(title: str, names: Mapping[str, str], rows: Iterable[Counted]) -> Tab
     return table
 
 
-def show(console: Console, rows: Rows) -> None:
+def show(console: Terminal, rows: Rows) -> None:
     """Shows the audit as a table, then the numbers that nothing accounts for."""
     boots = ((row["instance"], row, wrong(row)) for row in rows)
     console.print(counts("engine boot", COLUMNS, boots))

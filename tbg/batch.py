@@ -15,7 +15,9 @@ from urllib.parse import urlsplit, urlunsplit
 
 import click
 
+from ingest.files import write_private
 from ingest.names import week_start
+from tbg.clock import EARLIEST_WEEK
 from tbg.ports import Port, listens_on
 from tbg.program import Program, answers, import_path
 from tbg.supervisor import Launch
@@ -117,7 +119,14 @@ def first_week(folder: Path) -> str:
     hide some from Dagster.
     """
     file = folder / "first_week"
-    if not file.exists():
+    this_week = week_start(datetime.now(UTC))
+    try:
+        started = date.fromisoformat(file.read_text().strip())
+    except (FileNotFoundError, ValueError):  # of the first start, or cut short by a crash
+        started = date.max
+    # A week that only a wrong clock can have written is written again, once the clock is right.
+    if not EARLIEST_WEEK <= started <= this_week and this_week >= EARLIEST_WEEK:
+        started = this_week
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        file.write_text(f"{week_start(datetime.now(UTC))}\n")
-    return str(date.fromisoformat(file.read_text().strip()) - WEEKS_BEFORE)
+        write_private(file, f"{started}\n")
+    return str(max(min(started, this_week) - WEEKS_BEFORE, EARLIEST_WEEK))

@@ -9,7 +9,6 @@ import click
 import psycopg
 from psycopg.rows import dict_row
 from rich import box
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -17,6 +16,7 @@ from tbg.figures import percent, si
 from tbg.program import without_password
 from tbg.servers import find_urls
 from tbg.state import State, state_option
+from tbg.terminal import terminal
 
 PERIODS: Final = ("session", "week", "month", "round", "alltime")
 _QUERY: Final[LiteralString] = """
@@ -94,7 +94,7 @@ def command(
 
 
 def _show(rows: list[dict[str, Any]], periods: tuple[str, ...]) -> None:
-    console = Console(highlight=False)
+    console = terminal()
     for period in periods:
         mine = [row for row in rows if row["period"] == period]
         console.print(period if mine else f"{period}: no share")

@@ -11,7 +11,7 @@ import click
 from tbg.state import State, state_option
 from tbg.supervisor import stop_leftovers
 
-STOP_SECONDS: Final = 120.0
+STOP_SECONDS: Final = 660.0  # a database on a slow disk may take minutes to write it all down
 
 
 @click.command("down")

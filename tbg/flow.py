@@ -56,6 +56,10 @@ class Flow:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes its connections."""
         self._redis.close()
         self._disconnect()
 

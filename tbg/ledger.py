@@ -8,13 +8,13 @@ from typing import Any, Final, LiteralString
 import click
 import psycopg
 from psycopg.rows import dict_row
-from rich.console import Console
 
 from tbg import audit
 from tbg.bests import printable
 from tbg.options import Parsed, json_list_option, utc
 from tbg.servers import connect, database_url
 from tbg.state import State, state_option
+from tbg.terminal import terminal
 from tbg_dagster.counting import counted
 
 # What the table shows, under names short enough for 80 columns.
@@ -106,7 +106,7 @@ def command(
 
 
 def _audit(database: psycopg.Connection[Any], *, as_json: bool, repaired: bool) -> None:
-    console = Console(highlight=False, stderr=as_json)
+    console = terminal(stderr=as_json)
     with console.status("counting every number from the rows"):
         rows = audit.audit(database)
     if as_json:
@@ -124,7 +124,7 @@ def _audit(database: psycopg.Connection[Any], *, as_json: bool, repaired: bool) 
 
 
 def _show(rows: list[dict[str, Any]]) -> None:
-    console = Console(highlight=False)
+    console = terminal()
     if not rows:
         console.print("the ledger has no such hour")
         return

@@ -105,6 +105,14 @@ class Node:
         except RPCFailure:
             return False
 
+    def trouble(self) -> str | None:
+        """Returns why the node does not serve its chain; None if it does."""
+        try:
+            self.call("getblockcount")
+        except RPCFailure as error:
+            return f"the node at {self.url} does not answer: {error}"
+        return None
+
     def network(self) -> Network:
         """Returns the network of a node that the user named.
 

@@ -24,6 +24,8 @@ class Program:
             it, or None.
         ready: returns whether it does its work; None if running is enough.
         after: runs once it is ready, before the next one starts.
+        busy: what a program that is not ready says that it does, and needs time for; None if it
+            says nothing.
     """
 
     launch: Launch
@@ -33,6 +35,7 @@ class Program:
     prepare: Callable[[], str | None] = lambda: None
     ready: Callable[[], bool] | None = None
     after: Callable[[], None] = lambda: None
+    busy: Callable[[], str | None] = lambda: None
 
     @property
     def name(self) -> str:

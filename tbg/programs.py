@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -35,6 +36,8 @@ class StackOptions:
         node: whether there is one: ours, or the one that ``foreign_node`` is.
         foreign_node: a node that the user runs, on a test network.
         miner_user: address that the CPU miner mines for; None is one without a known key.
+        trust_clock: whether to go on although the clock cannot be right.
+        pool_config: a configuration file for our pool.
     """
 
     ports: Ports = field(default_factory=Ports)
@@ -46,6 +49,8 @@ class StackOptions:
     dagster: bool = True
     miner_processes: int = 1
     miner_user: str | None = None
+    trust_clock: bool = False
+    pool_config: Path | None = None
     verbose: bool = False
     log_format: str = "console"
     pool_arguments: tuple[str, ...] = ()
@@ -78,6 +83,9 @@ class StackPlan:
         valkey = EmbeddedValkey(state.path / "valkey", ports.valkey_port, self.secrets.redis)
         database = _elsewhere(environ.get("DATABASE_URL"), self.secrets.database)
         cache = _elsewhere(environ.get("REDIS_URL"), self.secrets.redis)
+        named = {"DATABASE_URL": database, "REDIS_URL": cache}
+        self.elsewhere = {name: without_password(url) for name, url in named.items() if url}
+        """Servers that the environment names instead of ours, without passwords."""
         self.database_url = database or self._postgres.url_of(ROLE, ROLE, self.secrets.database)
         self.redis_url = cache or valkey.url
         self.socket_path = state.runtime / "events.sock"
@@ -129,7 +137,7 @@ class StackPlan:
 
         return Program(
             Launch(
-                "postgres", server.command, user=server.user, stop_signal="INT", stop_seconds=30
+                "postgres", server.command, user=server.user, stop_signal="INT", stop_seconds=300
             ),
             "database",
             without_password(server.url_of(ROLE, ROLE, "x")),
@@ -137,16 +145,18 @@ class StackPlan:
             server.prepare,
             server.ready,
             after,
+            lambda: server.busy,
         )
 
     def _valkey(self, server: EmbeddedValkey) -> Program:
         return Program(
-            Launch("valkey", server.command, user=server.user, stop_seconds=30),
+            Launch("valkey", server.command, user=server.user, stop_seconds=300),
             "streams",
             without_password(server.url),
             (self.options.ports.at("valkey_port"),),
             server.prepare,
             server.ready,
+            busy=lambda: server.busy,
         )
 
     def _daemon(self, name: str, words: list[str], title: str, **environment: str) -> Program:
@@ -209,6 +219,8 @@ class StackPlan:
         arguments = ["devnet", "pool", "--host", host, "--port", str(port)]
         arguments += node.pool_arguments()
         arguments += ["--state", str(self.state.path / "pool" / "bests.json")]
+        if self.options.pool_config is not None:
+            arguments += ["--config", str(self.options.pool_config.resolve())]
         arguments += self.options.pool_arguments
         return Program(
             self._python(

@@ -14,7 +14,6 @@ from typing import Any, Final
 import click
 import psycopg
 import redis
-from rich.console import Console
 from rich.table import Table
 
 from tbg.census import (
@@ -35,6 +34,7 @@ from tbg.programs import StackOptions, StackPlan
 from tbg.snapshot import Connection, stream_lags, take
 from tbg.stack import Interrupted, RunningStack, Say
 from tbg.state import State
+from tbg.terminal import Terminal, terminal
 from tbg_dagster.counting import counted
 
 WANTED: Final = {ACCEPTED: 10, REJECTED: 1, "block_found": 1}
@@ -109,7 +109,7 @@ def command(as_json: bool, seconds: float, limit: float, keep: bool) -> None:
       tbg smoke
       tbg smoke --seconds 60 --json
     """
-    console = Console(highlight=False, stderr=as_json)
+    console = terminal(stderr=as_json)
     folder = Path(tempfile.mkdtemp(prefix="tbg-smoke-"))
     state = State(folder / "state")
     good = False
@@ -244,7 +244,7 @@ def _document(result: Result, problems: list[str]) -> dict[str, Any]:
     }
 
 
-def _show(console: Console, result: Result) -> None:
+def _show(console: Terminal, result: Result) -> None:
     hops = result.hops
     counts = Table("event", "emitted", "in Redis", "in database", "")
     for kind, row in hops.rows():

@@ -8,6 +8,8 @@ from typing import Final
 import click
 import psycopg
 
+from tbg.bests import printable
+from tbg.clock import wait_for_clock
 from tbg.logs import tail
 from tbg.migrate import migrate
 from tbg.program import Program, check_ports
@@ -15,12 +17,17 @@ from tbg.programs import StackPlan
 from tbg.state import Stack
 from tbg.supervisor import BROKEN, Process, Supervisor, stop_leftovers
 
+# For a program that says nothing. One that says what it does, such as a database that recovers
+# from a crash, gets all the time that it needs.
 READY_SECONDS: Final = 180.0
+SAY_SECONDS: Final = 30.0  # between two lines about such a program
+LONGEST_PAUSE: Final = 1.0  # seconds between two looks at a program that is not ready
 # supervisord gives up a program after ten quick deaths; we start it again.
 GIVEN_UP_SECONDS: Final = 60.0
 # A program without a probe counts as ready when it has lived this long.
 PROVED_SECONDS: Final = 2.0
 SPAWN_SECONDS: Final = 1.0
+LONGEST_LINE: Final = 300  # characters of a program's last line
 
 Say = Callable[[str], None]
 
@@ -35,10 +42,19 @@ class RunningStack:
     Args:
         say: receives what happens, a line at a time.
         interrupted: returns whether the end was asked for.
+        waiting: is called again and again while a program is not ready, once there is a schema.
     """
 
-    def __init__(self, plan: StackPlan, say: Say, interrupted: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        plan: StackPlan,
+        say: Say,
+        interrupted: Callable[[], bool],
+        waiting: Callable[[], None] = lambda: None,
+    ) -> None:
         self.plan = plan
+        self._waiting = waiting
+        self._migrated = False
         self._say = say
         self._interrupted = interrupted
         self._supervisor = Supervisor(plan.state)
@@ -63,13 +79,16 @@ class RunningStack:
         self.plan.state.make_runtime()
         self.plan.state.write_stack(self._describe())
         self._supervisor.start([program.launch for program in self.plan.programs])
-        migrated = False
         for program in self.plan.programs:
             if self._interrupted():
                 raise Interrupted
-            if program.name in ("receiver", "writer") and not migrated:
+            if program.name in ("receiver", "writer") and not self._migrated:
                 migrate(self.plan.database_url, say=self._say)
-                migrated = True
+                self._migrated = True
+                if not self.plan.options.trust_clock:
+                    wait_for_clock(self.plan.database_url, self._say, self._interrupted)
+                if self._interrupted():
+                    raise Interrupted
             if before and program.name in before:
                 before[program.name]()
             try:
@@ -99,7 +118,7 @@ class RunningStack:
         self._say(f"starting {program.name}")
         try:
             said = program.prepare()
-        except (RuntimeError, OSError) as error:
+        except (click.ClickException, RuntimeError, OSError) as error:
             raise click.ClickException(f"{program.name}: {error}") from error
         if said:
             self._say(said)
@@ -107,6 +126,7 @@ class RunningStack:
         self._started.append(program)
         begun = time.monotonic()
         deadline = begun + READY_SECONDS
+        pause, said_at = 0.05, begun
         while True:
             found = self._supervisor.processes()[program.name]
             if found.running and (
@@ -117,12 +137,22 @@ class RunningStack:
             # a minute later: wait until it has started.
             if self._interrupted() and time.monotonic() > begun + SPAWN_SECONDS:
                 raise Interrupted
+            now = time.monotonic()
+            if busy := program.busy():
+                deadline = now + READY_SECONDS
+                if now - said_at >= SAY_SECONDS:
+                    said_at = now
+                    self._say(f"{program.name} needs time ({now - begun:.0f} s so far): {busy}")
             if found.state in ("BACKOFF", "FATAL") or time.monotonic() > deadline:
                 why = "did not get ready" if found.running else "ended"
                 log = self.plan.state.log_of(program.name)
                 raise click.ClickException(f"{program.name} {why}; the end of {log}:\n{tail(log)}")
-            time.sleep(0.05)
+            if self._migrated:
+                self._waiting()
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
         program.after()
+        self._say(f"{program.name} is ready: {program.where}")
         self._seen[program.name] = self._supervisor.processes()[program.name]
 
     def watch(self) -> Iterator[str]:
@@ -144,7 +174,9 @@ class RunningStack:
                 continue
             if process.pid != before.pid and before.pid:
                 why = self._supervisor.exit_of(name, before.pid)
-                yield f"{name} ({before.pid}) died: {why}; log: {self.plan.state.log_of(name)}"
+                log = self.plan.state.log_of(name)
+                last = printable(tail(log, 1).strip())[:LONGEST_LINE]
+                yield f"{name} ({before.pid}) died: {why}; log: {log}; its last line: {last}"
             if process.state == "BACKOFF" and before.state != "BACKOFF":
                 yield f"{name} is started again after a pause"
             if process.running and process.pid != before.pid:

@@ -8,18 +8,20 @@ from typing import Any
 
 import click
 import redis
-from rich.console import Console
 from rich.table import Table
 
 from tbg.batch import DAEMON
 from tbg.bests import printable
+from tbg.disk import disk_trouble
 from tbg.health import problems
+from tbg.node import Node
 from tbg.options import json_option
 from tbg.program import without_password
 from tbg.servers import connect, find_urls
 from tbg.snapshot import MOST_COUNTED, Snapshot, take
 from tbg.state import State, state_option
 from tbg.supervisor import BROKEN, Process, Supervisor
+from tbg.terminal import terminal
 
 
 @click.command("status")
@@ -50,10 +52,11 @@ def command(state_path: Path, as_json: bool) -> None:
         raise click.ClickException(f"Redis at {place} does not answer: {error}") from error
     programs = _programs(state)
     sick = _dagster(state, programs)
+    machine = _machine(state) if programs else []
     if as_json:
-        click.echo(json.dumps(_document(found, programs, sick), indent=2))
+        click.echo(json.dumps(_document(found, programs, sick, machine), indent=2))
     else:
-        _show(found, programs, sick)
+        _show(found, programs, sick, machine)
 
 
 def _programs(state: State) -> dict[str, Process]:
@@ -71,8 +74,17 @@ def _dagster(state: State, programs: dict[str, Process]) -> list[str] | None:
     return problems(stack.dagster_database_url, programs[DAEMON])
 
 
+def _machine(state: State) -> list[str]:
+    """What is wrong with the node and the disk of a running stack."""
+    stack = state.read_stack()
+    found = [disk_trouble(state.path)]
+    if stack is not None and stack.rpc.get("BITCOIN_RPC_URL"):
+        found.append(Node.named(stack.rpc["BITCOIN_RPC_URL"], None, stack.rpc).trouble())
+    return [trouble for trouble in found if trouble]
+
+
 def _document(
-    found: Snapshot, programs: dict[str, Process], sick: list[str] | None
+    found: Snapshot, programs: dict[str, Process], sick: list[str] | None, machine: list[str]
 ) -> dict[str, Any]:
     document = asdict(found)
     for event in document["events"].values():
@@ -81,12 +93,15 @@ def _document(
     return {
         "programs": {name: asdict(one) for name, one in programs.items()},
         "dagster": None if sick is None else {"problems": sick},
+        "machine": {"problems": machine},
         **document,
     }
 
 
-def _show(found: Snapshot, programs: dict[str, Process], sick: list[str] | None) -> None:
-    console = Console(highlight=False)
+def _show(
+    found: Snapshot, programs: dict[str, Process], sick: list[str] | None, machine: list[str]
+) -> None:
+    console = terminal()
     if programs:
         running = Table("program", "state", "process", "for")
         for process in programs.values():
@@ -100,6 +115,8 @@ def _show(found: Snapshot, programs: dict[str, Process], sick: list[str] | None)
         console.print("Dagster is sick:" if sick else "Dagster is well")
         for problem in sick:
             console.print(f"  {problem}", markup=False)
+    for problem in machine:
+        console.print(problem, markup=False)
     events = Table("event", "last", "minute", "hour", "in stream", "lag", "oldest")
     for name, one in found.events.items():
         now = datetime.now(UTC)

@@ -95,7 +95,7 @@ class Supervisor:
         write_private(configuration, self._configure(launches))
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 our own words
-                [sys.executable, "-m", "supervisor.supervisord", "-n", "-c", str(configuration)],
+                [sys.executable, "-m", "tbg.supervisord", "-n", "-c", str(configuration)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=log,

@@ -1,6 +1,8 @@
 """``tbg up``: the whole stack on one machine, until Ctrl-C."""
 
+import errno
 import os
+import time
 from collections.abc import Callable
 from dataclasses import fields
 from datetime import datetime
@@ -8,11 +10,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
-from rich.console import Console
 from rich.table import Table
 
-from devnet.bitcoin.address import decode_address, encode_address
+from devnet.bitcoin.address import Network, decode_address, encode_address
 from tbg.batch import DAEMON
+from tbg.disk import disk_trouble
 from tbg.ending import Ending
 from tbg.flow import Flow
 from tbg.health import problems
@@ -21,6 +23,7 @@ from tbg.ports import Ports
 from tbg.programs import StackOptions, StackPlan
 from tbg.stack import Interrupted, RunningStack
 from tbg.state import DEFAULT_STATE, State, state_option
+from tbg.terminal import Terminal, terminal
 
 WATCH_SECONDS: Final = 1.0
 
@@ -58,6 +61,12 @@ def port_options(function: Callable[..., Any]) -> Callable[..., Any]:
     help="Cookie file of that node; see above for the other ways to log in.",
 )
 @click.option("--miner-user", metavar="ADDRESS", help="Whom the CPU miner mines for.")
+@click.option(
+    "--pool-config",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Configuration file of our pool: proxies, TLS, limits (devnet/pool/README.md).",
+)
+@click.option("--trust-clock", is_flag=True, help="Start though the clock cannot be right.")
 @click.option("--free-ports", is_flag=True, help="Choose free ports for everything.")
 @click.option("--no-miner", is_flag=True, help="Without the CPU miner: bring your own.")
 @click.option("--no-pool", is_flag=True, help="Without pool and miner: bring your own engine.")
@@ -89,6 +98,8 @@ def command(
     node_url: str | None,
     node_cookie: Path | None,
     miner_user: str | None,
+    pool_config: Path | None,
+    trust_clock: bool,
     miner_processes: int,
     every: float,
     verbose: bool,
@@ -112,14 +123,17 @@ def command(
       tbg up --state /tmp/second --free-ports
       tbg up --node-url http://127.0.0.1:18443 --node-cookie ~/.bitcoin/regtest/.cookie
     """
-    foreign = None
+    foreign, network = None, Network.REGTEST
     if node_cookie is not None and node_url is None:
         raise click.UsageError("--node-cookie needs --node-url")
     if node_url is not None:
         if no_node:
             raise click.UsageError("--node-url and --no-node exclude each other")
         foreign, throwaway = _foreign_node(node_url, node_cookie)
+        network = foreign.network()
         miner_user = miner_user or throwaway
+    if miner_user is not None:
+        _check_miner(miner_user, network)
     options = StackOptions(
         ports=Ports.free() if free_ports else Ports(**ports),
         stratum_host=stratum_host,
@@ -130,12 +144,14 @@ def command(
         dagster=not no_dagster,
         miner_processes=miner_processes,
         miner_user=miner_user,
+        pool_config=pool_config,
+        trust_clock=trust_clock,
         verbose=verbose,
     )
     state = State(state_path)
     ending = Ending()
     ending.install()
-    console = Console(highlight=False)
+    console = terminal()
     with state.hold():
         _run(StackPlan(state, options), console, ending, every)
 
@@ -155,26 +171,44 @@ def _foreign_node(url: str, cookie: Path | None) -> tuple[Node, str]:
     return node, f"{there}.{worker}"
 
 
-def _run(plan: StackPlan, console: Console, ending: Ending, every: float) -> None:
+def _check_miner(user: str, network: Network) -> None:
+    """Makes sure that the pool will pay the miner's address, before anything is started."""
+    from devnet.pool.identity import IdentityError, identify
+
+    try:
+        identify(user, network)
+    except IdentityError as error:
+        raise click.UsageError(f"--miner-user {user}: {error}") from None
+
+
+def _run(plan: StackPlan, console: Terminal, ending: Ending, every: float) -> None:
     def say(text: str) -> None:
         try:
             console.print(f"[dim]{datetime.now():%H:%M:%S}[/] ", end="")
             console.print(text, markup=False, soft_wrap=True)
-        except OSError:
-            # The terminal is gone: shut down in order.
+        except OSError as error:
+            # What a full disk does not take is said later, or never. Without its terminal, it
+            # shuts down in order.
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                ending.asked.set()
+        if console.quiet:
             ending.asked.set()
 
-    stack = RunningStack(plan, say, ending.asked.is_set)
+    line = _Line(plan, say, every)
+    stack = RunningStack(plan, say, ending.asked.is_set, line.look)
+    for name, url in plan.elsewhere.items():
+        say(f"{name} is set: using {url} instead of a server of our own")
     try:
         try:
             stack.start()
             console.print(table(plan))
             console.print(_next_steps(plan), markup=False, soft_wrap=True)
-            _watch(stack, plan, say, ending, every)
+            _watch(stack, line, say, ending, min(WATCH_SECONDS, every))
         except Interrupted:
             pass
         finally:
             ending.asked.set()
+            line.close()
             stack.stop()
     except KeyboardInterrupt:
         say("asked twice: ending everything at once")
@@ -183,32 +217,61 @@ def _run(plan: StackPlan, console: Console, ending: Ending, every: float) -> Non
     say(f"stopped; the data stays in {plan.state.path}")
 
 
+class _Line:
+    """The line about what flows, every few seconds, from the moment that the pool is there."""
+
+    def __init__(self, plan: StackPlan, say: Callable[[str], None], every: float) -> None:
+        self._plan = plan
+        self._say = say
+        self._every = every
+        self._flow: Flow | None = None
+        self._said = time.monotonic()
+        self._node_well = self._said  # when the node answered last
+
+    def look(self, stack: RunningStack | None = None) -> None:
+        """Says the line if it is time."""
+        now = time.monotonic()
+        if now - self._said < self._every:
+            return
+        self._said = now
+        if self._flow is None:
+            self._flow = Flow(self._plan.database_url, self._plan.redis_url)
+        parts = [self._flow.line(), self._node(), disk_trouble(self._plan.state.path)]
+        if stack is not None:
+            parts.append(_dagster(stack, self._plan))
+        self._say(" · ".join(filter(None, parts)))
+
+    def _node(self) -> str | None:
+        """What is wrong with the node, and for how long."""
+        node = self._plan.node
+        found = node.trouble() if node is not None else None
+        now = time.monotonic()
+        if found is None:
+            self._node_well = now
+            return None
+        return f"{found} ({now - self._node_well:.0f} s)"
+
+    def close(self) -> None:
+        if self._flow is not None:
+            self._flow.close()
+
+
 def _watch(
-    stack: RunningStack,
-    plan: StackPlan,
-    say: Callable[[str], None],
-    ending: Ending,
-    every: float,
+    stack: RunningStack, line: _Line, say: Callable[[str], None], ending: Ending, pause: float
 ) -> None:
-    elapsed = 0.0
-    pause = min(WATCH_SECONDS, every)
-    with Flow(plan.database_url, plan.redis_url) as flow:
-        while not ending.asked.wait(pause):
-            for news in stack.watch():
-                say(news)
-            elapsed += pause
-            if elapsed >= every:
-                elapsed = 0.0
-                say(" · ".join([flow.line(), *_dagster(stack, plan)]))
+    while not ending.asked.wait(pause):
+        for news in stack.watch():
+            say(news)
+        line.look(stack)
 
 
-def _dagster(stack: RunningStack, plan: StackPlan) -> list[str]:
-    """Says what is wrong with Dagster; empty if it is healthy or left out."""
+def _dagster(stack: RunningStack, plan: StackPlan) -> str | None:
+    """What is wrong with Dagster; None if it is healthy or left out."""
     daemon = stack.seen(DAEMON)
     if plan.dagster_database_url is None or daemon is None:
-        return []
+        return None
     found = problems(plan.dagster_database_url, daemon)
-    return [f"Dagster is sick: {'; '.join(found)}"] if found else []
+    return f"Dagster is sick: {'; '.join(found)}" if found else None
 
 
 def table(plan: StackPlan) -> Table:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 
 from ingest import evidence
 from ingest.events import canonical_address
@@ -18,6 +17,7 @@ from tbg.bests import printable
 from tbg.options import Parsed
 from tbg.servers import connect, database_url
 from tbg.state import State, state_option
+from tbg.terminal import terminal
 
 MARKS = {True: "holds", False: "FAILS", None: "not checked"}
 
@@ -213,7 +213,7 @@ def _of_database(
 
 
 def _show(case: Case) -> None:
-    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+    console = terminal(markup=False, emoji=False, soft_wrap=True)
     claim = case.claim
     place = f"{case.rank}. " if case.rank else ""
     of = f" in {claim.week:%G-W%V}" if claim.week else ""

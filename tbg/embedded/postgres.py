@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -18,6 +19,8 @@ from tbg.ports import HOST
 from tbg.privileges import give, make_runnable, open_the_way, run_as
 
 VERSION: Final = 16
+# What a server says while it replays its write-ahead log, for as long as that takes.
+_BUSY: Final = re.compile(r"FATAL: +(the database system is .*|cannot connect.*recovery.*)")
 
 
 class EmbeddedPostgres(Server):
@@ -104,25 +107,20 @@ class EmbeddedPostgres(Server):
             )
 
     def _remove_stale_pid_file(self) -> None:
-        # PostgreSQL refuses to start while a process with the number in its pid file
-        # runs. After a crash of the machine that can be any program: look at its name.
-        path = self.data / "postmaster.pid"
-        try:
-            pid = int(path.read_text().split("\n", 1)[0])
-        except (FileNotFoundError, ValueError):
-            return
-        try:
-            alive = psutil.Process(pid).name().startswith("postgres")
-        except psutil.NoSuchProcess:
-            return  # PostgreSQL sees that by itself
-        if not alive:
-            path.unlink(missing_ok=True)
+        # PostgreSQL refuses to start while a process with the number in its pid file runs, and
+        # when the file is empty. After a crash of the machine the number can be that of any
+        # program, another PostgreSQL included. One of ours works in our data folder.
+        if not any(_works_in(process, self.data) for process in psutil.process_iter()):
+            (self.data / "postmaster.pid").unlink(missing_ok=True)
 
     def ready(self) -> bool:
+        self.busy = None
         try:
             with psycopg.connect(self.url, connect_timeout=5):
                 return True
-        except psycopg.OperationalError:
+        except psycopg.OperationalError as error:
+            if said := _BUSY.search(str(error)):
+                self.busy = said[1]
             return False
 
     def ensure_role(self, role: str, password: str) -> None:
@@ -146,6 +144,14 @@ class EmbeddedPostgres(Server):
                         sql.Identifier(database), sql.Identifier(owner)
                     )
                 )
+
+
+def _works_in(process: psutil.Process, folder: Path) -> bool:
+    """Whether a process is a PostgreSQL with this data folder; it changes into it at its start."""
+    try:
+        return process.name().startswith("postgres") and folder.samefile(process.cwd())
+    except (psutil.Error, OSError):
+        return False  # it ended, or is of another user: ours are of one whom we may look at
 
 
 def binaries() -> Path:

@@ -9,17 +9,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Final
 
+import click
 import psutil
 
 from tbg.logs import tail
 from tbg.privileges import run_as, service_user
 
-# A slow machine replays its write-ahead log for as long.
+# For a server that says nothing. One that says that it recovers gets all the time it needs.
 START_SECONDS: Final = 60.0
+LONGEST_PAUSE: Final = 1.0  # seconds between two looks at a server that is not ready
 STOP_SECONDS: Final = 30.0
 
 
-class EmbeddedError(RuntimeError):
+class EmbeddedError(click.ClickException):
     """An embedded server did not do what it was asked; the message says why."""
 
 
@@ -32,6 +34,8 @@ class Server:
         password: the one that clients must know.
         settings: of the server's own configuration, on top of ours.
         user: the system user that it runs as, or None to run as us.
+        busy: what a server that is not ready yet says that it does, such as recovering from a
+            crash; None if the last :meth:`ready` got no such answer.
     """
 
     folder: Path
@@ -39,6 +43,7 @@ class Server:
     password: str = field(repr=False)
     settings: Mapping[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = field(default=None, init=False, repr=False)
+    busy: str | None = field(default=None, init=False, repr=False)
 
     name: ClassVar[str]
     stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
@@ -65,7 +70,7 @@ class Server:
         raise NotImplementedError
 
     def ready(self) -> bool:
-        """Returns whether the server answers."""
+        """Returns whether the server answers; ``busy`` then says why it does not."""
         raise NotImplementedError
 
     def start(self) -> None:
@@ -91,15 +96,19 @@ class Server:
                 **run_as(self.user),
             )
         deadline = time.monotonic() + START_SECONDS
+        pause = 0.02
         while not self.ready():
             if self.process.poll() is not None:
                 raise EmbeddedError(f"{self.name} ended at once:\n{tail(self.log_path)}")
+            if self.busy is not None:
+                deadline = time.monotonic() + START_SECONDS
             if time.monotonic() > deadline:
                 self.kill()
                 raise EmbeddedError(
                     f"{self.name} did not answer in {START_SECONDS:.0f} s:\n{tail(self.log_path)}"
                 )
-            time.sleep(0.02)
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
 
     def stop(self) -> None:
         """Ends the server in an orderly way, so that it loses nothing."""

@@ -65,9 +65,12 @@ class EmbeddedValkey(Server):
         # Without this, redis-py retries for seconds.
         retry = Retry(NoBackoff(), 0)
         client = redis.Redis(host=HOST, port=self.port, password=self.password, retry=retry)
+        self.busy = None
         try:
-            # While it loads the append-only file, it answers PING with an error.
             return bool(client.ping())
+        except redis.BusyLoadingError as error:
+            self.busy = str(error)  # it loads the append-only file
+            return False
         except redis.RedisError:
             return False
         finally:

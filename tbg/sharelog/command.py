@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Final
 
 import click
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from ingest.calendar import HOUR
@@ -24,6 +23,7 @@ from tbg.sharelog.folder import WORD, Folder
 from tbg.sharelog.importer import Importer
 from tbg.sharelog.summary import Summary
 from tbg.state import State, state_option
+from tbg.terminal import Terminal, terminal
 from tbg_dagster.counting import counted
 
 POLL: Final = 1.0  # seconds between two looks at logs that are followed
@@ -91,7 +91,7 @@ def sharelog(
     """
     ending = Ending()
     ending.install()
-    console = Console(stderr=True, highlight=False)
+    console = terminal(stderr=True)
     summary = Summary()
     hour = _start_hour(since, console)
     began = time.monotonic()
@@ -138,7 +138,7 @@ def sharelog(
     if as_json:
         click.echo(json.dumps(summary.document(), indent=2))
     else:
-        summary.show(Console(highlight=False))
+        summary.show(terminal())
     if summary.interrupted:
         sys.exit(130)
     if summary.unreadable:
@@ -169,7 +169,7 @@ class _Pace:
             )
 
 
-def _progress(console: Console) -> Progress:
+def _progress(console: Terminal) -> Progress:
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -180,7 +180,7 @@ def _progress(console: Console) -> Progress:
     )
 
 
-def _start_hour(since: datetime | None, console: Console) -> int:
+def _start_hour(since: datetime | None, console: Terminal) -> int:
     """The hour from which shares are sent; reports what happens to older ones."""
     days = retention_days()
     oldest = datetime.now(UTC) - timedelta(days=days) + _MARGIN

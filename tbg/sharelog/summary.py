@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from rich.console import Console
-
+from tbg.terminal import Terminal
 from tbg_dagster.counting import counted
 
 MOST_NAMES: Final = 50  # unknown fields, reasons and files that are told apart; the rest is "other"
@@ -97,7 +96,7 @@ class Summary:
             "interrupted": self.interrupted,
         }
 
-    def show(self, console: Console) -> None:
+    def show(self, console: Terminal) -> None:
         """Prints it for a person."""
 
         def say(text: str) -> None:

@@ -1,5 +1,7 @@
 """The embedded servers keep what they were given, and keep others out."""
 
+import signal
+import threading
 from collections.abc import Callable
 
 import psycopg
@@ -9,6 +11,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from tbg.embedded import EmbeddedPostgres, EmbeddedValkey, new_password
+from tbg.privileges import give
+from tests.processes import LIMIT, wait_until
 
 
 def test_postgresql_keeps_what_was_committed_when_it_is_killed(
@@ -148,3 +152,61 @@ def test_secrets_are_neither_on_the_command_line_nor_readable_by_others(
         assert server.password not in repr(server)
     for path in valkey_server().folder.glob("valkey.conf*"):
         assert path.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("left", ["", "another", "nonsense\n"], ids=["empty", "another", "torn"])
+def test_a_pid_file_that_a_crash_left_keeps_postgresql_from_nothing(
+    postgres_server: Callable[..., EmbeddedPostgres], left: str
+) -> None:
+    server, other = postgres_server(), postgres_server()
+    server.kill()
+    file = server.data / "postmaster.pid"
+    if left == "another":  # the number is that of another PostgreSQL now
+        assert other.process is not None
+        lines = file.read_text().split("\n")
+        left = "\n".join([str(other.process.pid), *lines[1:]])
+    file.write_text(left)
+    server.start()
+    assert server.ready()
+    assert other.ready()
+
+
+def test_a_postgresql_that_runs_in_our_folder_keeps_its_pid_file(
+    postgres_server: Callable[..., EmbeddedPostgres],
+) -> None:
+    server = postgres_server()
+    before = (server.data / "postmaster.pid").read_text()
+    server.prepare()
+    assert (server.data / "postmaster.pid").read_text() == before
+
+
+def test_a_database_that_recovers_gets_all_the_time_that_it_needs(
+    postgres_server: Callable[..., EmbeddedPostgres], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = postgres_server(hot_standby="off")
+    server.stop()
+    # A standby recovers without an end, until it is promoted.
+    (server.data / "standby.signal").touch()
+    give(server.data / "standby.signal", server.user)
+    monkeypatch.setattr("tbg.embedded.server.START_SECONDS", 0.5)
+    starting = threading.Thread(target=server.start, daemon=True)
+    starting.start()
+    wait_until(lambda: server.busy, "it says that it recovers")
+    busy = server.busy or ""
+    assert busy.startswith("the database system is ")
+    looks = 0
+
+    def still_recovering() -> bool:
+        nonlocal looks
+        looks += 1
+        return looks > 100  # some seconds, and far more than START_SECONDS
+
+    wait_until(still_recovering, "time passes")
+    assert starting.is_alive()
+    (server.data / "promote").touch()
+    give(server.data / "promote", server.user)
+    assert server.process is not None
+    server.process.send_signal(signal.SIGUSR1)
+    starting.join(LIMIT)
+    assert server.ready()
+    assert server.busy is None

@@ -5,6 +5,7 @@ import os
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -12,6 +13,7 @@ import yaml
 
 from ingest.settings import SUN_PATH_MAX
 from tbg.batch import first_week
+from tbg.clock import EARLIEST_WEEK
 from tbg.migrate import sql_folder
 from tbg.node import Node
 from tbg.ports import Ports
@@ -214,5 +216,33 @@ def test_partitions_begin_13_weeks_before_the_first_start_and_stay_there(tmp_pat
     assert monday.isoweekday() == 1
     started = monday + timedelta(weeks=13)
     assert timedelta(0) <= datetime.now(UTC).date() - started < timedelta(days=8)
-    (tmp_path / "first_week").write_text("2026-01-05\n")
-    assert first_week(tmp_path) == "2025-10-06"
+    (tmp_path / "first_week").write_text("2026-01-12\n")
+    assert first_week(tmp_path) == "2025-10-13"
+
+
+@pytest.mark.parametrize(
+    "kept", ["", "2026-0", "nonsense", "1970-01-05", "2025-01-06", "2106-02-01"]
+)
+def test_a_first_week_that_a_wrong_clock_or_a_crash_left_is_made_again(
+    tmp_path: Path, kept: str
+) -> None:
+    (tmp_path / "first_week").write_text(kept)
+    monday = date.fromisoformat(first_week(tmp_path))
+    assert monday >= EARLIEST_WEEK
+    assert first_week(tmp_path) == str(monday)
+    assert datetime.now(UTC).date() - monday < timedelta(weeks=14)
+
+
+def test_a_clock_in_1970_makes_no_half_million_partitions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Wrong(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> "Wrong":
+            return cls(1970, 1, 1, tzinfo=tz)
+
+    monkeypatch.setattr("tbg.batch.datetime", Wrong)
+    assert first_week(tmp_path) == str(EARLIEST_WEEK)
+    monkeypatch.undo()  # the time server has answered
+    monday = date.fromisoformat(first_week(tmp_path))
+    assert datetime.now(UTC).date() - monday < timedelta(weeks=14)

@@ -56,3 +56,41 @@ def test_each_death_of_a_program_that_dies_twice_has_its_own_reason(
         "exit status 3",
         "for an unknown reason",  # it runs
     ]
+
+
+TALKS = """
+import time
+while True:
+    print("a line", flush=True)
+    time.sleep(0.01)
+"""
+
+
+def test_a_full_disk_costs_log_lines_and_no_program(server_folder: Path) -> None:
+    """Of the logs of a program and of supervisord itself, which write to a full device."""
+    state = State(server_folder / "state")
+    state.make()
+    state.make_runtime()
+    log, own = state.log_of("talking"), state.logs / "supervisord.log"
+    for path in (log, own):
+        path.symlink_to("/dev/full")
+    one = Supervisor(state)
+    (server_folder / "talks.py").write_text(TALKS)
+    words = [PYTHON, str(server_folder / "talks.py")]
+    one.start([Launch("talking", words), Launch("other", words)])
+    try:
+        for name in ("talking", "other"):
+            one.start_program(name)
+        other = state.log_of("other")
+        wait_until(lambda: other.exists() and other.stat().st_size > 1000, "it has said much")
+        before = one.processes()
+        assert all(process.running for process in before.values())
+        # There is room again: the lines come back by themselves.
+        log.unlink()
+        wait_until(lambda: log.exists() and "a line" in log.read_text(), "it logs again")
+        after = one.processes()
+        assert {process.pid for process in after.values()} == {
+            process.pid for process in before.values()
+        }
+    finally:
+        one.shutdown()

@@ -11,7 +11,9 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 import psycopg
@@ -19,6 +21,7 @@ import pytest
 import redis
 import requests
 
+from tbg.disk import disk_trouble
 from tbg.migrate import sql_folder
 from tbg.node import Node
 from tbg.ports import free_port
@@ -428,3 +431,76 @@ def test_the_environment_can_be_taken_over_by_a_shell(shared: Up) -> None:
     )
     with psycopg.connect(done.stdout) as connection:
         assert connection.execute("select current_user").fetchone() == ("tbg",)
+
+
+def test_an_address_that_the_pool_would_not_pay_is_refused_before_anything_starts(
+    state: Path,
+) -> None:
+    mainnet = "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4"
+    for user in ("notanaddress", mainnet, f"{mainnet}.rig"):
+        done = tbg("up", "--state", str(state), "--free-ports", "--miner-user", user)
+        assert done.returncode == 2
+        assert f"--miner-user {user}: the user name must begin with your address" in done.stderr
+    assert not (state / "logs").exists()
+
+
+def test_a_node_that_is_frozen_is_named_in_the_line_and_in_the_status(
+    up: Callable[..., Up], state: Path
+) -> None:
+    running = up("--no-dagster", "--no-miner", "--free-ports", "--every", "0.5").wait_until_up()
+    assert tbg_status(state)["machine"]["problems"] == []
+    node = psutil.Process(program_pid(state, "node"))
+    node.suspend()
+    try:
+        running.wait_for(re.compile(r"the node at \S+ does not answer: .* \(\d+ s\)"))
+        (problem,) = tbg_status(state)["machine"]["problems"]
+        assert "does not answer" in problem
+        assert "does not answer" in tbg("status", "--state", str(state)).stdout
+    finally:
+        node.resume()
+    wait_until(lambda: tbg_status(state)["machine"]["problems"] == [], "the node answers")
+    assert running.end() == 0, running.output
+
+
+def test_each_part_is_named_when_it_is_ready_and_the_line_begins_before_dagster(
+    up: Callable[..., Up], state: Path
+) -> None:
+    running = up("--free-ports", "--every", "0.2", "--no-miner").wait_until_up()
+    lines = running.lines
+
+    def first(text: str) -> int:
+        return next(number for number, line in enumerate(lines) if text in line)
+
+    pool = first("pool is ready: stratum+tcp://")
+    assert first("shares/s") < first("webserver is ready")
+    assert pool < first("webserver is ready")
+    assert running.end() == 0, running.output
+
+
+def test_a_program_that_dies_says_its_last_line(up: Callable[..., Up], state: Path) -> None:
+    running = up().wait_until_up()
+    with (state / "logs" / "writer.log").open("a") as log:
+        log.write("the last words\n")
+    os.kill(program_pid(state, "writer"), signal.SIGKILL)
+    running.wait_for("its last line: the last words")
+    assert running.end() == 0, running.output
+
+
+def test_servers_that_the_environment_names_are_said_at_the_start(
+    up: Callable[..., Up], state: Path, database_url: str
+) -> None:
+    running = up(DATABASE_URL=database_url).wait_until_up()
+    said = next(line for line in running.lines if "DATABASE_URL is set: using" in line)
+    assert urlsplit(database_url).path in said
+    assert running.end() == 0, running.output
+
+
+def test_little_room_on_the_disk_is_a_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = SimpleNamespace(total=100e9, used=94e9, free=6e9)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
+    assert disk_trouble(tmp_path) is None
+    usage.free = 4.9e9
+    assert "only 4.9 GB" in (disk_trouble(tmp_path) or "")
+    assert "(4.9%)" in (disk_trouble(tmp_path) or "")

@@ -1,0 +1,56 @@
+"""Whether the machine's clock can be right, before anything is decided by it.
+
+A small computer without a battery starts in 1970, or where it was switched off, until it has asked
+a time server. Partitions, weeks and retention would all follow from that.
+"""
+
+import time
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from datetime import time as midnight
+from typing import Final
+
+import psycopg
+
+EARLIEST_WEEK: Final = date(2025, 10, 6)
+"""A Monday before which no partition begins and no clock is right: this project is younger."""
+TOLERANCE: Final = timedelta(minutes=5)
+LOOK_SECONDS: Final = 1.0
+SAY_SECONDS: Final = 30.0
+
+
+def wrong_clock(database_url: str, now: datetime) -> str | None:
+    """Why ``now`` cannot be right, or None.
+
+    Raises:
+        psycopg.Error: the database does not answer.
+    """
+    if now < datetime.combine(EARLIEST_WEEK, midnight(), UTC):
+        return f"the clock says {now:%F %H:%M} UTC, which is before this software was made"
+    with psycopg.connect(database_url, connect_timeout=10) as connection:
+        row = connection.execute("select max(updated_at) from stream_offsets").fetchone()
+    known = row[0] if row else None
+    if known is not None and now < known - TOLERANCE:
+        return (
+            f"the clock says {now:%F %H:%M} UTC, and the database was written to at "
+            f"{known.astimezone(UTC):%F %H:%M} UTC"
+        )
+    return None
+
+
+def wait_for_clock(
+    database_url: str, say: Callable[[str], None], interrupted: Callable[[], bool]
+) -> None:
+    """Returns once the clock can be right, or when the end is asked for."""
+    said_at = None
+    while why := wrong_clock(database_url, datetime.now(UTC)):
+        now = time.monotonic()
+        if said_at is None or now - said_at >= SAY_SECONDS:
+            said_at = now
+            say(
+                f"waiting for the clock: {why}. Set it (a time server does), or start with "
+                "--trust-clock if it is right"
+            )
+        if interrupted():
+            return
+        time.sleep(LOOK_SECONDS)
