@@ -67,8 +67,10 @@ submission_diff(...)
 }
 
 // What could not be read skips add_submit() and ends at the last test of
-// `share`. The strings may be uninitialised there: none is passed.
+// `share`, a log line or a block. The strings may be uninitialised there: none is
+// passed.
 @malformed@
+statement S;
 @@
 parse_submit(...)
 {
@@ -83,7 +85,7 @@ parse_submit(...)
 +		.user_agent = client->useragent,
 +		.client_id = client->id,
 +	});
- if (!share) LOGINFO(...);
+ if (!share) S
 ...>
 }
 

@@ -22,6 +22,7 @@ client_auth(...)
 +		.client_id = client->id,
 +		.diff = client->diff,
 +		.best_ever = user->best_ever,
++		.session = &client->tbg,
 +	});
 ...>
 }

@@ -50,6 +50,50 @@ test_blocksolve(...)
 ...>
 }
 
+// What ckpool takes for a refusal may be an answer that got lost.
+@refused depends on by_global@
+@@
+test_blocksolve(...)
+{
+<...
++tbg_block_refused(&(struct tbg_block){
++	.user = client->user_instance->username,
++	.workername = client->workername,
++	.hash_words = blockhash,
++	.nonce = nonce,
++	.coinbase_sig = ckpool.btcsig,
++	.prev_words = wb->prevhash,
++	.height = wb->height,
++	.reward = wb->coinbasevalue,
++	.halving = tbg_halving_of(ckpool.regtest),
++	.share_diff = diff,
++	.network_diff = wb->network_diff,
++});
+ block_reject(...);
+...>
+}
+
+@refused_ckp depends on by_argument@
+@@
+test_blocksolve(...)
+{
+<...
++tbg_block_refused(&(struct tbg_block){
++	.user = client->user_instance->username,
++	.workername = client->workername,
++	.hash_words = blockhash,
++	.nonce = nonce,
++	.coinbase_sig = ckp->btcsig,
++	.prev_words = wb->prevhash,
++	.height = wb->height,
++	.reward = wb->coinbasevalue,
++	.share_diff = diff,
++	.network_diff = wb->network_diff,
++});
+ block_reject(...);
+...>
+}
+
 @tip@
 @@
 block_update(...)

@@ -13,10 +13,6 @@
 #include "tbg_json.h"
 #include "tbg_siphash.h"
 
-/* The most places that are searched for a user. A table that is less than three
- * quarters full practically never needs as many. */
-#define PROBES 128
-
 /* A week's best in one word, so that it changes in one step: four bits of tag
  * (the week by TBG_WEEKS, modulo 16), and the double. Bits of positive doubles order as the
  * numbers do, and no share difficulty needs all of them: the hardest hash is
@@ -55,7 +51,7 @@ static uint64_t value_of(uint64_t bits)
 
 bool tbg_best_make(struct tbg_best *best, size_t users)
 {
-	size_t places = PROBES;
+	size_t places = TBG_PROBES;
 
 	memset(best, 0, sizeof(*best));
 	while (places < users + users / 3)
@@ -64,6 +60,7 @@ bool tbg_best_make(struct tbg_best *best, size_t users)
 		return false;
 	best->entries = calloc(places, sizeof(struct tbg_best_entry));
 	best->mask = places - 1;
+	best->week = TBG_NO_WEEK;
 	return best->entries != NULL;
 }
 
@@ -73,9 +70,70 @@ void tbg_best_free(struct tbg_best *best)
 	best->entries = NULL;
 }
 
-/* The user's entry, made if necessary; NULL if the table is full. */
-static struct tbg_best_entry *find(struct tbg_best *best, const char *user)
+/* How many weeks ago a word was written: 0 for this week, and for a later one, which
+ * only a wrong clock can have dated; CYCLE for none at all. */
+static uint32_t age_of(uint64_t word, uint32_t place, uint32_t week)
 {
+	uint32_t its_week = (uint32_t)(word >> TAG_SHIFT) * TBG_WEEKS + place;
+	uint32_t age = (week % CYCLE + CYCLE - its_week) % CYCLE;
+
+	if (!word)
+		return CYCLE;
+	return age >= CYCLE / 2 ? 0 : age;
+}
+
+/* How many weeks ago the entry had its last share. */
+static uint32_t idle_weeks(const struct tbg_best_entry *entry, uint32_t week)
+{
+	uint32_t place, age, idle = CYCLE;
+
+	for (place = 0; place < TBG_WEEKS; place++) {
+		age = age_of(atomic_load_explicit(&entry->weeks[place].shares,
+						  memory_order_relaxed), place, week);
+		if (age < idle)
+			idle = age;
+	}
+	return idle;
+}
+
+/* Clears a word that is not of this week; false if it is, or becomes so. */
+static bool clear(_Atomic uint64_t *word, uint32_t place, uint32_t week)
+{
+	uint64_t old = atomic_load_explicit(word, memory_order_relaxed);
+
+	return age_of(old, place, week) > 0 &&
+	       atomic_compare_exchange_strong_explicit(word, &old, 0, memory_order_relaxed,
+						       memory_order_relaxed);
+}
+
+/* Gives an idle user's place to another. Its words are cleared before the place
+ * changes hands: whoever changes one meanwhile is not idle, and keeps the place.
+ * (Should the idle user return in the very instant after that, its share counts for
+ * the other: one share, once.) */
+static bool replace(struct tbg_best_entry *entry, uint64_t hash, uint32_t week)
+{
+	uint64_t before = atomic_load_explicit(&entry->user, memory_order_relaxed);
+	uint64_t alltime = atomic_load_explicit(&entry->alltime, memory_order_relaxed);
+	uint32_t place;
+
+	for (place = 0; place < TBG_WEEKS; place++) {
+		if (!clear(&entry->weeks[place].shares, place, week) ||
+		    !clear(&entry->weeks[place].best, place, week))
+			return false;
+	}
+	return atomic_compare_exchange_strong_explicit(&entry->alltime, &alltime, 0,
+						       memory_order_relaxed,
+						       memory_order_relaxed) &&
+	       atomic_compare_exchange_strong_explicit(&entry->user, &before, hash,
+						       memory_order_relaxed,
+						       memory_order_relaxed);
+}
+
+/* The user's entry, made if necessary; NULL if nobody makes room. */
+static struct tbg_best_entry *find(struct tbg_best *best, const char *user, uint32_t week)
+{
+	struct tbg_best_entry *idlest = NULL;
+	uint32_t idle, longest = 0;
 	uint64_t hash;
 	size_t i;
 
@@ -83,7 +141,7 @@ static struct tbg_best_entry *find(struct tbg_best *best, const char *user)
 		return NULL;
 	hash = tbg_siphash(best->key, user, strlen(user));
 	hash += !hash;	/* 0 is a free place */
-	for (i = 0; i < PROBES; i++) {
+	for (i = 0; i < TBG_PROBES; i++) {
 		struct tbg_best_entry *entry = &best->entries[(hash + i) & best->mask];
 		uint64_t found = atomic_load_explicit(&entry->user, memory_order_relaxed);
 
@@ -97,18 +155,26 @@ static struct tbg_best_entry *find(struct tbg_best *best, const char *user)
 		if (found == hash)
 			return entry;
 	}
-	return NULL;
+	for (i = 0; i < TBG_PROBES && longest < CYCLE; i++) {
+		struct tbg_best_entry *entry = &best->entries[(hash + i) & best->mask];
+
+		idle = idle_weeks(entry, week);
+		if (idle > longest) {
+			longest = idle;
+			idlest = entry;
+		}
+	}
+	return idlest && replace(idlest, hash, week) ? idlest : NULL;
 }
 
-void tbg_best_known(struct tbg_best *best, const char *user, double alltime)
+static void set_known(struct tbg_best_entry *entry, double known)
 {
-	struct tbg_best_entry *entry = find(best, user);
-	uint64_t unset = 0, bits = tbg_is_positive(alltime) ? tbg_bits_of(alltime) : NONE_YET;
+	uint64_t unset = 0, bits = tbg_is_difficulty(known) ? tbg_bits_of(known) : NONE_YET;
 
-	if (!entry)
-		return;
-	atomic_compare_exchange_strong_explicit(&entry->alltime, &unset, bits,
-						memory_order_relaxed, memory_order_relaxed);
+	if (!atomic_load_explicit(&entry->alltime, memory_order_relaxed))
+		atomic_compare_exchange_strong_explicit(&entry->alltime, &unset, bits,
+							memory_order_relaxed,
+							memory_order_relaxed);
 }
 
 static int64_t count_share(_Atomic uint64_t *word, uint64_t tag)
@@ -156,8 +222,8 @@ static bool is_far(uint32_t week, uint32_t other)
 	return (week > other ? week - other : other - week) >= CYCLE / 2;
 }
 
-void tbg_best_share(struct tbg_best *best, const char *user, double difficulty, uint32_t week,
-		    struct tbg_best_result *result)
+void tbg_best_share(struct tbg_best *best, const char *user, double known, double difficulty,
+		    uint32_t week, struct tbg_best_result *result)
 {
 	struct tbg_best_entry *entry;
 	struct tbg_best_week *kept;
@@ -165,15 +231,16 @@ void tbg_best_share(struct tbg_best *best, const char *user, double difficulty, 
 	uint64_t bits = tbg_bits_of(difficulty);
 
 	memset(result, 0, sizeof(*result));
-	if (!tbg_is_positive(difficulty))
+	if (!tbg_is_difficulty(difficulty))
 		return;
-	entry = find(best, user);
+	entry = find(best, user, week);
 	if (!entry) {
 		atomic_fetch_add_explicit(&best->untracked, 1, memory_order_relaxed);
 		return;
 	}
+	set_known(entry, known);
 	swept = atomic_load_explicit(&best->week, memory_order_relaxed);
-	if (!swept || is_far(swept, week))
+	if (swept == TBG_NO_WEEK || is_far(swept, week))
 		tbg_best_sweep(best, week);
 	kept = &entry->weeks[week % TBG_WEEKS];
 	result->week_shares = count_share(&kept->shares, tag_of(week));
@@ -186,7 +253,7 @@ void tbg_best_share(struct tbg_best *best, const char *user, double difficulty, 
 
 bool tbg_session_best(struct tbg_session *session, double difficulty, double *previous)
 {
-	return tbg_is_positive(difficulty) &&
+	return tbg_is_difficulty(difficulty) &&
 	       raise_word(&session->best, tbg_bits_of(difficulty), previous);
 }
 
@@ -205,7 +272,7 @@ static void sweep_word(_Atomic uint64_t *word, uint32_t place, uint32_t week, bo
 void tbg_best_sweep(struct tbg_best *best, uint32_t week)
 {
 	uint32_t place, before = atomic_exchange_explicit(&best->week, week, memory_order_relaxed);
-	bool all = before && is_far(before, week);
+	bool all = before != TBG_NO_WEEK && is_far(before, week);
 	size_t i;
 
 	for (i = 0; i <= best->mask; i++) {

@@ -10,6 +10,10 @@
  * ckpool's own records (check_best_diff) count a share before it is known to be
  * valid, and forget each user's best when a block is found; these do neither.
  *
+ * Where a new user finds no free place, the one that has been idle longest of
+ * those around it makes room, if it had no share this week. Its all-time best is
+ * still in ckpool's records.
+ *
  * A user is known by a keyed 64-bit hash of the name (SipHash, key random per
  * table), so that no miner can choose names that collide. By chance two of
  * 100,000 users share an entry about once in four billion tables. */
@@ -28,6 +32,11 @@
  * jumps to another week and back finds the right one as it was, unless it lies
  * a multiple of three weeks or more than 23 away: then the week starts over. */
 #define TBG_WEEKS 3
+#define TBG_NO_WEEK UINT32_MAX
+
+/* The most places that are searched for a user. A table that is less than three
+ * quarters full practically never needs as many. */
+#define TBG_PROBES 128
 
 struct tbg_best_week {
 	_Atomic uint64_t best;		/* week tag and best: see tbg_best.c */
@@ -44,7 +53,7 @@ struct tbg_best {
 	struct tbg_best_entry *entries;
 	size_t mask;
 	uint64_t key[2];
-	_Atomic uint32_t week;		/* of the last sweep; 0 = none yet */
+	_Atomic uint32_t week;		/* of the last sweep; TBG_NO_WEEK = none yet */
 	_Atomic uint64_t untracked;	/* shares of users that found no place */
 	_Atomic bool changed;		/* since the last tbg_best_save() */
 };
@@ -62,13 +71,11 @@ bool tbg_best_make(struct tbg_best *best, size_t users);
 
 void tbg_best_free(struct tbg_best *best);
 
-/* Sets a user's all-time best from before this process. Only the first call for
- * a user counts, and none after the user's first share. */
-void tbg_best_known(struct tbg_best *best, const char *user, double alltime);
-
-/* Counts one accepted share of positive, finite difficulty in week `week`. */
-void tbg_best_share(struct tbg_best *best, const char *user, double difficulty, uint32_t week,
-		    struct tbg_best_result *result);
+/* Counts one accepted share of positive, finite difficulty in week `week`. Only
+ * this makes an entry, of a user whose all-time best was `known` until then (not
+ * above zero: there was none). */
+void tbg_best_share(struct tbg_best *best, const char *user, double known, double difficulty,
+		    uint32_t week, struct tbg_best_result *result);
 
 /* Raises a session's best to `difficulty`. Returns whether that broke it; if so,
  * `previous` is the best before. */
@@ -86,7 +93,9 @@ void tbg_best_sweep(struct tbg_best *best, uint32_t week);
 bool tbg_best_save(struct tbg_best *best, const char *path, uint32_t week);
 
 /* Fills an empty table from `path` and sweeps it for week `week`. Weekly bests are
- * read only if the file is less than 24 weeks away from that week. False, with errno
+ * read only if the file is less than 24 weeks away from that week. Users who never
+ * had a share are left out, and of more than the table has room for, those without
+ * one in the newest weeks. False, with errno
  * set, if the file does not exist (ENOENT) or is damaged (EBADMSG): the table then
  * stays empty. */
 bool tbg_best_load(struct tbg_best *best, const char *path, uint32_t week);

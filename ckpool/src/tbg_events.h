@@ -16,7 +16,8 @@
  *  - It returns nothing, because there is nothing for a miner's thread to do:
  *    an event that finds the ring full, or that does not fit the contract,
  *    is lost and counted by reason, and leaves a gap in `seq`. Before
- *    tbg_events_start() and after tbg_events_stop() calls do nothing.
+ *    tbg_events_start() calls do nothing; after tbg_events_stop() their events
+ *    are lost and counted.
  *  - Texts are copied before it returns. NULL is allowed for each and means
  *    "unknown", but an event without a user is refused. Texts may hold any
  *    bytes; too long ones are cut.
@@ -31,26 +32,27 @@
 
 #include "tbg_session.h"
 
-/* printf-like, with a level of syslog.h: ckpool's logmsg(). Only the sender
- * thread and tbg_events_start()/stop() call it. */
+/* printf-like, with a level of syslog.h: ckpool's logmsg(). Only this
+ * module's own threads and tbg_events_start()/stop() call it. */
 typedef void (*tbg_log_fn)(int level, const char *format, ...);
 
-/* Reads the settings (see tbg_settings.h), makes the ring and starts the
- * sender thread. Call once, before any thread that emits exists.
+/* Reads the settings (see tbg_settings.h), makes the rings and starts the
+ * sender's and the saver's threads. Call once, before any thread that emits exists.
  *
- * `name` names the instance if no setting does; best difficulties are kept
- * in `directory` (NULL: nowhere). On any failure it logs a line that says what
+ * `name` names the instance if no setting does; best difficulties, and how this
+ * boot ends, are kept in `directory` (NULL: nowhere). On any failure it logs a line that says what
  * was wrong, events stay off, and mining goes on. Returns whether events are
  * on. Registers tbg_events_stop() to run when the process exits. */
 bool tbg_events_start(const char *name, const char *directory, tbg_log_fn log);
 
-/* Sends what still waits, for at most `timeout_ms`, counts the rest as lost,
- * saves the best difficulties and ends the sender thread. Harmless when events
- * are off or stopped already. */
+/* Sends what still waits, and what comes meanwhile, for at most `timeout_ms`,
+ * counts the rest as lost, says so in a last datagram and in the state file, saves
+ * the best difficulties and ends the threads. Harmless when events are off or
+ * stopped already. */
 void tbg_events_stop(int timeout_ms);
 
-/* Every event since the start, by its outcome. Emitted is the sum of sent,
- * waiting and all lost events. */
+/* Every event since the start, by its outcome. Emitted, which is also the highest
+ * number that will have been given, is the sum of sent, waiting and all lost events. */
 struct tbg_counts {
 	uint64_t emitted;
 	uint64_t sent;		/* given to the socket once, resends not counted */
@@ -60,6 +62,8 @@ struct tbg_counts {
 	uint64_t lost_unsayable; /* did not fit the contract */
 	uint64_t proofs_left_out; /* of bests and blocks that were sent without */
 	uint64_t lost_at_stop;	/* still waiting when the time to stop was up */
+	uint64_t mismatches;	/* blocks whose hash ckpool gave in an unknown order */
+	uint64_t untracked;	/* accepted shares of users without a place for bests */
 };
 
 void tbg_events_counts(struct tbg_counts *counts);
@@ -97,8 +101,8 @@ void tbg_share_proof(const unsigned char *hash, const unsigned char *header,
 
 /* An accepted share, for the best difficulties: emits share_best_diff once for
  * each scope that it broke, narrowest first. Call before
- * tbg_share_submitted(). A full table of users leaves week and all-time bests
- * of further users untracked, which is logged. */
+ * tbg_share_submitted(). Where nobody makes room in the table of users, week and
+ * all-time bests of further users are untracked, which is counted and logged. */
 void tbg_share_accepted(struct tbg_session *session, const char *user, const char *workername,
 			double share_diff, const char *hash);
 
@@ -113,8 +117,20 @@ struct tbg_block {
 	double share_diff, network_diff;
 };
 
-/* A block that the node accepted; a hash that was seen before is ignored. */
+/* A block that the node accepted; a hash that was seen before is ignored. The event
+ * has the hash of tbg_share_proof(), of a share that has no verdict yet on this
+ * thread, and without one that of `hash_words`. */
 void tbg_block_found(const struct tbg_block *block);
+
+/* A node is asked on this thread to take a block; and it answered with a reason to
+ * refuse it. */
+void tbg_block_asked(void);
+void tbg_block_answered(void);
+
+/* A block that ckpool takes for refused: reported as found if the node gave no answer,
+ * for it may have taken it, and asking again costs nothing: what the chain has
+ * decides. */
+void tbg_block_refused(const struct tbg_block *block);
 
 /* Blocks between subsidy halvings: 150 on regtest, 210,000 elsewhere. */
 int64_t tbg_halving_of(bool regtest);
@@ -124,10 +140,11 @@ struct tbg_connected {
 	int64_t client_id;
 	double diff;		/* the difficulty it starts with */
 	double best_ever;	/* the user's all-time best in ckpool's records */
+	struct tbg_session *session;	/* which remembers that; may be NULL */
 };
 
-/* A miner authorised. The first one of a user since the start also makes
- * `best_ever` the all-time best that the user's shares must break. */
+/* A miner authorised. `best_ever` is the all-time best that the user's shares must
+ * break if the module has none of its own. */
 void tbg_miner_connected(const struct tbg_connected *connected);
 
 struct tbg_disconnected {
@@ -162,7 +179,7 @@ struct tbg_hashrate {
 
 /* Average hashrates, sent as H/s (2^32 hashes to a difficulty-1 share), after all
  * other events that wait. A worker without a name is left out: its event would
- * look like the user's total. */
+ * look like the user's total. Zero (below 1 H/s) is said once. */
 void tbg_hashrate_update(const struct tbg_hashrate *hashrate);
 
 struct tbg_tip {

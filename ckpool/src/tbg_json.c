@@ -189,3 +189,8 @@ void tbg_json_double(struct tbg_json *json, double number)
 	if (!strpbrk(text, ".e"))
 		put(json, ".0", 2);
 }
+
+bool tbg_is_difficulty(double number)
+{
+	return tbg_is_positive(number) && number >= 1e-12 && number <= 0x1p224;
+}

@@ -56,4 +56,8 @@ bool tbg_is_finite(double number);
 /* Whether `number` is finite and above zero; raises no exception. */
 bool tbg_is_positive(double number);
 
+/* Whether `number` can be a difficulty of the contract: from 1e-12, far below that of
+ * the easiest hash, to 2^224, about that of the hardest; raises no exception. */
+bool tbg_is_difficulty(double number);
+
 #endif

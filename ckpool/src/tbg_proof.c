@@ -17,11 +17,13 @@ void tbg_proof_copy(struct tbg_proof *proof, const unsigned char *hash,
 	unsigned char *at = proof->bytes;
 
 	proof->coinbase_length = 0;
+	proof->fresh = hash != NULL;
+	if (hash)
+		memcpy(proof->hash, hash, sizeof(proof->hash));
 	if (!hash || !header || !coinbase || coinbase_length < 1 || branches < 0 ||
 	    branches > TBG_BRANCH_MAX || (branches && !branch) ||
 	    coinbase_length > TBG_PROOF_MAX - TBG_HEADER - 32 * branches)
 		return;
-	memcpy(proof->hash, hash, sizeof(proof->hash));
 	memcpy(at, header, TBG_HEADER);
 	at += TBG_HEADER;
 	if (branches)
@@ -32,20 +34,33 @@ void tbg_proof_copy(struct tbg_proof *proof, const unsigned char *hash,
 	proof->coinbase_length = (uint16_t)coinbase_length;
 }
 
-bool tbg_proof_is_of(const struct tbg_proof *proof, const char *hash, bool in_words)
+static void write_hash(const struct tbg_proof *proof, char hash[65])
 {
 	static const char digits[] = "0123456789abcdef";
-	unsigned char byte;
 	int i;
+
+	for (i = 0; i < 32; i++) {
+		hash[2 * i] = digits[proof->hash[31 - i] >> 4];
+		hash[2 * i + 1] = digits[proof->hash[31 - i] & 15];
+	}
+	hash[64] = '\0';
+}
+
+bool tbg_proof_is_of(const struct tbg_proof *proof, const char *hash)
+{
+	char own[65];
 
 	if (!proof->coinbase_length || !hash || strnlen(hash, 65) != 64)
 		return false;
-	for (i = 0; i < 32; i++) {
-		byte = proof->hash[in_words ? i / 4 * 4 + 3 - i % 4 : 31 - i];
-		if (hash[2 * i] != digits[byte >> 4] || hash[2 * i + 1] != digits[byte & 15])
-			return false;
-	}
-	return true;
+	write_hash(proof, own);
+	return !strcmp(own, hash);
+}
+
+bool tbg_proof_hash(const struct tbg_proof *proof, char hash[65])
+{
+	if (proof->fresh)
+		write_hash(proof, hash);
+	return proof->fresh;
 }
 
 uint16_t tbg_proofs_put(struct tbg_proofs *proofs, const struct tbg_proof *proof)

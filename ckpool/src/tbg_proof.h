@@ -28,6 +28,7 @@
 #define TBG_PROOFS 2048		/* that may wait; 4 MiB */
 
 struct tbg_proof {
+	bool fresh;			/* there is a hash, of a share without verdict */
 	uint16_t coinbase_length;	/* 0 = there is no proof */
 	uint16_t branches;
 	unsigned char hash[32];		/* as sha256d gives it */
@@ -43,15 +44,17 @@ struct tbg_proofs {
 	_Atomic uint32_t next;
 };
 
-/* Copies a proof; leaves none when a part has no sensible size or all of them are
- * too large together. */
+/* Copies a proof; leaves the hash alone when a part has no sensible size or all of them
+ * are too large together. */
 void tbg_proof_copy(struct tbg_proof *proof, const unsigned char *hash,
 		    const unsigned char *header, const void *coinbase, int coinbase_length,
 		    const void *branch, int branches);
 
-/* Whether it proves the share of that hash, 64 hex digits: as explorers show it, or
- * `in_words`, with its eight words in reverse order. */
-bool tbg_proof_is_of(const struct tbg_proof *proof, const char *hash, bool in_words);
+/* Whether it proves the share of that hash, 64 hex digits as explorers show it. */
+bool tbg_proof_is_of(const struct tbg_proof *proof, const char *hash);
+
+/* Writes the fresh share's hash as explorers show it; false if there is none. */
+bool tbg_proof_hash(const struct tbg_proof *proof, char hash[65]);
 
 /* Puts a copy into a place and returns the place's number from 1 on; 0 when too
  * many wait. Lock-free. */

@@ -167,24 +167,28 @@ static int64_t subsidy(int64_t height, int64_t halving)
 /* ckpool keeps the hash of a block and of the one before it with the eight
  * words in reverse order (flip_32 in process_block, swap_256 in gen_gbtbase);
  * explorers, its shares and we show it as the node says it. */
-static void hash_of_words(struct tbg_record *record, enum tbg_text which, const char *words)
+static bool hash_of_words(const char *words, char hash[TBG_CAP_HASH + 1])
 {
-	char hash[TBG_CAP_HASH + 1];
 	int i;
 
 	if (!words || strnlen(words, TBG_CAP_HASH + 1) != TBG_CAP_HASH)
-		return;
+		return false;
 	for (i = 0; i < 8; i++)
 		memcpy(hash + 8 * i, words + 8 * (7 - i), 8);
 	hash[TBG_CAP_HASH] = '\0';
-	text(record, which, hash);
+	return true;
 }
 
-void tbg_record_block(struct tbg_record *record, const struct tbg_block *block)
+bool tbg_record_block(struct tbg_record *record, const struct tbg_block *block,
+		      const char *hash)
 {
+	char of_words[TBG_CAP_HASH + 1], before[TBG_CAP_HASH + 1];
+	bool has_words = hash_of_words(block->hash_words, of_words);
+
 	miner(record, block->user, block->workername);
-	hash_of_words(record, TBG_HASH, block->hash_words);
-	hash_of_words(record, TBG_PREV_HASH, block->prev_words);
+	text(record, TBG_HASH, hash ? hash : has_words ? of_words : NULL);
+	if (hash_of_words(block->prev_words, before))
+		text(record, TBG_PREV_HASH, before);
 	hex(record, TBG_NONCE, block->nonce, 8, false);
 	text(record, TBG_JOB_ID, block->coinbase_sig);
 	record->height = block->height;
@@ -193,6 +197,7 @@ void tbg_record_block(struct tbg_record *record, const struct tbg_block *block)
 		record->fees = block->reward - subsidy(block->height, block->halving);
 	record->number[BLOCK_ACHIEVED] = block->share_diff;
 	record->number[BLOCK_NETWORK] = block->network_diff;
+	return !hash || (has_words && !strcmp(hash, of_words));
 }
 
 void tbg_record_connected(struct tbg_record *record, const struct tbg_connected *connected)

@@ -30,7 +30,8 @@ enum tbg_kind {
 	TBG_DIFF_UPDATED,
 	TBG_HASHRATE_UPDATE,
 	TBG_NEW_BLOCK_NETWORK,
-	TBG_KINDS
+	TBG_KINDS,
+	TBG_VOID = TBG_KINDS	/* a cell that turned out to be of no use */
 };
 
 /* The contract's names, by kind. */
@@ -126,7 +127,10 @@ struct tbg_best_broken {
  * a hash is useless. */
 void tbg_record_share(struct tbg_record *record, const struct tbg_share *share);
 void tbg_record_best(struct tbg_record *record, const struct tbg_best_broken *broken);
-void tbg_record_block(struct tbg_record *record, const struct tbg_block *block);
+/* `hash`, as explorers show it, is used in place of the block's own words (NULL: those
+ * are); false when they do not say the same. */
+bool tbg_record_block(struct tbg_record *record, const struct tbg_block *block,
+		      const char *hash);
 void tbg_record_connected(struct tbg_record *record, const struct tbg_connected *connected);
 void tbg_record_disconnected(struct tbg_record *record, const struct tbg_session *session,
 			     const struct tbg_disconnected *disconnected);
@@ -143,5 +147,17 @@ void tbg_record_tip(struct tbg_record *record, const struct tbg_tip *tip);
  * user, no hash of a block. */
 size_t tbg_record_write(const struct tbg_record *record, const struct tbg_proof *proof,
 			const char *source, const char *instance, char *buffer, size_t size);
+
+/* An engine_status: how far a boot is, or how it ended. No event: it has no number. */
+struct tbg_status {
+	const char *instance, *state;
+	int64_t timestamp;	/* microseconds since the epoch */
+	uint64_t last_seq;	/* the highest number that the boot gave */
+	int64_t unsent;		/* of its numbers, never given to the socket; < 0: unknown */
+};
+
+/* Writes one as a JSON object and returns its length; 0 if it does not fit. */
+size_t tbg_status_write(const struct tbg_status *status, const char *source, char *buffer,
+			size_t size);
 
 #endif

@@ -14,16 +14,35 @@ static struct tbg_cell *cell_at(const struct tbg_ring *ring, uint64_t position)
 	return (struct tbg_cell *)(ring->cells + (position & ring->mask) * ring->stride);
 }
 
-bool tbg_ring_make(struct tbg_ring *ring, size_t size, size_t area)
+static size_t cells_of(size_t size)
 {
-	size_t line = _Alignof(struct tbg_cell), cells = 2, i;
+	size_t cells = 2;
 
 	while (cells < size)
 		cells *= 2;
+	return cells;
+}
+
+static size_t stride_of(size_t area)
+{
+	size_t line = _Alignof(struct tbg_cell);
+	size_t bytes = offsetof(struct tbg_cell, record) + offsetof(struct tbg_record, area) + area;
+
+	return (bytes + line - 1) / line * line;
+}
+
+size_t tbg_ring_bytes(size_t size, size_t area)
+{
+	return cells_of(size) * stride_of(area);
+}
+
+bool tbg_ring_make(struct tbg_ring *ring, size_t size, size_t area)
+{
+	size_t cells = cells_of(size), i;
+
 	ring->mask = cells - 1;
-	ring->stride = offsetof(struct tbg_cell, record) + offsetof(struct tbg_record, area) + area;
-	ring->stride = (ring->stride + line - 1) / line * line;
-	ring->cells = aligned_alloc(line, cells * ring->stride);
+	ring->stride = stride_of(area);
+	ring->cells = aligned_alloc(_Alignof(struct tbg_cell), cells * ring->stride);
 	if (!ring->cells)
 		return false;
 	memset(ring->cells, 0, cells * ring->stride);
@@ -40,7 +59,7 @@ void tbg_ring_free(struct tbg_ring *ring)
 	ring->cells = NULL;
 }
 
-struct tbg_cell *tbg_ring_take(struct tbg_ring *ring)
+struct tbg_cell *tbg_ring_take(struct tbg_ring *ring, uint64_t spare)
 {
 	/* Relaxed is enough for `head`: it only hands out positions. What makes
 	 * the cell ours to write is its turn, read with acquire against the
@@ -52,6 +71,10 @@ struct tbg_cell *tbg_ring_take(struct tbg_ring *ring)
 		struct tbg_cell *cell = cell_at(ring, position);
 		uint64_t turn = atomic_load_explicit(&cell->turn, memory_order_acquire);
 
+		/* The tail may lag, which only keeps more cells back. */
+		if (spare && position + spare > ring->mask +
+			     atomic_load_explicit(&ring->tail, memory_order_relaxed))
+			return NULL;
 		if (turn == position) {
 			if (atomic_compare_exchange_weak_explicit(&ring->head, &position,
 								  position + 1,

@@ -47,11 +47,14 @@ bool tbg_ring_make(struct tbg_ring *ring, size_t size, size_t area);
 
 void tbg_ring_free(struct tbg_ring *ring);
 
-/* Takes the next cell for a record, or NULL when the ring is full. Lock-free:
- * it retries only when another producer took the cell in the same instant.
- * The caller must soon tbg_ring_commit(): the consumer waits for each cell in
- * turn. */
-struct tbg_cell *tbg_ring_take(struct tbg_ring *ring);
+/* Bytes that such a ring takes. */
+size_t tbg_ring_bytes(size_t size, size_t area);
+
+/* Takes the next cell for a record, or NULL when no more than `spare` cells are
+ * free: those are for what matters more. Lock-free: it retries only when another
+ * producer took the cell in the same instant. The caller must soon
+ * tbg_ring_commit(): the consumer waits for each cell in turn. */
+struct tbg_cell *tbg_ring_take(struct tbg_ring *ring, uint64_t spare);
 
 /* Hands the record over to the consumer. */
 void tbg_ring_commit(struct tbg_cell *cell);

@@ -4,10 +4,11 @@
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
 
-/* The one thread that owns the socket. It takes records from the rings, each in
- * order, gives each its `seq`, and sends it as one datagram. Hash rates come by
- * the thousand at once and have a ring of their own, which is looked at only
- * while the other is empty: no share waits for them or is lost for them.
+/* The one thread that owns the socket, and waits for nothing else. It takes records
+ * from the rings, each in order, gives each its `seq`, and sends it as one datagram.
+ * What is rare has a ring of its own, which is looked at first: no flood of shares
+ * delays a block or loses one. Hash rates come by the thousand at once and have
+ * another, which is looked at last: no share waits for them or is lost for them.
  *
  * Slow receiver: the kernel holds few datagrams (net.unix.max_dgram_qlen, 10 by
  * default), so the thread waits for room, and the ring fills meanwhile.
@@ -16,7 +17,11 @@
  * receiver had not read is gone with it, and how much that was is unknown. But
  * it is at most what fits the send buffer, so the thread keeps that many
  * datagrams and sends them again: a resent event carries the same `seq`, by
- * which the other side knows it. */
+ * which the other side knows it.
+ *
+ * An engine_status every ten seconds, soon after connecting, and last of all says how
+ * far the numbers go: the end of a sequence needs a witness. How former boots ended
+ * goes along until a receiver had it for half a minute. */
 
 #ifndef TBG_SENDER_H
 #define TBG_SENDER_H
@@ -27,6 +32,7 @@
 #include <stdint.h>
 
 #include "tbg_best.h"
+#include "tbg_boot.h"
 #include "tbg_ring.h"
 #include "tbg_settings.h"
 
@@ -43,19 +49,22 @@ struct tbg_datagram {
 };
 
 struct tbg_sender {
+	struct tbg_ring *rare;
 	struct tbg_ring *ring;
 	struct tbg_ring *rates;
 	struct tbg_proofs *proofs;
-	struct tbg_best *best;
+	const struct tbg_best *best;
+	struct tbg_boots *boots;
 	const struct tbg_settings *settings;
 	tbg_log_fn log;
-	_Atomic uint64_t *lost_full, *proofs_left_out;
+	_Atomic uint64_t *lost_full, *proofs_left_out, *mismatches;
+	_Atomic bool *over;	/* set when no event is taken any more */
 
 	pthread_t thread;
 	_Atomic bool stopping;
 	_Atomic int64_t stop_by;	/* monotonic milliseconds */
 
-	_Atomic uint64_t sent, resent, lost_unsayable, lost_at_stop;
+	_Atomic uint64_t resent, lost_unsayable;
 
 	/* The thread's own. */
 	int fd;
@@ -65,8 +74,11 @@ struct tbg_sender {
 	uint64_t next;		/* of those, the one to send */
 	uint64_t furthest;	/* the first never sent */
 	bool told_gone;
-	int64_t next_chores, next_save;
-	uint64_t told_lost, told_untracked, told_left_out;
+	int told_errno;		/* of a send() that failed for an odd reason */
+	int64_t pause;		/* before the next try to connect, microseconds */
+	int64_t next_dial, next_beat, next_chores, next_minute;
+	int beats;		/* since it connected */
+	uint64_t told_lost, told_untracked, told_left_out, told_mismatches;
 	struct tbg_datagram kept[TBG_KEPT];
 };
 

@@ -19,6 +19,7 @@ struct tbg_session {
 	_Atomic uint64_t accepted;
 	_Atomic uint64_t rejected;
 	_Atomic uint64_t best;	/* bits of a double: best accepted share */
+	_Atomic uint64_t known;	/* the same: the user's all-time best when it authorised */
 };
 
 #endif

@@ -15,9 +15,12 @@
 #include <time.h>
 
 #include "tbg_record.h"
+#include "tbg_ring.h"
 
 #define ALL_KINDS ((1u << TBG_KINDS) - 1)
 #define RING_DEFAULT 16384
+#define RING_LEAST 1024
+#define USERS_DEFAULT 393216
 
 static bool read_socket(struct sockaddr_un *address, tbg_log_fn log)
 {
@@ -56,7 +59,7 @@ static void read_source(char source[17], tbg_log_fn log)
 		strcpy(source, wanted);
 }
 
-static void read_instance(char instance[128], const char *name, tbg_log_fn log)
+static void read_instance(struct tbg_settings *settings, const char *name, tbg_log_fn log)
 {
 	const char *wanted = getenv("TBG_EVENTS_INSTANCE");
 	struct timespec now;
@@ -66,8 +69,10 @@ static void read_instance(char instance[128], const char *name, tbg_log_fn log)
 	if (strlen(wanted) > 100)
 		log(LOG_WARNING, "tbg: the instance name '%s' is cut to 100 bytes", wanted);
 	clock_gettime(CLOCK_REALTIME, &now);
-	snprintf(instance, 128, "%.100s/%lld", wanted,
-		 (long long)now.tv_sec * 1000000 + now.tv_nsec / 1000);
+	settings->started = (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+	snprintf(settings->name, sizeof(settings->name), "%.100s", wanted);
+	snprintf(settings->instance, sizeof(settings->instance), "%s/%lld", settings->name,
+		 (long long)settings->started);
 }
 
 static uint32_t read_kinds(tbg_log_fn log)
@@ -96,22 +101,59 @@ static uint32_t read_kinds(tbg_log_fn log)
 	return kinds ? kinds : ALL_KINDS;
 }
 
-static size_t read_ring(tbg_log_fn log)
+static size_t read_number(const char *name, const char *wanted, long least, long most,
+			  long otherwise, tbg_log_fn log)
 {
-	const char *wanted = getenv("TBG_EVENTS_RING");
 	char *end;
-	long ring;
+	long number;
 
 	if (!wanted || !*wanted)
-		return RING_DEFAULT;
+		return (size_t)otherwise;
 	errno = 0;
-	ring = strtol(wanted, &end, 10);
-	if (errno || *end || ring < 1024 || ring > 1048576) {
-		log(LOG_WARNING, "tbg: TBG_EVENTS_RING '%s' is no number from 1024 to 1048576: %d is used",
-		    wanted, RING_DEFAULT);
-		return RING_DEFAULT;
+	number = strtol(wanted, &end, 10);
+	if (errno || *end || number < least || number > most) {
+		log(LOG_WARNING, "tbg: %s '%s' is no number from %ld to %ld: %ld is used", name,
+		    wanted, least, most, otherwise);
+		return (size_t)otherwise;
 	}
-	return (size_t)ring;
+	return (size_t)number;
+}
+
+unsigned long long tbg_memory_limit(const char *folder)
+{
+	static const char *const names[] = {
+		"memory.max",			/* control groups, version 2 */
+		"memory/memory.limit_in_bytes",	/* version 1 */
+	};
+	unsigned long long limit = 0;
+	char path[PATH_MAX];
+	FILE *file;
+	size_t i;
+
+	for (i = 0; i < sizeof(names) / sizeof(names[0]) && !limit; i++) {
+		snprintf(path, sizeof(path), "%s/%s", folder, names[i]);
+		file = fopen(path, "re");
+		if (!file)
+			continue;
+		if (fscanf(file, "%llu", &limit) != 1)
+			limit = 0;	/* "max" */
+		fclose(file);
+	}
+	return limit;
+}
+
+size_t tbg_ring_within(size_t wanted, unsigned long long limit, tbg_log_fn log)
+{
+	size_t ring = wanted;
+
+	while (limit && ring > RING_LEAST &&
+	       tbg_ring_bytes(ring, TBG_TEXT_AREA) +
+	       tbg_ring_bytes(ring > TBG_RATES ? ring : TBG_RATES, TBG_RATE_AREA) > limit / 4)
+		ring = ring / 2 > RING_LEAST ? ring / 2 : RING_LEAST;
+	if (ring < wanted)
+		log(LOG_WARNING, "tbg: TBG_EVENTS_RING %zu takes more than a quarter of the memory limit of"
+				 " %llu MiB: %zu is used", wanted, limit >> 20, ring);
+	return ring;
 }
 
 static void read_state(char state[PATH_MAX], const char *directory, tbg_log_fn log)
@@ -137,9 +179,13 @@ bool tbg_settings_read(struct tbg_settings *settings, const char *name, const ch
 	if (!read_socket(&settings->socket, log))
 		return false;
 	read_source(settings->source, log);
-	read_instance(settings->instance, name, log);
+	read_instance(settings, name, log);
 	read_state(settings->state, directory, log);
 	settings->kinds = read_kinds(log);
-	settings->ring = read_ring(log);
+	settings->ring = read_number("TBG_EVENTS_RING", getenv("TBG_EVENTS_RING"), RING_LEAST, 1048576,
+				     RING_DEFAULT, log);
+	settings->ring = tbg_ring_within(settings->ring, tbg_memory_limit("/sys/fs/cgroup"), log);
+	settings->users = read_number("TBG_EVENTS_USERS", getenv("TBG_EVENTS_USERS"), 1024, 4194304,
+				      USERS_DEFAULT, log);
 	return true;
 }

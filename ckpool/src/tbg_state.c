@@ -135,12 +135,32 @@ bool tbg_best_save(struct tbg_best *best, const char *path, uint32_t week)
 	return saved;
 }
 
+/* Whether the user of that row ever had a share, or is known from before. Versions
+ * that made a place for whoever authorised left rows of others in the file. */
+static bool is_somebody(const struct row *row)
+{
+	size_t week;
+
+	for (week = 0; week < TBG_WEEKS; week++) {
+		if (row->weeks[week].shares)
+			return true;
+	}
+	return row->alltime > 1;
+}
+
+/* Whether it had a share in the week that was saved. */
+static bool is_busy(const struct row *row, uint64_t week)
+{
+	return row->weeks[week % TBG_WEEKS].shares >> 60 == (week / TBG_WEEKS & 15) &&
+	       row->weeks[week % TBG_WEEKS].shares;
+}
+
 /* A row goes to the first free place from its own on, as in find(). */
 static void place(struct tbg_best *best, const struct row *row, bool with_weeks)
 {
 	size_t i, week;
 
-	for (i = 0; i <= best->mask; i++) {
+	for (i = 0; i < TBG_PROBES; i++) {
 		struct tbg_best_entry *entry = &best->entries[(row->user + i) & best->mask];
 
 		if (entry->user)
@@ -162,7 +182,7 @@ bool tbg_best_load(struct tbg_best *best, const char *path, uint32_t week)
 	struct stat stat;
 	bool loaded = false;
 	uint64_t i;
-	int fd, error;
+	int fd, error, busy;
 
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
@@ -170,7 +190,7 @@ bool tbg_best_load(struct tbg_best *best, const char *path, uint32_t week)
 	if (fstat(fd, &stat) || !read_all(fd, &header, sizeof(header)))
 		goto out;
 	errno = EBADMSG;
-	if (header.magic != MAGIC || header.count > best->mask ||
+	if (header.magic != MAGIC || header.count > (uint64_t)stat.st_size / sizeof(struct row) ||
 	    (uint64_t)stat.st_size != sizeof(header) + header.count * sizeof(struct row))
 		goto out;
 	rows = calloc(header.count + 1, sizeof(struct row));
@@ -180,9 +200,13 @@ bool tbg_best_load(struct tbg_best *best, const char *path, uint32_t week)
 	if (tbg_siphash(header.key, rows, header.count * sizeof(struct row)) != header.check)
 		goto out;
 	memcpy(best->key, header.key, sizeof(header.key));
-	for (i = 0; i < header.count; i++)
-		place(best, &rows[i], header.week < (uint64_t)week + WEEKS_APART &&
-				      week < header.week + WEEKS_APART);
+	for (busy = 1; busy >= 0; busy--) {
+		for (i = 0; i < header.count; i++) {
+			if (is_somebody(&rows[i]) && is_busy(&rows[i], header.week) == busy)
+				place(best, &rows[i], header.week < (uint64_t)week + WEEKS_APART &&
+						      week < header.week + WEEKS_APART);
+		}
+	}
 	tbg_best_sweep(best, week);
 	loaded = true;
 out:

@@ -13,6 +13,8 @@
 
 #define MAX_MONEY ((int64_t)21000000 * 100000000)	/* satoshis, consensus/amount.h */
 
+#define MAX_RATE 1e24	/* H/s, of the contract; no pool has a thousandth of it */
+
 /* Turning records into JSON. `key` holds the comma, the quotes and the colon. */
 
 static void write_text(struct tbg_json *json, const struct tbg_record *record,
@@ -85,20 +87,26 @@ static void write_double(struct tbg_json *json, const char *key, double number)
 	tbg_json_double(json, number);
 }
 
-static void write_positive(struct tbg_json *json, const char *key, double number)
+static void write_difficulty(struct tbg_json *json, const char *key, double number)
 {
-	if (!tbg_is_positive(number))
+	if (!tbg_is_difficulty(number))
 		json->full = true;
 	write_double(json, key, number);
 }
 
-static void write_positive_or_null(struct tbg_json *json, const char *key, double number)
+static void write_difficulty_or_null(struct tbg_json *json, const char *key, double number)
 {
 	tbg_json_raw(json, key);
-	if (tbg_is_positive(number))
+	if (tbg_is_difficulty(number))
 		tbg_json_double(json, number);
 	else
 		tbg_json_raw(json, "null");
+}
+
+/* A best difficulty, zero if there is none. */
+static void write_best_of(struct tbg_json *json, const char *key, double number)
+{
+	write_double(json, key, tbg_is_difficulty(number) ? number : 0.0);
 }
 
 /* Zero if the number is negative or not finite. */
@@ -142,10 +150,10 @@ static void write_share(struct tbg_json *json, const struct tbg_record *record)
 	uint32_t bits = htonl(record->version_bits);
 
 	write_miner(json, record);
-	write_positive(json, ",\"difficulty\":", record->number[SHARE_ASSIGNED]);
+	write_difficulty(json, ",\"difficulty\":", record->number[SHARE_ASSIGNED]);
 	/* An accepted share achieved at least what was asked. */
-	write_positive_or_null(json, ",\"share_diff\":",
-			       record->valid && !tbg_is_positive(record->number[SHARE_ACHIEVED]) ?
+	write_difficulty_or_null(json, ",\"share_diff\":",
+			       record->valid && !tbg_is_difficulty(record->number[SHARE_ACHIEVED]) ?
 			       record->number[SHARE_ASSIGNED] : record->number[SHARE_ACHIEVED]);
 	tbg_json_raw(json, record->valid ? ",\"valid\":true" : ",\"valid\":false");
 	write_text(json, record, ",\"reject_reason\":", TBG_REASON);
@@ -173,8 +181,8 @@ static void write_best(struct tbg_json *json, const struct tbg_record *record)
 
 	tbg_week_text(record->week, week);
 	write_miner(json, record);
-	write_positive(json, ",\"new_best_diff\":", record->number[BEST_NEW]);
-	write_not_negative(json, ",\"previous_best_diff\":", record->number[BEST_PREVIOUS]);
+	write_difficulty(json, ",\"new_best_diff\":", record->number[BEST_NEW]);
+	write_best_of(json, ",\"previous_best_diff\":", record->number[BEST_PREVIOUS]);
 	write_text(json, record, ",\"period\":", TBG_REASON);
 	tbg_json_raw(json, ",\"week\":\"");
 	tbg_json_raw(json, week);
@@ -190,8 +198,8 @@ static void write_block(struct tbg_json *json, const struct tbg_record *record)
 	write_bounded(json, ",\"height\":", record->height, INT32_MAX);
 	write_hash(json, record, ",\"hash\":");
 	write_hex(json, record, ",\"prev_hash\":", TBG_PREV_HASH, TBG_CAP_HASH);
-	write_positive(json, ",\"difficulty\":", record->number[BLOCK_ACHIEVED]);
-	write_positive(json, ",\"network_difficulty\":", record->number[BLOCK_NETWORK]);
+	write_difficulty(json, ",\"difficulty\":", record->number[BLOCK_ACHIEVED]);
+	write_difficulty(json, ",\"network_difficulty\":", record->number[BLOCK_NETWORK]);
 	write_bounded(json, ",\"reward_sats\":", record->reward, MAX_MONEY);
 	if (record->fees >= 0)
 		write_int(json, ",\"fees_sats\":", record->fees);
@@ -206,7 +214,7 @@ static void write_connected(struct tbg_json *json, const struct tbg_record *reco
 {
 	write_miner(json, record);
 	write_ip(json, record, true);
-	write_positive(json, ",\"initial_diff\":", record->number[CONNECTED_DIFF]);
+	write_difficulty(json, ",\"initial_diff\":", record->number[CONNECTED_DIFF]);
 	write_client_id(json, record);
 	write_text(json, record, ",\"user_agent\":", TBG_USER_AGENT);
 	write_text(json, record, ",\"protocol\":", TBG_REASON);
@@ -220,22 +228,24 @@ static void write_gone(struct tbg_json *json, const struct tbg_record *record)
 	write_ip(json, record, false);
 	write_int(json, ",\"shares_accepted\":", record->accepted);
 	write_int(json, ",\"shares_rejected\":", record->rejected);
-	write_not_negative(json, ",\"best_diff_session\":", record->number[GONE_BEST]);
+	write_best_of(json, ",\"best_diff_session\":", record->number[GONE_BEST]);
 	write_text(json, record, ",\"reason\":", TBG_REASON);
 }
 
 static void write_diff(struct tbg_json *json, const struct tbg_record *record)
 {
 	write_miner(json, record);
-	write_positive(json, ",\"old_diff\":", record->number[DIFF_OLD]);
-	write_positive(json, ",\"new_diff\":", record->number[DIFF_NEW]);
+	write_difficulty(json, ",\"old_diff\":", record->number[DIFF_OLD]);
+	write_difficulty(json, ",\"new_diff\":", record->number[DIFF_NEW]);
 	write_client_id(json, record);
 	write_text(json, record, ",\"reason\":", TBG_REASON);
 }
 
 static void write_rate(struct tbg_json *json, const char *key, double dsps)
 {
-	write_not_negative(json, key, tbg_is_positive(dsps) ? dsps * 4294967296.0 : 0.0);
+	double rate = tbg_is_positive(dsps) ? dsps * 4294967296.0 : 0.0;
+
+	write_not_negative(json, key, rate > MAX_RATE ? 0.0 : rate);
 }
 
 static void write_hashrate(struct tbg_json *json, const struct tbg_record *record)
@@ -251,7 +261,7 @@ static void write_tip(struct tbg_json *json, const struct tbg_record *record)
 {
 	write_bounded(json, "\"height\":", record->height, INT32_MAX);
 	write_hash(json, record, ",\"hash\":");
-	write_positive(json, ",\"network_difficulty\":", record->number[TIP_NETWORK]);
+	write_difficulty(json, ",\"network_difficulty\":", record->number[TIP_NETWORK]);
 	if (record->length[TBG_PREV_HASH] != TBG_NONE)
 		write_hex(json, record, ",\"prev_hash\":", TBG_PREV_HASH, TBG_CAP_HASH);
 }
@@ -279,18 +289,24 @@ static void write_proof(struct tbg_json *json, const struct tbg_proof *proof)
 	tbg_json_raw(json, "}");
 }
 
+static void write_envelope(struct tbg_json *json, const char *event, int64_t timestamp,
+			   const char *source, const char *instance)
+{
+	tbg_json_raw(json, "{\"event\":\"");
+	tbg_json_raw(json, event);
+	write_int(json, "\",\"timestamp\":", timestamp);
+	tbg_json_raw(json, ",\"source\":");
+	tbg_json_string(json, source, strlen(source), false);
+	tbg_json_raw(json, ",\"instance\":");
+	tbg_json_string(json, instance, strlen(instance), false);
+}
+
 size_t tbg_record_write(const struct tbg_record *record, const struct tbg_proof *proof,
 			const char *source, const char *instance, char *buffer, size_t size)
 {
 	struct tbg_json json = { buffer, buffer + size, false };
 
-	tbg_json_raw(&json, "{\"event\":\"");
-	tbg_json_raw(&json, tbg_kind_names[record->kind]);
-	write_int(&json, "\",\"timestamp\":", record->timestamp);
-	tbg_json_raw(&json, ",\"source\":");
-	tbg_json_string(&json, source, strlen(source), false);
-	tbg_json_raw(&json, ",\"instance\":");
-	tbg_json_string(&json, instance, strlen(instance), false);
+	write_envelope(&json, tbg_kind_names[record->kind], record->timestamp, source, instance);
 	write_int(&json, ",\"seq\":", (int64_t)record->seq);
 	tbg_json_raw(&json, ",\"data\":{");
 	writers[record->kind](&json, record);
@@ -299,5 +315,22 @@ size_t tbg_record_write(const struct tbg_record *record, const struct tbg_proof 
 	tbg_json_raw(&json, "}}");
 	if (json.full && proof)
 		return tbg_record_write(record, NULL, source, instance, buffer, size);
+	return json.full ? 0 : (size_t)(json.at - buffer);
+}
+
+size_t tbg_status_write(const struct tbg_status *status, const char *source, char *buffer,
+			size_t size)
+{
+	struct tbg_json json = { buffer, buffer + size, false };
+
+	write_envelope(&json, "engine_status", status->timestamp, source, status->instance);
+	write_int(&json, ",\"data\":{\"last_seq\":", (int64_t)status->last_seq);
+	if (status->unsent >= 0)
+		write_int(&json, ",\"unsent\":", status->unsent);
+	else
+		tbg_json_raw(&json, ",\"unsent\":null");
+	tbg_json_raw(&json, ",\"state\":\"");
+	tbg_json_raw(&json, status->state);
+	tbg_json_raw(&json, "\"}}");
 	return json.full ? 0 : (size_t)(json.at - buffer);
 }

@@ -205,12 +205,13 @@ static void fill(struct tbg_record *record, enum tbg_kind kind, char *text[8])
 	case TBG_BLOCK_FOUND:
 		tbg_record_block(record, &(struct tbg_block){
 			text[0], text[1], text[4], text[2], text[7], text[6], (int64_t)take(8),
-			(int64_t)take(8), (int64_t)take(2), take_double(), take_double() });
+			(int64_t)take(8), (int64_t)take(2), take_double(), take_double() },
+			take(1) % 2 ? text[2] : NULL);
 		break;
 	case TBG_MINER_CONNECTED:
 		tbg_record_connected(record, &(struct tbg_connected){
 			text[0], text[1], text[2], text[3], text[4], (int64_t)take(8),
-			take_double(), take_double() });
+			take_double(), take_double(), NULL });
 		break;
 	case TBG_MINER_DISCONNECTED:
 		tbg_record_disconnected(record, &session, &(struct tbg_disconnected){

@@ -81,7 +81,7 @@ int main(void)
 		.user = USER, .workername = WORKER, .hash_words = HASH_WORDS, .prev_words = TIP_WORDS,
 		.nonce = "7a1c03e2", .coinbase_sig = "/TheBitcoinGame/", .height = 868001,
 		.reward = 318750000, .halving = 210000, .share_diff = 121500000000000.5,
-		.network_diff = NETWORK });
+		.network_diff = NETWORK }, NULL);
 	print();
 	begin(TBG_HASHRATE_UPDATE, 1763769600130456, 7);
 	tbg_record_hashrate(&record, &(struct tbg_hashrate){

@@ -38,15 +38,26 @@ static int receiver_open(const char *path)
 	return fd;
 }
 
-/* Receives one datagram as text; false when none came within 20 ms. */
+/* The last engine_status that came. */
+__attribute__((unused))
+static char receiver_status[TBG_DATAGRAM_MAX + 1];
+
+/* Receives one event as text; false when none came within 20 ms. What is no event
+ * but an engine_status is put aside. */
+__attribute__((unused))
 static bool receiver_next(int fd, char text[TBG_DATAGRAM_MAX + 1])
 {
-	ssize_t length = recv(fd, text, TBG_DATAGRAM_MAX, 0);
+	ssize_t length;
 
-	if (length < 0)
-		return false;
-	text[length] = '\0';
-	return true;
+	for (;;) {
+		length = recv(fd, text, TBG_DATAGRAM_MAX, 0);
+		if (length < 0)
+			return false;
+		text[length] = '\0';
+		if (!strstr(text, "\"event\":\"engine_status\""))
+			return true;
+		memcpy(receiver_status, text, (size_t)length + 1);
+	}
 }
 
 /* The whole number after `key` in the text, or -1. */

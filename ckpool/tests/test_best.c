@@ -19,11 +19,13 @@
 
 static struct tbg_best best;
 
+static double known;	/* of whoever comes for the first time */
+
 static struct tbg_best_result share(const char *user, double difficulty, uint32_t week)
 {
 	struct tbg_best_result result;
 
-	tbg_best_share(&best, user, difficulty, week, &result);
+	tbg_best_share(&best, user, known, difficulty, week, &result);
 	return result;
 }
 
@@ -49,7 +51,7 @@ static void records(void)
 	struct tbg_best_result result;
 
 	tbg_best_make(&best, 1000);
-	tbg_best_known(&best, "anna", 5000);
+	known = 5000;
 	result = share("anna", 100, 2900);
 	check(result.week && result.previous_week == 0 && !result.alltime,
 	      "a first share breaks the week, not the all-time best known before");
@@ -61,8 +63,9 @@ static void records(void)
 	result = share("anna", 5000.000000000001, 2900);
 	check(result.week && result.previous_week == 100 && result.alltime &&
 	      result.previous_alltime == 5000, "a higher one breaks both, and says what it broke");
-	tbg_best_known(&best, "anna", 1e9);
+	known = 1e9;
 	check(share("anna", 6000, 2900).alltime, "only the first word about a user counts");
+	known = 0;
 	result = share("anna", 3, 2901);
 	check(result.week && result.previous_week == 0 && result.week_shares == 1 && !result.alltime,
 	      "a new week begins by itself");
@@ -138,6 +141,61 @@ static void wrong_clock(void)
 	check(wrong == 0, "and from any jump back");
 }
 
+/* Users fill the table, idle ones make room, and nobody's bests become another's. */
+static void crowded(void)
+{
+	struct tbg_best_result result;
+	char name[24];
+	int i, weeks = 0, wrong = 0;
+
+	tbg_best_make(&best, 1000);
+	for (i = 0; i < 5000; i++) {
+		snprintf(name, sizeof(name), "gone%d", i);
+		share(name, 1e6 + i, 2890);
+	}
+	check(best.untracked > 0, "a table may be full of this week's users");
+	best.untracked = 0;
+	for (i = 0; i < 500; i++) {
+		snprintf(name, sizeof(name), "last%d", i);
+		share(name, 1e6 + i, 2899);
+	}
+	check(best.untracked == 0, "those of nine weeks ago make room");
+	for (i = 0; i < 200; i++) {
+		snprintf(name, sizeof(name), "new%d", i);
+		known = 3;
+		result = share(name, 5, 2900);
+		known = 0;
+		weeks += result.week && result.previous_week == 0 && result.week_shares == 1;
+		wrong += !result.alltime || result.previous_alltime != 3;
+		result = share(name, 4, 2900);
+		wrong += result.week || result.alltime || result.week_shares != 2;
+	}
+	check(weeks == 200 && wrong == 0, "each new user has bests of the own (%d weeks, %d wrong)", weeks,
+	      wrong);
+	for (i = 0; i < 500; i++) {
+		snprintf(name, sizeof(name), "last%d", i);
+		wrong += !share(name, 1e6 + i - 1, 2900).week;
+		wrong += share(name, 1e6 + i - 1, 2900).alltime;
+	}
+	check(wrong == 0, "and who had a share last week is still known (%d wrong)", wrong);
+	known = 777;
+	result = share("gone1", 9, 2901);
+	check(result.alltime == false && result.week, "who made room comes back with what ckpool knows");
+	known = 0;
+	for (i = 0; i < 5000; i++) {
+		snprintf(name, sizeof(name), "ahead%d", i);
+		share(name, 1, 2903);
+	}
+	best.untracked = 0;
+	for (i = 0; i < 100; i++) {
+		snprintf(name, sizeof(name), "late%d", i);
+		share(name, 1, 2901);
+	}
+	check(best.untracked > 50, "users of a later week, of a clock that was wrong, keep their places (%d)",
+	      (int)best.untracked);
+	tbg_best_free(&best);
+}
+
 static void full_table(void)
 {
 	char name[16];
@@ -150,6 +208,46 @@ static void full_table(void)
 	}
 	check(best.untracked == 2000 - (best.mask + 1), "a full table counts whom it cannot track");
 	tbg_best_free(&best);
+}
+
+/* A file with more users than the table has room for, and with rows of users who
+ * authorised and never had a share, which older versions kept. */
+static void another_size(void)
+{
+	char path[64], name[16];
+	int i, found = 0;
+
+	snprintf(path, sizeof(path), "/tmp/tbg-best-size-%d", (int)getpid());
+	tbg_best_make(&best, 4000);
+	for (i = 0; i < 3000; i++) {
+		snprintf(name, sizeof(name), "user%d", i);
+		share(name, 50, i < 2900 ? 2890 : 2900);
+	}
+	check(tbg_best_save(&best, path, 2900), "a large table is saved");
+	tbg_best_free(&best);
+	tbg_best_make(&best, 100);
+	check(tbg_best_load(&best, path, 2900), "and loaded into a small one");
+	for (i = 2900; i < 3000; i++) {
+		snprintf(name, sizeof(name), "user%d", i);
+		found += share(name, 51, 2900).previous_week == 50;
+	}
+	check(found == 100, "which has this week's users (%d)", found);
+	tbg_best_free(&best);
+
+	tbg_best_make(&best, 4000);
+	for (i = 0; i < 3000; i++) {
+		best.entries[i].user = (uint64_t)i + 1;
+		best.entries[i].alltime = 1;	/* none yet */
+	}
+	check(tbg_best_save(&best, path, 2900), "rows of strangers");
+	tbg_best_free(&best);
+	tbg_best_make(&best, 4000);
+	check(tbg_best_load(&best, path, 2900), "are read");
+	for (i = found = 0; i <= (int)best.mask; i++)
+		found += best.entries[i].user != 0;
+	check(found == 0, "and take no place (%d)", found);
+	tbg_best_free(&best);
+	unlink(path);
 }
 
 static void restart(void)
@@ -228,7 +326,7 @@ static void *digger(void *argument)
 		double difficulty = i * THREADS + thread;
 		struct tbg_best_result result;
 
-		tbg_best_share(&best, "anna", difficulty, 2900, &result);
+		tbg_best_share(&best, "anna", 0, difficulty, 2900, &result);
 		if (result.week) {
 			broken_week++;
 			chain += (long long)difficulty - (long long)result.previous_week;
@@ -257,13 +355,34 @@ static void together(void)
 	tbg_best_free(&best);
 }
 
+/* A clock that begins in 1970 sweeps once, not at every share. */
+static void first_week(void)
+{
+	struct tbg_best_result result;
+	uint64_t planted = (uint64_t)40 << 60 | 5;
+
+	tbg_best_make(&best, 1000);
+	share("anna", 5, 0);
+	best.entries[0].user = 1;
+	/* Long past for week 0: a sweep would clear it. */
+	best.entries[0].weeks[1].shares = planted;
+	result = share("anna", 6, 0);
+	check(result.week && result.previous_week == 5 && result.week_shares == 2,
+	      "the week of 1970-01-01 is a week");
+	check(best.entries[0].weeks[1].shares == planted, "in which no share sweeps the table again");
+	tbg_best_free(&best);
+}
+
 int main(void)
 {
 	weeks();
 	records();
 	wrong_clock();
+	crowded();
 	full_table();
 	restart();
+	another_size();
+	first_week();
 	together();
 	return finish();
 }

@@ -16,14 +16,19 @@
 #include <time.h>
 
 #include "check.h"
+#include "folder.h"
 #include "receiver.h"
 #include "tbg_events.h"
 #include "tbg_proof.h"
+#include "tbg_record.h"
+#include "tbg_ring.h"
+#include "tbg_settings.h"
 
 #define USER "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080"
 #define TIP "0000000000a1b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a4b"
 #define HASH "00000000002d1f5e6b7a8c9d0e1f2a3b4c5d6e7f8091a2b3c4d5e6f708192a3b"
 
+#define OTHER_WORDS "1111111122222222333333334444444455555555666666667777777788888888"
 #define HASH_WORDS "08192a3bc4d5e6f78091a2b34c5d6e7f0e1f2a3b6b7a8c9d002d1f5e00000000"
 
 static char text[TBG_DATAGRAM_MAX + 1];
@@ -110,6 +115,57 @@ static void settings(void)
 	setenv("TBG_EVENTS_SOURCE", "much too long a source", 1);
 	setenv("TBG_EVENTS_EMIT", "share_submitted,shares", 1);
 	setenv("TBG_EVENTS_RING", "many", 1);
+}
+
+/* A ring never takes more than a quarter of the memory that there is. */
+static void bounds(void)
+{
+	static const struct {
+		unsigned long long limit;
+		size_t wanted, ring;
+	} cases[] = {
+		{ 0, 1048576, 1048576 },
+		{ 9223372036854771712u, 1048576, 1048576 },
+		{ 512ull << 20, 16384, 16384 },
+		{ 512ull << 20, 1048576, 65536 },
+		{ 64ull << 20, 16384, 1024 },
+	};
+	char path[64], file[100], large[200] = "";
+	FILE *out;
+	size_t i, ring;
+
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		ring = tbg_ring_within(cases[i].wanted, cases[i].limit, keep);
+		check(ring == cases[i].ring, "of %zu events with %llu MiB at most %zu wait (%zu)",
+		      cases[i].wanted, cases[i].limit >> 20, cases[i].ring, ring);
+	}
+	check(logged("TBG_EVENTS_RING 1048576 takes more than a quarter of the memory limit of 512 MiB: 65536"),
+	      "which is said");
+	check(tbg_ring_bytes(1048576, TBG_TEXT_AREA) == 960u << 20 &&
+	      tbg_ring_bytes(65536, TBG_RATE_AREA) == 28u << 20, "the largest ring takes %zu MiB (%zu)", tbg_ring_bytes(1048576, TBG_TEXT_AREA) >> 20, tbg_ring_bytes(65536, TBG_RATE_AREA) >> 10);
+	snprintf(path, sizeof(path), "/tmp/tbg-cgroup-%d", (int)getpid());
+	mkdir(path, 0700);
+	check(tbg_memory_limit(path) == 0, "no control group, no limit");
+	snprintf(file, sizeof(file), "%s/memory.max", path);
+	out = fopen(file, "w");
+	fputs("max\n", out);
+	fclose(out);
+	check(tbg_memory_limit(path) == 0, "nor is 'max' one");
+	out = fopen(file, "w");
+	fputs("536870912\n", out);
+	fclose(out);
+	check(tbg_memory_limit(path) == 512u << 20, "a limit of version 2");
+	unlink(file);
+	snprintf(large, sizeof(large), "%s/memory", path);
+	mkdir(large, 0700);
+	snprintf(file, sizeof(file), "%s/memory/memory.limit_in_bytes", path);
+	out = fopen(file, "w");
+	fputs("268435456\n", out);
+	fclose(out);
+	check(tbg_memory_limit(path) == 256u << 20, "and of version 1");
+	unlink(file);
+	rmdir(large);
+	rmdir(path);
 }
 
 static void shares(void)
@@ -230,7 +286,7 @@ static void bests(void)
 
 	tbg_miner_connected(&(struct tbg_connected){
 		.user = USER, .workername = USER, .ip = "2001:db8::1", .user_agent = "cgminer",
-		.protocol = "stratum_v1", .client_id = 8, .diff = 16, .best_ever = 1000 });
+		.protocol = "stratum_v1", .client_id = 8, .diff = 16, .best_ever = 1000, .session = &session });
 	next();
 	check(says("miner_connected") && says("\"worker\":\"\"") && says("\"ip\":\"2001:db8::1\"") &&
 	      says("\"initial_diff\":16.0") && says("\"protocol\":\"stratum_v1\""), "a connection");
@@ -381,6 +437,63 @@ static void proofs(void)
 	      (unsigned long long)counts.proofs_left_out);
 }
 
+/* The hash of the share is the block's, whatever ckpool's text says. */
+static void block_hashes(void)
+{
+	unsigned char hash[32], header[TBG_HEADER] = { 0 };
+	struct tbg_counts before, after;
+	struct tbg_share one = share();
+	char hexhash[65], words[65];
+	int i;
+
+	for (i = 0; i < 32; i++)
+		hash[i] = (unsigned char)(7 * i + 2);
+	for (i = 0; i < 32; i++)
+		sprintf(hexhash + 2 * i, "%02x", hash[31 - i]);
+	for (i = 0; i < 32; i++)
+		sprintf(words + 2 * i, "%02x", hash[i]);
+	tbg_events_counts(&before);
+	tbg_share_proof(hash, header, "coinbase", 8, NULL, 0);
+	/* In wire order, which no upstream uses. */
+	tbg_block_found(&(struct tbg_block){ .user = USER, .hash_words = words, .share_diff = 1,
+					     .network_diff = 1 });
+	next();
+	tbg_events_counts(&after);
+	check(says("block_found") && says(hexhash) && says("\"proof\":{") &&
+	      after.mismatches == before.mismatches + 1,
+	      "a text of a block's hash in another order is not believed, and counted");
+	hash[0]++;
+	sprintf(hexhash + 62, "%02x", hash[0]);
+	tbg_share_proof(hash, header, NULL, 0, NULL, 0);
+	tbg_block_found(&(struct tbg_block){ .user = USER, .hash_words = OTHER_WORDS, .share_diff = 1,
+					     .network_diff = 1 });
+	next();
+	check(says(hexhash) && !strstr(text, "proof"), "also where the proof is too large");
+	tbg_share_submitted(&session, &one);
+	next();
+	tbg_block_found(&(struct tbg_block){ .user = USER, .hash_words = HASH_WORDS, .share_diff = 1,
+					     .network_diff = 1 });
+	tbg_block_found(&(struct tbg_block){ .user = USER,
+		.hash_words = "0000000a" "0000000b" "0000000c" "0000000d" "0000000e" "0000000f" "00000010" "00000011",
+		.share_diff = 1, .network_diff = 1 });
+	next();
+	check(says("\"hash\":\"0000001100000010" "0000000f0000000e" "0000000d0000000c" "0000000b0000000a\""),
+	      "but a share that had its verdict says nothing of the next block");
+	tbg_block_refused(&(struct tbg_block){ .user = USER, .hash_words = HASH, .share_diff = 1,
+					       .network_diff = 1 });
+	tbg_block_asked();
+	tbg_block_answered();
+	tbg_block_refused(&(struct tbg_block){ .user = USER, .hash_words = HASH, .share_diff = 1,
+					       .network_diff = 1 });
+	tbg_block_asked();
+	tbg_block_refused(&(struct tbg_block){ .user = USER, .hash_words = HASH, .share_diff = 3,
+					       .network_diff = 1 });
+	next();
+	check(says("\"difficulty\":3.0"), "a refusal is a block only where the node gave no answer");
+	tbg_block_refused(&(struct tbg_block){ .user = USER, .hash_words = OTHER_WORDS, .share_diff = 1,
+					       .network_diff = 1 });
+}
+
 static void rates(void)
 {
 	tbg_hashrate_update(&(struct tbg_hashrate){ .user = USER, .dsps_1m = 0.5, .dsps_5m = 1,
@@ -463,7 +576,7 @@ static void impossible(void)
 	}
 	check(says("the last one"), "NaN, infinity, zero and negative numbers do no harm");
 	tbg_events_counts(&after);
-	check(after.lost_unsayable - before.lost_unsayable == 22,
+	check(after.lost_unsayable - before.lost_unsayable == 28,
 	      "what cannot be said is counted (%llu)",
 	      (unsigned long long)(after.lost_unsayable - before.lost_unsayable));
 	/* Hash rates come last. */
@@ -475,23 +588,24 @@ static void impossible(void)
 
 int main(void)
 {
-	char path[64], state[72];
+	char path[64];
 
 	feenableexcept(FE_DIVBYZERO | FE_INVALID);
 	snprintf(path, sizeof(path), "/tmp/tbg-events-%d.sock", (int)getpid());
-	snprintf(state, sizeof(state), "%s.state", path);
 	settings();
 	fd = receiver_open(path);
 	setenv("TBG_EVENTS_SOCKET", path, 1);
-	setenv("TBG_EVENTS_STATE", state, 1);
+	folder_make("events");
 	check(tbg_events_start("eu1", NULL, keep), "events start");
 	check(logged("longer than 16 bytes") && logged("names 'shares'") && logged("'many' is no number"),
 	      "settings that make no sense are named");
+	bounds();
 	forms();
 	shares();
 	hostile();
 	bests();
 	blocks();
+	block_hashes();
 	rates();
 	death(path);
 	tbg_new_block_network(&(struct tbg_tip){ .hash = HASH, .height = 1, .network_diff = 1 });
@@ -502,6 +616,6 @@ int main(void)
 	check(!access(state, R_OK), "best difficulties are saved");
 	close(fd);
 	unlink(path);
-	unlink(state);
+	folder_remove();
 	return finish();
 }

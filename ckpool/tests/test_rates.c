@@ -44,7 +44,7 @@ static void *minute(void *rounds)
 		for (i = 0; i < workers; i++) {
 			snprintf(name, sizeof(name), USER ".%d", i);
 			tbg_hashrate_update(&(struct tbg_hashrate){
-				.user = USER, .workername = name, .dsps_1m = i, .dsps_5m = i,
+				.user = USER, .workername = name, .dsps_1m = i + 1, .dsps_5m = i,
 				.dsps_1h = i, .dsps_24h = i });
 		}
 	}

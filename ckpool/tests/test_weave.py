@@ -5,6 +5,8 @@
 """The weave command on a tree of our own: what it puts in, that a changed shape
 fails loudly and leaves the tree alone, and that older shapes are served."""
 
+import datetime
+import os
 import re
 import subprocess
 import sys
@@ -71,7 +73,7 @@ class Good(WeaveTest):
             "new_block_network",
         ):
             self.assertRegex(run.stdout, rf"{event}[^\n]*\(\), line \d+")
-        self.assertIn("21 checks passed", run.stdout)
+        self.assertIn("23 checks passed", run.stdout)
 
     def test_nothing_but_additions_is_made(self) -> None:
         before = self.file("stratifier.c").read_text().splitlines()
@@ -99,6 +101,33 @@ class Good(WeaveTest):
         text = self.file("bitcoin.c").read_text()
         self.assertIn(r"\"rules\" : [\"segwit\", \"signet\"]", text)
         self.assertIn('understood_rules[] = {"segwit", "signet"}', text)
+
+    def test_changed_files_say_so_with_the_date(self) -> None:
+        before = {path.name for path in self.file(".").iterdir()}
+        os.environ["SOURCE_DATE_EPOCH"] = "1763769600"
+        self.addCleanup(os.environ.pop, "SOURCE_DATE_EPOCH")
+        self.weave()
+        said = {
+            name
+            for name in before
+            if "Changed by The Bitcoin Game on 2025-11-22"
+            in self.file(name).read_text().split("\n")[0]
+        }
+        self.assertEqual(said, {"stratifier.c", "bitcoin.c", "Makefile.am"})
+        os.environ["SOURCE_DATE_EPOCH"] = ""
+        shapes.make(self.SHAPE, self.tree)
+        self.weave()
+        today = datetime.datetime.now(datetime.UTC).date()
+        line = self.file("stratifier.c").read_text().split("\n")[0]
+        self.assertTrue(str(today) in line or str(today - datetime.timedelta(1)) in line, line)
+
+    def test_answers_to_blocks_are_noted_where_the_node_is_asked(self) -> None:
+        self.weave()
+        text = self.file("bitcoin.c").read_text()
+        self.assertEqual(text.count("tbg_block_asked();"), 1)
+        self.assertRegex(text, r"submit_block\([^)]*\)\n\{\n\ttbg_block_asked\(\);")
+        self.assertRegex(text, r"res_ret = [^;]*;\n\t*tbg_block_answered\(\);")
+        self.assertRegex(text, r'#include "bitcoin\.h"\n#include "tbg_events\.h"\n')
 
     def test_a_second_time_is_refused(self) -> None:
         self.assertEqual(self.weave().returncode, 0)
@@ -150,7 +179,9 @@ class Report(WeaveTest):
         run = self.dry()
         self.assertEqual(run.returncode, 0)
         self.assertIn("- upstream: no git clone", run.stdout)
-        self.assertRegex(run.stdout, r"(?m)^- src/stratifier\.c: \d{3} lines, SHA-256 [0-9a-f]{16}…$")
+        self.assertRegex(
+            run.stdout, r"(?m)^- src/stratifier\.c: \d{3} lines, SHA-256 [0-9a-f]{16}…$"
+        )
         self.assertRegex(run.stdout, r"(?m)^- spatch version [\d.]+ .*; Python 3")
         self.assertRegex(run.stdout, r"(?m)^\*\*(\d+) checks passed, nothing written\*\*$")
         self.assertEqual(run.stdout.count("\n| ok |"), int(run.stdout.split("**")[1].split()[0]))
@@ -167,13 +198,15 @@ class Report(WeaveTest):
 
     def test_misses_come_first_and_the_rest_is_there(self) -> None:
         self.change("stratifier.c", "\tadd_submit(client,", "\tcount_submit(client,")
-        self.change("bitcoin.c", "understood_rules", "known_rules")
+        self.change("bitcoin.c", "char *understood_rules", "char *known_rules")
         before = self.contents()
         run = self.dry()
         self.assertEqual(run.returncode, 1)
         self.assertIn("**3 missed, nothing written**", run.stdout)
         table = run.stdout.split("| --- | --- |\n")[1].splitlines()
-        self.assertEqual([row.startswith("| **MISS** |") for row in table[:4]], [True] * 3 + [False])
+        self.assertEqual(
+            [row.startswith("| **MISS** |") for row in table[:4]], [True] * 3 + [False]
+        )
         self.assertIn("share_submitted: 0 hooks in parse_submit()", run.stdout)
         self.assertIn("| ok | src/stratifier.c: miner_connected: client_auth(), line", run.stdout)
         self.assertEqual(self.contents(), before)
@@ -194,7 +227,7 @@ class Older(WeaveTest):
     def test_every_hook_is_there_and_compiles(self) -> None:
         run = self.weave()
         self.assertEqual(run.returncode, 0, run.stderr)
-        self.assertIn("21 checks passed", run.stdout)
+        self.assertIn("23 checks passed", run.stdout)
         self.assertIn("has no SE_NO_WORKBASE", run.stdout)
         text = self.file("stratifier.c").read_text()
         self.assertIn("tbg_events_start(ckp->name, ckp->logdir, logmsg);", text)
@@ -205,6 +238,12 @@ class Older(WeaveTest):
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         self.assertEqual(compiler.returncode, 0, compiler.stderr)
+
+
+class Solo(Older):
+    """Of the trees that solo pools run: difficulties are fractions."""
+
+    SHAPE = "solo"
 
 
 class Changed(WeaveTest):
@@ -279,6 +318,30 @@ class Changed(WeaveTest):
         self.change("stratifier.c", "\t\tblock_reject(blockhash);", "\t\tblock_solve(blockhash);")
         self.assert_refused("block_found: 2 hooks")
 
+    def test_blocks_are_refused_in_two_places(self) -> None:
+        self.change("stratifier.c", "\t\tblock_solve(blockhash);", "\t\tblock_reject(blockhash);")
+        self.assert_refused("block_found: 0 hooks", "block_found, answer lost: 2 hooks")
+
+    def test_a_node_answers_in_two_places(self) -> None:
+        self.change(
+            "bitcoin.c", "\t\tres_ret = answer;", "\t\tres_ret = answer;\n\t\tres_ret = answer;"
+        )
+        self.assert_refused("submit_block() takes a node's reason in 2 places, not 1")
+
+    def test_the_node_is_asked_by_another_name(self) -> None:
+        text = self.file("bitcoin.c").read_text().replace("submit_block(", "send_block(")
+        self.file("bitcoin.c").write_text(text)
+        run = self.weave()
+        self.assertEqual(run.returncode, 0, run.stderr)
+        self.assertIn("answers to blocks: not in this tree", run.stdout)
+        self.assertNotIn("tbg_", self.file("bitcoin.c").read_text())
+
+    def test_a_call_of_ours_stands_where_no_hook_put_it(self) -> None:
+        self.append(
+            "stratifier.c", "\nstatic void twice(void)\n{\n\ttbg_new_block_network(NULL);\n}\n"
+        )
+        self.assert_refused("calls of ours in all, not 18")
+
     def test_vardiff_is_set_by_other_means(self) -> None:
         self.change(
             "stratifier.c",
@@ -319,7 +382,7 @@ class Changed(WeaveTest):
         self.assert_refused("src/bitcoin.c", "getblocktemplate", "0 places")
 
     def test_the_understood_rules_are_elsewhere(self) -> None:
-        self.change("bitcoin.c", "understood_rules", "known_rules")
+        self.change("bitcoin.c", "char *understood_rules", "char *known_rules")
         self.assert_refused("src/bitcoin.c: the rules that are understood")
 
     def test_the_build_names_its_sources_differently(self) -> None:
@@ -328,7 +391,7 @@ class Changed(WeaveTest):
 
     def test_several_misses_are_all_named(self) -> None:
         self.change("stratifier.c", "\tadd_submit(client,", "\tcount_submit(client,")
-        self.change("bitcoin.c", "understood_rules", "known_rules")
+        self.change("bitcoin.c", "char *understood_rules", "char *known_rules")
         self.assert_refused("share_submitted: 0 hooks", "the rules that are understood")
 
     def test_it_is_no_source_tree_at_all(self) -> None:

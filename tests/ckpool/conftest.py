@@ -37,7 +37,9 @@ def solve(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("weaving needs gcc and spatch: apt-get install gcc libc6-dev coccinelle")
     folder = tmp_path_factory.mktemp("woven")
     tests = CKPOOL / "tests"
-    subprocess.run([sys.executable, tests / "tree/shapes.py", "current", folder], check=True, timeout=LIMIT)
+    subprocess.run(
+        [sys.executable, tests / "tree/shapes.py", "current", folder], check=True, timeout=LIMIT
+    )
     subprocess.run([CKPOOL / "weave", folder], check=True, stdout=subprocess.DEVNULL, timeout=LIMIT)
     compile_c(compiler, tests / "tree" / "solve.c", folder / "src", folder / "solve")
     return folder / "solve"
@@ -47,7 +49,8 @@ def compile_c(compiler: str, program: Path, sources: Path, made: Path) -> None:
     """Compiles a program with the event module of that folder."""
     options = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror"]
     folders = [f"-I{sources}", f"-I{CKPOOL / 'tests'}"]
-    module = sorted(sources.glob("tbg_*.c"))
+    # Of the woven tree, what talks to the node as well.
+    module = [*sorted(sources.glob("tbg_*.c")), *sources.glob("bitcoin.c")]
     libraries = ["-o", str(made), "-lm", "-pthread"]
     command = [compiler, *options, *folders, str(program), *map(str, module), *libraries]
     subprocess.run(command, check=True, timeout=LIMIT)

@@ -9,7 +9,8 @@
            suggested difficulty has no bound, __kill_instance() has fewer callers
   older    as before that: the pool is an argument, its fields are reached by arrow,
            shares before the first work have no word of their own, and there is no
-           Stratum V2
+           Stratum V2; a share that could not be read ends in a block of statements
+  solo     as older, of the trees that solo pools run: difficulties are fractions
 
 Usage: shapes.py SHAPE FOLDER
 """
@@ -28,12 +29,17 @@ TAKE_THE_POOL = (
 )  # fmt: skip
 
 
-def without(text: str, looks: str) -> str:
-    """The text without the one place that looks so."""
-    text, count = re.subn(looks, "", text, flags=re.DOTALL | re.MULTILINE)
+def changed(text: str, looks: str, new: str) -> str:
+    """The text with the one place that looks so made new."""
+    text, count = re.subn(looks, new, text, flags=re.DOTALL | re.MULTILINE)
     if count != 1:
         raise ValueError(f"{count} places look like /{looks}/, not 1")
     return text
+
+
+def without(text: str, looks: str) -> str:
+    """The text without the one place that looks so."""
+    return changed(text, looks, "")
 
 
 def function(name: str) -> str:
@@ -62,10 +68,31 @@ def older(text: str) -> str:
         )
     text = text.replace("ckpool.", "ckp->").replace('ckp->h"', 'ckpool.h"')
     text = without(text, r"#ifdef WITH_SV2.*?#endif\n")
-    return without(text, r"\tif \(!sdata->current_workbase\) \{.*?\n\t\}\n")
+    text = without(text, r"\tif \(!sdata->current_workbase\) \{.*?\n\t\}\n")
+    return changed(
+        text,
+        r"(\tif \(!share\))\n(\t\tLOGINFO\([^;]*;\n)",
+        r"\1 {\n\t\tclient->reject++;\n\2\t}\n",
+    )
 
 
-SHAPES = {"current": lambda text: text, "pinned": pinned, "older": older}
+def solo(text: str) -> str:
+    text = older(text)
+    text = changed(
+        text,
+        r"\tint64_t id, diff, old_diff, suggest_diff;\n",
+        "\tint64_t id;\n\tdouble diff, old_diff, suggest_diff;\n",
+    )
+    text = changed(
+        text, r"const char \*method, int64_t sdiff\)", "const char *method, double sdiff)"
+    )
+    text = changed(text, r"\tint64_t optimal = ", "\tdouble optimal = ")
+    text = changed(text, r"\tint64_t mindiff;\n", "\tdouble mindiff;\n")
+    text = changed(text, r"\tint64_t mindiff = ", "\tdouble mindiff = ")
+    return changed(text, r'"At least %"PRId64, mindiff', '"At least %f", mindiff')
+
+
+SHAPES = {"current": lambda text: text, "pinned": pinned, "older": older, "solo": solo}
 
 
 def make(shape: str, folder: Path) -> None:

@@ -1,0 +1,420 @@
+/*
+ * Part of The Bitcoin Game's ckpool fork.
+ * Copyright (C) 2026 The Bitcoin Game
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+
+/* The end of a boot is in the books: engines that stop, that are killed, that lose
+ * their shared memory, with and without a receiver. Each engine is a process. */
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "check.h"
+#include "emit.h"
+#include "folder.h"
+#include "receiver.h"
+#include "tbg_boot.h"
+
+static char path[64], boots[96], text[TBG_DATAGRAM_MAX + 1];
+static int fd = -1;
+/* What a child says that is killed. */
+static struct {
+	_Atomic long phase, emitted, sent;
+} *said;
+
+struct status {
+	char instance[128], state[16];
+	long last_seq, unsent;	/* -1: null */
+	long events;		/* that came before it */
+};
+
+static struct status statuses[200];
+static int count;
+static long events;
+
+static void note_status(const char *from)
+{
+	struct status *status = &statuses[count < 199 ? count++ : 199];
+
+	memset(status, 0, sizeof(*status));
+	status->unsent = -1;
+	sscanf(strstr(from, "\"instance\":\"") + 12, "%127[^\"]", status->instance);
+	sscanf(strstr(from, "\"state\":\"") + 9, "%15[a-z]", status->state);
+	status->last_seq = (long)number_after(from, "\"last_seq\":");
+	if (!strstr(from, "\"unsent\":null"))
+		status->unsent = (long)number_after(from, "\"unsent\":");
+	status->events = events;
+	check(!strstr(from, "\"seq\":") && strstr(from, "{\"event\":\"engine_status\",\"timestamp\":") == from,
+	      "an engine_status has no number");
+}
+
+/* Everything that comes until nothing does for so long. */
+static void receive(int silences)
+{
+	ssize_t length;
+	int silence = 0;
+
+	while (silence < silences) {
+		length = recv(fd, text, TBG_DATAGRAM_MAX, 0);
+		if (length < 0) {
+			silence++;
+			continue;
+		}
+		silence = 0;
+		text[length] = '\0';
+		if (strstr(text, "engine_status"))
+			note_status(text);
+		else
+			events++;
+	}
+}
+
+static const struct status *last_of(const char *instance_or_state, bool own)
+{
+	int i;
+
+	for (i = count - 1; i >= 0; i--) {
+		if (own ? !strcmp(statuses[i].state, instance_or_state) :
+		    !strcmp(statuses[i].instance, instance_or_state))
+			return &statuses[i];
+	}
+	return NULL;
+}
+
+static void begin(void)
+{
+	memset(statuses, 0, sizeof(statuses));
+	memset(said, 0, sizeof(*said));
+	count = 0;
+	events = 0;
+}
+
+static void appear(void)
+{
+	fd = receiver_open(path);
+}
+
+static void vanish(void)
+{
+	if (fd >= 0)
+		close(fd);
+	fd = -1;
+	unlink(path);
+}
+
+/* An engine in a process of its own, which `life` says. */
+static pid_t engine(void (*life)(void))
+{
+	pid_t child = fork();
+
+	if (child)
+		return child;
+	if (fd >= 0)
+		close(fd);
+	if (!tbg_events_start("eu1", NULL, keep_log))
+		_exit(3);
+	life();
+	_exit(0);
+}
+
+static int ended(pid_t child)
+{
+	int status;
+
+	waitpid(child, &status, 0);
+	return WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+static void note_counts(void)
+{
+	struct tbg_counts counts;
+
+	tbg_events_counts(&counts);
+	said->sent = (long)counts.sent;
+	said->emitted = (long)counts.emitted;
+}
+
+static void emit_some(long number)
+{
+	long i;
+
+	for (i = 0; i < number; i++)
+		emit_share(i);
+	note_counts();
+}
+
+static void until_phase(long phase)
+{
+	int i;
+
+	for (i = 0; i < 6000 && said->phase < phase; i++)
+		pause_ms(10);
+}
+
+static void stops_cleanly(void)
+{
+	emit_some(300);
+	tbg_events_stop(20000);
+	note_counts();
+}
+
+static void dies_at_once(void)
+{
+	emit_some(3000);
+	kill(getpid(), SIGKILL);
+}
+
+static void dies_later(void)
+{
+	emit_some(3000);
+	pause_ms(1500);	/* several times what the saver takes */
+	note_counts();
+	kill(getpid(), SIGKILL);
+}
+
+static void stops_unheard(void)
+{
+	emit_some(3000);
+	tbg_events_stop(50);
+}
+
+static void lives(void)
+{
+	emit_some(1);
+	said->phase = 1;
+	until_phase(2);
+	tbg_events_stop(20000);
+}
+
+static _Atomic bool mining = true;
+static _Atomic long submitted;
+
+static void *mine(void *argument)
+{
+	(void)argument;
+	while (mining) {
+		emit_share(submitted++);
+		if (submitted % 64 == 0)
+			pause_ms(1);
+	}
+	return NULL;
+}
+
+static void mines_while_it_stops(void)
+{
+	pthread_t threads[4];
+	int i;
+
+	for (i = 0; i < 4; i++)
+		pthread_create(&threads[i], NULL, mine, NULL);
+	pause_ms(50);
+	tbg_events_stop(500);
+	pause_ms(50);
+	mining = false;
+	for (i = 0; i < 4; i++)
+		pthread_join(threads[i], NULL);
+	note_counts();
+	said->phase = submitted;
+}
+
+/* Takes the shared memory away, as when a container starts again. */
+static void forget_memory(void)
+{
+	folder_clear(".boot");
+}
+
+static void next_boot_says(const char *sentence, const char *wanted_state, long last_seq, long unsent)
+{
+	const struct status *former = NULL;
+	char instance[128] = "";
+	pid_t child;
+	int i;
+
+	begin();
+	appear();
+	child = engine(lives);
+	until_phase(1);
+	receive(20);
+	said->phase = 2;
+	check(ended(child) == 0, "the next boot lives and stops");
+	receive(10);
+	for (i = 0; i < count; i++) {
+		if (!strcmp(statuses[i].state, wanted_state) && statuses[i].last_seq == last_seq &&
+		    statuses[i].unsent == unsent)
+			former = &statuses[i];
+		if (!strcmp(statuses[i].state, "running"))
+			memcpy(instance, statuses[i].instance, sizeof(instance));
+	}
+	if (!check(former != NULL && *instance, "%s: %s at %ld, %ld unsent", sentence, wanted_state,
+		   last_seq, unsent)) {
+		for (i = 0; i < count; i++)
+			printf("# %s %s %ld %ld\n", statuses[i].instance, statuses[i].state,
+			       statuses[i].last_seq, statuses[i].unsent);
+		return;
+	}
+	check(strcmp(former->instance, instance) != 0, "and it is said of the former instance");
+	vanish();
+}
+
+static void heard(void)
+{
+	const struct status *end;
+	pid_t child;
+
+	begin();
+	appear();
+	child = engine(stops_cleanly);
+	receive(40);
+	check(ended(child) == 0 && events == 300, "an engine sends what it has and stops");
+	end = &statuses[count - 1];
+	check(count >= 2 && !strcmp(statuses[0].state, "running") && statuses[0].last_seq <= 300,
+	      "it says soon that it runs");
+	check(!strcmp(end->state, "ended") && end->last_seq == 300 && end->unsent == 0 &&
+	      end->events == 300, "and last of all where its numbers end");
+	vanish();
+	next_boot_says("the next boot repeats it", "ended", 300, 0);
+}
+
+static void killed(void)
+{
+	pid_t child;
+
+	begin();
+	child = engine(dies_at_once);
+	check(ended(child) == -SIGKILL && said->emitted == 3000, "an engine is killed unheard");
+	next_boot_says("exact after kill -9", "ended", 3000, 3000);
+
+	begin();
+	child = engine(dies_later);
+	check(ended(child) == -SIGKILL, "another is killed, and its memory is gone");
+	forget_memory();
+	next_boot_says("the file's word, a lower bound", "crashed", 3000, -1);
+
+	begin();
+	child = engine(dies_later);
+	check(ended(child) == -SIGKILL, "killed while nobody listens");
+	child = engine(stops_unheard);
+	check(ended(child) == 0, "and another stops unheard");
+	next_boot_says("both are said: the killed one", "ended", 3000, 3000);
+	check(last_of("ended", true) != NULL, "and itself");
+}
+
+static void many_boots(void)
+{
+	int i, former = 0;
+
+	forget_memory();
+	unlink(boots);
+	for (i = 0; i < 5; i++) {
+		begin();
+		ended(engine(stops_unheard));
+	}
+	begin();
+	appear();
+	pid_t child = engine(lives);
+	until_phase(1);
+	receive(20);
+	for (i = 0; i < count; i++)
+		former += statuses[i].last_seq == 3000 && statuses[i].unsent == 3000 &&
+			  !strcmp(statuses[i].state, "ended");
+	check(former == 5, "every boot that ended unheard is said (%d)", former);
+	said->phase = 2;
+	ended(child);
+	vanish();
+}
+
+static void mined_while_stopping(void)
+{
+	pid_t child;
+
+	begin();
+	appear();	/* and reads nothing until it is over */
+	child = engine(mines_while_it_stops);
+	check(ended(child) == 0, "an engine stops while miners go on and the receiver is stuck");
+	check(said->emitted == said->phase && said->sent < said->emitted,
+	      "every share is counted, those at the end as well (%ld of %ld)", (long)said->emitted,
+	      (long)said->phase);
+	receive(10);
+	vanish();
+	next_boot_says("and the next boot says how many", "ended", said->emitted, said->emitted - said->sent);
+}
+
+static void damaged(void)
+{
+	struct tbg_boot first, garbage;
+	int file, i;
+
+	begin();
+	ended(engine(stops_unheard));
+	forget_memory();
+	file = open(boots, O_RDWR);
+	for (i = 0; i < TBG_BOOTS; i++) {
+		check(pread(file, &first, sizeof(first), i * (off_t)sizeof(first)) == sizeof(first) ||
+		      i > 0, "the file has places");
+		if (i == 0)
+			break;
+	}
+	memset(&garbage, 0xa5, sizeof(garbage));
+	check(pwrite(file, &garbage, sizeof(garbage), 20 * (off_t)sizeof(garbage)) == sizeof(garbage) &&
+	      !ftruncate(file, 21 * (off_t)sizeof(garbage) - 7), "a place is damaged and another cut off");
+	close(file);
+	next_boot_says("what can be read is said", "ended", 3000, 3000);
+	file = open(boots, O_RDWR | O_TRUNC);
+	check(write(file, "hello", 5) == 5, "a file of another kind");
+	close(file);
+	forget_memory();
+	begin();
+	appear();
+	check(ended(engine(stops_cleanly)) == 0, "does no harm");
+	vanish();
+}
+
+static void second_engine(void)
+{
+	unlink(state);
+	begin();
+	appear();
+	pid_t first = engine(lives), second;
+
+	until_phase(1);
+	if (!(second = fork())) {
+		close(fd);
+		if (!tbg_events_start("eu1", NULL, keep_log))
+			_exit(3);
+		emit_some(5);
+		tbg_events_stop(20000);
+		_exit(logged("another engine that runs keeps its state in") &&
+		      access(state, F_OK) != 0 ? 0 : 4);
+	}
+	check(ended(second) == 0, "a second engine with the same state file says so and leaves it alone");
+	said->phase = 2;
+	check(ended(first) == 0, "and the first goes on");
+	receive(5);
+	check(last_of("crashed", true) == NULL, "and is not declared dead");
+	vanish();
+}
+
+int main(void)
+{
+	said = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	snprintf(path, sizeof(path), "/tmp/tbg-boot-%d.sock", (int)getpid());
+	folder_make("boot");
+	snprintf(boots, sizeof(boots), "%s.boots", state);
+	setenv("TBG_EVENTS_SOCKET", path, 1);
+	heard();
+	killed();
+	many_boots();
+	mined_while_stopping();
+	damaged();
+	second_engine();
+	vanish();
+	folder_remove();
+	return finish();
+}
