@@ -1,8 +1,9 @@
 """Reads the Redis streams from stored offsets, in the order of their entry ids."""
 
 import asyncio
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from itertools import accumulate, takewhile
 from operator import attrgetter
 from typing import Any, Final, NamedTuple, cast
 
@@ -18,6 +19,9 @@ from ingest.offsets import Position, Positions
 # Entries in one answer: Redis does nothing else while it makes one, and 5,000 would keep
 # what a receiver adds waiting for eight milliseconds.
 AT_ONCE: Final = 1000
+# Entries of one stream and one millisecond that are held until all of it is read. A clock
+# that was set back gives the same millisecond until it is right again.
+MOST_OF_A_MILLI: Final = 4000
 _MILLIS: Final = attrgetter("millis")
 
 
@@ -44,7 +48,8 @@ class Streams:
     every other stream has been read up to its id, so that what is still a hole in the
     numbers then is what never reached Redis, and not what has not been read yet. Ids
     compare across streams by their milliseconds alone: the number behind counts the
-    entries of one stream.
+    entries of one stream. Within a millisecond that holds too much to wait for, the events'
+    own times decide.
 
     Args:
         client: answers must be bytes.
@@ -65,6 +70,8 @@ class Streams:
         self._ahead: dict[str, list[Entry]] = {name: [] for name in STREAMS}
         # Streams that may hold more than the last answer brought of them.
         self._unread: set[str] = set()
+        # Of the last millisecond that was cut, for each stream, and the newest time given of it.
+        self._cuts: dict[str, tuple[int, int]] = {}
         # Entries given of each stream since it began.
         self._given: dict[str, int] = dict.fromkeys(STREAMS, 0)
 
@@ -167,7 +174,8 @@ class Streams:
         # end cannot: what is added to it meanwhile may lie before what others bring.
         asked = [
             name for name, ahead in self._ahead.items()
-            if name not in self._unread or not ahead or ahead[0].millis == ahead[-1].millis
+            if name not in self._unread or not ahead
+            or (ahead[0].millis == ahead[-1].millis and len(ahead) < MOST_OF_A_MILLI)
         ]  # fmt: skip
         answer = await self._reader.execute_command(
             "XREAD", *args, "STREAMS", *asked, *(self._cursors[name] for name in asked)
@@ -196,7 +204,42 @@ class Streams:
             entries += [entry for entry in ahead[:upto] if entry.fields]
             del ahead[:upto]
             self._given[stream] += upto
+        if not entries and frontier is not None:
+            return self._cut(frontier)
         return entries
+
+    def _cut(self, millis: int) -> list[Entry]:
+        """Takes a part of a millisecond of which one stream holds very much.
+
+        Of each stream what is not newer, by the events' own times, than what every stream
+        was read to: whatever the numbers skip then is filled soon.
+        """
+        held: dict[str, list[Entry]] = {}
+        for stream, ahead in self._ahead.items():
+            here = list(takewhile(lambda entry: entry.millis == millis, ahead))
+            if here:
+                held[stream] = here
+        open_ = [name for name in held if name in self._unread]
+        if all(len(held[name]) < MOST_OF_A_MILLI for name in open_):
+            return []
+        times = {stream: self._times(stream, here) for stream, here in held.items()}
+        bound = min(times[name][-1] for name in open_)
+        entries: list[Entry] = []
+        for stream, here in held.items():
+            upto = bisect_right(times[stream], bound)
+            if upto:
+                self._cuts[stream] = millis, times[stream][upto - 1]
+            entries += [entry for entry in here[:upto] if entry.fields]
+            del self._ahead[stream][:upto]
+            self._given[stream] += upto
+        return entries
+
+    def _times(self, stream: str, entries: list[Entry]) -> list[int]:
+        """The newest time up to each of these entries of one millisecond."""
+        millis, latest = self._cuts.get(stream, (0, 0))
+        if millis != entries[0].millis:
+            latest = 0
+        return list(accumulate(map(_time, entries), max, initial=latest))[1:]
 
     async def lag(self) -> dict[str, tuple[int, float]]:
         """How far reading is behind: entries and seconds, by stream.
@@ -218,6 +261,12 @@ class Streams:
             metrics.LAG_ENTRIES.labels(stream).set(result[stream][0])
             metrics.LAG_SECONDS.labels(stream).set(result[stream][1])
         return result
+
+
+def _time(entry: Entry) -> int:
+    """An event's own time; 0 where there is none."""
+    values = entry.event() if entry.fields else None
+    return int(values[1]) if values and len(values[1]) <= 20 and values[1].isdigit() else 0
 
 
 def _as_it_came(answer: Any, **_: Any) -> Any:

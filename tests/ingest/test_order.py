@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from ingest import streams as streams_module
 from ingest.codecs import prepare
-from ingest.names import STREAMS, stream_of
+from ingest.names import DEAD_LETTER_STREAM, STREAMS, stream_of
 from ingest.sequence import Seen
 from ingest.streams import Streams
 from tests import mixture
@@ -224,3 +224,58 @@ async def test_an_event_before_the_holes_that_are_remembered_is_looked_up_and_no
     line = await db.fetchrow("select emitted, committed, missing, unexplained from ledger_hours")
     assert line is not None
     assert tuple(line) == (400, 400, 0, 0)
+
+
+async def test_a_millisecond_that_holds_a_backlog_is_given_in_parts_in_the_events_own_order(
+    redis: redis_async.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clock that was set back: every entry until it is right again has the same millisecond."""
+    monkeypatch.setattr("ingest.streams.AT_ONCE", 50)
+    monkeypatch.setattr("ingest.streams.MOST_OF_A_MILLI", 100)
+    made = entries_of({"engine/1": 6000}, random.Random(5), resends=0)
+    pipeline = redis.pipeline(transaction=False)
+    for stream, fields, _, _ in made:
+        pipeline.xadd(stream, cast(Any, fields), id="5000-*")
+    # What names no time is given in its stream's order all the same.
+    for _ in range(300):
+        pipeline.xadd(DEAD_LETTER_STREAM, {"stage": "receiver"}, id="5000-*")
+    await pipeline.execute()
+    streams = Streams(redis)
+    seen = Seen()
+    holes, given = 0, 0
+    order: dict[str, list[bytes]] = {}
+    while entries := await streams.read(100, 0):
+        assert len(entries) < 100 + len(STREAMS) * 150
+        given += len(entries)
+        numbers = []
+        for entry in entries:
+            order.setdefault(entry.stream, []).append(entry.id)
+            if event := entry.event():
+                numbers.append(int(event[4]))
+        for number in sorted(numbers):
+            seen.add(number)
+        holes = max(holes, len(seen.missing))
+    assert given == len(made) + 300
+    for stream, ids in order.items():
+        found: Any = await redis.xrange(stream)
+        assert ids == [entry_id for entry_id, _ in found]
+    assert (seen.highest, seen.missing) == (6000, [])
+    assert holes <= 1
+
+
+async def test_two_streams_that_stand_still_at_different_milliseconds_are_not_held_whole(
+    redis: redis_async.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingest.streams.AT_ONCE", 50)
+    monkeypatch.setattr("ingest.streams.MOST_OF_A_MILLI", 100)
+    pipeline = redis.pipeline(transaction=False)
+    for number in range(3000):
+        for millis, stream in ((5000, STREAMS[0]), (6000, STREAMS[1])):
+            pipeline.xadd(stream, {"event": str(number)}, id=f"{millis}-*")
+    await pipeline.execute()
+    streams = Streams(redis)
+    given = 0
+    while entries := await streams.read(100, 0):
+        assert len(entries) < 500
+        given += len(entries)
+    assert given == 6000
