@@ -9,6 +9,7 @@ import msgspec
 import structlog
 
 from ingest.batch import DeadLetter, Row
+from ingest.missing import Spans
 from ingest.offsets import OffsetsMovedError
 from ingest.sequence import Arrival, Seen
 
@@ -197,9 +198,12 @@ class Instances:
                 "reading what is known of them again"
             )
 
-    def keep(self) -> None:
-        """The batch is committed."""
+    def keep(self) -> dict[str, Spans]:
+        """The batch is committed; returns what is missing where that has changed."""
+        changed = {}
         for name, (instance, _, _) in self._trial.items():
+            if (missing := instance.seen.missing) != self._known[name].seen.missing:
+                changed[name] = missing
             if instance.seen.floor > self._known[name].seen.floor:
                 log.warning(
                     "too many holes in the numbers: the database is asked about old events",
@@ -208,6 +212,7 @@ class Instances:
                 )
             self._known[name] = instance
         self._trial.clear()
+        return changed
 
     def drop(self) -> None:
         """The batch was rolled back."""

@@ -347,6 +347,11 @@ class Offsets:
         rows.sort(key=lambda row: id_key(row["last_id"]), reverse=True)
         return {row["last_id"]: Position(row["last_id"], 0, row["entry"]) for row in rows}
 
+    async def identities(self) -> list[str]:
+        """Every Redis of which something is marked."""
+        rows = await self._db.fetch("select distinct redis from stream_marks order by 1")
+        return [row["redis"] for row in rows]
+
     async def lose_marks(self, stream: str) -> None:
         """What was marked past the position is in Redis no more."""
         last = id_key(self.committed[stream])

@@ -31,6 +31,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ingest.entry import Batch, Places, additions, command
 from ingest.lock import Lock
+from ingest.missing import is_missing, missing_key
 from ingest.names import BLOCKS_CHANNEL
 from ingest.sequence import Arrival, Seen
 
@@ -136,6 +137,7 @@ class Publisher:
         numbered = _numbered(batch)
         await self._recall(numbered)
         seen, known = self._sift(numbered)
+        known -= await self._missing(numbered, known)
         rest = batch.without(known)
         entries = sum(map(rest.count, rest.values))
         errors = await self._transact(
@@ -245,6 +247,24 @@ class Publisher:
                     known.add(place)
             seen.forget(MAX_HOLES)
         return after, known
+
+    async def _missing(self, numbered: Numbered, known: Places) -> Places:
+        """Those of the copies that the database misses: their first entries are gone."""
+        copies = {
+            name: [(number, place) for number, _, place in found if place in known]
+            for name, found in numbered.items()
+            if known
+        }
+        asked = [name for name, found in copies.items() if found]
+        if not asked:
+            return set()
+        stored = await self._values([missing_key(name) for name in asked])
+        return {
+            place
+            for name, value in zip(asked, stored, strict=True)
+            for number, place in copies[name]
+            if is_missing(value, number)
+        }
 
     async def _connect(self) -> None:
         if self._connection is not None:

@@ -13,6 +13,7 @@ from typing import Final
 import structlog
 
 from ingest.entry import START, id_key
+from ingest.names import STREAMS
 from ingest.offsets import Offsets, OffsetsMovedError, Position, Positions
 from ingest.streams import End, Streams
 
@@ -33,7 +34,8 @@ async def resume(offsets: Offsets, streams: Streams) -> Positions:
     redis = await streams.identity()
     if redis is None:
         places = [(offsets.redis, former), *others.values()]
-        redis = await streams.name(await _same(streams, places) or secrets.token_hex(16))
+        known = await _same(offsets, streams, places)
+        redis = await streams.name(known or secrets.token_hex(16))
     if offsets.redis not in ("", redis):
         log.warning("another redis than before: going on with its own streams", redis=redis)
         # What was committed of its streams, if anything, only marks say.
@@ -85,12 +87,18 @@ async def check(offsets: Offsets, streams: Streams) -> None:
             )
 
 
-async def _same(streams: Streams, places: list[tuple[str, Positions]]) -> str | None:
+async def _same(
+    offsets: Offsets, streams: Streams, places: list[tuple[str, Positions]]
+) -> str | None:
     """The identity that a Redis without one had: its entries say so."""
     for redis, positions in places:
         known = [(name, one) for name, one in positions.items() if one.entry is not None]
         if redis and any(await streams.look_up(known)):
             return redis
+    for redis in await offsets.identities():
+        for stream in STREAMS:
+            if (await _way_back(offsets, streams, redis, stream)).last_id != START:
+                return redis
     return None
 
 

@@ -23,6 +23,7 @@ from ingest.entry import Entry, identity
 from ingest.eviction import Eviction
 from ingest.flavour import fetch_flavour
 from ingest.leaderboard import Leaderboard
+from ingest.missing import Missing
 from ingest.offsets import Offsets, OffsetsMovedError
 from ingest.refusal import Pace
 from ingest.resume import check, resume
@@ -132,6 +133,8 @@ class Session:
             self._streams.seek(await resume(self._offsets, self._streams))
             await self._aside.do("memory", self._relieve)
             await self._leaderboard.reconcile(connection, self._store.bests)
+            self._missing = Missing(client)
+            await self._aside.do("missing", partial(self._missing.say_all, connection))
             log.info("committing", consumer=self._consumer, plain_postgresql=plain)
             self.trouble = ""
             async with contextlib.aclosing(self._batches()) as batches:
@@ -204,6 +207,8 @@ class Session:
         started = time.perf_counter()
         for done in await self._store.commit(entries, items):
             await self._aside.do("trimming", partial(self._trimming.trim, self._offsets))
+            if done.missing:
+                await self._aside.do("missing", partial(self._missing.say, done.missing))
             await self._leaderboard.raise_bests(done.week_bests)
         metrics.COMMIT_SECONDS.observe(time.perf_counter() - started)
         metrics.COMMIT_EVENTS.observe(len(entries))

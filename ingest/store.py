@@ -20,6 +20,7 @@ from ingest.effects import Effects, Written
 from ingest.entry import Entry
 from ingest.instances import Instances
 from ingest.ledger import Report, Sums
+from ingest.missing import Spans
 from ingest.offsets import Offsets, Steps
 from ingest.probe import good_entry
 from ingest.refusal import FAILURES, Pace, is_refusal, is_too_much
@@ -42,6 +43,7 @@ class Committed(msgspec.Struct):
 
     steps: Steps
     week_bests: list[tuple[date, str, float]]  # week, user, best difficulty: raised ones
+    missing: dict[str, Spans]  # by instance, where they are others than before
 
 
 class _Batch(msgspec.Struct):
@@ -203,13 +205,13 @@ class Store:
 
     async def _commit(self, entries: list[Entry], items: list[Item]) -> Committed:
         batch = await self._write(entries, items)
-        self._instances.keep()
+        missing = self._instances.keep()
         self._reports.keep()
         self._effects.keep(batch.written)
         self._offsets.keep(batch.steps)
         self._count(batch)
         bests = [(week, address, best) for week, _, address, best in batch.written.raised]
-        return Committed(batch.steps, bests)
+        return Committed(batch.steps, bests, missing)
 
     async def _write(self, entries: list[Entry], items: list[Item]) -> _Batch:
         all_entries = entries

@@ -1,4 +1,4 @@
-"""``tbg ledger --audit``: counts every number from the rows, and repairs what was forgotten.
+"""``tbg ledger --audit``: counts every number from the rows.
 
 The audit trusts none of the ledger's counters: it looks for each number that an engine
 used in the tables (``audit_numbers`` in sql/0008_balance.sql).
@@ -13,8 +13,6 @@ from rich import box
 from rich.markup import escape
 from rich.table import Column, Table
 
-from ingest.entry import START
-from ingest.names import EVENT_STREAMS
 from tbg.bests import printable
 from tbg.terminal import Terminal
 from tbg_dagster.counting import counted
@@ -49,37 +47,6 @@ def audit(database: psycopg.Connection[Any]) -> list[dict[str, Any]]:
 def wrong(row: dict[str, Any]) -> bool:
     """Whether numbers of an engine boot are stored twice, or nowhere and not missed."""
     return bool(row["unaccounted"] or row["doubled"])
-
-
-def repair(database: psycopg.Connection[Any], rows: Rows) -> int:
-    """Makes the writer read the event streams again, with the absent numbers as holes.
-
-    A running writer notices that its offsets have moved, and begins again. What is still
-    in the streams fills the holes; everything else there is recognised by its number.
-
-    Returns:
-        How many numbers are holes now.
-    """
-    hurt = [row for row in rows if row["unaccounted"]]
-    with database.transaction():
-        # In the order in which the writer locks them.
-        database.execute(
-            "update stream_offsets set last_id = %s, entries = 0, updated_at = now() "
-            "where stream = any(%s)",
-            [START, list(EVENT_STREAMS)],
-        )
-        for row in hurt:
-            database.execute(
-                "update engine_instances set seq_missing = seq_missing + ("
-                "select range_agg(int8range(a.first, a.last, '[]')) "
-                "from unnest(%s::bigint[], %s::bigint[]) as a(first, last)) where id = %s",
-                [
-                    [first for first, _ in row["absent"]],
-                    [last for _, last in row["absent"]],
-                    row["instance_id"],
-                ],
-            )
-    return sum(row["unaccounted"] for row in hurt)
 
 
 def counts(title: str, names: Mapping[str, str], rows: Iterable[Counted]) -> Table:

@@ -27,6 +27,7 @@ COMMANDS: Final[dict[str, Subcommand]] = {
         "tbg.sharelog.command", "command", "Import the share logs of a stock ckpool."
     ),
     "ledger": Subcommand("tbg.ledger", "command", "Show what became of every event."),
+    "forget": Subcommand("tbg.forget", "command", "Forget a writer's name that is not used."),
     "verify": Subcommand("tbg.verify", "command", "Check bests and blocks by their proof of work."),
     "archive": Subcommand(
         "tbg.archive", "command", "Bring days back from the archive, or check it.", "batch"

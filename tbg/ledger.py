@@ -7,12 +7,14 @@ from typing import Any, Final, LiteralString
 
 import click
 import psycopg
+import redis
 from psycopg.rows import dict_row
 
 from tbg import audit
 from tbg.bests import printable
 from tbg.options import Parsed, json_list_option, utc
-from tbg.servers import connect, database_url
+from tbg.repair import repair
+from tbg.servers import connect, database_url, find_urls
 from tbg.state import State, state_option
 from tbg.terminal import terminal
 from tbg_dagster.counting import counted
@@ -61,7 +63,7 @@ HOUR: Final = Parsed(_hour, "look like 2026-11-22T07, in UTC")
     "--repair",
     "repaired",
     is_flag=True,
-    help="After --audit: reread missing events that the streams still hold.",
+    help="After --audit: reread missing events that the streams still hold; let others come again.",
 )
 def command(
     state_path: Path,
@@ -78,8 +80,10 @@ def command(
     number in the tables, independently of the ledger, and exits 3 if one is nowhere or
     stored twice. It reads all shares that are kept: about four seconds a million.
 
-    --repair needs engines that number their events (ours do): an event without a number
-    that is still in a stream would be stored again.
+    --repair searches the streams for every number that has no row, and makes the writer read
+    those parts again. What no stream holds may be sent again by its engine, with its old
+    instance and number. Nothing is stored twice, except events without a number that a
+    version before November 2026 stored.
 
     \b
     Examples:
@@ -93,7 +97,11 @@ def command(
         raise click.UsageError("--repair needs --audit")
     with connect(database_url(State(state_path)), row_factory=dict_row) as database:
         if audited:
-            _audit(database, as_json=as_json, repaired=repaired)
+            rows = _audit(database, as_json=as_json)
+            if repaired:
+                _repair(database, State(state_path), rows, as_json=as_json)
+            if any(audit.wrong(row) for row in rows):
+                raise SystemExit(3)
             return
         wanted = {"hour": hour, "instance": instance, "most": most}
         rows = database.execute(_QUERY, wanted).fetchall()
@@ -105,7 +113,7 @@ def command(
         raise SystemExit(3)
 
 
-def _audit(database: psycopg.Connection[Any], *, as_json: bool, repaired: bool) -> None:
+def _audit(database: psycopg.Connection[Any], *, as_json: bool) -> list[dict[str, Any]]:
     console = terminal(stderr=as_json)
     with console.status("counting every number from the rows"):
         rows = audit.audit(database)
@@ -113,14 +121,33 @@ def _audit(database: psycopg.Connection[Any], *, as_json: bool, repaired: bool) 
         click.echo(json.dumps(rows, indent=2))
     else:
         audit.show(console, rows)
-    if repaired and any(row["unaccounted"] for row in rows):
-        reopened = audit.repair(database, rows)
+    return rows
+
+
+def _repair(
+    database: psycopg.Connection[Any], state: State, rows: list[dict[str, Any]], *, as_json: bool
+) -> None:
+    console = terminal(stderr=as_json)
+    try:
+        with redis.Redis.from_url(find_urls(state).redis, socket_timeout=10) as client:
+            done = repair(database, client, rows)
+    except (redis.RedisError, click.ClickException) as error:
+        console.print(f"the streams were not searched: {error}", markup=False)
+        done = repair(database, None, rows)
+    if done.reopened:
         console.print(
-            f"the writer reads the streams again: {reopened:,} numbers are holes until they come. "
-            "Run tbg ledger --audit when tbg status shows no lag"
+            f"the writer reads the streams again: {done.reopened:,} numbers are holes until they come"
         )
-    if any(audit.wrong(row) for row in rows):
-        raise SystemExit(3)
+    if done.found:
+        console.print(f"{done.found:,} missing numbers are in the streams: the writer reads them")
+    left = done.missing - (done.found or 0)
+    if left and done.found is not None:
+        console.print(
+            f"{counted(left, 'number is', 'numbers are')} in no stream: an engine may send them "
+            "again, with the old instance and number"
+        )
+    if done.reopened or done.found:
+        console.print("Run tbg ledger --audit when tbg status shows no lag")
 
 
 def _show(rows: list[dict[str, Any]]) -> None:

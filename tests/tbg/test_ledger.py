@@ -1,15 +1,18 @@
 """``tbg ledger`` shows what is lost, and its exit code tells whether it is explained."""
 
+import contextlib
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import psycopg
 import pytest
+import redis
 from click.testing import CliRunner, Result
 
 from tbg.cli import main
 from tbg.migrate import detect_flavour
+from tbg.servers import Urls
 
 Ledger = Callable[..., Result]
 HOUR = "2026-11-22T07"
@@ -189,3 +192,53 @@ def test_repair_opens_the_holes_and_sends_the_writer_back(
     assert missing == ("{[10,12),[40,42),[60,61)}",)
     # Reports are not read again: their counts would be added twice.
     assert dict(offsets) == {"mining:share_submitted": "0-0", "mining:ledger": "5-1"}
+
+
+def test_repair_finds_missing_numbers_in_the_streams_and_rewinds_to_the_first_of_them(
+    ledger: Ledger, database_url: str, redis_url: str
+) -> None:
+    """As after a Redis whose clock was behind: their ids lie below the offset."""
+    fill(database_url, "{[10,14)}", dropped=0)
+    store(database_url, [n for n in range(1, 101) if not 10 <= n < 14])
+    shares, letters = "mining:share_submitted", "mining:dead_letter"
+    with (
+        psycopg.connect(database_url, autocommit=True) as database,
+        contextlib.closing(redis.Redis.from_url(redis_url)) as client,
+    ):
+        for entry_id, seq in ((1, 8), (2, 9), (3, 10), (4, 60), (5, 12), (6, 61), (9, 13)):
+            client.xadd(shares, {"instance": "pool/1", "seq": seq}, id=f"{entry_id}-0")
+        client.xadd(letters, {"instance": "pool/1", "seq": 11, "raw": "{"}, id="1-0")
+        database.execute(
+            "insert into stream_offsets (consumer, stream, last_id) values "
+            "('writer', %s, '6-0'), ('writer', %s, '1-0'), "
+            "('writer', 'mining:ledger', '5-1'), ('writer', 'mining:diff_updated', '5-1')",
+            [shares, letters],
+        )
+        result = ledger("--audit", "--repair")
+        offsets: dict[str, str] = dict(
+            database.execute("select stream, last_id from stream_offsets").fetchall()
+        )
+        marks = client.get("mining:missing:pool/1")
+    text = " ".join(result.output.split())
+    assert result.exit_code == 0
+    assert "3 missing numbers are in the streams: the writer reads them" in text
+    assert "1 number is in no stream: an engine may send them again" in text  # 13 is on its way
+    assert offsets == {
+        shares: "2-0",
+        letters: "0-0",
+        "mining:ledger": "5-1",
+        "mining:diff_updated": "5-1",
+    }
+    assert marks == b"[[10,14]]"
+
+
+def test_repair_says_so_where_it_cannot_search_the_streams(
+    ledger: Ledger, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(database_url, "{[10,14)}", dropped=0)
+    store(database_url, [n for n in range(1, 100) if not 10 <= n < 14])
+    monkeypatch.setattr("tbg.ledger.find_urls", lambda _: Urls("", "redis://127.0.0.1:1"))
+    result = ledger("--audit", "--repair")
+    text = " ".join(result.output.split())
+    assert "the streams were not searched" in text
+    assert "1 numbers are holes until they come" in text
