@@ -15,6 +15,7 @@ from tbg.options import Parsed, json_list_option
 from tbg.servers import connect, database_url
 from tbg.state import State, state_option
 from tbg_dagster.archive.day import archive, has_rows, restore, verify
+from tbg_dagster.archive.owner import adopt
 from tbg_dagster.archive.store import ArchiveError, Store
 from tbg_dagster.counting import counted
 from tbg_dagster.resources.database import Connection
@@ -202,6 +203,32 @@ def verify_command(
         rows = _say(verified(), as_json=as_json)
     if any(row["wrong"] for row in rows):
         raise SystemExit(3)
+
+
+@command.command("adopt")
+@archive_option
+@state_option
+def adopt_command(url: str, state_path: Path) -> None:
+    """Say that this database continues the one that wrote the archive.
+
+    After a database was lost and another one took its place: from then on that archive is this
+    one's, and days that get late shares keep the rows of the former. Never while both
+    databases are in use. A restore needs no adoption.
+
+    \b
+    Examples:
+      tbg archive adopt --archive /srv/tbg-archive
+    """
+    with _both(url, state_path) as (store, connection):
+        found = adopt(connection, store)
+    click.echo(
+        f"{store.place} is this database's; "
+        + (
+            f"it continues {', '.join(map(str, found))}"
+            if found
+            else "no other one wrote it by name"
+        )
+    )
 
 
 @command.command("write")

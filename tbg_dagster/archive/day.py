@@ -3,6 +3,9 @@
 All of it is safe to repeat. Whatever writes a day, on either side, holds the day's
 advisory lock. A revision never holds less than the one before it: rows that the database
 has lost by then (it was dropped, and a late share came) are taken over from there.
+
+Rows are compared, and come back, by the names of user, worker and engine boot. A number is
+used only for a row that has no name, and only in the database that wrote it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +20,8 @@ from psycopg.rows import tuple_row
 from ingest.flavour import flavour_of
 from tbg_dagster import clock
 from tbg_dagster.archive import parquet
-from tbg_dagster.archive.manifest import Hour, Manifest, best_of, fold
+from tbg_dagster.archive.manifest import File, Hour, Manifest, best_of, fold
+from tbg_dagster.archive.owner import Owner
 from tbg_dagster.archive.store import ArchiveError, Store
 from tbg_dagster.partitions import DAY, midnight
 from tbg_dagster.queries import query
@@ -52,18 +56,26 @@ def archive(connection: Connection, store: Store, day: date) -> Archived:
     """
     if day >= clock.today().date():
         raise ArchiveError(f"{day} has not closed: only days before today (UTC) are archived")
+    owner = Owner.of(connection)
+    owner.check_newest(connection, store)
     with _locked(connection, day):
         before = store.manifest(day)
         if not has_rows(connection, day):
             return Archived("dropped before" if before else "empty", before)
         if before is not None:
+            owner.check(store, before.database)
             if before.hours == database_hours(connection, day):
                 store.clean(day, before)
                 return Archived("unchanged", before)
             store.check(before)
         store.clean(day, before)
-        made = _write(connection, store, day, before)
+        made = _write(connection, store, day, before, owner)
         store.commit(made)
+        if store.manifest(day) != made:
+            raise ArchiveError(
+                f"another database has written {day} to the archive {store.place} just now: each "
+                "needs an ARCHIVE_URL of its own"
+            )
         store.clean(day, made)
         return Archived("new revision" if before else "archived", made)
 
@@ -91,10 +103,10 @@ def restore(
         with connection.transaction():
             if flavour_of(connection) == "postgresql":
                 connection.execute("select ensure_partitions(%s, %s)", [day, day])
-            _stage(connection, store, manifest)
+            _stage(connection, store, manifest, Owner.of(connection))
+            _compare(connection, day)
             connection.execute(query(__package__, "names.sql"))
             connection.execute(query(__package__, "workers.sql"))
-            _compare(connection, day)
             [row] = connection.execute(query(__package__, "put_back.sql"))
             if keep:
                 connection.execute(
@@ -171,12 +183,14 @@ def _locked(connection: Connection, day: date) -> Iterator[None]:
             connection.execute("select pg_advisory_unlock(hashtext(%s))", [name])
 
 
-def _write(connection: Connection, store: Store, day: date, before: Manifest | None) -> Manifest:
+def _write(
+    connection: Connection, store: Store, day: date, before: Manifest | None, owner: Owner
+) -> Manifest:
     connection.isolation_level = IsolationLevel.REPEATABLE_READ  # one moment for all reads
     try:
         with connection.transaction():
             [row] = connection.execute("select now() as moment")
-            _stage(connection, store, before)
+            _stage(connection, store, before, owner)
             _compare(connection, day)
             parts = {
                 kind: store.write(f"{kind}/{day}", _filler(connection, day, kind))
@@ -187,6 +201,8 @@ def _write(connection: Connection, store: Store, day: date, before: Manifest | N
                 "select (select count(*) from missing_shares) as shares, "
                 "(select count(*) from missing_events) as events"
             )
+            if before is not None:
+                _prove(connection, store, day, parts)
     finally:
         connection.isolation_level = None
     with store.read(parts["shares"].file) as shares, store.read(parts["events"].file) as events:
@@ -209,6 +225,7 @@ def _write(connection: Connection, store: Store, day: date, before: Manifest | N
         for kind, part in parts.items()
     }
     return Manifest(
+        database=owner.id,
         day=day,
         revision=revision,
         archived_at=clock.now(),
@@ -240,21 +257,45 @@ def _filler(connection: Connection, day: date, kind: str) -> Callable[[Any], Non
     return fill
 
 
-def _stage(connection: Connection, store: Store, manifest: Manifest | None) -> None:
+def _stage(connection: Connection, store: Store, manifest: Manifest | None, owner: Owner) -> None:
     """Copies a revision into temporary tables of this transaction; None leaves them empty."""
     connection.execute(query(__package__, "staging.sql"))
     if manifest is None:
         return
-    for table, file in (("archived_shares", manifest.shares), ("archived_events", manifest.events)):
-        copying = sql.SQL("copy {} from stdin").format(sql.Identifier(table))
-        with (
-            store.read(file.file) as source,
-            connection.cursor() as cursor,
-            cursor.copy(copying) as copy,
-        ):
-            for batch in parquet.read(source):
-                for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-                    copy.write_row(row)
+    _load(connection, store, "archived_shares", manifest.shares)
+    _load(connection, store, "archived_events", manifest.events)
+    if manifest.database != owner.id:
+        origin = f"database {manifest.database}" if manifest.database else "an unknown database"
+        for name in ("strangers_shares.sql", "strangers_events.sql"):
+            connection.execute(query(__package__, name), {"origin": origin})
+
+
+def _load(connection: Connection, store: Store, table: str, file: File) -> None:
+    copying = sql.SQL("copy {} from stdin").format(sql.Identifier(table))
+    with (
+        store.read(file.file) as source,
+        connection.cursor() as cursor,
+        cursor.copy(copying) as copy,
+    ):
+        for batch in parquet.read(source):
+            for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                copy.write_row(row)
+
+
+def _prove(connection: Connection, store: Store, day: date, parts: dict[str, File]) -> None:
+    """Proves row by row that a new revision has the rows of the one before and the database's.
+
+    Raises:
+        ArchiveError: when one is not there.
+    """
+    for kind, file in parts.items():
+        _load(connection, store, f"written_{kind}", file)
+        [row] = connection.execute(query(__package__, f"lost_{kind}.sql"), _span(day))
+        if row["archived"] or row["stored"]:
+            raise ArchiveError(
+                f"{day}: the new revision lacks {row['archived']} {kind} of the one before and "
+                f"{row['stored']} of the database; the one before stands"
+            )
 
 
 def _compare(connection: Connection, day: date) -> None:

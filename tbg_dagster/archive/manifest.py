@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from datetime import date, datetime
 from itertools import repeat
 from typing import Any, Literal
+from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
@@ -37,9 +38,13 @@ class Hour(_Entry):
 
 
 class Manifest(_Entry):
-    """A revision of an archived day."""
+    """A revision of an archived day.
 
-    format: Literal[1] = 1
+    ``database`` is the one that wrote it; None in format 1.
+    """
+
+    format: Literal[1, 2] = 2
+    database: UUID | None = None
     day: date
     revision: int
     archived_at: datetime

@@ -1,9 +1,8 @@
 -- The events of a day, as read_shares.sql reads the shares.
-select e.time, e.event, i.instance, e.seq, e.source, e.payload::text, e.instance_id
+select e.time, e.event, e.instance, e.seq, e.source, e.payload::text, e.instance_id
 from (
-    select * from mining_events where time >= %(start)s and time < %(end)s
+    select * from named_events where time >= %(start)s and time < %(end)s
     union all
     select * from missing_events
 ) e
-left join engine_instances i on i.id = e.instance_id
 order by e.event, e.time, e.instance_id, e.seq, e.payload

@@ -1,18 +1,14 @@
 -- The shares of a day with their names, in an order that makes equal rows equal files:
 -- those of the database, and those that only the archive's last revision has.
 select
-    s.time, u.btc_address, w.worker_name, i.instance, s.seq, s.difficulty, s.share_diff,
+    s.time, s.btc_address, s.worker_name, s.instance, s.seq, s.difficulty, s.share_diff,
     s.is_valid, s.reject_reason, s.is_block, s.job_id, s.nonce, s.nonce2, s.share_hash,
     -- As it prints: a cast would add the mask.
     nullif(format('%%s', s.ip_address), ''), s.source, s.user_id, s.worker_id, s.instance_id
 from (
-    select * from shares where time >= %(start)s and time < %(end)s
+    select * from named_shares where time >= %(start)s and time < %(end)s
     union all
     select * from missing_shares
 ) s
-left join users u on u.id = s.user_id
--- A worker of another user has no name here: its number is all that is true of it.
-left join workers w on w.id = s.worker_id and w.user_id = s.user_id
-left join engine_instances i on i.id = s.instance_id
 order by s.worker_id, s.time, s.instance_id, s.seq, s.share_hash, s.nonce, s.nonce2, s.job_id,
     s.difficulty, s.share_diff, s.reject_reason, s.ip_address

@@ -1,7 +1,7 @@
 -- As names.sql, for the workers, which need their users' numbers.
 insert into workers (user_id, worker_name, first_seen, last_share)
 select u.id, s.worker_name, min(s.time), max(s.time)
-from archived_shares s
+from missing_shares s
 join users u using (btc_address)
 where s.worker_name is not null
 group by 1, 2

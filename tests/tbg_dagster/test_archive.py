@@ -1,10 +1,11 @@
 """A day goes to the archive, is dropped, comes back once, and gives the same results."""
 
+import contextlib
 import json
 import re
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
+from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 from bench.checksum import TABLES, checksum
@@ -26,10 +28,14 @@ from tbg_dagster.archive import day as archive_day
 from tbg_dagster.archive.checks import archive_equals_database, days_are_archived
 from tbg_dagster.archive.day import archive, restore, verify
 from tbg_dagster.archive.manifest import fold
+from tbg_dagster.archive.owner import adopt
+from tbg_dagster.archive.retention import drop_archived
 from tbg_dagster.archive.sensors import archive_sensor
 from tbg_dagster.archive.store import ArchiveError, Store
 from tbg_dagster.partitions import DAY, midnight
+from tbg_dagster.queries import query
 from tbg_dagster.resources import Archive, Thresholds
+from tbg_dagster.rollup import rollup_of
 from tests.processes import LIMIT, PYTHON, ROOT, running
 from tests.tbg_dagster.conftest import Connection, History, Run, last_monday, metadata_of
 
@@ -467,6 +473,229 @@ def test_a_restore_that_is_killed_has_brought_back_nothing(
         assert contents(connection, old) == [[], []]
     restore(connection, store, old)
     assert contents(connection, old) == before
+
+
+# --- Whose it is -----------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def another_database(url: str) -> Iterator[Connection]:
+    """A second database, whose numbers belong to other people."""
+    migrate(url)
+    with psycopg.connect(
+        url, autocommit=True, row_factory=dict_row, options="-c timezone=UTC"
+    ) as other:
+        yield other
+
+
+def boot(connection: Connection, name: str) -> int:
+    [row] = connection.execute(
+        "insert into engine_instances (instance) values (%s) returning id", [name]
+    )
+    return int(row["id"])
+
+
+def archived(store: Store, folder: Path, day: date) -> list[tuple[Any, ...]]:
+    manifest = store.manifest(day)
+    assert manifest is not None
+    rows = pq.read_table(folder / manifest.shares.file).to_pylist()
+    return sorted((row["user"], row["worker"], row["instance"], row["share_diff"]) for row in rows)
+
+
+def named(connection: Connection) -> list[tuple[Any, ...]]:
+    rows = connection.execute(
+        "select btc_address, worker_name, instance, share_diff from shares_hex order by 1, 2, 4"
+    ).fetchall()
+    return [tuple(row.values()) for row in rows]
+
+
+def forget_the_database(folder: Path) -> None:
+    """Makes an archive one that was written before manifests named their database."""
+    for path in (folder / "manifests").iterdir():
+        text = json.loads(path.read_text())
+        del text["database"]
+        path.write_text(json.dumps(text | {"format": 1}))
+
+
+def two_miners(connection: Connection, history: History, day: date) -> None:
+    engine = boot(connection, "eu/1")
+    start = midnight(day)
+    history.share("alice.garage", start, 9000.0, instance_id=engine, seq=1, share_hash=b"1" * 32)
+    history.share("carol.attic", start, 7000.0, instance_id=engine, seq=2, share_hash=b"2" * 32)
+    event(connection, start, "diff_updated", user="alice", worker="garage")
+    connection.execute("update mining_events set instance_id = %s", [engine])
+
+
+TWO_MINERS = [("alice", "garage", "eu/1", 9000.0), ("carol", "attic", "eu/1", 7000.0)]
+OTHERS = [("bob", "roof", "us/1", 10.0)]
+
+
+def others(connection: Connection, day: date) -> History:
+    history = History(connection)
+    engine = boot(connection, "us/1")
+    history.worker("dave.cellar")
+    history.share("bob.roof", midnight(day), 10.0, instance_id=engine, seq=1, share_hash=b"3" * 32)
+    return history
+
+
+@pytest.mark.plain_postgresql
+@pytest.mark.parametrize("named_by", ["manifests", "nothing"])
+def test_another_database_changes_nothing_in_the_archive_and_is_told_what_to_do(
+    connection: Connection, history: History, store: Store, folder: Path, old: date,
+    empty_database_url: str, named_by: str,
+) -> None:  # fmt: skip
+    two_miners(connection, history, old)
+    archive(connection, store, old)
+    if named_by == "nothing":
+        forget_the_database(folder)
+    before = files(folder)
+    with another_database(empty_database_url) as other:
+        others(other, old)
+        for _ in range(2):
+            with pytest.raises(ArchiveError, match="tbg archive adopt"):
+                archive(other, store, old)
+        gone, held = drop_archived(other, rollup_of(other), store, [old])
+        assert gone == []
+        assert "tbg archive adopt" in held[old]
+        assert named(other) == OTHERS
+    assert files(folder) == before
+    assert archived(store, folder, old) == TWO_MINERS
+    # The one that wrote it goes on, rolled up as it is.
+    rollup_of(connection).refresh_hours(connection, midnight(old), midnight(old) + DAY)
+    history.share("alice.garage", midnight(old), 1.0, share_hash=b"4" * 32)
+    assert archive(connection, store, old).outcome == "new revision"
+
+
+@pytest.mark.plain_postgresql
+@pytest.mark.parametrize("named_by", ["manifests", "nothing"])
+def test_an_adopted_archive_keeps_every_row_under_its_name(
+    connection: Connection, history: History, store: Store, folder: Path, old: date,
+    empty_database_url: str, named_by: str,
+) -> None:  # fmt: skip
+    two_miners(connection, history, old)
+    archive(connection, store, old)
+    if named_by == "nothing":
+        forget_the_database(folder)
+    with another_database(empty_database_url) as other:
+        others(other, old)
+        adopt(other, store)
+        assert archive(other, store, old).outcome == "new revision"
+        assert archived(store, folder, old) == sorted(TWO_MINERS + OTHERS)
+        drop(other, old)
+        assert restore(other, store, old).shares == 3
+        assert named(other) == sorted(TWO_MINERS + OTHERS)
+        assert restore(other, store, old).shares == 0
+        rows = other.execute(
+            "select instance from mining_events join engine_instances i on i.id = instance_id"
+        ).fetchall()
+        assert rows == [{"instance": "eu/1"}]
+    # The former one, which was not lost after all, is refused from then on.
+    history.share("alice.garage", midnight(old), 1.0)
+    with pytest.raises(ArchiveError, match="belongs to the database"):
+        archive(connection, store, old)
+
+
+@pytest.mark.plain_postgresql
+def test_of_two_databases_that_share_an_archive_one_is_refused_on_every_day(
+    connection: Connection, history: History, store: Store, folder: Path, old: date,
+    empty_database_url: str,
+) -> None:  # fmt: skip
+    history.share("alice.garage", midnight(old))
+    history.share("alice.garage", midnight(old + DAY))
+    archive(connection, store, old)
+    with another_database(empty_database_url) as other:
+        History(other).share("bob.roof", midnight(old + DAY))
+        with pytest.raises(ArchiveError, match="belongs to the database"):
+            archive(other, store, old + DAY)
+    assert archive(connection, store, old + DAY).outcome == "archived"
+
+
+@pytest.mark.plain_postgresql
+@pytest.mark.parametrize("named_by", ["manifests", "nothing"])
+def test_a_restore_elsewhere_gives_each_row_to_its_owner_and_none_to_a_stranger(
+    connection: Connection, history: History, store: Store, folder: Path, old: date,
+    empty_database_url: str, named_by: str,
+) -> None:  # fmt: skip
+    two_miners(connection, history, old)
+    # Rows without a name: their numbers are other people's in the other database.
+    history.share("gone.away", midnight(old), 5.0, instance_id=1, seq=3, share_hash=b"5" * 32)
+    connection.execute("update shares set user_id = 2, worker_id = 2 where share_diff = 5")
+    connection.execute("delete from workers where id = 2")
+    connection.execute("update shares set worker_id = 1 where share_diff = 7000")
+    connection.execute("delete from users where id = 2")
+    archive(connection, store, old)
+    if named_by == "nothing":
+        forget_the_database(folder)
+    with another_database(empty_database_url) as other:
+        others(other, old)
+        assert restore(other, store, old).shares == 3
+        found = {share: (user, worker) for user, worker, _, share in named(other)}
+        assert found.pop(9000.0) == ("alice", "garage")
+        assert found.pop(10.0) == ("bob", "roof")
+        assert set(found) == {5.0, 7000.0}
+        for user, worker in found.values():
+            assert re.fullmatch(r"user 2 of (database [0-9a-f-]{36}|an unknown database)", user)
+            assert re.match(r"worker \d of ", worker)
+        assert restore(other, store, old).shares == 0
+
+
+@pytest.mark.plain_postgresql
+def test_a_database_that_was_set_back_gives_numbers_to_others_and_no_row_changes_hands(
+    connection: Connection, history: History, store: Store, folder: Path, old: date
+) -> None:
+    two_miners(connection, history, old)
+    archive(connection, store, old)
+    # As a dump from before the two came, in which other miners have got their numbers.
+    connection.execute("truncate shares, mining_events, workers, users, engine_instances cascade")
+    connection.execute("alter sequence users_id_seq restart")
+    connection.execute("alter sequence workers_id_seq restart")
+    connection.execute("alter sequence engine_instances_id_seq restart")
+    others(connection, old)
+    assert archive(connection, store, old).outcome == "new revision"
+    assert archived(store, folder, old) == sorted(TWO_MINERS + OTHERS)
+    assert connection.execute("select count(*) from users").fetchall() == [{"count": 2}]
+
+
+def test_an_archive_of_an_earlier_version_is_verified_restored_and_continued(
+    connection: Connection, history: History, store: Store, folder: Path, old: date
+) -> None:
+    fill(connection, history, old)
+    before = contents(connection, old)
+    archive(connection, store, old)
+    forget_the_database(folder)
+    verify(connection, store, old)
+    drop(connection, old)
+    restore(connection, store, old)
+    assert contents(connection, old) == before
+    history.share("late.1", midnight(old))
+    assert archive(connection, store, old).outcome == "new revision"
+    verify(connection, store, old)
+
+
+def test_the_old_revision_stands_until_every_row_of_the_new_one_was_found(
+    connection: Connection, history: History, store: Store, folder: Path, old: date,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    two_miners(connection, history, old)
+    archive(connection, store, old)
+    before = files(folder)
+    history.share("alice.garage", midnight(old), 1.0)
+    real = query
+
+    def swapped(package: str, name: str) -> Any:
+        text = real(package, name)
+        if name == "read_shares.sql":
+            # The same sums, under wrong names.
+            text = text.replace("s.time, s.btc_address,", "s.time, 'mallory',")
+        return text
+
+    monkeypatch.setattr(archive_day, "query", swapped)
+    with pytest.raises(ArchiveError, match="the new revision lacks 2 shares of the one before"):
+        archive(connection, store, old)
+    monkeypatch.undo()
+    assert archived(store, folder, old) == TWO_MINERS
+    archive(connection, store, old)
+    assert len(files(folder)) == len(before)
 
 
 # --- Retention -------------------------------------------------------------------------
