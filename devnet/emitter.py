@@ -33,7 +33,7 @@ DROP_REASONS: Final = (
 )
 QUEUE_SIZE: Final = 65_536  # events; about 40 MB of shares at worst
 KEPT: Final = 512  # events sent again to a receiver that takes over from one that died
-
+SEND_BUFFER: Final = 106_496  # bytes
 _BURST: Final = 64  # datagrams between two looks at the event loop
 _RETRY_ROOM: Final = 0.05  # seconds; safety net if the system does not report room
 _RECONNECT_FIRST: Final = 0.05  # seconds
@@ -52,9 +52,9 @@ def connected(path: str) -> socket.socket:
     """
     candidate = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     candidate.setblocking(False)
-    # macOS limits a datagram to a default of 2 KiB otherwise.
-    if candidate.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) < 2 * MAX_DATAGRAM:
-        candidate.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * MAX_DATAGRAM)
+    # Linux doubles it. macOS limits a datagram to a default of 2 KiB otherwise; and where the
+    # default was raised, more could wait in the receiver's queue than is kept to be sent again.
+    candidate.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
     try:
         candidate.connect(path)
     except OSError:

@@ -1,16 +1,27 @@
 """The event socket: who may have it, and what it leaves behind."""
 
 import asyncio
+import contextlib
+import json
 import os
 import random
+import re
 import socket
 import stat
 from pathlib import Path
 
 import pytest
 
+from devnet.emitter import KEPT, connected
 from ingest import datagram
-from ingest.datagram import EventSocket, SocketInUseError, raise_queue_length
+from ingest.datagram import (
+    RESENT,
+    EventSocket,
+    SocketInUseError,
+    most_held,
+    raise_queue_length,
+)
+from tests.ingest.harness import GOLDEN
 from tests.processes import LIMIT, until
 
 
@@ -168,3 +179,117 @@ def test_a_low_queue_length_that_may_not_be_raised_is_told(
     file.write_text("10\n")
     assert raise_queue_length(512) == 512
     assert file.read_text() == "512"
+
+
+def test_what_a_receiver_holds_and_the_kernel_may_hold_is_what_engines_send_again(
+    tmp_path: Path,
+) -> None:
+    kept = re.search(r"#define TBG_KEPT (\d+)", Path("ckpool/src/tbg_sender.h").read_text())
+    assert kept is not None
+    assert min(KEPT, int(kept[1])) >= RESENT
+    assert most_held(100_000, 4096) < most_held(100_000, 10) < RESENT - 10
+    assert most_held(20, 10) == 20
+    # The smallest event that an engine of ours can send, until the kernel takes no more.
+    sock = bound(tmp_path / "events.sock")
+    smallest = min((path.read_bytes() for path in GOLDEN.glob("*.json")), key=len)
+    sent = 0
+    with connected(str(sock.path)) as engine, contextlib.suppress(BlockingIOError):
+        while True:
+            engine.send(json.dumps(json.loads(smallest), separators=(",", ":")).encode())
+            sent += 1
+    assert sent + most_held(100_000, sock.queue_length) <= RESENT
+    sock.stop()
+
+
+async def test_what_was_taken_is_held_until_it_is_released(tmp_path: Path) -> None:
+    sock = bound(tmp_path / "events.sock", limit=5)
+    with client(sock.path) as sender:
+        sock.start(lambda: None)
+        for number in range(10):
+            sender.send(str(number).encode())
+        await until(lambda: len(sock.queue) == 5)
+        taken = sock.take(3)
+        await asyncio.sleep(0.3)  # a reader that looked away would have come back
+        assert len(sock.queue) == 2
+        sock.release(len(taken))
+        await until(lambda: len(sock.queue) == 5)
+    sock.stop()
+    assert sock.take(100) == [str(number).encode() for number in range(3, 10)]
+
+
+@pytest.mark.parametrize("gone", ["socket", "socket and lock", "folder", "stale socket"])
+async def test_a_removed_file_is_bound_again_and_the_old_socket_is_still_read(
+    tmp_path: Path, gone: str
+) -> None:
+    path = tmp_path / "run" / "events.sock"
+    sock = bound(path)
+    sock.start(lambda: None)
+    before = client(path)
+    before.send(b"1")
+    path.unlink()
+    if gone == "socket and lock":
+        path.with_name("events.sock.lock").unlink()
+    elif gone == "folder":
+        path.with_name("events.sock.lock").unlink()
+        path.parent.rmdir()
+    elif gone == "stale socket":
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+            other.bind(str(path))
+    before.send(b"2")
+    sock.check()
+    assert sock.trouble == ""
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o640
+    with pytest.raises(SocketInUseError):
+        bound(path)
+    after = client(path)
+    after.send(b"3")
+    before.send(b"4")
+    assert sorted(await emptied(sock, 4)) == [b"1", b"2", b"3", b"4"]
+    before.send(b"5")
+    after.send(b"6")
+    sock.stop()
+    assert sorted(sock.take(10)) == [b"5", b"6"]
+    assert not path.exists()
+    before.close()
+    after.close()
+
+
+async def test_a_path_that_another_program_took_is_said_and_taken_back_when_it_is_free(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "events.sock"
+    sock = bound(path)
+    sock.start(lambda: None)
+    path.unlink()
+    path.write_text("no socket")
+    sock.check()
+    assert "is no socket" in sock.trouble
+    path.unlink()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+        other.bind(str(path))
+        sock.check()
+        assert "something else listens" in sock.trouble
+        assert path.exists()
+    sock.check()
+    assert sock.trouble == ""
+    with client(path) as sender:
+        sender.send(b"x")
+        assert await emptied(sock, 1) == [b"x"]
+    sock.stop()
+
+
+async def test_sockets_that_are_removed_again_and_again_lose_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "events.sock"
+    sock = bound(path, limit=10_000)
+    sock.start(lambda: None)
+    clients = []
+    for number in range(2 * datagram._OLD_SOCKETS):
+        clients.append(client(path))
+        clients[-1].send(str(number).encode())
+        path.unlink()
+        sock.check()
+    count = len(clients)
+    assert sorted(await emptied(sock, count)) == sorted(str(n).encode() for n in range(count))
+    for one in clients:
+        one.close()
+    sock.stop()
