@@ -17,6 +17,7 @@ from psycopg.rows import TupleRow
 from ingest.entry import START, id_key
 from ingest.events import EVENTS
 from ingest.names import DEAD_LETTER_STREAM, EVENT_STREAMS, STREAMS, stream_of
+from tbg.notify.failing import FailingChannel, failing
 
 # Entries that a lag is counted up to; past it, it is "at least".
 MOST_COUNTED: Final = 10_000
@@ -54,6 +55,7 @@ class Snapshot:
         missing: numbers of engines that are neither in the database nor in a stream.
         on_the_way: numbers that are in a stream, after later ones were committed.
         instances_with_gaps: what is missing, by engine boot.
+        failing_channels: targets for alerts that take no messages now.
     """
 
     events: dict[str, EventCounts]
@@ -68,6 +70,7 @@ class Snapshot:
     on_the_way: int
     duplicates: int
     instances_with_gaps: dict[str, int] = field(default_factory=dict)
+    failing_channels: list[FailingChannel] = field(default_factory=list)
 
 
 def stream_lags(database: Connection, client: "redis.Redis") -> dict[str, Lag]:
@@ -166,6 +169,7 @@ def take(database: Connection, client: "redis.Redis") -> Snapshot:
         on_the_way=sum(on_the_way.values()),
         duplicates=duplicates,
         instances_with_gaps={instance: count for instance, count in worst_first if count},
+        failing_channels=failing(database),
     )
 
 

@@ -142,6 +142,13 @@ def _show(
     )
     for instance, missing in found.instances_with_gaps.items():
         console.print(f"  {printable(instance)}: {missing:,} missing", markup=False)
+    for channel in found.failing_channels:
+        word = "refuses messages" if channel.permanent else "takes no messages"
+        console.print(
+            f"alerts: {channel.route} ({printable(channel.target)}) {word} since {channel.since}: "
+            f"{printable(channel.answer)}; {channel.waiting:,} waiting",
+            markup=False,
+        )
 
 
 def _span(seconds: float) -> str:

@@ -4,32 +4,28 @@ A message counts as sent when the channel has taken it. A crash between the two 
 none is lost.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import datetime
 from typing import Final, LiteralString
 
 import psycopg
+import structlog
 from psycopg.rows import DictRow
 
-from tbg.notify import words
-from tbg.notify.channel import Undelivered
-from tbg.notify.digest import digest
-from tbg.notify.kinds import Message, Worker, read
-from tbg.notify.plan import flaps, is_about_workers, muted, remember, running_mutes
+from tbg.notify.channel import Undelivered, targets
+from tbg.notify.parcels import Packed, pack
+from tbg.notify.pauses import forget, paused, refuse, take
 from tbg.notify.routes import Route
+from tbg.notify.targets import Target, without
 from tbg.notify.text import Text
 
-FIRST_RETRY: Final = timedelta(seconds=5)
-LONGEST_RETRY: Final = timedelta(minutes=10)
-# A channel that was down for longer has lost what waited for it.
-GIVE_UP: Final = timedelta(days=3)
-# More messages of one kind become one.
-MOST_OF_A_KIND: Final = 5
+# Stands for a route whose URL cannot be made, because a secret is not there.
+NO_TARGET: Final = ""
+NOTHING_LEFT: Final = "muted, or nothing to tell"
 
 _DUE: Final[LiteralString] = """
-select d.message_id, d.workers, d.attempts, d.planned_at,
+select d.message_id, d.workers, d.attempts, d.planned_at, d.taken_by, d.refused_by,
     o.id, o.stream, o.key, o.payload, o.created_at
 from alert_deliveries d
 join outbox o on o.id = d.message_id
@@ -37,31 +33,26 @@ where d.route = %s and d.state = 'waiting' and d.due_at <= %s
 order by o.stream <> 'notify:block_found', d.message_id
 """
 
-Send = Callable[[Route, Text], None]
+Send = Callable[[Target, Text], None]
+
+logger: structlog.stdlib.BoundLogger = structlog.get_logger("notify")
 
 
-@dataclass(frozen=True)
-class Parcel:
-    """A text, and the messages that it tells."""
-
-    text: Text
-    messages: tuple[int, ...]
-
-
-@dataclass(frozen=True)
+@dataclass
 class Result:
-    """What one round of a route came to."""
+    """What one round of a route came to, in messages."""
 
     sent: int = 0
     dropped: int = 0
     failed: int = 0
+    unreadable: int = 0
     error: str | None = None
 
 
 def deliver(
     connection: psycopg.Connection[DictRow], name: str, route: Route, now: datetime, send: Send
 ) -> Result:
-    """Sends what is due on a route, until the channel refuses one."""
+    """Sends what is due on a route, to each target until it refuses a text."""
     with connection.transaction():
         # Two notifiers must not send the same at once.
         held = connection.execute(
@@ -82,133 +73,112 @@ def _deliver(
     connection: psycopg.Connection[DictRow], name: str, route: Route, now: datetime, send: Send
 ) -> Result:
     rows = connection.execute(_DUE, [name, now]).fetchall()
-    parcels, silent = pack(connection, name, route, rows, now)
-    if silent:
-        _settle(connection, name, silent, "dropped", "muted, or nothing to tell", now)
-    sent = 0
-    for parcel in parcels:
-        try:
-            send(route, parcel.text)
-        except Undelivered as error:
-            failed = _postpone(connection, name, parcel, str(error), now)
-            return Result(sent, len(silent), failed, str(error))
-        _settle(connection, name, parcel.messages, "sent", None, now)
-        sent += len(parcel.messages)
-    return Result(sent, len(silent))
+    result = Result()
+    if not rows:
+        return result
+    if paused(connection, name, NO_TARGET, now):
+        return result
+    try:
+        found = targets(route)
+    except Undelivered as error:
+        ids = [row["id"] for row in rows]
+        refuse(connection, name, NO_TARGET, "the route's URL", ids, error, now)
+        result.failed = _settle(connection, name, ids, [NO_TARGET], None, now)[1]
+        result.error = str(error)
+        return result
+    forget(connection, name, [one.key for one in found])
+    packed = pack(connection, name, route, rows, now)
+    result.unreadable = _set_aside(connection, name, packed.unreadable, now)
+    result.dropped = _settle(connection, name, packed.silent, [], NOTHING_LEFT, now)[2]
+    for target in found:
+        if not paused(connection, name, target.key, now):
+            _serve(connection, name, route, target, rows, packed, now, send, result)
+    left = [row["id"] for row in rows]
+    sent, failed, _ = _settle(connection, name, left, [one.key for one in found], None, now)
+    result.sent, result.failed = sent, failed
+    return result
 
 
-def pack(
+def _serve(
     connection: psycopg.Connection[DictRow],
     name: str,
     route: Route,
+    target: Target,
     rows: Sequence[DictRow],
+    packed: Packed,
     now: datetime,
-) -> tuple[list[Parcel], list[int]]:
-    """The texts of what is due, and the messages of which nothing is left to tell."""
-    mutes = running_mutes(connection, now)
-    about: list[tuple[Message, list[Worker]]] = []
-    kinds: defaultdict[str, list[Message]] = defaultdict(list)
-    parcels: list[Parcel] = []
-    silent: list[int] = []
-    for row in rows:
-        message = read(row)
-        assert message is not None  # planned, so it was read before
-        if is_about_workers(message):
-            left = [
-                one
-                for one in message.workers
-                if one.key in row["workers"] and not muted(one, mutes)
-            ]
-            if flaps(message):
-                left = _lasting(connection, name, message, left)
-            if left:
-                about.append((message, left))
-            else:
-                silent.append(message.id)
-        elif message.kinds[0] == "daily_digest":
-            text = digest(connection, route, date.fromisoformat(message.payload["day"]))
-            if text is None:
-                silent.append(message.id)
-            else:
-                parcels.append(Parcel(text, (message.id,)))
-        else:
-            kinds[message.kinds[0]].append(message)
-    for messages in kinds.values():
-        ids = tuple(message.id for message in messages)
-        if len(messages) > MOST_OF_A_KIND:
-            parcels.append(Parcel(words.several(messages, route.zone), ids))
-        else:
-            parcels += [Parcel(words.one(one, route.zone), (one.id,)) for one in messages]
-    if about:
-        memory = remember(connection, name, route, now)
-        seen = {one.key: one for _, named in about for one in named}
-        capped = [
-            words.worker_name(one) for key, one in seen.items() if memory.sent[key] >= route.cap
-        ]
-        ids = tuple(message.id for message, _ in about)
-        parcels.append(Parcel(words.workers(about, route.zone, capped), ids))
-    # A found block goes first.
-    first = {row["id"] for row in rows if row["stream"] == "notify:block_found"}
-    parcels.sort(key=lambda parcel: not first & set(parcel.messages))
-    return parcels, silent
-
-
-def _lasting(
-    connection: psycopg.Connection[DictRow], name: str, message: Message, named: list[Worker]
-) -> list[Worker]:
-    """Of workers that flap: those still silent, or back from a silence that was told."""
-    if "worker_offline" in message.kinds:
-        rows = connection.execute(
-            "select u.btc_address || '.' || w.worker_name as key from worker_liveness l "
-            "join workers w on w.id = l.worker_id join users u on u.id = w.user_id "
-            "where l.back_since is null and not w.is_online"
-        ).fetchall()
-    else:
-        rows = connection.execute(
-            "select distinct unnest(workers) as key from alert_deliveries d "
-            "join outbox o on o.id = d.message_id where d.route = %s and d.state = 'sent' "
-            "and o.stream = 'notify:worker_offline' and d.sent_at > %s::timestamptz - interval '7 days' "
-            "and (o.payload ->> 'flapping')::boolean",
-            [name, message.at],
-        ).fetchall()
-    known = {row["key"] for row in rows}
-    return [one for one in named if one.key in known]
+    send: Send,
+    result: Result,
+) -> None:
+    """Sends a target what it has not had, until it refuses a text."""
+    over = {*packed.silent, *packed.unreadable}
+    wanting = [
+        row
+        for row in rows
+        if row["id"] not in over and target.key not in {*row["taken_by"], *row["refused_by"]}
+    ]
+    if len(wanting) + len(over) < len(rows):
+        packed = pack(connection, name, route, wanting, now)
+    tries = {row["id"]: row["attempts"] for row in wanting}
+    # One that the channel never takes must not stand before the others.
+    for parcel in sorted(packed.parcels, key=lambda one: max(tries[id_] for id_ in one.messages)):
+        try:
+            send(target, parcel.text)
+        except Undelivered as error:
+            refuse(connection, name, target.key, target.label, parcel.messages, error, now)
+            result.error = result.error or str(error)
+            return
+        except Exception as error:  # whatever a text makes of a service's code
+            why = {id_: without(repr(error), target.secrets) for id_ in parcel.messages}
+            result.unreadable += _set_aside(connection, name, why, now)
+            continue
+        take(connection, name, target, parcel.messages)
 
 
 def _settle(
     connection: psycopg.Connection[DictRow],
     name: str,
     ids: Sequence[int],
-    state: str,
+    targets: Sequence[str],
     reason: str | None,
     now: datetime,
-) -> None:
-    connection.execute(
-        "update alert_deliveries set state = %s, reason = %s, attempts = attempts + 1, "
-        "sent_at = case when %s = 'sent' then %s::timestamptz end "
-        "where route = %s and message_id = any(%s)",
-        [state, reason, state, now, name, list(ids)],
-    )
-
-
-def _postpone(
-    connection: psycopg.Connection[DictRow], name: str, parcel: Parcel, answer: str, now: datetime
-) -> int:
-    """Lets a parcel wait, each time for twice as long; returns how many are given up."""
-    return connection.execute(
-        "with tried as ("
-        "  update alert_deliveries set attempts = attempts + 1, reason = %(answer)s,"
-        "    state = case when planned_at < %(now)s - %(give_up)s then 'failed' else state end,"
-        "    due_at = %(now)s + least(%(longest)s, %(first)s * power(2, least(attempts, 20)))"
-        "  where route = %(route)s and message_id = any(%(ids)s) returning state"
-        ") select from tried where state = 'failed'",
+) -> tuple[int, int, int]:
+    """Ends what no target waits for; returns how many were sent, failed and dropped."""
+    rows = connection.execute(
+        "update alert_deliveries set reason = coalesce(%(reason)s, reason), "
+        "  state = case when taken_by <> '{}' then 'sent' "
+        "    when refused_by <> '{}' then 'failed' else 'dropped' end, "
+        "  sent_at = case when taken_by <> '{}' then %(now)s::timestamptz end "
+        "where route = %(route)s and message_id = any(%(ids)s) and state = 'waiting' "
+        "  and taken_by || refused_by @> %(targets)s returning state",
         {
-            "answer": answer,
+            "reason": reason,
             "now": now,
-            "give_up": GIVE_UP,
-            "longest": LONGEST_RETRY,
-            "first": FIRST_RETRY,
             "route": name,
-            "ids": list(parcel.messages),
+            "ids": list(ids),
+            "targets": list(targets),
         },
-    ).rowcount
+    ).fetchall()
+    states = [row["state"] for row in rows]
+    return states.count("sent"), states.count("failed"), states.count("dropped")
+
+
+def _set_aside(
+    connection: psycopg.Connection[DictRow], name: str, why: Mapping[int, str], now: datetime
+) -> int:
+    """Makes dead letters of messages that cannot be told on a route; returns how many."""
+    with connection.transaction():
+        for id_, error in why.items():
+            logger.error("a message cannot be told", route=name, message=id_, error=error)
+            connection.execute(
+                "with failed as ("
+                "  update alert_deliveries set state = 'failed', reason = %(why)s"
+                "  where route = %(route)s and message_id = %(id)s and state = 'waiting'"
+                "  returning message_id"
+                ") insert into dead_letters (received_at, stage, reason, detail, raw) "
+                "select %(now)s, 'notifier', 'not_told', o.key || ' on ' || %(route)s || ': ' "
+                "  || %(why)s, convert_to(o.payload::text, 'UTF8') "
+                "from failed join outbox o on o.id = failed.message_id",
+                {"why": f"cannot be told: {error}"[:500], "route": name, "id": id_, "now": now},
+            )
+    return len(why)

@@ -16,9 +16,10 @@ from prometheus_client import Counter, Gauge
 from psycopg.rows import DictRow, dict_row
 
 from tbg.health import look
-from tbg.notify.channel import Undelivered, send
+from tbg.notify.channel import send
 from tbg.notify.collect import collect
 from tbg.notify.delivery import deliver
+from tbg.notify.memory import Memory
 from tbg.notify.plan import plan
 from tbg.notify.routes import Route
 from tbg.notify.text import Text
@@ -34,6 +35,9 @@ DROPPED: Final = Counter("tbg_alerts_dropped_total", "Messages that manners kept
 GIVEN_UP: Final = Counter("tbg_alerts_failed_total", "Messages given up after days", ["route"])
 REFUSALS: Final = Counter(
     "tbg_alerts_refusals_total", "Times that a channel did not take a message", ["route"]
+)
+SET_ASIDE: Final = Counter(
+    "tbg_alerts_set_aside_total", "Messages that could not be told, kept as dead letters", ["route"]
 )
 WAITING: Final = Gauge("tbg_alerts_waiting", "Messages that wait", ["route"])
 DELAY: Final = Gauge("tbg_alerts_due_seconds", "Age of a route's oldest due message", ["route"])
@@ -61,6 +65,7 @@ class Notifier:
         self._looked: datetime | None = None
         self._away_since: datetime | None = None
         self._told_away = False
+        self._memory = Memory(routes)
 
     def stop(self) -> None:
         """Requests shutdown; what is being sent is finished."""
@@ -86,14 +91,15 @@ class Notifier:
             thread.join()
 
     def _serve(self, name: str, route: Route) -> None:
-        counters = (SENT, DROPPED, GIVEN_UP, REFUSALS)
-        sent, dropped, given_up, refusals = (one.labels(name) for one in counters)
+        counters = (SENT, DROPPED, GIVEN_UP, REFUSALS, SET_ASIDE)
+        sent, dropped, given_up, refusals, aside = (one.labels(name) for one in counters)
 
         def round_(connection: psycopg.Connection[DictRow]) -> None:
             result = deliver(connection, name, route, datetime.now(UTC), send)
             sent.inc(result.sent)
             dropped.inc(result.dropped)
             given_up.inc(result.failed)
+            aside.inc(result.unreadable)
             if result.sent:
                 logger.info("sent", route=name, messages=result.sent)
             if result.error:
@@ -104,12 +110,18 @@ class Notifier:
 
     def _look(self, connection: psycopg.Connection[DictRow]) -> None:
         now = datetime.now(UTC)
+        if self._looked is None:
+            connection.execute(
+                "delete from alert_targets where route <> all(%s)", [list(self._routes)]
+            )
         collect(connection, now)
         if self._dagster_url and time.monotonic() - self._watched >= WATCH_SECONDS:
             self._watched = time.monotonic()
             watch(connection, look(self._dagster_url, self._watched - self._began), now)
         for (name, state), messages in plan(connection, self._routes, now).items():
             logger.info("planned", route=name, state=state, messages=messages)
+            if state == "not understood":
+                SET_ASIDE.labels(name).inc(messages)
             if state == "dropped":
                 DROPPED.labels(name).inc(messages)
         rows = connection.execute(
@@ -153,29 +165,17 @@ class Notifier:
                 self._stopped.wait(10 * LOOK_SECONDS)
 
     def _database(self, *, there: bool) -> None:
-        """Tells that the database is away, and that it is back: without it, once each."""
+        """Says that the database is away, and that it is back: without it, once each."""
         now = datetime.now(UTC)
         if there:
             if self._told_away:
-                self._shout(Text("Recovered: the database answers again"))
+                self._memory.end(Text("Recovered: the database answers again"))
             self._away_since, self._told_away = None, False
-            return
-        self._away_since = self._away_since or now
-        if not self._told_away and now - self._away_since >= DATABASE_AWAY:
-            since = f"It has not answered since {self._away_since:%H:%M} UTC."
-            action = "Check it: shares wait in Redis meanwhile, and other messages too."
-            self._told_away = self._shout(Text("The database does not answer", (since,), action))
-
-    def _shout(self, text: Text) -> bool:
-        """Sends to every route for the system's messages; true unless all refused."""
-        wanting = {
-            name: route for name, route in self._routes.items() if route.wants_kind("system")
-        }
-        taken = 0
-        for name, route in wanting.items():
-            try:
-                send(route, text)
-                taken += 1
-            except Undelivered as error:
-                logger.warning("the channel took nothing", route=name, answer=str(error))
-        return taken > 0 or not wanting
+        else:
+            self._away_since = self._away_since or now
+            if not self._told_away and now - self._away_since >= DATABASE_AWAY:
+                since = f"It has not answered since {self._away_since:%H:%M} UTC."
+                action = "Check it: shares wait in Redis meanwhile, and other messages too."
+                self._memory.begin(Text("The database does not answer", (since,), action))
+                self._told_away = True
+        self._memory.send(now)

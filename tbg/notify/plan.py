@@ -97,6 +97,11 @@ _PLANNED: Final[LiteralString] = """
 insert into alert_deliveries (message_id, route, state, reason, workers, planned_at, due_at)
 values (%s, %s, %s, %s, %s, %s, %s) on conflict do nothing
 """
+_NOT_UNDERSTOOD: Final[LiteralString] = """
+insert into dead_letters (received_at, stage, reason, detail, raw)
+select %s, 'notifier', 'not_understood', %s || ': ' || %s, convert_to(payload::text, 'UTF8')
+from outbox where id = %s
+"""
 
 
 def plan(
@@ -117,19 +122,22 @@ def plan(
         for row in rows:
             try:
                 message = read(row)
-            except (KeyError, TypeError, ValueError) as error:
+                verdicts = [
+                    (name, verdict)
+                    for name, route in (routes.items() if message else ())
+                    if message
+                    and (verdict := judge(route, message, now, memories[name], mutes)) is not None
+                ]
+            except Exception as error:  # one that is no message holds up no other
                 logger.error("a message is not understood", key=row["key"], error=repr(error))
+                connection.execute(_NOT_UNDERSTOOD, [now, row["key"], repr(error)[:500], row["id"]])
                 done["", "not understood"] += 1
                 continue
-            for name, route in routes.items() if message else ():
-                assert message is not None
-                verdict = judge(route, message, now, memories[name], mutes)
-                if verdict is None:
-                    continue
+            for name, verdict in verdicts:
                 keys = [one.key for one in verdict.workers]
                 connection.execute(
                     _PLANNED,
-                    [message.id, name, verdict.state, verdict.reason, keys, now, verdict.due_at],
+                    [row["id"], name, verdict.state, verdict.reason, keys, now, verdict.due_at],
                 )
                 done[name, verdict.state] += 1
                 if verdict.state == "waiting":

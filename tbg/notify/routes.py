@@ -10,7 +10,6 @@ from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
 import yaml
-from apprise import Apprise
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -25,6 +24,7 @@ from pydantic import (
 
 from tbg.notify.kinds import KINDS, SEVERITIES, Message, Severity, Worker
 from tbg.notify.quiet import Quiet
+from tbg.notify.targets import targets_of
 
 CAP: Final = 6
 _REFERENCE: Final = re.compile(r"\$\{(file:)?([^}]+)\}")
@@ -78,15 +78,16 @@ class Route(BaseModel):
     @classmethod
     def _is_a_channel(cls, value: str, info: ValidationInfo) -> str:
         url, secrets = resolve(value, (info.context or {}).get("environ", os.environ))
-        channel = Apprise.instantiate(url)
         scheme = value.split(":")[0]
-        if channel is None:
+        try:
+            services = [target.service for target in targets_of(url, secrets)]
+        except ValueError:
             # Not the URL itself, which may hold a secret.
             raise ValueError(
-                f"the Apprise URL ({scheme}:…) is not understood: see the page of this service "
-                "on https://appriseit.com/services/"
-            )
-        if not secrets and channel.url(privacy=True) != channel.url():  # type: ignore[no-untyped-call]  # theirs
+                f"the Apprise URL ({scheme}:…) is not understood: see the page of this service on "
+                "https://appriseit.com/services/"
+            ) from None
+        if not secrets and any(one.url(privacy=True) != one.url() for one in services):  # type: ignore[no-untyped-call]  # theirs
             raise ValueError(
                 f"the Apprise URL ({scheme}:…) holds a secret: write it as ${{NAME}}, from the "
                 "environment, or ${file:/path}"
@@ -154,12 +155,33 @@ class Routes(BaseModel):
     )
 
 
+# The environment's own route: a web address that takes JSON.
+WEBHOOK: Final = "ALERT_WEBHOOK_URL"
+_OF_THE_WEBHOOK: Final = ("system", "ledger_loss", "data_quality", "worker_offline", "worker_back")
+
+
 def load(path: Path | None, environ: Mapping[str, str] = os.environ) -> dict[str, Route]:
-    """Reads and checks the routes; none without a path.
+    """Reads and checks the routes of the file, and adds that of ALERT_WEBHOOK_URL.
 
     Raises:
         RoutesError: naming each mistake.
     """
+    return {**_of_file(path, environ), **_of_webhook(environ)}
+
+
+def _of_webhook(environ: Mapping[str, str]) -> dict[str, Route]:
+    if not environ.get(WEBHOOK):
+        return {}
+    try:
+        return Routes.model_validate(
+            {"routes": {WEBHOOK: {"to": f"${{{WEBHOOK}}}", "kinds": _OF_THE_WEBHOOK}}},
+            context={"environ": environ},
+        ).routes
+    except ValidationError:
+        raise RoutesError(f"{WEBHOOK} is no web address: write https://host/path") from None
+
+
+def _of_file(path: Path | None, environ: Mapping[str, str]) -> dict[str, Route]:
     if path is None:
         return {}
     try:

@@ -16,6 +16,7 @@ from tbg.notify.delivery import deliver
 from tbg.notify.plan import plan
 from tbg.notify.quiet import Quiet
 from tbg.notify.routes import Route
+from tbg.notify.targets import Target
 from tbg.notify.text import Text
 from tbg_dagster.outbox import post
 from tbg_dagster.workers.liveness import mark_silent
@@ -35,7 +36,7 @@ class Phone:
         self.texts: list[Text] = []
         self.down = False
 
-    def __call__(self, _route: Route, text: Text) -> None:
+    def __call__(self, _target: Target, text: Text) -> None:
         if self.down:
             raise Undelivered("down")
         self.texts.append(text)
