@@ -13,7 +13,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Column, Table
 
-from tbg.bests import printable
+from ingest.printable import printable
 from tbg.terminal import Terminal
 from tbg_dagster.counting import counted
 

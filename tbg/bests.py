@@ -12,6 +12,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from ingest.printable import printable
 from tbg.figures import percent, si
 from tbg.program import without_password
 from tbg.servers import find_urls
@@ -111,8 +112,3 @@ def _show(rows: list[dict[str, Any]], periods: tuple[str, ...]) -> None:
                 row["share_hash"] or "–",
             )
         console.print(table)
-
-
-def printable(text: str) -> str:
-    """A stranger's text without what a terminal obeys."""
-    return "".join(char if char.isprintable() else "�" for char in text)

@@ -131,7 +131,6 @@ def render_settings() -> str:
         Database,
         RedisServer,
         Thresholds,
-        Webhook,
     )
     from tbg_dagster.resources.environment import variable_of
 
@@ -146,7 +145,6 @@ def render_settings() -> str:
         ("Batch side: Redis", RedisServer, "REDIS_"),
         ("Batch side: node", BitcoinNode, "BITCOIN_RPC_"),
         ("Batch side (and `tbg migrate`): archive", Archive, "ARCHIVE_"),
-        ("Batch side: alerts", Webhook, "ALERT_WEBHOOK_"),
         ("Batch side: windows, limits and delays", Thresholds, "TBG_"),
     ]
     parts = [SETTINGS_INTRODUCTION]

@@ -10,8 +10,8 @@ import psycopg
 import redis
 from psycopg.rows import dict_row
 
+from ingest.printable import printable
 from tbg import audit
-from tbg.bests import printable
 from tbg.options import Parsed, json_list_option, utc
 from tbg.repair import repair
 from tbg.servers import connect, database_url, find_urls

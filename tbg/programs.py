@@ -114,7 +114,7 @@ class StackPlan:
         batch_side = []
         if options.dagster:
             batch_side = self._batch(environ, own_database=database is None)
-        if options.dagster or environ.get("ALERTS_FILE"):
+        if options.dagster or environ.get("ALERTS_FILE") or environ.get("ALERT_WEBHOOK_URL"):
             self.programs.append(self._notifier())
         self.programs += batch_side
 
@@ -193,7 +193,7 @@ class StackPlan:
         )
 
     def _notifier(self) -> Program:
-        # ALERTS_FILE and the secrets of its routes come from our own environment.
+        # The routes and their secrets come from our own environment.
         return self._daemon(
             "notifier",
             ["notify"],

@@ -10,8 +10,8 @@ import click
 import redis
 from rich.table import Table
 
+from ingest.printable import printable
 from tbg.batch import DAEMON
-from tbg.bests import printable
 from tbg.disk import disk_trouble
 from tbg.health import problems
 from tbg.node import Node

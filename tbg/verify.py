@@ -12,8 +12,8 @@ import click
 from ingest import evidence
 from ingest.events import canonical_address
 from ingest.evidence import Case
+from ingest.printable import printable
 from ingest.proof import SIGNATURE, Claim, Proof, ProofError, holds, verify
-from tbg.bests import printable
 from tbg.options import Parsed
 from tbg.servers import connect, database_url
 from tbg.state import State, state_option

@@ -15,7 +15,7 @@ from tbg_dagster import (
     weekly,
     workers,
 )
-from tbg_dagster.resources import Archive, BitcoinNode, Database, RedisServer, Thresholds, Webhook
+from tbg_dagster.resources import Archive, BitcoinNode, Database, RedisServer, Thresholds
 from tbg_dagster.resources.environment import from_environment
 
 _domains = dg.Definitions.merge(
@@ -40,7 +40,6 @@ defs = dg.Definitions.merge(
             "redis_server": from_environment(RedisServer, "REDIS_"),
             "bitcoin_node": from_environment(BitcoinNode, "BITCOIN_RPC_"),
             "archive": from_environment(Archive, "ARCHIVE_"),
-            "webhook": from_environment(Webhook, "ALERT_WEBHOOK_"),
             "thresholds": from_environment(Thresholds, "TBG_"),
         },
         # A run is a process already; one more for each step costs seconds and gains nothing.

@@ -6,6 +6,8 @@ from typing import Any, TypeVar
 
 import dagster as dg
 
+from ingest.printable import printable
+
 WARN = dg.AssetCheckSeverity.WARN
 ERROR = dg.AssetCheckSeverity.ERROR
 
@@ -21,8 +23,12 @@ def verdict(
     passed: bool, description: str, severity: dg.AssetCheckSeverity = ERROR, **metadata: Any
 ) -> dg.AssetCheckResult:
     """A result that says what was found, passed or not."""
+    # Names of strangers stand in it, and Dagster logs it.
     return dg.AssetCheckResult(
-        passed=bool(passed), severity=severity, description=description, metadata=metadata
+        passed=bool(passed),
+        severity=severity,
+        description=printable(description),
+        metadata=metadata,
     )
 
 

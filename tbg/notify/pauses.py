@@ -23,7 +23,8 @@ GIVE_UP: Final = timedelta(days=3)
 
 def pause_after(failures: int) -> timedelta:
     """How long a target rests that has failed so often, one time after the other."""
-    return min(FIRST_RETRY * 2 ** min(failures - 1, 20), LONGEST_RETRY)
+    doublings = max(min(failures - 1, 20), 0)
+    return min(FIRST_RETRY * (1 << doublings), LONGEST_RETRY)
 
 
 def paused(connection: psycopg.Connection[DictRow], name: str, target: str, now: datetime) -> bool:

@@ -3,13 +3,14 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Final, LiteralString
 
 import psycopg
 import structlog
 from psycopg.rows import DictRow
 
+from ingest.names import WEEKLY_RESET_STREAM
 from tbg.notify.collect import FRESH
 from tbg.notify.kinds import WORKER_KINDS, Message, Worker, read
 from tbg.notify.routes import Route
@@ -22,6 +23,8 @@ OUTAGE_WAIT: Final = timedelta(minutes=15)
 # The silence of a worker that flaps is told if it lasts so much longer.
 FLAPPING_WAIT: Final = timedelta(minutes=30)
 BATCH: Final = 500
+# The result of the last week is news however this database came by it.
+LATEST_WEEK: Final = timedelta(days=8)
 
 logger: structlog.stdlib.BoundLogger = structlog.get_logger("notify")
 
@@ -43,10 +46,12 @@ class Memory:
     Attributes:
         sent: messages of this day by worker, in the route's zone.
         outage: when its last message about many workers was.
+        known_since: when this database first knew a miner, if a week is to be judged.
     """
 
     sent: Counter[str] = field(default_factory=Counter)
     outage: datetime | None = None
+    known_since: datetime | None = None
 
 
 Mutes = Sequence[Mapping[str, Any]]
@@ -68,6 +73,8 @@ def judge(
     if route.refuses(message) is not None:
         return None
     named = tuple(route.workers_of(message))
+    if "weekly_result" in message.kinds and (why := _old_week(message, now, memory)):
+        return Verdict("dropped", why, named, now)
     if now - message.at > FRESH and "daily_digest" not in message.kinds:
         return Verdict("dropped", "older than a day", named, now)
     if message.workers:
@@ -87,6 +94,18 @@ def judge(
         if end > due:
             due, reason = end, "quiet hours"
     return Verdict("waiting", reason, named, due)
+
+
+def _old_week(message: Message, now: datetime, memory: Memory) -> str | None:
+    """Why the result of a week is no news: an import brings weeks of long ago."""
+    payload = message.payload
+    if not payload["entrants"] and payload.get("kind") != "correction":
+        return "nobody entered"
+    monday = date.fromisoformat(payload["week_start"]) + timedelta(weeks=1)
+    end = datetime.combine(monday, time(), UTC)
+    if now - end > LATEST_WEEK and (memory.known_since is None or end <= memory.known_since):
+        return "history: the week ended before this database knew a miner"
+    return None
 
 
 _UNPLANNED: Final[LiteralString] = """
@@ -119,6 +138,10 @@ def plan(
             return done
         mutes = running_mutes(connection, now)
         memories = {name: remember(connection, name, route, now) for name, route in routes.items()}
+        if any(row["stream"] == WEEKLY_RESET_STREAM for row in rows):
+            known = connection.execute("select min(created_at) as since from users").fetchone()
+            for memory in memories.values():
+                memory.known_since = known["since"] if known else None
         for row in rows:
             try:
                 message = read(row)

@@ -24,6 +24,11 @@ class NotifierSettings(EnvironmentSettings):
     alerts_file: Path | None = Field(
         default=None, description="the routes, docs/alerts.md; without it nothing is sent"
     )
+    alert_webhook_url: str | None = Field(
+        default=None,
+        description="a web address that gets the system's alerts and silent workers as JSON",
+        repr=False,
+    )
     log_level: LogLevel = Field(default="INFO", description="DEBUG, INFO, WARNING, ERROR")
     log_format: Literal["console", "json"] = Field(
         default="console", description="console for people, json for machines"
@@ -35,7 +40,7 @@ class NotifierSettings(EnvironmentSettings):
         default=9103, description="port of the notifier's metrics; 0 for none"
     )
 
-    @field_validator("alerts_file", "dagster_pg_url", mode="before")
+    @field_validator("alerts_file", "alert_webhook_url", "dagster_pg_url", mode="before")
     @classmethod
     def _empty_is_none(cls, value: object) -> object:
         return value or None

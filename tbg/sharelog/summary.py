@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from ingest.printable import printable
 from tbg.terminal import Terminal
 from tbg_dagster.counting import counted
 
@@ -132,7 +133,4 @@ def _by(counter: Counter[str]) -> str:
     if not counter:
         return ""
     # Names come from logs: their control characters must not reach a terminal.
-    return ": " + ", ".join(
-        f"{''.join(c if c.isprintable() else '?' for c in name)} {count:,}"
-        for name, count in counter.most_common()
-    )
+    return ": " + ", ".join(f"{printable(name)} {count:,}" for name, count in counter.most_common())

@@ -4,11 +4,12 @@ The state lives in the sensor's cursor, in Dagster's own storage, so that the
 database or Redis being away is told as well.
 """
 
-from typing import Literal
+from collections.abc import Collection, Iterable
+from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 
-Channel = Literal["redis", "webhook", "outbox"]
+Channel = Literal["redis", "outbox"]
 # Alerts that wait for a channel which is away; beyond it the oldest goes.
 MOST_WAITING = 200
 
@@ -17,8 +18,12 @@ class Alert(BaseModel):
     """What is seen of one thing now; a message when it differs from what was seen before."""
 
     state: Literal["firing", "recovered"]
-    incident: str = Field(description="what it is about: run:<job> or check:<asset>:<check>")
-    id: str = Field(description="of this one incident; the same when it recovers")
+    incident: str = Field(
+        description="what it is about: run:<job>, run:<job>:<partitions> or check:<asset>:<check>"
+    )
+    id: str = Field(
+        description="of this one incident from its beginning; the same when it recovers"
+    )
     severity: Literal["WARN", "ERROR"] = "ERROR"
     title: str
     detail: str = ""
@@ -38,7 +43,17 @@ class State(BaseModel):
     runs_after: float = Field(default=0.0, description="Unix time up to which runs were seen")
     seen_runs: list[str] = Field(default_factory=list, description="runs seen around that time")
     open: dict[str, Alert] = Field(default_factory=dict, description="incident → how it began")
+    partitions: dict[str, list[str]] = Field(
+        default_factory=dict, description="run's incident → partitions that have not succeeded"
+    )
     waiting: list[Waiting] = Field(default_factory=list)
+
+    @field_validator("waiting", mode="before")
+    @classmethod
+    def _of_known_channels(cls, value: Any) -> Any:
+        # An earlier version had a webhook of its own.
+        known = get_args(Channel)
+        return [one for one in value if isinstance(one, Waiting) or one["channel"] in known]
 
     def observe(self, seen: Alert, channels: list[Channel]) -> None:
         """Opens or closes the incident, once, and lets the alert wait for every channel."""
@@ -48,9 +63,38 @@ class State(BaseModel):
         if known is None:
             self.open[seen.incident] = alert = seen
         else:
-            del self.open[seen.incident]
+            self.forget(seen.incident)
             alert = known.model_copy(
                 update={"state": "recovered", "detail": "", "timestamp": seen.timestamp}
             )
         self.waiting += [Waiting(channel=channel, alert=alert) for channel in channels]
         del self.waiting[:-MOST_WAITING]
+
+    def forget(self, incident: str) -> None:
+        """Ends an incident of which there is nothing to tell."""
+        self.open.pop(incident, None)
+        self.partitions.pop(incident, None)
+
+    def fail(self, seen: Alert, partitions: Collection[str], channels: list[Channel]) -> None:
+        """Opens a run's incident: it is over when each of the partitions has succeeded."""
+        self.observe(seen, channels)
+        left = self.partitions.get(seen.incident, [])
+        self.partitions[seen.incident] = sorted({*left, *partitions})
+
+    def succeed(
+        self, job: str, partitions: Collection[str], timestamp: int, channels: list[Channel]
+    ) -> None:
+        """Takes partitions that have succeeded from the job's incidents, and closes those done."""
+        for incident in list(self._of(job)):
+            left = set(self.partitions.get(incident, [])) - set(partitions)
+            self.partitions[incident] = sorted(left)
+            if left:
+                continue
+            over = self.open[incident].model_copy(
+                update={"state": "recovered", "timestamp": timestamp}
+            )
+            self.observe(over, channels)
+
+    def _of(self, job: str) -> Iterable[str]:
+        mine = f"run:{job}"
+        return [one for one in self.open if one == mine or one.startswith(f"{mine}:")]

@@ -1,57 +1,56 @@
 """The sensor that reports failed runs and failing checks."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 import dagster as dg
-import requests
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+import psycopg
+import redis
 
 from ingest.names import ALERTS_STREAM
+from ingest.printable import printable
 from tbg_dagster import clock
-from tbg_dagster.alerts.incidents import Alert, Channel, State
+from tbg_dagster.alerts.incidents import Alert, Channel, State, Waiting
 from tbg_dagster.outbox import NOTIFY, add_once, post
-from tbg_dagster.resources import Database, RedisServer, Webhook
+from tbg_dagster.resources import Database, RedisServer
+from tbg_dagster.standing import GONE, LOOKED
+from tbg_dagster.timetable import JOBS
 
 # Runs end in another order than their times are written: look again at the last while.
 OVERLAP: Final = timedelta(seconds=60)
 BATCH: Final = 200
+# Results of a check in one page, and the most pages, when its beginning is looked for.
+PAGE: Final = 100
+PAGES: Final = 100
+CHANNELS: Final[list[Channel]] = ["redis", "outbox"]
+# A step whose checks fail fails as well: the check is the news.
+_CHECK_FAILED: Final = "DagsterAssetCheckFailedError"
 
 
 @dg.sensor(minimum_interval_seconds=30, default_status=dg.DefaultSensorStatus.RUNNING)
 def alerts_sensor(
-    context: dg.SensorEvaluationContext,
-    database: Database,
-    redis_server: RedisServer,
-    webhook: Webhook,
+    context: dg.SensorEvaluationContext, database: Database, redis_server: RedisServer
 ) -> dg.SensorResult:
-    """Failed runs and failing checks go to `mining:alerts`, the notifier and, if set, a webhook.
+    """Failed runs and failing checks go to `mining:alerts` and to the notifier.
 
     Once when an incident begins, once when it is over. What a channel does not take
-    waits for the next tick.
+    waits for the next tick. An incident has its id from its beginning, so that
+    a tick that is lost repeats nothing.
     """
     if context.cursor:
         state = State.model_validate_json(context.cursor)
     else:
         # What failed before the first look is history.
         state = State(runs_after=clock.now().timestamp())
-    channels: list[Channel] = ["redis", "outbox"]
-    if webhook.url:
-        channels.append("webhook")
-    for seen in [*_runs(context.instance, state), *_checks(context)]:
-        state.observe(seen, channels)
-
-    undelivered = []
-    for waiting in state.waiting:
-        try:
-            _send(waiting.channel, waiting.alert, database, redis_server, webhook)
-            context.log.info(
-                "told %s: %s %s", waiting.channel, waiting.alert.state, waiting.alert.title
-            )
-        except (dg.Failure, requests.RequestException) as error:
-            context.log.error("%s did not take an alert, which waits: %s", waiting.channel, error)
-            undelivered.append(waiting)
+    _runs(context.instance, state)
+    _checks(context, state)
+    undelivered: list[Waiting] = []
+    for channel in CHANNELS:
+        waiting = [one for one in state.waiting if one.channel == channel]
+        if waiting:
+            undelivered += _send(context, channel, waiting, database, redis_server)
     state.waiting = undelivered
     return dg.SensorResult(
         skip_reason=f"{len(state.open)} incidents open, {len(undelivered)} alerts waiting",
@@ -60,25 +59,36 @@ def alerts_sensor(
 
 
 def _send(
+    context: dg.SensorEvaluationContext,
     channel: Channel,
-    alert: Alert,
+    waiting: Sequence[Waiting],
     database: Database,
     redis_server: RedisServer,
-    webhook: Webhook,
-) -> None:
-    key, payload = f"alert:{alert.id}:{alert.state}", alert.model_dump()
-    if channel == "webhook":
-        webhook.send(payload)
-    elif channel == "outbox":
-        with database.connect() as connection:
-            post(connection, f"{NOTIFY}incident", key, payload)
-    else:
-        with redis_server.connect() as client:
-            add_once(client, ALERTS_STREAM, key, "hosted", alert.timestamp, payload)
+) -> Sequence[Waiting]:
+    """Sends over one connection; returns what a channel that is away has not taken."""
+    connect: AbstractContextManager[Any] = (
+        database.connect() if channel == "outbox" else redis_server.connect()
+    )
+    done = 0
+    try:
+        with connect as connection:
+            for one in waiting:
+                alert = one.alert
+                key, payload = f"alert:{alert.id}:{alert.state}", alert.model_dump()
+                if channel == "outbox":
+                    post(connection, f"{NOTIFY}incident", key, payload)
+                else:
+                    add_once(connection, ALERTS_STREAM, key, "hosted", alert.timestamp, payload)
+                done += 1
+                context.log.info("sent to %s: %s %s", channel, alert.state, printable(alert.title))
+    except (dg.Failure, psycopg.Error, redis.RedisError) as error:
+        left = len(waiting) - done
+        context.log.error("%s is away, and %d alerts wait: %s", channel, left, error)
+    return waiting[done:]
 
 
-def _runs(instance: dg.DagsterInstance, state: State) -> Iterator[Alert]:
-    """Runs that ended since the last look, in the order in which they ended."""
+def _runs(instance: dg.DagsterInstance, state: State) -> None:
+    """Observes runs that ended since the last look, in the order in which they ended."""
     after = datetime.fromtimestamp(state.runs_after, UTC) - OVERLAP
     records = instance.get_run_records(
         dg.RunsFilter(
@@ -99,49 +109,124 @@ def _runs(instance: dg.DagsterInstance, state: State) -> Iterator[Alert]:
         if run.run_id in seen or ended < start - OVERLAP.total_seconds():
             continue
         state.runs_after = max(state.runs_after, ended)
-        failed = run.status == dg.DagsterRunStatus.FAILURE
-        if failed and run.tags.get("dagster/will_retry") == "true":
-            continue
         name = run.job_name
         if run.asset_selection and name.startswith("__"):
             name = ", ".join(sorted(key.to_user_string() for key in run.asset_selection))
-        yield Alert(
-            incident=f"run:{name}",
-            id=f"run:{run.run_id}",
-            state="firing" if failed else "recovered",
-            title=f"runs of {name} fail",
-            detail=f"run {run.run_id}" + _partition(run),
-            timestamp=int(ended * 1_000_000),
-        )
+        named, partitions = _partitions(run)
+        timestamp = int(ended * 1_000_000)
+        if run.status == dg.DagsterRunStatus.SUCCESS:
+            state.succeed(name, partitions, timestamp, CHANNELS)
+        elif run.tags.get("dagster/will_retry") != "true" and not _of_a_check(instance, run):
+            state.fail(
+                Alert(
+                    incident=f"run:{name}" + (f":{named}" if named else ""),
+                    id=f"run:{run.run_id}",
+                    state="firing",
+                    title=f"runs of {name} fail" + (f" for {named}" if named else ""),
+                    detail=f"run {run.run_id}" + (f", partition {named}" if named else ""),
+                    timestamp=timestamp,
+                ),
+                partitions,
+                CHANNELS,
+            )
     state.seen_runs = remembered
 
 
-def _partition(run: dg.DagsterRun) -> str:
-    key = run.tags.get("dagster/partition") or run.tags.get("dagster/asset_partition_range_start")
-    return f", partition {key}" if key else ""
+def _of_a_check(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """Whether nothing of a run failed but blocking checks."""
+    failures = [
+        entry.dagster_event.step_failure_data.error
+        for entry in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
+        if entry.dagster_event is not None
+    ]
+    return bool(failures) and all(
+        error is not None and error.cls_name == _CHECK_FAILED for error in failures
+    )
 
 
-def _checks(context: dg.SensorEvaluationContext) -> Iterator[Alert]:
-    """The newest result of every check."""
+def _partitions(run: dg.DagsterRun) -> tuple[str, Sequence[str]]:
+    """The partitions of a run: how they are named, and each; none of a run without."""
+    single = run.tags.get("dagster/partition")
+    if single:
+        return single, [single]
+    first = run.tags.get("dagster/asset_partition_range_start")
+    last = run.tags.get("dagster/asset_partition_range_end")
+    if not first or not last:
+        return "", []
+    definition = next(
+        (job.partitions for job in JOBS if job.name == run.job_name and job.partitions), None
+    )
+    if definition is None:
+        return f"{first}...{last}", [f"{first}...{last}"]
+    return f"{first}...{last}", definition.get_partition_keys_in_range(
+        dg.PartitionKeyRange(first, last)
+    )
+
+
+def _checks(context: dg.SensorEvaluationContext, state: State) -> None:
+    """Observes the newest result of every check."""
     assert context.repository_def is not None
     keys = sorted(context.repository_def.asset_graph.asset_check_keys)
     latest = context.instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
     for key in keys:
         record = latest.get(key)
         # Planned or crashed: no verdict. A crashed run is told as a failed run.
-        if record is None or record.status not in (
-            AssetCheckExecutionRecordStatus.SUCCEEDED,
-            AssetCheckExecutionRecordStatus.FAILED,
-        ):
+        evaluation = _result(record) if record else None
+        if record is None or evaluation is None:
             continue
-        evaluation = record.evaluation
-        assert evaluation is not None
-        yield Alert(
-            incident=f"check:{key.asset_key.to_user_string()}:{key.name}",
-            id=f"check:{record.id}",
-            state="recovered" if evaluation.passed else "firing",
-            severity=evaluation.severity.value,
-            title=f"check {key.name} of {key.asset_key.to_user_string()} fails",
-            detail=evaluation.description or "",
-            timestamp=int(record.create_timestamp * 1_000_000),
+        incident = f"check:{key.asset_key.to_user_string()}:{key.name}"
+        if evaluation.passed:
+            if not _value(evaluation.metadata, LOOKED, True):
+                continue  # it had nothing to look at, which mends nothing
+            if incident in state.open and _value(evaluation.metadata, GONE, []):
+                context.log.warning(
+                    "%s ends without a recovery: its data is gone", state.open[incident].title
+                )
+                state.forget(incident)
+                continue
+        elif incident in state.open:
+            continue
+        began = record.id if evaluation.passed else _began(context.instance, key, record.id)
+        state.observe(
+            Alert(
+                incident=incident,
+                id=f"check:{began}",
+                state="recovered" if evaluation.passed else "firing",
+                severity=evaluation.severity.value,
+                title=f"check {key.name} of {key.asset_key.to_user_string()} fails",
+                detail=evaluation.description or "",
+                timestamp=int(record.create_timestamp * 1_000_000),
+            ),
+            CHANNELS,
         )
+
+
+def _result(record: Any) -> dg.AssetCheckEvaluation | None:
+    """What an execution of a check came to; None while it is planned, and if it crashed."""
+    evaluation = record.evaluation
+    return evaluation if isinstance(evaluation, dg.AssetCheckEvaluation) else None
+
+
+def _value(metadata: Any, name: str, default: Any) -> Any:
+    return getattr(metadata.get(name), "value", default)
+
+
+def _began(instance: dg.DagsterInstance, key: dg.AssetCheckKey, newest: int) -> int:
+    """The first result of the row of failures that ends with this one."""
+    began, cursor = newest, None
+    for _ in range(PAGES):
+        page = instance.event_log_storage.get_asset_check_execution_history(
+            key, limit=PAGE, cursor=cursor
+        )
+        for record in page:
+            evaluation = _result(record)
+            if evaluation is None:
+                continue
+            if evaluation.passed and _value(evaluation.metadata, LOOKED, True):
+                return began
+            if not evaluation.passed:
+                began = min(began, record.id)
+        if len(page) < PAGE:
+            break
+        cursor = page[-1].id
+    return began

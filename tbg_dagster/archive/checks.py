@@ -1,7 +1,7 @@
 """Checks of the archive."""
 
 import random
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Final
 
 import dagster as dg
@@ -14,6 +14,7 @@ from tbg_dagster.archive.store import ArchiveError, Store
 from tbg_dagster.counting import counted
 from tbg_dagster.resources import Archive, Database, Thresholds
 from tbg_dagster.rollup import rollup_of
+from tbg_dagster.standing import found_before, keep, not_looked
 from tbg_dagster.verdict import ERROR, WARN, verdict
 
 # Days that were archived longer ago and are compared once more.
@@ -27,19 +28,20 @@ def archive_equals_database(
 ) -> dg.AssetCheckResult:
     """Archive and database have the same count, sum and best in every hour.
 
-    Compared are the days archived since yesterday and a few older ones, others every day;
-    their files are read again. ERROR: a day that differs is not dropped. Days past
+    Compared are the days archived since yesterday and a few older ones, others every day; and
+    those that differed before, until they do not. Their files are read again. ERROR: a day that differs is not dropped. Days past
     retention may have been dropped in part, and are housekeeping's to judge.
     """
     if not archive.url:
-        return verdict(True, "no archive is configured")
+        return not_looked("no archive is configured")
     now = clock.now()
     oldest = thresholds.horizon(now).date()
-    wrong: list[str] = []
+    wrong: dict[date, str] = {}
     try:
         store = Store.open(archive.url)
         archived = set(store.days())
         with database.connect() as connection:
+            before = found_before(connection, "archive_equals_database")
             days = [
                 day
                 for day in raw_days(connection, rollup_of(connection))
@@ -51,20 +53,28 @@ def archive_equals_database(
             for day in days:
                 manifest = store.manifest(day)
                 recent = manifest is not None and now - manifest.archived_at < timedelta(days=1)
-                if recent or day in sample:
+                if recent or day in sample or day.isoformat() in before:
                     compared += 1
                     try:
                         verify(connection, store, day)
                     except ArchiveError as error:
-                        wrong.append(f"{day}: {error}")
+                        wrong[day] = f"{day}: {error}"
+            standing = keep(
+                connection,
+                "archive_equals_database",
+                before,
+                [day.isoformat() for day in wrong],
+                set(before).difference(day.isoformat() for day in days),
+            )
     except ArchiveError as error:
         return verdict(False, str(error))
     return verdict(
         not wrong,
         f"{len(wrong)} of {counted(compared, 'archived day')} differ from the database"
-        + "".join(f"; {text}" for text in wrong[:3]),
+        + "".join(f"; {text}" for text in list(wrong.values())[:3]),
         days_compared=compared,
         days_wrong=len(wrong),
+        **standing,
     )
 
 
@@ -78,7 +88,7 @@ def days_are_archived(
     dropped yesterday and was not: the metadata `held_back` of `raw_partitions` says why.
     """
     if not archive.url:
-        return verdict(True, "no archive is configured")
+        return not_looked("no archive is configured")
     now = clock.now()
     keep_from = thresholds.horizon(now - timedelta(days=1)).date()
     try:

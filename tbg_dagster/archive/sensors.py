@@ -8,7 +8,7 @@ import dagster as dg
 from tbg_dagster import clock
 from tbg_dagster.archive.due import missing, outdated
 from tbg_dagster.archive.store import ArchiveError, Store
-from tbg_dagster.catch_up.sensors import busy, requests
+from tbg_dagster.catch_up.sensors import Memory, busy, requests
 from tbg_dagster.partitions import FIRST_MOMENT, midnight
 from tbg_dagster.resources import Archive, Database
 from tbg_dagster.timetable import ARCHIVE
@@ -43,4 +43,6 @@ def archive_sensor(
     keys = [str(day) for day in sorted(days) if midnight(day) >= FIRST_MOMENT]
     if not keys:
         return dg.SkipReason("every closed day is archived")
-    return dg.SensorResult(requests(ARCHIVE, keys, "archive", now))
+    memory = Memory.of(context.cursor)
+    made = requests(ARCHIVE, keys, "archive", now, memory)
+    return dg.SensorResult(made, cursor=memory.model_dump_json())

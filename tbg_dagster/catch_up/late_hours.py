@@ -19,11 +19,13 @@ class LateHours:
         hourly: hours.
         daily: hours whose day is to be computed again.
         weekly: hours whose week is to be computed again.
+        shares: late shares of the hours of each, settled or not.
     """
 
     hourly: list[datetime]
     daily: list[datetime]
     weekly: list[datetime]
+    shares: dict[str, int]
 
     @classmethod
     def read(cls, connection: Connection, horizon: datetime) -> Self:
@@ -44,6 +46,10 @@ class LateHours:
             hourly=[hour for hour in hours if hour not in gone],
             daily=[row["hour"] for row in rows if row["daily"]],
             weekly=[row["hour"] for row in rows if row["weekly"] and _monday(row["hour"]) in whole],
+            shares={
+                grain: sum(row["shares"] for row in rows if row[grain])
+                for grain in ("hourly", "daily", "weekly")
+            },
         )
 
 

@@ -1,12 +1,13 @@
 """Two sensors: one for what was never computed, one for shares that came late."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from itertools import chain, islice
-from typing import Final
+from typing import Final, Self
 
 import dagster as dg
 from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
+from pydantic import BaseModel, Field
 
 from tbg_dagster import clock
 from tbg_dagster.catch_up.late_hours import LateHours
@@ -24,21 +25,88 @@ IN_PROGRESS: Final = [
 ]
 MOST_PER_RUN: Final = 168
 MOST_RUNS: Final = 8
-# A request that failed is repeated after this many seconds.
+# What the asked runs have not computed is asked for again: after a quarter of an hour, and
+# each time after twice as long, up to a day.
 RETRY_SECONDS: Final = 900
+LONGEST_RETRY: Final = timedelta(days=1)
+# Beside them, what is scheduled goes first (instance/dagster.yaml limits the tag).
+TAGS: Final = {"dagster/priority": "-1"}
 # Without a tick for longer, the daemon was away. Shorter than the time from a schedule's
 # tick to GRACE, so that what a shorter absence cost a schedule is not due yet.
 AWAY: Final = timedelta(minutes=15)
 
 
-def requests(job: Job, keys: Sequence[str], why: str, now: datetime) -> list[dg.RunRequest]:
-    """Runs of the job for these partitions, neighbours together."""
+def _quarter(moment: datetime) -> int:
+    return int(moment.timestamp()) // RETRY_SECONDS
+
+
+class Asked(BaseModel):
+    """How often partitions were asked for that are still not there."""
+
+    times: int = 0
+    last: datetime
+
+    def due(self, now: datetime) -> bool:
+        """Whether it is time to ask again."""
+        wait = timedelta(seconds=RETRY_SECONDS) * (1 << min(self.times - 1, 16))
+        # A tick is a little early or late. In the same quarter of an hour it is the same request,
+        # of which Dagster makes one run.
+        return _quarter(now) == _quarter(self.last) or now - self.last >= min(
+            wait, LONGEST_RETRY
+        ) - timedelta(seconds=60)
+
+
+class Memory(BaseModel):
+    """What a sensor remembers in its cursor.
+
+    Attributes:
+        at: its last tick.
+        asked: by job and first partition.
+    """
+
+    at: datetime | None = None
+    asked: dict[str, Asked] = Field(default_factory=dict)
+
+    @classmethod
+    def of(cls, cursor: str | None) -> Self:
+        """Reads a cursor; an earlier version kept the time alone."""
+        if not cursor:
+            return cls()
+        if cursor.startswith("{"):
+            return cls.model_validate_json(cursor)
+        return cls(at=datetime.fromisoformat(cursor))
+
+    def forget(self, job: Job, missing: Collection[str]) -> None:
+        """Forgets what of a job is there by now."""
+        self.asked = {
+            name: one
+            for name, one in self.asked.items()
+            if name in missing or not name.startswith(f"{job.name} ")
+        }
+
+
+def requests(
+    job: Job, keys: Sequence[str], why: str, now: datetime, memory: Memory, state: str = ""
+) -> list[dg.RunRequest]:
+    """Runs of the job for these partitions, neighbours together; not yet what is not due again.
+
+    Args:
+        state: of what is asked for; another one is asked for at once.
+    """
     assert job.partitions is not None
     made = []
-    for first, last in islice(ranges(job.partitions, keys, MOST_PER_RUN), MOST_RUNS):
-        # One request in a quarter of an hour, and another try in the next.
-        run_key = f"{why} {job.name} {first} {last} {int(now.timestamp()) // RETRY_SECONDS}"
-        tags = {"tbg/why": why}
+    parts = list(islice(ranges(job.partitions, keys, MOST_PER_RUN), MOST_RUNS))
+    memory.forget(job, [f"{job.name} {first} {state}" for first, _ in parts])
+    for first, last in parts:
+        name = f"{job.name} {first} {state}"
+        known = memory.asked.get(name)
+        if known is not None and not known.due(now):
+            continue
+        times = known.times if known else 0
+        if known is None or _quarter(now) != _quarter(known.last):
+            memory.asked[name] = Asked(times=times + 1, last=now)
+        run_key = f"{why} {job.name} {first} {last} {_quarter(now)}"
+        tags = {"tbg/why": why, **TAGS}
         if first != last:
             tags["dagster/asset_partition_range_start"] = first
             tags["dagster/asset_partition_range_end"] = last
@@ -62,13 +130,6 @@ def busy(instance: dg.DagsterInstance, job: Job) -> bool:
     )
 
 
-def back(context: dg.SensorEvaluationContext, now: datetime) -> bool:
-    """Whether this is the first tick after the daemon was away, or the first at all."""
-    last = context.cursor
-    context.update_cursor(now.isoformat())
-    return last is None or now - datetime.fromisoformat(last) > AWAY
-
-
 @dg.sensor(
     jobs=[job.definition for job in chain.from_iterable(CHAINS)],
     minimum_interval_seconds=300,
@@ -84,7 +145,10 @@ def missing_partitions_sensor(
     asked for again.
     """
     now = clock.now()
-    if back(context, now):
+    memory = Memory.of(context.cursor)
+    last, memory.at = memory.at, now
+    context.update_cursor(memory.model_dump_json())
+    if last is None or now - last > AWAY:
         # It repeats each schedule's last tick itself, at this very moment.
         return dg.SkipReason("the daemon has just come back: its schedules go first")
     with database.connect() as connection:
@@ -93,18 +157,25 @@ def missing_partitions_sensor(
         return dg.SkipReason("no miner was seen yet")
     made: list[dg.RunRequest] = []
     waiting: list[str] = []
+    later: list[str] = []
     for jobs in CHAINS:
         for job in jobs:
             if keys := missing(context.instance, job, since, now):
                 if busy(context.instance, job):
                     waiting.append(job.name)
+                elif asked := requests(job, keys, "missing", now, memory):
+                    made += asked
                 else:
-                    made += requests(job, keys, "missing", now)
+                    later.append(job.name)
                 break  # what comes after needs these
+            memory.forget(job, [])
+    context.update_cursor(memory.model_dump_json())
     if made:
         return dg.SensorResult(made)
     if waiting:
         return dg.SkipReason(f"under way: {', '.join(waiting)}")
+    if later:
+        return dg.SkipReason(f"failed, and asked for again later: {', '.join(later)}")
     return dg.SkipReason("every closed hour, day and week is there")
 
 
@@ -125,16 +196,22 @@ def late_shares_sensor(
     now = clock.now()
     with database.connect() as connection:
         late = LateHours.read(connection, thresholds.horizon(now))
+    memory = Memory.of(context.cursor)
     made: list[dg.RunRequest] = []
-    for job, starts in zip(ROLLUPS, (late.hourly, late.daily, late.weekly), strict=True):
+    grains = ((late.hourly, "hourly"), (late.daily, "daily"), (late.weekly, "weekly"))
+    for job, (starts, grain) in zip(ROLLUPS, grains, strict=True):
         assert job.partitions is not None
         keys = {key_of(job.partitions, start) for start in starts if start >= FIRST_MOMENT}
         if job is not ROLLUPS[0]:
             # A day or week can be recomputed only after every hour in it.
             keys -= {key_of(job.partitions, hour) for hour in late.hourly if hour >= FIRST_MOMENT}
         closed = sorted(key for key in keys if end_of(job.partitions, key) <= now)
-        if closed and not busy(context.instance, job):
-            made += requests(job, closed, "late shares", now)
+        if not closed:
+            memory.forget(job, [])
+        elif not busy(context.instance, job):
+            # More that came since is asked for at once.
+            made += requests(job, closed, "late shares", now, memory, str(late.shares[grain]))
+    context.update_cursor(memory.model_dump_json())
     if not made:
-        return dg.SkipReason("no late share waits, or its run is under way")
+        return dg.SkipReason("no late share waits, or its run is under way or not due again")
     return dg.SensorResult(made)

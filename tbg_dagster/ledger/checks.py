@@ -1,6 +1,7 @@
 """Checks of the share ledger: no loss is unexplained, and the books balance."""
 
 from datetime import datetime, timedelta
+from typing import Final
 
 import dagster as dg
 
@@ -8,24 +9,38 @@ from tbg_dagster import clock
 from tbg_dagster.counting import counted
 from tbg_dagster.queries import query
 from tbg_dagster.resources import Database, Thresholds
+from tbg_dagster.standing import found_before, keep
 from tbg_dagster.verdict import lasting, verdict
+
+EVER_DAYS: Final = 36_500
+MOST_NAMED: Final = 100
+# Rows of a longer while are counted only in the first minutes of an hour.
+LONG: Final = timedelta(days=1)
+LOOK_MINUTES: Final = 5
 
 
 @dg.asset_check(asset="share_ledger")
 def no_unexplained_loss(database: Database, thresholds: Thresholds) -> dg.AssetCheckResult:
     """Every event that an engine numbered is stored, refused, or counted as dropped.
 
-    ERROR: any other missing number is a share without an account.
+    ERROR: any other missing number is a share without an account. It is reported for some
+    days; their end is no recovery.
     """
     with database.connect() as connection:
 
-        def look() -> dict[tuple[str, datetime], int]:
+        def unexplained(days: int) -> dict[tuple[str, datetime], int]:
             rows = connection.execute(
-                query(__package__, "unexplained.sql"), {"days": thresholds.gap_days}
+                query(__package__, "unexplained.sql"), {"days": days}
             ).fetchall()
             return {(row["instance"], row["hour"]): int(row["unexplained"]) for row in rows}
 
-        lost = lasting(look)
+        lost = lasting(lambda: unexplained(thresholds.gap_days))
+        instances = {instance for instance, _ in lost}
+        before = found_before(connection, "no_unexplained_loss")
+        old = set(before).difference(instances)
+        ever = {instance for instance, _ in unexplained(EVER_DAYS)} if old else set()
+        named = sorted(instances)[:MOST_NAMED]
+        standing = keep(connection, "no_unexplained_loss", before, named, old & ever)
     events = sum(lost.values())
     return verdict(
         not lost,
@@ -35,6 +50,7 @@ def no_unexplained_loss(database: Database, thresholds: Thresholds) -> dg.AssetC
             for (instance, hour), count in list(lost.items())[:5]
         ),
         unexplained=events,
+        **standing,
     )
 
 
@@ -66,9 +82,15 @@ def numbers_are_stored(database: Database, thresholds: Thresholds) -> dg.AssetCh
     ERROR: an event was taken for a duplicate and is nowhere, or was stored twice. It counts
     the rows themselves; ``tbg ledger --audit`` does so over all that is kept.
     """
-    start = clock.this_hour() - timedelta(hours=thresholds.recent_hours)
+    recent = clock.this_hour() - timedelta(hours=thresholds.recent_hours)
     with database.connect() as connection:
+        before = found_before(connection, "numbers_are_stored")
+        start = min([recent, *map(datetime.fromisoformat, before)])
+        # It counts every row since then: what was wrong long ago is looked at once an hour.
+        if recent - start > LONG and clock.now().minute >= LOOK_MINUTES:
+            return verdict(False, f"numbers since {start:%F %H:%M} are not stored once")
         wrong = connection.execute(query(__package__, "unstored.sql"), {"start": start}).fetchall()
+        keep(connection, "numbers_are_stored", before, [start.isoformat()] if wrong else [])
     absent = sum(row["absent"] for row in wrong)
     doubled = sum(row["doubled"] for row in wrong)
     return verdict(

@@ -1,10 +1,9 @@
-"""What the assets reach for: the database, Redis, the node, the archive, alerts, thresholds."""
+"""What the assets reach for: the database, Redis, the node, the archive, thresholds."""
 
 from tbg_dagster.resources.archive import Archive
 from tbg_dagster.resources.bitcoin import BitcoinNode
 from tbg_dagster.resources.database import Database
 from tbg_dagster.resources.redis_server import RedisServer
 from tbg_dagster.resources.thresholds import Thresholds
-from tbg_dagster.resources.webhook import Webhook
 
-__all__ = ["Archive", "BitcoinNode", "Database", "RedisServer", "Thresholds", "Webhook"]
+__all__ = ["Archive", "BitcoinNode", "Database", "RedisServer", "Thresholds"]

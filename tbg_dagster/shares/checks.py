@@ -9,7 +9,7 @@ from typing import Final
 import dagster as dg
 
 from tbg_dagster import clock
-from tbg_dagster.catch_up.missing import CHAINS, begin, missing
+from tbg_dagster.catch_up.missing import CHAINS, begin, live, missing
 from tbg_dagster.counting import counted
 from tbg_dagster.partitions import (
     DAILY,
@@ -26,6 +26,7 @@ from tbg_dagster.queries import query
 from tbg_dagster.resources import Database, Thresholds
 from tbg_dagster.resources.database import Connection
 from tbg_dagster.rollup import rollup_of, without_raw
+from tbg_dagster.standing import MOST_AGAIN, found_before, keep, not_looked
 from tbg_dagster.verdict import ERROR, WARN, verdict
 
 # An hour's rollup is due this long after it has closed.
@@ -38,26 +39,48 @@ def hours_equal_raw_shares(
 ) -> dg.AssetCheckResult:
     """The rollup counts what the raw shares count: the hours of its run, and a sample.
 
-    Without a run, the hours of the last day. Of a long run, and of all other hours
-    whose raw shares are kept, a sample, another one every hour. ERROR, and blocking: what is computed
-    from a wrong hour is wrong as well. An hour that was never computed is late
+    Without a run, the hours of the last day. Of a long run, and of all other hours whose raw
+    shares are kept, a sample, another one every hour; and every hour that was found wrong
+    before, until it is right. ERROR, and blocking: what is computed from a wrong hour is wrong
+    as well. WARN if the hours of its own run are right. An hour that was never computed is late
     and not wrong (`partitions_are_there` reports it), and late shares that wait for
     their sensor are not counted against it for ten minutes.
     """
     now = clock.now()
     there = context.instance.get_materialized_partitions(dg.AssetKey("shares_hourly"))
     with database.connect() as connection:
+        before = {
+            datetime.fromisoformat(one)
+            for one in found_before(connection, "hours_equal_raw_shares")
+        }
+        again = sorted(before.difference(without_raw(connection, before) if before else ()))
         hours = _hours(context, connection, now, thresholds)
+        if not hours and not again:
+            return not_looked("no hour has raw shares")
+        later = [hour for hour in again if hour not in hours][MOST_AGAIN:]
+        hours = sorted({*hours, *again}.difference(later))
         wrong = connection.execute(
             query(__package__, "wrong_hours.sql"),
             {"hours": hours, "computed": [hour for hour in hours if key_of(HOURLY, hour) in there]},
         ).fetchall()
+        named = {row["hour"] for row in wrong} | set(later)
+        standing = keep(
+            connection,
+            "hours_equal_raw_shares",
+            [hour.isoformat() for hour in before],
+            [hour.isoformat() for hour in named],
+            [hour.isoformat() for hour in before.difference(again)],
+        )
+    asked = set(_asked(context))
+    mine = not asked or any(key_of(HOURLY, hour) in asked for hour in named)
     return verdict(
-        not wrong,
-        f"{len(wrong)} of {counted(len(hours), 'hour')} differ from their raw shares"
+        not named,
+        f"{len(named)} of {counted(len(hours) + len(later), 'hour')} differ from their raw shares"
         + "".join(f"; {row['hour']:%F %H}h: {counted(row['rows'], 'row')}" for row in wrong[:5]),
+        ERROR if mine else WARN,
         hours_compared=len(hours),
-        hours_wrong=len(wrong),
+        hours_wrong=len(named),
+        **standing,
     )
 
 
@@ -106,19 +129,33 @@ def days_equal_hours(
 ) -> dg.AssetCheckResult:
     """Every closed day of its run counts what its hours count; without a run, of 14 days.
 
-    ERROR, and blocking: worker statistics come after.
+    And every day that was found wrong before, until it is right. ERROR, and blocking: worker
+    statistics come after. WARN if the days of its own run are right.
     """
     today = clock.today()
     days = [DAILY.start_time_for_partition_key(key) for key in _asked(context)]
     start, end = (days[0], days[-1] + DAY) if days else (today - 14 * DAY, today)
     with database.connect() as connection:
-        wrong = connection.execute(
-            query(__package__, "wrong_days.sql"), {"start": start, "end": min(end, today)}
-        ).fetchall()
+        before = found_before(connection, "days_equal_hours")
+
+        def differing(first: datetime, last: datetime) -> list[datetime]:
+            rows = connection.execute(
+                query(__package__, "wrong_days.sql"), {"start": first, "end": last}
+            ).fetchall()
+            return [row["day"] for row in rows]
+
+        wrong = differing(start, min(end, today))
+        mine = bool(wrong)
+        elsewhere = [day for day in map(datetime.fromisoformat, before) if not start <= day < end]
+        for day in elsewhere[:MOST_AGAIN]:
+            wrong += differing(day, day + DAY)
+        wrong += elsewhere[MOST_AGAIN:]
+        keep(connection, "days_equal_hours", before, [day.isoformat() for day in wrong])
     return verdict(
         not wrong,
         f"{counted(len(wrong), 'day differs', 'days differ')} from their hours"
-        + "".join(f"; {row['day']:%F}" for row in wrong),
+        + "".join(f"; {day:%F}" for day in wrong[:MOST_AGAIN]),
+        ERROR if mine or not days else WARN,
         days_wrong=len(wrong),
     )
 
@@ -129,20 +166,31 @@ def partitions_are_there(
 ) -> dg.AssetCheckResult:
     """Every hour, day and week that has closed was computed.
 
-    WARN: the numbers are not wrong, they are late; the sensor makes them up. Shares before
+    WARN: the numbers are not wrong, they are late; the sensor makes them up. Those that closed
+    before this database knew a miner are history, and no fault. Shares before
     the first partition are in no rollup until TBG_FIRST_WEEK is set to an earlier Monday.
     """
     now = clock.now()
     with database.connect() as connection:
         since = begin(connection, thresholds.horizon(now))
-    if since is None:
-        return verdict(True, "no miner was seen yet")
-    # The sensor needs a moment to make up what is overdue.
-    late = {
-        job.name: len(missing(context.instance, job, since, now - DUE))
-        for job in chain.from_iterable(CHAINS)
-    }
+        if since is None:
+            return not_looked("no miner was seen yet")
+        # The sensor needs a moment to make up what is overdue.
+        keys = [
+            (job, missing(context.instance, job, since, now - DUE))
+            for job in chain.from_iterable(CHAINS)
+        ]
+        # Asked only if something is missing: it may look at every hour of an import.
+        news = live(connection, since) if any(found for _, found in keys) else since
+    late: dict[str, int] = {}
+    history = 0
+    for job, found in keys:
+        assert job.partitions is not None
+        late[job.name] = sum(end_of(job.partitions, key) > news for key in found)
+        history += len(found) - late[job.name]
     said = ", ".join(f"{job}: {counted(count, 'partition')} missing" for job, count in late.items())
+    if history:
+        said += f"; {counted(history, 'partition')} of history on the way"
     if since < FIRST_MOMENT:
         said += (
             f"; the shares from {since:%F} on lie before the first partition, {FIRST_WEEK}: "
@@ -165,7 +213,7 @@ def reject_ratio_is_usual(database: Database) -> dg.AssetCheckResult:
             query(__package__, "reject_ratio.sql"), {"hour": now - HOUR, "end": now}
         ).fetchone()
     if row is None or row["history_hours"] < 6:
-        return verdict(True, "not six hours of history yet")
+        return not_looked("not six hours of history yet")
     limit = row["usual"] + 4 * max(row["spread"], row["chance"])
     return verdict(
         row["ratio"] <= max(limit, 0.01),

@@ -11,10 +11,13 @@ from tbg_dagster.counting import counted
 from tbg_dagster.queries import query
 from tbg_dagster.resources import Database, RedisServer, Thresholds
 from tbg_dagster.resources.database import Connection
+from tbg_dagster.standing import found_before, keep
 from tbg_dagster.verdict import ERROR, WARN, lasting, verdict
 
 # A block and its share travel in two streams.
 TOGETHER: Final = timedelta(minutes=2)
+EVER_DAYS: Final = 36_500
+MOST_NAMED: Final = 100
 
 
 # --- The path from the engine to the database ------------------------------------------
@@ -25,23 +28,27 @@ def no_sequence_gaps(database: Database, thresholds: Thresholds) -> dg.AssetChec
     """No event of an engine is missing, other than those refused as dead letters.
 
     ERROR: a number that never arrived is an event that was lost, at the engine's queue,
-    at the socket, or past the spool's limit. A gap is reported for some days.
+    at the socket, or past the spool's limit. A gap is reported for some days; their end is
+    no recovery, unless the number came.
     """
     with database.connect() as connection:
 
-        def look() -> dict[str, int]:
-            rows = connection.execute(
-                query(__package__, "gaps.sql"), {"days": thresholds.gap_days}
-            ).fetchall()
+        def missing(days: int) -> dict[str, int]:
+            rows = connection.execute(query(__package__, "gaps.sql"), {"days": days}).fetchall()
             return {row["instance"]: int(row["missing"]) for row in rows}
 
-        gaps = lasting(look)
+        gaps = lasting(lambda: missing(thresholds.gap_days))
+        before = found_before(connection, "no_sequence_gaps")
+        old = set(before).difference(gaps)
+        gone = old.intersection(missing(EVER_DAYS)) if old else ()
+        standing = keep(connection, "no_sequence_gaps", before, list(gaps)[:MOST_NAMED], gone)
     lost = sum(gaps.values())
     return verdict(
         not gaps,
         f"{counted(lost, 'event')} missing from {counted(len(gaps), 'engine boot')}"
         + "".join(f"; {instance}: {missing}" for instance, missing in list(gaps.items())[:5]),
         missing=lost,
+        **standing,
     )
 
 

@@ -1,16 +1,20 @@
 """Checks of the raw shares."""
 
 import math
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 import dagster as dg
+from psycopg.rows import DictRow
 
 from ingest.hashes import HASHES_PER_DIFFICULTY
 from tbg_dagster import clock
 from tbg_dagster.counting import counted
 from tbg_dagster.queries import query
 from tbg_dagster.resources import Database, Thresholds
+from tbg_dagster.rollup import rollup_of
+from tbg_dagster.standing import Windows, found_before, keep, look, not_looked
 from tbg_dagster.verdict import ERROR, WARN, verdict
 
 # Chances below which silence is no chance: once in three years, and never, of looks
@@ -36,7 +40,7 @@ def shares_keep_arriving(database: Database) -> dg.AssetCheckResult:
             query(__package__, "promise.sql"), {"now": now, "hashes": HASHES_PER_DIFFICULTY}
         )
     if not row["rate"] or row["newest"] is None:
-        return verdict(True, "no connected miner promises shares", rate=0.0)
+        return not_looked("no connected miner promises shares")
     silence = max((now - row["newest"]).total_seconds(), 0.0)
     chance = math.exp(-min(row["rate"] * silence, 700.0))
     return verdict(
@@ -82,12 +86,14 @@ def shares_have_users_and_workers(
 
     ERROR: no statistics contain such a share.
     """
-    with database.connect() as connection:
-        [row] = connection.execute(query(__package__, "orphan_shares.sql"), _recent(thresholds))
+    found, standing = _look(
+        database, thresholds, "shares_have_users_and_workers", "orphan_shares.sql", ["orphans"]
+    )
     return verdict(
-        row["orphans"] == 0,
-        f"{row['orphans']} of {row['shares']} recent shares have no user or worker",
-        orphans=row["orphans"],
+        not found,
+        f"{counted(_sum(found, 'orphans'), 'share has', 'shares have')} no user or worker",
+        orphans=_sum(found, "orphans"),
+        **standing,
     )
 
 
@@ -98,13 +104,15 @@ def shares_are_not_doubled(database: Database, thresholds: Thresholds) -> dg.Ass
     ERROR: a doubled share is doubled work. Rejected shares may repeat a hash: that is
     what the reason `duplicate` means.
     """
-    with database.connect() as connection:
-        [row] = connection.execute(query(__package__, "doubles.sql"), _recent(thresholds))
+    found, standing = _look(
+        database, thresholds, "shares_are_not_doubled", "doubles.sql", ["by_seq", "by_hash"]
+    )
     return verdict(
-        row["by_seq"] == 0 and row["by_hash"] == 0,
-        f"{row['by_seq']} doubled by (instance, seq), {row['by_hash']} by hash",
-        by_seq=row["by_seq"],
-        by_hash=row["by_hash"],
+        not found,
+        f"{_sum(found, 'by_seq')} doubled by (instance, seq), {_sum(found, 'by_hash')} by hash",
+        by_seq=_sum(found, "by_seq"),
+        by_hash=_sum(found, "by_hash"),
+        **standing,
     )
 
 
@@ -116,13 +124,38 @@ def accepted_shares_meet_their_difficulty(
 
     ERROR: the engine accepted work that was not done.
     """
-    with database.connect() as connection:
-        [row] = connection.execute(query(__package__, "weak_shares.sql"), _recent(thresholds))
+    found, standing = _look(
+        database, thresholds, "accepted_shares_meet_their_difficulty", "weak_shares.sql", ["weak"]
+    )
     return verdict(
-        row["weak"] == 0, f"{row['weak']} accepted shares below their difficulty", weak=row["weak"]
+        not found,
+        f"{counted(_sum(found, 'weak'), 'accepted share')} below their difficulty",
+        weak=_sum(found, "weak"),
+        **standing,
     )
 
 
-def _recent(thresholds: Thresholds) -> dict[str, datetime]:
+def _look(
+    database: Database, thresholds: Thresholds, check: str, name: str, wrong: Sequence[str]
+) -> tuple[Windows, dict[str, Any]]:
+    """Asks about the last hours, and again about those that were wrong.
+
+    Args:
+        name: of the query.
+        wrong: its columns that are to be 0.
+    """
     now = clock.now()
-    return {"start": now - timedelta(hours=thresholds.recent_hours), "end": now}
+    with database.connect() as connection:
+
+        def ask(start: datetime, end: datetime) -> DictRow | None:
+            [row] = connection.execute(query(__package__, name), {"start": start, "end": end})
+            return row if any(row[column] for column in wrong) else None
+
+        before = found_before(connection, check)
+        start = now - timedelta(hours=thresholds.recent_hours)
+        found = look(before, start, now, rollup_of(connection).raw_days(connection), ask)
+        return found, keep(connection, check, before, found.wrong, found.gone)
+
+
+def _sum(found: Windows, column: str) -> int:
+    return sum(row[column] for row in found.rows)

@@ -1,6 +1,6 @@
 """Checks of the weekly results."""
 
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 
 import dagster as dg
 
@@ -9,6 +9,7 @@ from tbg_dagster import clock
 from tbg_dagster.counting import counted
 from tbg_dagster.queries import query
 from tbg_dagster.resources import Database
+from tbg_dagster.standing import found_before, keep
 from tbg_dagster.verdict import ERROR, WARN, verdict
 from tbg_dagster.weekly.week import differing_users, dropped_days, wrong_users
 
@@ -16,6 +17,8 @@ from tbg_dagster.weekly.week import differing_users, dropped_days, wrong_users
 @dg.asset_check(asset="weekly_best_diff", blocking=True)
 def weeks_equal_hours(database: Database) -> dg.AssetCheckResult:
     """The finalised weeks of the last month count what their hours count, ranks included.
+
+    And those that did not before, until they do.
 
     And what the raw shares count, as the statistics of the days have counted them. ERROR,
     and blocking: a week that does not add up must not be published.
@@ -26,13 +29,16 @@ def weeks_equal_hours(database: Database) -> dg.AssetCheckResult:
             query(__package__, "finalised.sql"),
             {"first": this_week - timedelta(days=28), "end": this_week},
         ).fetchall()
+        before = found_before(connection, "weeks_equal_hours")
+        looked = {*(row["week_start"] for row in weeks), *map(date.fromisoformat, before)}
         wrong: set[tuple[date, int]] = set()
-        for week in (row["week_start"] for row in weeks):
+        for week in sorted(looked):
             users = set(differing_users(connection, week))
             # Raw shares that were dropped cannot be counted.
             if not dropped_days(connection, week):
                 users.update(wrong_users(connection, week))
             wrong.update((week, user) for user in users)
+        keep(connection, "weeks_equal_hours", before, {week.isoformat() for week, _ in wrong})
     return verdict(
         not wrong,
         f"{counted(len(wrong), 'week of a user differs', 'weeks of users differ')} from hours or raw shares"
@@ -45,14 +51,20 @@ def weeks_equal_hours(database: Database) -> dg.AssetCheckResult:
 def bests_reach_their_hours(database: Database) -> dg.AssetCheckResult:
     """No best of a running week is lower than the hours of the last three hours say.
 
+    Nor than those that it was lower than before.
+
     ERROR: the writer takes a share for no best because it remembers a higher one. Start it
     again: it reads what the table holds. The result of the week comes from the hours.
     """
     end = clock.now().replace(minute=0, second=0, microsecond=0)
     with database.connect() as connection:
+        before = found_before(connection, "bests_reach_their_hours")
+        # The hours are kept for ever; of a week that is finalised none is wrong here.
+        start = min([end - timedelta(hours=3), *map(datetime.fromisoformat, before)])
         rows = connection.execute(
-            query(__package__, "behind.sql"), {"start": end - timedelta(hours=3), "end": end}
+            query(__package__, "behind.sql"), {"start": start, "end": end}
         ).fetchall()
+        keep(connection, "bests_reach_their_hours", before, [start.isoformat()] if rows else [])
     return verdict(
         not rows,
         f"{len(rows)} bests are lower than their hours"

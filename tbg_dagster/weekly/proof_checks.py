@@ -11,7 +11,8 @@ from tbg_dagster import clock
 from tbg_dagster.counting import counted
 from tbg_dagster.resources import Database, Thresholds
 from tbg_dagster.resources.database import Connection
-from tbg_dagster.verdict import verdict
+from tbg_dagster.standing import found_before, keep
+from tbg_dagster.verdict import ERROR, WARN, verdict
 
 
 def judged(connection: Connection, week: date, thresholds: Thresholds) -> list[Case]:
@@ -51,11 +52,19 @@ def winners_are_proven(
 ) -> dg.AssetCheckResult:
     """The proofs of work of each closed week's top ten hold.
 
-    Looks at the weeks of its run, or at the last month. ERROR, and blocking: a result whose
-    proof fails must not be published. A best without a proof passes, and is named.
+    Looks at the weeks of its run, or at the last month; and at those whose proofs failed
+    before, until they hold. ERROR, and blocking: a result whose proof fails must not be
+    published. WARN if those of its own run hold. A best without a proof passes, and is named.
     """
+    mine = _weeks(context)
     with database.connect() as connection:
-        weeks = {week: judged(connection, week, thresholds) for week in _weeks(context)}
+        before = found_before(connection, "winners_are_proven")
+        weeks = {
+            week: judged(connection, week, thresholds)
+            for week in sorted({*mine, *map(date.fromisoformat, before)})
+        }
+        wrong = [week for week in weeks if any(case.fails for case in weeks[week])]
+        keep(connection, "winners_are_proven", before, [week.isoformat() for week in wrong])
     cases = [case for found in weeks.values() for case in found]
     failed = [f"{week} {_failure(case)}" for week in weeks for case in weeks[week] if case.fails]
     missing = [
@@ -70,7 +79,14 @@ def winners_are_proven(
         text += f"; {len(failed)} with a proof that fails: " + "; ".join(failed[:5])
     if missing:
         text += f"; {len(missing)} without a proof: " + ", ".join(missing[:5])
-    return verdict(not failed, text, proven=proven, failed=len(failed), without_proof=len(missing))
+    return verdict(
+        not failed,
+        text,
+        ERROR if set(wrong) & set(mine) else WARN,
+        proven=proven,
+        failed=len(failed),
+        without_proof=len(missing),
+    )
 
 
 def _weeks(context: dg.AssetCheckExecutionContext) -> list[date]:

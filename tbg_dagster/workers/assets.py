@@ -9,7 +9,6 @@ from typing import Final
 import dagster as dg
 import pandas as pd
 import pyarrow as pa
-import requests
 from psycopg import sql
 from pyarrow import csv
 
@@ -19,7 +18,7 @@ from tbg_dagster.columns import columns
 from tbg_dagster.outbox import deliver
 from tbg_dagster.partitions import DAILY, RETRY, backfill, window
 from tbg_dagster.queries import query
-from tbg_dagster.resources import Database, RedisServer, Thresholds, Webhook
+from tbg_dagster.resources import Database, RedisServer, Thresholds
 from tbg_dagster.rollup import Span, raw_spans
 from tbg_dagster.workers.liveness import mark_silent
 from tbg_dagster.workers.stats import COLUMNS, worker_stats
@@ -137,7 +136,6 @@ def worker_liveness(
     context: dg.AssetExecutionContext,
     database: Database,
     redis_server: RedisServer,
-    webhook: Webhook,
     thresholds: Thresholds,
 ) -> dg.MaterializeResult[None]:
     """Workers that went silent, judged by their own share rate, or disconnected.
@@ -161,12 +159,6 @@ def worker_liveness(
         assert counts is not None
         with redis_server.connect() as client:
             sent = deliver(connection, client, ALERTS_STREAM)
-    for message in sent:
-        try:
-            webhook.send(message["payload"])
-        except requests.RequestException as error:
-            # Redis has it; a webhook that is down must not stop the marking.
-            context.log.error("the webhook did not take an alert: %s", error)
     for name in done.marked_offline[:100]:
         context.log.info("offline: %s", name)
     for text in done.not_judged[:100]:

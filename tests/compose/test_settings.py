@@ -14,7 +14,6 @@ from tbg_dagster.resources import (
     Database,
     RedisServer,
     Thresholds,
-    Webhook,
 )
 from tbg_dagster.resources.environment import variable_of
 from tests.compose.files import SERVICES, Setting, example, passed_through, variables
@@ -54,7 +53,6 @@ def test_the_code_location_gets_exactly_its_settings() -> None:
         ("REDIS_", RedisServer),
         ("BITCOIN_RPC_", BitcoinNode),
         ("ARCHIVE_", Archive),
-        ("ALERT_WEBHOOK_", Webhook),
         ("TBG_", Thresholds),
     ):
         definitions = (ROOT / "tbg_dagster/definitions.py").read_text("utf-8")
@@ -125,7 +123,6 @@ def test_the_example_shows_the_defaults_of_the_code() -> None:
     for prefix, resource in (
         ("BITCOIN_RPC_", BitcoinNode),
         ("ARCHIVE_", Archive),
-        ("ALERT_WEBHOOK_", Webhook),
         ("TBG_", Thresholds),
     ):
         known |= {

@@ -16,7 +16,7 @@ from ingest.flavour import flavour_of
 from ingest.names import leaderboard_key
 from tbg_dagster import clock as clock_of_batch
 from tbg_dagster.definitions import defs
-from tbg_dagster.resources import Archive, BitcoinNode, Database, RedisServer, Thresholds, Webhook
+from tbg_dagster.resources import Archive, BitcoinNode, Database, RedisServer, Thresholds
 from tests.clock import Clock
 
 Connection = psycopg.Connection[DictRow]
@@ -217,7 +217,6 @@ def resources(database_url: str, redis_url: str) -> dict[str, Any]:
         "redis_server": RedisServer(url=redis_url),
         "bitcoin_node": BitcoinNode(url="http://127.0.0.1:1", retries=0, timeout_seconds=2),
         "archive": Archive(),
-        "webhook": Webhook(),
         "thresholds": Thresholds(),
     }
 

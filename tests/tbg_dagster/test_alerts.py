@@ -1,9 +1,8 @@
 """Alerts: once when an incident begins, once when it is over."""
 
-import http.server
 import json
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import dagster as dg
@@ -15,10 +14,11 @@ from ingest.names import ALERTS_STREAM
 from tbg_dagster.alerts.incidents import Alert, State
 from tbg_dagster.alerts.sensors import alerts_sensor
 from tbg_dagster.definitions import defs
-from tbg_dagster.resources import BitcoinNode, RedisServer, Webhook
+from tbg_dagster.resources import BitcoinNode, RedisServer, Thresholds
+from tests.clock import Clock
 from tests.tbg_dagster.conftest import Connection, History, Run, last_monday
 
-Look = Callable[[], list[tuple[str, str]]]
+Look = Callable[..., list[tuple[str, str]]]
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=60))
@@ -46,19 +46,23 @@ def test_an_incident_is_told_once_and_its_end_is_told_once(seen: list[tuple[str,
 
 @pytest.fixture
 def look(client: Any, instance: dg.DagsterInstance, resources: dict[str, Any]) -> Look:
-    """``look()`` is one tick of the sensor; returns all that Redis was ever told."""
+    """``look()`` is one tick of the sensor; returns all that Redis was ever sent.
+
+    ``lost=True``: Dagster ended the tick, and kept no cursor of it.
+    """
     cursor: list[str | None] = [None]
 
-    def tick() -> list[tuple[str, str]]:
+    def tick(*, lost: bool = False) -> list[tuple[str, str]]:
         context = dg.build_sensor_context(
             instance=instance,
             cursor=cursor[0],
             repository_def=defs.get_repository_def(),
-            resources={name: resources[name] for name in ("database", "redis_server", "webhook")},
+            resources={name: resources[name] for name in ("database", "redis_server")},
         )
         result = alerts_sensor(context)
         assert isinstance(result, dg.SensorResult)
-        cursor[0] = result.cursor
+        if not lost:
+            cursor[0] = result.cursor
         told = (json.loads(fields["data"]) for _, fields in client.xrange(ALERTS_STREAM))
         return [(item["state"], item["incident"]) for item in told]
 
@@ -99,46 +103,151 @@ def test_a_failing_check_is_told_once_and_its_recovery_once(
     assert told() == ["firing", "recovered"]
 
 
-@pytest.fixture
-def webhook() -> Iterator[tuple[str, list[Any]]]:
-    """A webhook, and what it was sent."""
-    taken: list[Any] = []
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            taken.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(204)
-            self.end_headers()
-
-        def log_message(self, *_: Any) -> None:
-            """Says nothing."""
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/hook", taken
-    server.shutdown()
-    server.server_close()
-    thread.join()
-
-
 def test_a_channel_that_is_away_gets_its_alert_later_and_the_other_at_once(
-    look: Look,
-    run: Run,
-    resources: dict[str, Any],
-    webhook: tuple[str, list[Any]],
+    look: Look, run: Run, resources: dict[str, Any], connection: Connection
 ) -> None:
-    url, taken = webhook
-    good = resources["redis_server"]
-    resources["webhook"] = Webhook(url=url)
+    good, key = resources["redis_server"], f"{last_monday():%Y-%m-%d}"
     resources["redis_server"] = RedisServer(url="redis://127.0.0.1:1/0")
-    run("weekly_reset", f"{last_monday():%Y-%m-%d}", raise_on_error=False)  # fails without Redis
+    run("weekly_reset", key, raise_on_error=False)  # fails without Redis
     assert look() == []
-    assert [item["incident"] for item in taken] == ["run:weekly_reset"]
-    assert taken[0]["text"] == "firing: runs of weekly_reset fail"
+
+    def posted() -> list[str]:
+        rows = connection.execute(
+            "select payload from outbox where stream = 'notify:incident' order by id"
+        )
+        return [f"{row['payload']['state']} {row['payload']['incident']}" for row in rows]
+
+    incident = f"run:weekly_reset:{key}"
+    assert posted() == [f"firing {incident}"]
 
     resources["redis_server"] = good
-    assert look() == [("firing", "run:weekly_reset")]
+    assert look() == [("firing", incident)]
+    run("weekly_reset", key)
+    assert look() == [("firing", incident), ("recovered", incident)]
+    assert posted() == [f"firing {incident}", f"recovered {incident}"]
+
+
+def test_another_partitions_success_ends_no_incident_and_a_range_ends_with_its_last_partition(
+    look: Look, run: Run, resources: dict[str, Any]
+) -> None:
+    good = resources["redis_server"]
+    first, last = (f"{last_monday(weeks):%Y-%m-%d}" for weeks in (3, 2))
+    resources["redis_server"] = RedisServer(url="redis://127.0.0.1:1/0")
+    run("weekly_reset", first, last, raise_on_error=False)
+    resources["redis_server"] = good
+    incident = f"run:weekly_reset:{first}...{last}"
+    assert look() == [("firing", incident)]
     run("weekly_reset", f"{last_monday():%Y-%m-%d}")
-    assert look() == [("firing", "run:weekly_reset"), ("recovered", "run:weekly_reset")]
-    assert [item["state"] for item in taken] == ["firing", "recovered"]
+    assert look() == [("firing", incident)]
+    run("weekly_reset", last)
+    assert look() == [("firing", incident)]
+    run("weekly_reset", first)
+    assert look() == [("firing", incident), ("recovered", incident)]
+
+
+def test_a_tick_that_is_lost_repeats_no_alert_although_the_check_ran_again(
+    look: Look, run: Run, connection: Connection
+) -> None:
+    connection.execute(
+        "insert into engine_instances (instance, seq_max, seq_missing) values ('x/1', 9, '{[3,5)}')"
+    )
+    incident = ("firing", "check:engine_instances:no_sequence_gaps")
+    for _ in range(3):
+        run("quality", raise_on_error=False)
+        assert look(lost=True).count(incident) == 1
+    rows = connection.execute(
+        "select count(*) as n from outbox where payload ->> 'incident' = %s", [incident[1]]
+    ).fetchone()
+    assert rows == {"n": 1}
+
+
+def wrong_hours_check(result: dg.ExecuteInProcessResult) -> bool:
+    [found] = [
+        one
+        for one in result.get_asset_check_evaluations()
+        if one.check_name == "hours_equal_raw_shares"
+    ]
+    return found.passed
+
+
+def test_only_a_look_at_the_same_hour_ends_the_incident_of_a_wrong_hour(
+    look: Look, run: Run, history: History, connection: Connection, clock: Clock,
+    resources: dict[str, Any],
+) -> None:  # fmt: skip
+    # Dagster takes the partitions of its own clock.
+    now = clock.now().replace(minute=20, second=0, microsecond=0) - timedelta(hours=40)
+    start = now.replace(hour=0, minute=0) - timedelta(days=3)
+    history.shares(["a.1", "b.1"], start, now, 600)
+    connection.execute("select rebuild_shares_hourly(%s, %s)", [start, now.replace(minute=0)])
+    wrong = start + timedelta(hours=30)
+    change = "update shares_hourly set shares = shares + %s where bucket = %s"
+    connection.execute(change, [5, wrong])
+    resources["thresholds"] = Thresholds(sampled_hours=10)
+    incident = "check:shares_hourly:hours_equal_raw_shares"
+
+    def states_of(incident: str) -> list[str]:
+        return [state for state, about in look() if about == incident]
+
+    verdicts = []
+    for hour in range(30):
+        clock.moment = now + timedelta(hours=hour)
+        key = f"{clock.moment - timedelta(hours=1):%Y-%m-%d-%H:00}"
+        verdicts.append(wrong_hours_check(run("hourly_rollup", key, raise_on_error=False)))
+        assert states_of(incident) == ([] if all(verdicts) else ["firing"])
+    found = verdicts.index(False)
+    assert not any(verdicts[found:])
+    connection.execute(change, [-5, wrong])
+    clock.moment += timedelta(hours=1)
+    key = f"{clock.moment - timedelta(hours=1):%Y-%m-%d-%H:00}"
+    assert wrong_hours_check(run("hourly_rollup", key, raise_on_error=False))
+    # The runs of other hours have not failed for it.
+    assert states_of(incident) == ["firing", "recovered"]
+    assert not [about for _, about in look() if about.startswith("run:")]
+
+
+def test_doubled_shares_do_not_recover_by_growing_old_and_end_untold_with_their_data(
+    look: Look, run: Run, history: History, connection: Connection, clock: Clock
+) -> None:
+    at = clock.now() - timedelta(minutes=20)
+    for _ in range(2):
+        history.share("a.1", at, 5000.0, share_hash=b"\x01" * 32)
+    incident = "check:shares:shares_are_not_doubled"
+
+    def told(hours: float) -> list[str]:
+        clock.moment = at + timedelta(hours=hours)
+        run("quality", raise_on_error=False)
+        return [state for state, about in look() if about == incident]
+
+    assert told(0.4) == ["firing"]
+    for hours in (3, 30, 300):
+        history.share("a.1", at + timedelta(hours=hours) - timedelta(minutes=1), 5000.0)
+        assert told(hours) == ["firing"]
+    connection.execute("select drop_partitions(%s)", [(at + timedelta(days=2)).date()])
+    assert told(301) == ["firing"]
+    # A new fault is a new incident.
+    for _ in range(2):
+        history.share("a.1", clock.now(), 5000.0, share_hash=b"\x02" * 32)
+    assert told(301.5) == ["firing", "firing"]
+    connection.execute("delete from shares where share_hash = '\\x" + "02" * 32 + "'")
+    assert told(302) == ["firing", "firing", "recovered"]
+
+
+def test_a_check_without_anything_to_look_at_mends_nothing(
+    look: Look, run: Run, history: History, connection: Connection, clock: Clock
+) -> None:
+    worker = history.worker("a.1")[1]
+    history.share("a.1", clock.now() - timedelta(minutes=30))
+    connection.execute(
+        "update workers set is_online = true, last_share = %s, current_diff = 1000, "
+        "hashrate_1h = 4e11 where id = %s",
+        [clock.now() - timedelta(minutes=30), worker],
+    )
+    incident = ("firing", "check:shares:shares_keep_arriving")
+    run("quality", raise_on_error=False)
+    assert incident in look()
+    connection.execute(
+        "update workers set is_online = false, last_share = %s", [clock.now() - timedelta(days=2)]
+    )
+    connection.execute("delete from shares")
+    run("quality", raise_on_error=False)
+    assert ("recovered", incident[1]) not in look()
