@@ -8,7 +8,7 @@ from typing import Final
 import click
 import psycopg
 
-from tbg.bests import printable
+from ingest.printable import printable
 from tbg.clock import wait_for_clock
 from tbg.logs import tail
 from tbg.migrate import migrate
