@@ -146,7 +146,7 @@ def blocks_and_their_shares_match(
 ) -> dg.AssetCheckResult:
     """Every block found has its share, and every share that solved a block has its block.
 
-    ERROR: one of the two events was lost.
+    ERROR: one of the two events was lost. A share without its block is reported for a week.
     """
     now = clock.now()
     with database.connect() as connection:

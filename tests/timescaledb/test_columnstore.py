@@ -1,8 +1,10 @@
 """What is a month old is compressed, and can still be read, corrected and dropped."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from tbg_dagster.queries import query
 from tbg_dagster.rollup import rollup_of
 from tbg_dagster.weekly.week import finalise
 from tests.tbg_dagster.conftest import History, last_monday
@@ -127,6 +129,44 @@ def test_a_compressed_week_can_be_closed_and_its_block_marked(
         "update shares set is_block = true where share_hash = %s", [best["share_hash"]]
     )
     assert marked.rowcount == 1
+
+
+def read_of(connection: Connection, statement: Any, values: dict[str, Any]) -> list[str]:
+    """The scans of compressed chunks that a statement executes."""
+    plan = connection.execute("explain (analyze, costs off, timing off) " + statement, values)
+    lines = [row["QUERY PLAN"] for row in plan.fetchall()]
+    return [
+        line
+        for line in lines
+        if re.search("ColumnarScan|DecompressChunk", line) and "never executed" not in line
+    ]
+
+
+def test_looking_for_unmatched_blocks_opens_no_chunk_but_those_of_the_blocks(
+    connection: Connection, history: History
+) -> None:
+    start = old_week(connection, history)
+    now = datetime.now(UTC)
+    statement = query("tbg_dagster.upstream", "unmatched_blocks.sql")
+    span = {"start": now - 89 * DAY, "end": now}
+    assert read_of(connection, statement, span) == []
+    share_hash = b"\x07" * 32
+    history.share("a.1", start + 30 * HOUR, share_hash=share_hash, is_block=True)
+    history.block("a.1", 5, share_hash.hex(), start + 30 * HOUR)
+    run_policy(connection, "policy_compression", "shares")
+    assert len(read_of(connection, statement, span)) <= 1
+    assert connection.execute(statement, span).fetchall() == [{"blocks": 0, "shares": 0}]
+    history.block("a.1", 6, "ab" * 32, start + 40 * HOUR)
+    assert connection.execute(statement, span).fetchall() == [{"blocks": 1, "shares": 0}]
+
+
+def test_the_watermark_of_the_days_reads_no_hour(connection: Connection, history: History) -> None:
+    old_week(connection, history)
+    statement = query("tbg_dagster.rollup", "watermark.sql")
+    plan = connection.execute("explain (analyze, costs off) " + statement, ["shares_daily"])
+    text = "\n".join(row["QUERY PLAN"] for row in plan.fetchall())
+    assert "_hyper_" not in text
+    assert "_materialized_hypertable_" not in text
 
 
 def test_a_session_in_the_columnstore_is_found_by_when_its_user_was_last_seen(
