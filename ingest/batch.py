@@ -4,7 +4,7 @@ An entry that cannot be read becomes a dead letter; nothing is left out.
 """
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -14,6 +14,8 @@ from ingest.entry import LATEST, Entry, identity, number, text
 from ingest.events import EARLIEST, MAX_INSTANCE
 from ingest.ledger import Report, parse_report
 from ingest.names import DEAD_LETTER_STREAM, LEDGER_STREAM
+
+NUMBER_REUSED: Final = "number_reused"  # reason of a letter: its number is another event's
 
 
 class Row(msgspec.Struct, gc=False):

@@ -14,7 +14,7 @@ import msgspec
 import structlog
 
 from ingest import metrics, tables
-from ingest.batch import DeadLetter, Item, Row, parse, refuse
+from ingest.batch import NUMBER_REUSED, DeadLetter, Item, Row, parse, refuse
 from ingest.calendar import to_micros
 from ingest.effects import Effects, Written
 from ingest.entry import Entry
@@ -326,7 +326,7 @@ class Store:
                 (item.instance, item.seq, item.micros, item.raw_data),
                 refuse(
                     item.entry,
-                    "number_reused",
+                    NUMBER_REUSED,
                     f"number {item.seq} of {item.instance!r} is another event's",
                 ),
             )
@@ -356,5 +356,5 @@ class Store:
 
 _LOUD: Final = {
     "past_retention": "events are older than RETENTION_DAYS: they are dead letters",
-    "number_reused": "an engine uses numbers again for other events: they are dead letters",
+    NUMBER_REUSED: "an engine uses numbers again for other events: they are dead letters",
 }

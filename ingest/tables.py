@@ -6,7 +6,7 @@ writers may write are written in one order, which avoids deadlocks.
 
 from binascii import unhexlify
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from datetime import date
 from typing import Any, Final
 
@@ -33,7 +33,11 @@ Raised = tuple[date, int, str, float]  # week, number and address of the user, i
 
 
 async def find_stored(
-    db: asyncpg.Connection, items: list[Row | DeadLetter], number: Number
+    db: asyncpg.Connection,
+    items: Sequence[Row | DeadLetter],
+    number: Number,
+    *,
+    refused: bool = True,
 ) -> list[Row | DeadLetter]:
     """Finds which events are in the database: by number, time and content, not by number alone.
 
@@ -41,6 +45,7 @@ async def find_stored(
         db: the connection.
         items: numbered, and ``user_id`` is set in those about a miner.
         number: finds the database's number of an instance.
+        refused: whether a dead letter will do.
     """
     if not items:
         return []
@@ -61,6 +66,7 @@ async def find_stored(
         [str(moment).encode() for moment in micros],
         min(micros),
         max(micros),
+        refused,
     )
     return [items[row["place"] - 1] for row in rows]
 
@@ -368,7 +374,7 @@ where exists (
 ) or exists (
     -- What was refused names the event's time, unless it could not be read.
     select from dead_letters d
-    where d.instance = g.instance and d.seq = g.seq
+    where $11 and d.instance = g.instance and d.seq = g.seq
       and (g.event is null or position(g.stamp in d.raw) > 0)
 )
 """

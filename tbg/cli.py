@@ -28,6 +28,9 @@ COMMANDS: Final[dict[str, Subcommand]] = {
     ),
     "ledger": Subcommand("tbg.ledger", "command", "Show what became of every event."),
     "forget": Subcommand("tbg.forget", "command", "Forget a writer's name that is not used."),
+    "dead-letters": Subcommand(
+        "tbg.letters", "command", "Show what was refused, and bring it back."
+    ),
     "verify": Subcommand("tbg.verify", "command", "Check bests and blocks by their proof of work."),
     "archive": Subcommand(
         "tbg.archive", "command", "Bring days back from the archive, or check it.", "batch"

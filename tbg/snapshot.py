@@ -145,10 +145,11 @@ def take(database: Connection, client: "redis.Redis") -> Snapshot:
         events[name] = EventCounts(last, minute, hour, length, lags[stream])
     [(letters, letters_hour)] = database.execute(
         "select count(*), count(*) filter (where received_at > now() - interval '1 hour') "
-        "from dead_letters"
+        "from dead_letters where replayed_at is null"
     )
     reasons = database.execute(
-        "select stage || '/' || reason, count(*) from dead_letters group by 1 order by 2 desc"
+        "select stage || '/' || reason, count(*) from dead_letters where replayed_at is null "
+        "group by 1 order by 2 desc"
     ).fetchall()
     on_the_way = _on_the_way(client, offsets, gaps)
     missing = {instance: _numbers(spans) - on_the_way[instance] for instance, spans in gaps.items()}

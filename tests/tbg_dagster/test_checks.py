@@ -262,6 +262,13 @@ def test_many_dead_letters_are_found(check: Check, connection: Connection) -> No
     assert "receiver json: 4" in str(result.description)
     connection.execute(letters, [30])
     assert check(upstream.few_events_are_refused, thresholds=few).severity == ERROR
+    connection.execute("update dead_letters set replayed_at = now()")
+    assert check(upstream.few_events_are_refused, thresholds=few).passed
+    connection.execute("update dead_letters set replayed_at = null where id = 1")
+    assert check(upstream.few_events_are_refused, thresholds=few).passed
+    connection.execute("update dead_letters set reason = 'number_reused' where id = 1")
+    result = check(upstream.few_events_are_refused, thresholds=few)
+    assert (result.passed, result.severity) == (False, WARN)
 
 
 # --- Rollups ---------------------------------------------------------------------------
