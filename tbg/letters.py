@@ -21,9 +21,9 @@ from rich.table import Table
 from ingest.codecs import prepare
 from ingest.flavour import fetch_flavour
 from ingest.leaderboard import Leaderboard
+from ingest.printable import printable
 from ingest.replay import Outcome, Replay
 from ingest.settings import RetentionSettings
-from tbg.bests import printable
 from tbg.options import Parsed, json_list_option, utc
 from tbg.program import without_password
 from tbg.servers import connect, database_url, find_urls
