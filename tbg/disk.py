@@ -1,10 +1,20 @@
 """How much room a disk has left."""
 
+import math
 import shutil
 from pathlib import Path
 from typing import Final
 
 LEAST_FREE: Final = 0.05  # of the disk; below it, people must make room
+
+
+def free_ratio(folder: Path) -> float:
+    """The free part of a folder's disk, 0 to 1; NaN if it cannot be read."""
+    try:
+        disk = shutil.disk_usage(folder)
+    except OSError:
+        return math.nan
+    return disk.free / disk.total
 
 
 def disk_trouble(folder: Path) -> str | None:

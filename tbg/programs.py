@@ -200,6 +200,8 @@ class StackPlan:
             "outbox → people",
             DATABASE_URL=self.database_url,
             DAGSTER_PG_URL=self.dagster_database_url or "",
+            DISK_PATH=str(self.state.path),
+            **(self.node.environment() if self.node else {"BITCOIN_RPC_URL": ""}),
         )
 
     def _own_node(self, node: Node) -> Program:

@@ -15,6 +15,7 @@ from psycopg.rows import DictRow, dict_row
 from ingest import log, signals
 from ingest.metrics import MetricsServer
 from ingest.settings import SettingsError
+from tbg.node import Node
 from tbg.notify.channel import Undelivered, send
 from tbg.notify.kinds import KINDS, Message, Worker
 from tbg.notify.notifier import Notifier
@@ -45,7 +46,21 @@ def notify() -> None:
         settings = NotifierSettings.load()
         log.configure(settings.log_level, settings.log_format)
         routes = load(settings.alerts_file)
-        notifier = Notifier(settings.database_url, routes, settings.dagster_pg_url)
+        node = None
+        if settings.bitcoin_rpc_url is not None:
+            login = {
+                "BITCOIN_RPC_USER": settings.bitcoin_rpc_user,
+                "BITCOIN_RPC_PASSWORD": settings.bitcoin_rpc_password,
+                "BITCOIN_RPC_COOKIE_FILE": settings.bitcoin_rpc_cookie_file,
+            }
+            node = Node.named(settings.bitcoin_rpc_url, None, login)
+        notifier = Notifier(
+            settings.database_url,
+            routes,
+            settings.dagster_pg_url,
+            node=node,
+            disk=settings.disk_path,
+        )
         server = MetricsServer(
             settings.metrics_host, settings.notifier_metrics_port, notifier.ready
         )

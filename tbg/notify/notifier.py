@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, Final
 
 import psycopg
@@ -15,7 +16,9 @@ import structlog
 from prometheus_client import Counter, Gauge
 from psycopg.rows import DictRow, dict_row
 
-from tbg.health import look
+from tbg.disk import disk_trouble, free_ratio
+from tbg.health import Findings, look
+from tbg.node import Node
 from tbg.notify.channel import send
 from tbg.notify.collect import collect
 from tbg.notify.delivery import deliver
@@ -27,6 +30,7 @@ from tbg.notify.watch import watch
 
 LOOK_SECONDS: Final = 2.0
 WATCH_SECONDS: Final = 30.0  # a part of Dagster's daemon beats as often
+NODE_SILENT: Final = 120.0  # seconds without an answer until people hear of it
 # Without a database nothing can be planned: this is told from memory.
 DATABASE_AWAY: Final = timedelta(seconds=60)
 
@@ -42,6 +46,11 @@ SET_ASIDE: Final = Counter(
 WAITING: Final = Gauge("tbg_alerts_waiting", "Messages that wait", ["route"])
 DELAY: Final = Gauge("tbg_alerts_due_seconds", "Age of a route's oldest due message", ["route"])
 
+NODE_UNANSWERED: Final = Gauge(
+    "tbg_node_unanswered_seconds", "Time since the Bitcoin node answered last"
+)
+DISK_FREE: Final = Gauge("tbg_disk_free_ratio", "Free part of the disk that DISK_PATH is on")
+
 logger: structlog.stdlib.BoundLogger = structlog.get_logger("notify")
 
 
@@ -52,11 +61,22 @@ class Notifier:
         database_url: PostgreSQL.
         routes: by name; none is allowed, messages are then planned for nobody.
         dagster_url: Dagster's own database; without it nobody watches its daemon.
+        node: is asked whether it answers; without it nobody is told.
+        disk: a folder on the disk whose room is watched.
     """
 
     def __init__(
-        self, database_url: str, routes: Mapping[str, Route], dagster_url: str | None = None
+        self,
+        database_url: str,
+        routes: Mapping[str, Route],
+        dagster_url: str | None = None,
+        *,
+        node: Node | None = None,
+        disk: Path | None = None,
     ) -> None:
+        self._node = node
+        self._disk = disk
+        self._node_answered = time.monotonic()
         self._url = database_url
         self._routes = routes
         self._dagster_url = dagster_url
@@ -115,9 +135,12 @@ class Notifier:
                 "delete from alert_targets where route <> all(%s)", [list(self._routes)]
             )
         collect(connection, now)
-        if self._dagster_url and time.monotonic() - self._watched >= WATCH_SECONDS:
+        if time.monotonic() - self._watched >= WATCH_SECONDS:
             self._watched = time.monotonic()
-            watch(connection, look(self._dagster_url, self._watched - self._began), now)
+            dagster = Findings()
+            if self._dagster_url:
+                dagster = look(self._dagster_url, self._watched - self._began)
+            watch(connection, dagster, now, self.machine())
         for (name, state), messages in plan(connection, self._routes, now).items():
             logger.info("planned", route=name, state=state, messages=messages)
             if state == "not understood":
@@ -136,6 +159,21 @@ class Notifier:
             WAITING.labels(name).set(row["waiting"])
             DELAY.labels(name).set(row["delay"])
         self._looked = now
+
+    def machine(self) -> dict[str, list[str]]:
+        """What is wrong with the node and the disk, of those that are watched."""
+        found: dict[str, list[str]] = {}
+        if self._node is not None:
+            trouble = self._node.trouble()
+            if trouble is None:
+                self._node_answered = time.monotonic()
+            silent = time.monotonic() - self._node_answered
+            NODE_UNANSWERED.set(silent)
+            found["node"] = [trouble] if trouble and silent >= NODE_SILENT else []
+        if self._disk is not None:
+            DISK_FREE.set(free_ratio(self._disk))
+            found["disk"] = [trouble] if (trouble := disk_trouble(self._disk)) else []
+        return found
 
     def _repeat(self, step: Any, *, watch: bool = False) -> None:
         """Takes steps with a connection, and connects again after a failure of it."""

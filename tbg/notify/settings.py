@@ -29,6 +29,21 @@ class NotifierSettings(EnvironmentSettings):
         description="a web address that gets the system's alerts and silent workers as JSON",
         repr=False,
     )
+    bitcoin_rpc_url: str | None = Field(
+        default=None,
+        description="the node, which is asked every half minute whether it answers; without it"
+        " the node is not watched",
+        repr=False,
+    )
+    bitcoin_rpc_user: str = Field(default="", description="user of the node's RPC")
+    bitcoin_rpc_password: str = Field(default="", description="its password", repr=False)
+    bitcoin_rpc_cookie_file: str = Field(
+        default="", description="the node's cookie file, instead of user and password"
+    )
+    disk_path: Path = Field(
+        default=Path("/"),
+        description="a folder on the disk whose free room is watched: people hear of less than 5 %",
+    )
     log_level: LogLevel = Field(default="INFO", description="DEBUG, INFO, WARNING, ERROR")
     log_format: Literal["console", "json"] = Field(
         default="console", description="console for people, json for machines"
@@ -40,7 +55,9 @@ class NotifierSettings(EnvironmentSettings):
         default=9103, description="port of the notifier's metrics; 0 for none"
     )
 
-    @field_validator("alerts_file", "alert_webhook_url", "dagster_pg_url", mode="before")
+    @field_validator(
+        "alerts_file", "alert_webhook_url", "dagster_pg_url", "bitcoin_rpc_url", mode="before"
+    )
     @classmethod
     def _empty_is_none(cls, value: object) -> object:
         return value or None

@@ -1,10 +1,11 @@
-"""Watches Dagster: with its daemon dead it cannot report that itself.
+"""Watches what cannot report itself: Dagster with a dead daemon, a silent node, a full disk.
 
-Its sensor reports failed runs and failing checks (tbg_dagster/alerts). This reads the
-heartbeats and the waiting runs in Dagster's own database, with the words of ``tbg status``.
+Dagster's sensor reports failed runs and failing checks (tbg_dagster/alerts). This reads the
+heartbeats and the waiting runs in Dagster's own database, and asks the node and the disk, with the
+words of ``tbg status``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -17,26 +18,40 @@ from tbg_dagster.outbox import NOTIFY, post
 
 # It is back when it has been well for so long: one beat of a daemon that dies again is no news.
 SETTLED: Final = timedelta(minutes=2)
-_TITLES: Final = {"daemon": "Dagster's daemon is sick", "runs": "Dagster's runs do not start"}
+_TITLES: Final = {
+    "dagster:daemon": "Dagster's daemon is sick",
+    "dagster:runs": "Dagster's runs do not start",
+    "machine:node": "The Bitcoin node does not answer",
+    "machine:disk": "The disk is nearly full",
+}
 
 
-def watch(connection: psycopg.Connection[DictRow], found: Findings, now: datetime) -> int:
+def watch(
+    connection: psycopg.Connection[DictRow],
+    dagster: Findings,
+    now: datetime,
+    machine: Mapping[str, Sequence[str]] | None = None,
+) -> int:
     """Posts what fell sick, and what is well again, once each; returns how many messages.
 
-    The mark and the message commit together, so two notifiers tell it once.
+    The mark and the message commit together, so of two notifiers one posts them.
+
+    Args:
+        dagster: what Dagster's database says.
+        machine: what is wrong with the ``node`` and the ``disk``, of those that are watched.
     """
+    subjects = {"dagster:daemon": dagster.daemon, "dagster:runs": dagster.waiting}
+    subjects |= {f"machine:{thing}": found for thing, found in (machine or {}).items()}
     with connection.transaction():
         connection.execute("select pg_advisory_xact_lock(hashtext('tbg notify watch'))")
         return sum(
-            _observe(connection, thing, problems, now)
-            for thing, problems in (("daemon", found.daemon), ("runs", found.waiting))
+            _observe(connection, subject, problems, now) for subject, problems in subjects.items()
         )
 
 
 def _observe(
-    connection: psycopg.Connection[DictRow], thing: str, problems: Sequence[str], now: datetime
+    connection: psycopg.Connection[DictRow], subject: str, problems: Sequence[str], now: datetime
 ) -> bool:
-    subject = f"dagster:{thing}"
     mark = connection.execute(
         "select value ->> 'since' as since, told_at as last_sick from alert_marks "
         "where subject = %s",
@@ -69,7 +84,7 @@ def _tell(
             "state": state,
             "incident": subject,
             "severity": "ERROR",
-            "title": _TITLES[subject.partition(":")[2]],
+            "title": _TITLES[subject],
             "detail": detail,
         },
     )

@@ -1,12 +1,15 @@
 """A dead Dagster daemon cannot report itself: the notifier does, from Dagster's own tables."""
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from dagster import DagsterRunStatus
 from dagster._core.storage.runs.base import RunStorage
 
-from tbg.health import SILENT_SECONDS, look
+from tbg.health import SILENT_SECONDS, Findings, look
+from tbg.node import Node
+from tbg.notify.notifier import NODE_SILENT, Notifier
 from tbg.notify.settings import NotifierSettings
 from tbg.notify.watch import SETTLED, watch
 from tests.tbg.notify.test_delivery import Phone, tick
@@ -100,3 +103,50 @@ def test_dagsters_database_is_named_as_dagster_has_it(
     assert NotifierSettings.load().dagster_pg_url == "postgresql://d:p@h/dagster"
     monkeypatch.setenv("DAGSTER_PG_URL", "")
     assert NotifierSettings.load().dagster_pg_url is None
+
+
+def test_a_node_that_is_silent_and_a_disk_without_room_are_messages_of_their_own(
+    connection: Connection, phone: Phone
+) -> None:
+    def round_of(minute: float, **machine: list[str]) -> None:
+        now = NOW + timedelta(minutes=minute)
+        watch(connection, Findings(), now, machine)
+        tick(connection, phone, now)
+
+    round_of(0, node=[], disk=[])
+    assert phone.texts == []
+    for minute in (1, 2):
+        round_of(minute, node=["the node at x does not answer: no"], disk=[])
+    (text,) = phone.texts
+    assert text.title == "The Bitcoin node does not answer"
+    assert text.lines[0] == "the node at x does not answer: no"
+    round_of(20, node=["still"], disk=["only 1.0 GB of the disk are free"])
+    assert phone.titles[1:] == ["The disk is nearly full"]
+    for minute in (40, 43, 44):
+        round_of(minute, node=[], disk=[])
+    assert sorted(phone.titles[2:]) == [
+        "Recovered: The Bitcoin node does not answer",
+        "Recovered: The disk is nearly full",
+    ]
+
+
+class SilentNode(Node):
+    """A node that gives no answer."""
+
+    def trouble(self) -> str | None:
+        return "the node at x does not answer: no"
+
+
+def test_people_hear_of_a_node_after_two_minutes_of_silence(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    notifier = Notifier(database_url, {}, node=SilentNode("http://x"), disk=tmp_path)
+    now += NODE_SILENT - 1
+    assert notifier.machine()["node"] == []
+    now += 1
+    assert notifier.machine()["node"] == ["the node at x does not answer: no"]
+    monkeypatch.setattr(SilentNode, "trouble", lambda _: None)
+    assert notifier.machine()["node"] == []
+    assert notifier.machine()["disk"] == []
