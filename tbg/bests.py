@@ -108,7 +108,7 @@ def _show(rows: list[dict[str, Any]], periods: tuple[str, ...]) -> None:
                 escape(printable(f"{row['btc_address']}.{row['worker_name']}")),
                 si(row["best_difficulty"], 4),
                 f"{row['found_at'].astimezone(UTC):%F %T}",
-                percent(row["chance"]),
+                "–" if row["chance"] is None else percent(row["chance"]),
                 row["share_hash"] or "–",
             )
         console.print(table)

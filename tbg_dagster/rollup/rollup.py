@@ -148,7 +148,8 @@ class TimescaleRollup:
 
 def _watermark(connection: Connection, view: View) -> datetime | None:
     """Up to where a view shows materialised rows alone; None before its first refresh."""
-    row = connection.execute(query(__package__, "watermark.sql"), [view]).fetchone()
+    grain = "hours" if view == "shares_hourly" else "days"
+    row = connection.execute(query(__package__, f"watermark_{grain}.sql")).fetchone()
     assert row is not None
     found: datetime | None = row["watermark"]
     return found

@@ -123,6 +123,34 @@ def test_a_best_survives_the_raw_shares_and_weeks_before_the_rollups(
 
 
 @pytest.mark.plain_postgresql
+def test_a_best_that_is_in_no_hour_yet_counts_at_once(
+    database_url: str, connection: Connection, history: History
+) -> None:
+    # A week ago, in hours that are rolled up without it: an import, or a late share.
+    old = FOUND - timedelta(days=45)
+    history.share("a.1", old, 1e9)
+    rolled(connection, old, FOUND)
+    for name, best, at in (("b.1", 5e9, old), ("a.2", 3e9, old), ("c.1", 2e9, datetime.now(UTC))):
+        user, worker = history.worker(name)
+        connection.execute(
+            "insert into weekly_best_diff (user_id, week_start, best_difficulty, "
+            "best_share_time, best_worker_id) values (%s, date_trunc('week', %s at time zone "
+            "'UTC')::date, %s, %s, %s)",
+            [user, at, best, at, worker],
+        )
+    for options in ((), ("--workers",)):
+        found = bests(database_url, "--period", "alltime", *options)
+        names = [f"{row['btc_address']}.{row['worker_name']}" for row in found]
+        workers = ["b.1", "a.2", "c.1", "a.1"]
+        assert names == (workers if options else workers[:3])
+        (week,) = bests(database_url, "--period", "week", *options)
+        assert (week["btc_address"], week["best_difficulty"]) == ("c", 2e9)
+        assert week["chance"] is None
+    result = CliRunner().invoke(main, ["bests"], env={"DATABASE_URL": database_url})
+    assert result.exit_code == 0
+
+
+@pytest.mark.plain_postgresql
 def test_the_table_shows_a_name_as_text(
     database_url: str, connection: Connection, history: History
 ) -> None:

@@ -162,8 +162,8 @@ def test_looking_for_unmatched_blocks_opens_no_chunk_but_those_of_the_blocks(
 
 def test_the_watermark_of_the_days_reads_no_hour(connection: Connection, history: History) -> None:
     old_week(connection, history)
-    statement = query("tbg_dagster.rollup", "watermark.sql")
-    plan = connection.execute("explain (analyze, costs off) " + statement, ["shares_daily"])
+    statement = query("tbg_dagster.rollup", "watermark_days.sql")
+    plan = connection.execute("explain (analyze, costs off) " + statement)
     text = "\n".join(row["QUERY PLAN"] for row in plan.fetchall())
     assert "_hyper_" not in text
     assert "_materialized_hypertable_" not in text

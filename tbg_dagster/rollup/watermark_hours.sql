@@ -1,4 +1,4 @@
--- Up to where a continuous aggregate shows materialised rows alone; null before the first
+-- Up to where shares_hourly shows materialised rows alone; null before the first
 -- refresh, when the function answers with the smallest time there is.
 select case when isfinite(watermark) and watermark > '1970-01-02' then watermark end as watermark
 from (
@@ -6,5 +6,5 @@ from (
         _timescaledb_functions.cagg_watermark(mat_hypertable_id)
     ) as watermark
     from _timescaledb_catalog.continuous_agg
-    where user_view_name = %s
+    where user_view_name = 'shares_hourly'
 ) aggregate
