@@ -6,11 +6,16 @@ Linux) or no receiver listens. When our queue is full too, events are dropped an
 their sequence numbers stay used, so that the receiver sees the gap. The last events are sent again,
 with their numbers, to a receiver that takes over: the old one may have died before it passed them
 on. Duplicates are recognised downstream.
+
+The engine also vouches for its numbers, with ``engine_status``: while it runs, when it ends, and
+after its death through the page that it leaves beside the socket (:mod:`ingest.boots`), which the
+receiver reads, or the next boot.
 """
 
 import asyncio
 import contextlib
 import errno
+import math
 import os
 import socket
 import time
@@ -22,7 +27,9 @@ from typing import Any, Final, Self
 import msgspec
 import structlog
 
+from ingest.boots import HEARTBEAT, Page, datagram, left_behind, name_of
 from ingest.events import MAX_DATAGRAM
+from ingest.ledger import Status
 from ingest.settings import SUN_PATH_MAX
 
 DROP_REASONS: Final = (
@@ -39,6 +46,9 @@ _RETRY_ROOM: Final = 0.05  # seconds; safety net if the system does not report r
 _RECONNECT_FIRST: Final = 0.05  # seconds
 _RECONNECT_MAX: Final = 1.0  # seconds
 _REPORT_EVERY: Final = 10.0  # seconds between two warnings about drops
+_FIRST_STATUS: Final = 1.0  # seconds from connecting to the first engine_status
+# Seconds in which a receiver that took the statement about a former boot has reported it.
+_TAKEN: Final = 60.0
 
 FULL: Final = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS})
 """What a system says when the receiver's queue, or a buffer on the way to it, is full."""
@@ -72,12 +82,13 @@ class Emitter:
     Args:
         path: the receiver's Unix datagram socket; it need not exist yet.
         name: the engine's name, for example ``devnet-pool``.
+        folder: keeps the page about this boot where the socket's folder takes no file.
 
     Raises:
         ValueError: the path is too long for a socket.
     """
 
-    def __init__(self, path: Path | str, name: str) -> None:
+    def __init__(self, path: Path | str, name: str, folder: Path | None = None) -> None:
         if len(os.fsencode(path)) > SUN_PATH_MAX:
             raise ValueError(
                 f"the socket path {path} is longer than {SUN_PATH_MAX} bytes: use a shorter one"
@@ -94,6 +105,11 @@ class Emitter:
         self._queue: deque[bytes] = deque()
         self._kept: deque[bytes] = deque(maxlen=KEPT)
         self._again: deque[bytes] = deque()
+        self._page = Page(self.instance, "hosted")
+        # The page lies beside the first of these that takes it.
+        self._beside = [Path(path), *([] if folder is None else [folder / Path(path).name])]
+        self._status_due = math.inf
+        self._former: dict[Path, float] = {}  # pages of boots before this one: when reported
         self._encode = msgspec.json.Encoder().encode
         self._socket: socket.socket | None = None
         self._task: asyncio.Task[None] | None = None
@@ -111,7 +127,8 @@ class Emitter:
         return len(self._queue)
 
     async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._send_forever(), name="emitter")
+        self._page.open(*self._beside)
+        self._task = asyncio.create_task(self._work(), name="emitter")
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -128,7 +145,8 @@ class Emitter:
         self.seq += 1
         if timestamp is None:
             timestamp = time.time_ns() // 1000
-        datagram = self._encode(
+        self._page.note(self.seq, timestamp)
+        event_bytes = self._encode(
             {
                 "event": event,
                 "timestamp": timestamp,
@@ -139,14 +157,14 @@ class Emitter:
             }
         )
         self._log.debug(event, seq=self.seq, at=timestamp, data=data)
-        if len(datagram) > MAX_DATAGRAM:
+        if len(event_bytes) > MAX_DATAGRAM:
             self._drop("too_large")
         elif self._closed:
             self._drop("shutdown")
         elif len(self._queue) >= QUEUE_SIZE:
             self._drop("receiver_slow" if self.connected else "receiver_absent")
         else:
-            self._queue.append(datagram)
+            self._queue.append(event_bytes)
             self._pending.set()
             self._empty.clear()
         return self.seq
@@ -166,6 +184,9 @@ class Emitter:
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         self._task, self._closed = None, True
+        if self._socket is not None:
+            self._say(self._page.ended())
+        self._page.close()
         if self._queue:
             self.dropped["shutdown"] += len(self._queue)
             self._queue.clear()
@@ -181,12 +202,61 @@ class Emitter:
             self._reported = now
             self._log.warning("events dropped", reason=reason, dropped=dict(self.dropped))
 
+    async def _work(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._send_forever())
+            group.create_task(self._vouch_for_former_boots())
+
     async def _send_forever(self) -> None:
         while True:
-            await self._pending.wait()
             if self._socket is None:
                 await self._connect()
-            await self._send_burst()
+            if not self._again:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout_at(self._status_due):
+                        await self._pending.wait()
+            if self._queue or self._again:
+                await self._send_burst()
+            elif self._now() >= self._status_due:
+                # Behind all that it counts: a receiver that hears of a number has read it, or
+                # never will.
+                self._status_due = self._now() + HEARTBEAT
+                error = self._say(self._page.status())
+                if error is not None and error.errno not in FULL:
+                    self._lose(error)
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
+
+    async def _vouch_for_former_boots(self) -> None:
+        """Says how the boots before this one ended, until a receiver has taken it."""
+        while True:
+            # In a thread: a folder may answer late or never.
+            former = await asyncio.to_thread(
+                lambda: [
+                    (path, status)
+                    for path, status in left_behind(*self._beside)
+                    if name_of(status.instance) == name_of(self.instance)
+                ]
+            )
+            for path, status in former:
+                since = self._former.get(path)
+                if since is not None and self._now() - since > _TAKEN:
+                    with contextlib.suppress(OSError):
+                        await asyncio.to_thread(path.unlink, missing_ok=True)
+                elif self._socket is not None and self._say(status) is None:
+                    self._former.setdefault(path, self._now())
+            await asyncio.sleep(HEARTBEAT if self.connected else _RECONNECT_MAX)
+
+    def _say(self, status: Status) -> OSError | None:
+        """Sends a statement; returns why not, and it is made again later."""
+        assert self._socket is not None
+        try:
+            self._socket.send(datagram(status))
+        except OSError as error:
+            return error
+        return None
 
     async def _send_burst(self) -> None:
         """Sends until the burst is over, the queue is empty or the receiver is full."""
@@ -207,15 +277,13 @@ class Emitter:
                     if waiting is self._queue:
                         self._drop("too_large")
                     continue
-                # The receiver is gone, perhaps restarting: the event waits for the next one.
-                self._log.warning("receiver lost", path=self.path, error=error.strerror)
-                self._disconnect()
-                self._again = deque(self._kept)
+                self._lose(error)
                 await asyncio.sleep(_RECONNECT_FIRST)
                 break
             if waiting is self._queue:
                 self._kept.append(waiting.popleft())
                 self.sent += 1
+                self._page.sent(self.sent)
             else:
                 waiting.popleft()
                 self.resent += 1
@@ -224,6 +292,12 @@ class Emitter:
             self._empty.set()
         else:
             await asyncio.sleep(0)
+
+    def _lose(self, error: OSError) -> None:
+        # The receiver is gone, perhaps restarting: the event waits for the next one.
+        self._log.warning("receiver lost", path=self.path, error=error.strerror)
+        self._disconnect()
+        self._again = deque(self._kept)
 
     async def _wait_writable(self, code: int | None) -> None:
         """Waits until the receiver took something from its queue, or a short while."""
@@ -256,6 +330,10 @@ class Emitter:
                     self._log.warning("no receiver", path=self.path, error=error.strerror)
             else:
                 self.connected, self._absence_logged = True, False
+                self._status_due = self._now() + _FIRST_STATUS
+                self._former.clear()
+                if not self._page.is_open:
+                    self._page.open(*self._beside)  # the receiver has made the folder
                 self._log.info("receiver found", path=self.path, waiting=len(self._queue))
                 return
             await asyncio.sleep(delay)
@@ -265,3 +343,4 @@ class Emitter:
         if self._socket is not None:
             self._socket.close()
         self._socket, self.connected = None, False
+        self._status_due = math.inf

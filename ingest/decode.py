@@ -24,6 +24,8 @@ from ingest.events import (
     MAX_INSTANCE,
     NO_NUL,
     SEQ_MAX,
+    STATUS,
+    EngineStatusData,
     Event,
     MinerData,
     Proof,
@@ -31,6 +33,7 @@ from ingest.events import (
     canonical_address,
     check_proof,
     check_share,
+    check_status,
     holds_nul,
 )
 
@@ -116,6 +119,7 @@ def _meta(constraints: list[Any]) -> msgspec.Meta | None:
 _RULES: Final[dict[type[BaseModel], Check]] = {
     ShareSubmittedData: check_share,
     Proof: check_proof,
+    EngineStatusData: check_status,
 }
 _META_KEYS: Final = ("ge", "le", "min_length", "max_length", "pattern")
 
@@ -265,10 +269,11 @@ _DATA: Final[dict[str, _DataDecoder]] = {
     name: _DataDecoder(cast(type[BaseModel], model.model_fields["data"].annotation))
     for name, model in EVENTS.items()
 }
+_STATUS: Final = _DataDecoder(EngineStatusData)
 
 
 def decode(datagram: bytes) -> Decoded:
-    """Decodes one datagram.
+    """Decodes one datagram: one of the events, or an ``engine_status``.
 
     Raises:
         Refused: when it does not fit the contract; nothing else is raised,
@@ -295,7 +300,13 @@ def decode(datagram: bytes) -> Decoded:
         raise Refused("bad_envelope", f"{name} {error}") from None
     decoder = _DATA.get(envelope.event)
     if decoder is None:
-        raise Refused("unknown_event", f"{envelope.event[:64]!r} is none of {', '.join(EVENTS)}")
+        if envelope.event != STATUS:
+            raise Refused(
+                "unknown_event", f"{envelope.event[:64]!r} is none of {', '.join(EVENTS)}"
+            )
+        if envelope.seq is not None or envelope.instance is None:
+            raise Refused("bad_envelope", f"{STATUS} has no seq, and names an instance")
+        decoder = _STATUS
     # One byte is found far sooner than six, and most datagrams escape nothing.
     if b"\\" in datagram and b"\\u0000" in datagram and holds_nul(msgspec.json.decode(datagram)):
         raise Refused("bad_data", "a text holds U+0000, which the database cannot hold")
@@ -348,7 +359,8 @@ def identify(datagram: bytes) -> tuple[str | None, int | None]:
 
     So a refused event is not taken for a lost one. The bytes need not be JSON, nor UTF-8: what
     stands in the outermost object before the damage is read. A key that comes twice means its
-    last value, as for every decoder.
+    last value, as for every decoder. An ``engine_status`` is none: a number on it belongs to
+    another event.
     """
     found: dict[str | None, bytes] = {}
     depth = 0
@@ -369,7 +381,7 @@ def identify(datagram: bytes) -> tuple[str | None, int | None]:
     instance, seq = _text(found.get("instance", b"")), found.get("seq", b"")
     if not instance or len(instance) > MAX_INSTANCE or "\x00" in instance:
         return None, None
-    if not _WHOLE.fullmatch(seq) or int(seq) > SEQ_MAX:
+    if not _WHOLE.fullmatch(seq) or int(seq) > SEQ_MAX or _text(found.get("event", b"")) == STATUS:
         return None, None
     return instance, int(seq)
 

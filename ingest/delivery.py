@@ -72,6 +72,7 @@ class Delivery:
             except _AWAY as error:
                 self._note_away(error)
             else:
+                self._tally.handed_on(batch.values.get(LEDGER_STREAM, ()))
                 return
         self._keep(batch, self._spool)
         self._spooled.set()
@@ -89,6 +90,7 @@ class Delivery:
                 error=str(error),
             )
         else:
+            self._tally.handed_on(batch.values.get(LEDGER_STREAM, ()))
             metrics.SPOOLED.inc(batch.events)
             metrics.SPOOL_BYTES.set(self.spooled_bytes)
 
@@ -142,12 +144,15 @@ class Delivery:
 
     def _next(self, spool: Spool) -> Batch | None:
         batch = spool.peek()
-        for loss in spool.take_losses():
+        losses = spool.take_losses()
+        for loss in losses:
             metrics.DROPPED.labels("spool", loss.reason).inc(loss.events)
             for instance, spans in loss.numbers.items():
                 for start, end in spans:
                     for seq in range(start, end):
                         self._tally.dropped(instance, seq, "spool", loss.reason)
+        if losses:
+            self._tally.keep()
         return batch
 
     async def _publish(self, batch: Batch) -> None:
@@ -193,6 +198,7 @@ class Delivery:
         for _, instance, seq, _ in batch.numbers():
             if instance and seq:
                 self._tally.dropped(instance.decode(), int(seq), "spool", reason)
+        self._tally.keep()
         metrics.DROPPED.labels("spool", reason).inc(batch.events)
 
     def _note_away(self, error: BaseException) -> None:

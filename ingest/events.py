@@ -122,6 +122,7 @@ Hash = Annotated[str, Field(min_length=64, max_length=64, pattern=HEX)]
 Hex = Annotated[str, Field(min_length=2, max_length=64, pattern=HEX)]
 Header = Annotated[str, Field(min_length=160, max_length=160, pattern=HEX)]
 Coinbase = Annotated[str, Field(min_length=2, max_length=MAX_PROOF, pattern=HEX)]
+EngineState = Literal["running", "ended", "crashed"]
 Week = Annotated[str, Field(pattern=r"^[0-9]{4}-W(0[1-9]|[1-4][0-9]|5[0-3])$")]
 
 
@@ -451,6 +452,47 @@ class NewBlockNetwork(Event):
     event: Literal["new_block_network"]
     data: NewBlockNetworkData
 
+
+def check_status(data: Any) -> None:
+    """The rule between the fields of an ``engine_status``.
+
+    Raises:
+        ValueError: when more numbers were never handed over than were given.
+    """
+    if data.unsent is not None and data.unsent > data.last_seq:
+        raise ValueError("unsent is more than last_seq")
+
+
+class EngineStatusData(Data):
+    """How far an engine boot has numbered its events, and whether it is over."""
+
+    last_seq: Annotated[int, Field(ge=0, le=SEQ_MAX)] = Field(
+        description="the highest number that the boot has given, 0 before the first"
+    )
+    unsent: Count | None = Field(
+        default=None,
+        description="how many of its numbers were never handed to the socket; null if unknown",
+        json_schema_extra=ALWAYS_SENT,
+    )
+    state: EngineState = Field(
+        description="`running`: a heartbeat, about every 10 s. `ended`: the boot is over, and "
+        "`last_seq` is its last number. `crashed`: it is over, and may have given more numbers"
+    )
+
+    @model_validator(mode="after")
+    def _rules(self) -> "EngineStatusData":
+        check_status(self)
+        return self
+
+
+class EngineStatus(Event):
+    """An engine vouches for its numbers; for the books only."""
+
+    event: Literal["engine_status"]
+    data: EngineStatusData
+
+
+STATUS: Final = "engine_status"
 
 EVENTS: Final[dict[str, type[Event]]] = {
     "share_submitted": ShareSubmitted,

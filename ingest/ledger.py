@@ -12,13 +12,15 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterable
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, Protocol, get_args
 
 import msgspec
 import structlog
 
 from ingest.calendar import HOUR
-from ingest.events import MAX_INSTANCE, SEQ_MAX
+from ingest.entry import LATEST
+from ingest.events import EARLIEST, MAX_INSTANCE, SEQ_MAX, EngineState
+from ingest.notebook import Notebook
 
 MOST_KEPT: Final = 100_000  # lines, and ranges of numbers, that wait to be reported
 
@@ -43,6 +45,30 @@ Spans = list[tuple[int, int]]  # half-open ranges of sequence numbers
 log: structlog.stdlib.BoundLogger = structlog.get_logger("ingest.ledger")
 
 
+STATES: Final[tuple[EngineState, ...]] = ("running", "crashed", "ended")
+"""What an engine may say of a boot, the surest last."""
+assert set(STATES) == set(get_args(EngineState))
+
+
+class Status(msgspec.Struct, frozen=True, array_like=True):
+    """What vouches for the numbers of an engine boot: see ``engine_status`` in the contract.
+
+    ``micros`` is when the boot gave its last number, or when it said this.
+    """
+
+    instance: str
+    source: str
+    micros: int
+    last_seq: int
+    unsent: int | None
+    state: EngineState
+
+    @property
+    def weight(self) -> tuple[int, int]:
+        """The heavier of two statements counts."""
+        return self.last_seq, STATES.index(self.state)
+
+
 class Report(msgspec.Struct, frozen=True):
     """What a receiver did since its last report.
 
@@ -54,6 +80,8 @@ class Report(msgspec.Struct, frozen=True):
             this machine's when they came: the lowest and the highest of some samples.
         id: the process that made it, a slash, and which of its reports this is, from 1: so
             that a report that is read again counts once. Receivers before this version gave none.
+        read: instance, hour, and the highest number read from the socket.
+        statuses: what vouches for engine boots.
     """
 
     received: list[tuple[str, int, int]]
@@ -61,6 +89,8 @@ class Report(msgspec.Struct, frozen=True):
     duplicates: list[tuple[str, int, int]] = []
     skews: list[tuple[str, int, int, int]] = []
     id: str = ""
+    read: list[tuple[str, int, int]] = []
+    statuses: list[Status] = []
 
 
 class Numbers:
@@ -102,11 +132,23 @@ class Tally:
     While nothing can be reported it does not grow without end: past
     :data:`MOST_KEPT` lines and ranges what is new is not remembered, and the ledger
     calls it unexplained.
+
+    Losses, and what vouches for numbers, survive the process where there is a notebook:
+    :meth:`keep` writes them, until the report that names them is handed on. They are sets
+    and highest numbers, so that reporting one twice does no harm.
+
+    Args:
+        notebook: holds what a process before this one could not report.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, notebook: Notebook | None = None) -> None:
         self._process = f"{time.time_ns() // 1000}-{os.getpid()}"
         self._reports = 0
+        self._notebook = notebook
+        self._fits = True
+        self._taken: list[bytes] = []  # reports that may not be handed on yet
+        self._read: dict[Key, int] = {}
+        self._statuses: dict[str, Status] = {}
         self._received: Counter[Key] = Counter()
         self._duplicates: Counter[Key] = Counter()
         self._skews: dict[Key, Skew] = {}
@@ -118,11 +160,21 @@ class Tally:
         self._run = 0
         self._instance = ""
         self._hour = 0
+        self._highest = 0
+        if notebook is not None and notebook.text:
+            self._recall(notebook.text)
 
     def __bool__(self) -> bool:
-        return bool(self._run or self._received or self._dropped or self._duplicates)
+        return bool(
+            self._run or self._received or self._dropped or self._duplicates or self._statuses
+        )
 
-    def received(self, instance: str, timestamp: int) -> None:
+    @property
+    def settled(self) -> bool:
+        """Whether all that vouches for an engine is reported and handed on."""
+        return not (self._statuses or self._taken)
+
+    def received(self, instance: str, timestamp: int, seq: int = 0) -> None:
         """One event was read from the socket."""
         if instance != self._instance or not 0 <= timestamp - self._hour < HOUR:
             self._end_run()
@@ -131,11 +183,20 @@ class Tally:
             ahead = timestamp - time.time_ns() // 1000
             _widen(self._skews, (instance, self._hour), (ahead, ahead))
         self._run += 1
+        if seq > self._highest:
+            self._highest = seq
 
     def _end_run(self) -> None:
         if self._run:
             _add(self._received, (self._instance, self._hour), self._run)
-            self._run = 0
+            if self._highest:
+                raise_to(self._read, (self._instance, self._hour), self._highest)
+            self._run = self._highest = 0
+
+    def status(self, status: Status) -> None:
+        """An engine boot was vouched for."""
+        if status.instance in self._statuses or len(self._statuses) < MOST_KEPT:
+            weigh(self._statuses, status)
 
     def duplicate(self, instance: str, timestamp: int) -> None:
         """One event was in Redis already, and was left out."""
@@ -160,27 +221,69 @@ class Tally:
             numbers = self._dropped.setdefault(key, Numbers())
         numbers.add(start, end)
 
-    def take(self) -> bytes:
-        """Everything counted since the last call, as the JSON of a report."""
+    def _report(self, name: str) -> bytes:
         self._end_run()
-        self._reports += 1
-        report = Report(
-            [(*key, count) for key, count in sorted(self._received.items())],
-            [(*key, numbers.united()) for key, numbers in sorted(self._dropped.items())],
-            [(*key, count) for key, count in sorted(self._duplicates.items())],
-            [(*key, *skew) for key, skew in sorted(self._skews.items())],
-            id=f"{self._process}/{self._reports}",
+        return msgspec.json.encode(
+            Report(
+                [(*key, count) for key, count in sorted(self._received.items())],
+                [(*key, numbers.united()) for key, numbers in sorted(self._dropped.items())],
+                [(*key, count) for key, count in sorted(self._duplicates.items())],
+                [(*key, *skew) for key, skew in sorted(self._skews.items())],
+                name,
+                [(*key, highest) for key, highest in sorted(self._read.items())],
+                [status for _, status in sorted(self._statuses.items())],
+            )
         )
+
+    def take(self) -> bytes:
+        """Everything counted since the last call, as the JSON of a report.
+
+        Whoever takes it says what became of it: :meth:`handed_on` or :meth:`give_back`.
+        """
+        self._reports += 1
+        report = self._report(f"{self._process}/{self._reports}")
+        self._taken.append(report)
         self._received.clear()
+        self._read.clear()
+        self._statuses.clear()
         self._duplicates.clear()
         self._skews.clear()
         self._instance = ""  # the next run has a sample of its own
         self._dropped.clear()
         self._ranges, self._full = 0, False
-        return msgspec.json.encode(report)
+        return report
+
+    def handed_on(self, reports: Iterable[bytes]) -> None:
+        """These reports are in Redis, or wait on disk."""
+        for report in reports:
+            if report in self._taken:
+                self._taken.remove(report)
+                if self._notebook is not None and self._notebook.text:
+                    self.keep()
+
+    def keep(self) -> None:
+        """Makes the losses that were not handed on survive this process."""
+        if self._notebook is None:
+            return
+        waiting = [*self._taken, self._report("")] if self else self._taken
+        text = b"[" + b",".join(waiting) + b"]" if waiting else b""
+        fits = self._notebook.write(text)
+        if self._fits and not fits:
+            log.error("too many ranges of dropped events: a kill would forget the newest")
+        self._fits = fits
+
+    def _recall(self, text: bytes) -> None:
+        try:
+            reports = msgspec.json.decode(text, type=list[msgspec.Raw])
+            for raw in reports:
+                self._give_back_sets(parse_report(bytes(raw)))
+        except ValueError as error:
+            log.error("the kept counts of lost events cannot be read", error=str(error))
 
     def give_back(self, raw: bytes) -> None:
         """A report that could not be handed on counts again."""
+        if raw in self._taken:
+            self._taken.remove(raw)
         report = parse_report(raw)
         for instance, hour, count in report.received:
             _add(self._received, (instance, hour), count)
@@ -188,9 +291,17 @@ class Tally:
             _add(self._duplicates, (instance, hour), count)
         for instance, hour, lowest, highest in report.skews:
             _widen(self._skews, (instance, hour), (lowest, highest))
+        self._give_back_sets(report)
+
+    def _give_back_sets(self, report: Report) -> None:
+        """What counts once however often it is reported."""
         for instance, cause, lost in report.dropped:
             for start, end in lost:
                 self._add_dropped((instance, cause), start, end)
+        for instance, hour, highest in report.read:
+            raise_to(self._read, (instance, hour), highest)
+        for status in report.statuses:
+            self.status(status)
 
 
 def _add(counts: Counter[Key], key: Key, count: int) -> None:
@@ -206,6 +317,22 @@ def _widen(skews: dict[Key, Skew], key: Key, skew: Skew) -> None:
         skews[key] = skew
 
 
+def raise_to(highest: dict[Key, int], key: Key, seq: int) -> None:
+    """Keeps the highest number of each."""
+    if key in highest or len(highest) < MOST_KEPT:
+        highest[key] = max(highest.get(key, 0), seq)
+
+
+def weigh(statuses: dict[str, Status], status: Status) -> None:
+    """Keeps the statement of each boot that counts, the later one of equals."""
+    known = statuses.get(status.instance)
+    if known is None or status.weight >= known.weight:
+        statuses[status.instance] = status
+    elif status.state == "crashed" and known.state == "running":
+        # What the crash left is behind what was said before it.
+        statuses[status.instance] = msgspec.structs.replace(known, state="crashed")
+
+
 def parse_report(raw: bytes) -> Report:
     """Reads a report.
 
@@ -218,6 +345,8 @@ def parse_report(raw: bytes) -> Report:
         *(name for name, *_ in report.dropped),
         *(name for name, *_ in report.duplicates),
         *(name for name, *_ in report.skews),
+        *(name for name, *_ in report.read),
+        *(status.instance for status in report.statuses),
     }
     if any(len(name) > MAX_INSTANCE for name in names):
         raise ValueError("the name of an instance is too long")
@@ -226,6 +355,13 @@ def parse_report(raw: bytes) -> Report:
     for _, _, lost in report.dropped:
         if any(not 0 < start < end <= SEQ_MAX + 1 for start, end in lost):
             raise ValueError("a range of numbers is empty or out of bounds")
+    if any(not 0 <= seq <= SEQ_MAX for *_, seq in report.read):
+        raise ValueError("a highest number is out of bounds")
+    for status in report.statuses:
+        if not 0 <= status.last_seq <= SEQ_MAX or not EARLIEST <= status.micros <= LATEST:
+            raise ValueError("the status of an engine is out of bounds")
+        if not 0 < len(status.source) <= 16 or not 0 <= (status.unsent or 0) <= SEQ_MAX:
+            raise ValueError("the status of an engine is out of bounds")
     return report
 
 
@@ -248,6 +384,8 @@ class Sums:
         self.left_out: Counter[Key] = Counter()  # duplicates that never reached Redis
         self.skews: dict[Key, Skew] = {}
         self.dropped: list[tuple[str, str, Spans]] = []
+        self.read: dict[Key, int] = {}
+        self.statuses: dict[str, Status] = {}
 
     def add(self, counter: Count, items: Iterable[Numbered]) -> None:
         """Counts events in the hours of their times, stretched to hold their numbers."""
@@ -284,10 +422,16 @@ class Sums:
         for instance, hour, lowest, highest in report.skews:
             _widen(self.skews, (instance, hour), (lowest, highest))
         self.dropped += report.dropped
+        for instance, hour, highest in report.read:
+            raise_to(self.read, (instance, hour), highest)
+        for status in report.statuses:
+            weigh(self.statuses, status)
 
     def instances(self) -> set[str]:
         """Every instance that the ledger's rows name."""
         names = {
-            instance for instance, _ in (*self.lines, *self.received, *self.left_out, *self.skews)
+            instance
+            for counted in (self.lines, self.received, self.left_out, self.skews, self.read)
+            for instance, _ in counted
         }
-        return names | {instance for instance, _, _ in self.dropped}
+        return names | self.statuses.keys() | {instance for instance, _, _ in self.dropped}

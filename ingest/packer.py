@@ -11,8 +11,8 @@ import structlog
 from ingest import metrics
 from ingest.decode import Decoded, Refused, decode, identify
 from ingest.entry import Batch, event_values, letter_values
-from ingest.events import EVENTS
-from ingest.ledger import Tally
+from ingest.events import EVENTS, STATUS
+from ingest.ledger import Status, Tally
 from ingest.names import DEAD_LETTER_STREAM, LEDGER_STREAM, stream_of
 from ingest.sequence import Arrival, Seen
 
@@ -46,6 +46,7 @@ class Packer:
     async def pack(self, datagrams: list[bytes]) -> Batch:
         """Makes a batch; without datagrams, of what there is to report."""
         values: defaultdict[str, list[bytes]] = defaultdict(list)
+        events = len(datagrams)
         metrics.RECEIVED.inc(len(datagrams))
         for at in range(0, len(datagrams), SLICE):
             if at:
@@ -56,19 +57,37 @@ class Packer:
                 except Refused as refused:
                     values[DEAD_LETTER_STREAM] += self._refuse(datagram, refused)
                     continue
+                if event.event == STATUS:
+                    self._vouch(event)
+                    events -= 1
+                    continue
                 self._note(event)
                 values[_STREAMS[event.event]] += event_values(event)
         now = time.monotonic()
-        if self._tally and (now >= self._next_report or not datagrams):
+        if self._tally and (now >= self._next_report or not values):
             self._next_report = now + REPORT_EVERY
             values[LEDGER_STREAM].append(self._tally.take())
         self._batches += 1
-        return Batch(self._mark, str(self._batches), dict(values), len(datagrams))
+        return Batch(self._mark, str(self._batches), dict(values), events)
+
+    def _vouch(self, event: Decoded) -> None:
+        assert event.instance is not None
+        said = event.data
+        self._tally.status(
+            Status(
+                event.instance,
+                event.source,
+                event.timestamp,
+                said.last_seq,
+                said.unsent,
+                said.state,
+            )
+        )
 
     def _note(self, event: Decoded) -> None:
         if event.instance is not None and event.seq is not None:
             self._watch(event.instance, event.seq)
-            self._tally.received(event.instance, event.timestamp)
+            self._tally.received(event.instance, event.timestamp, event.seq)
         if self._debug:
             log.debug(
                 "event",
@@ -83,7 +102,7 @@ class Packer:
         instance, seq = identify(datagram)
         if instance is not None and seq is not None:
             self._watch(instance, seq)
-            self._tally.received(instance, time.time_ns() // 1000)
+            self._tally.received(instance, time.time_ns() // 1000, seq)
         log.warning(
             "refused",
             reason=refused.reason,

@@ -16,10 +16,12 @@ from ingest.datagram import EventSocket, hold_path, most_held
 from ingest.delivery import Delivery
 from ingest.entry import Batch
 from ingest.ledger import Tally
+from ingest.notebook import Notebook
 from ingest.packer import REPORT_EVERY, Packer
 from ingest.publisher import Publisher
 from ingest.settings import ReceiverSettings
 from ingest.spool import Spool
+from ingest.witness import Witness
 
 LINGER: Final = 0.002  # seconds: events that arrive together go together
 REPORT_SECONDS: Final = 60.0
@@ -44,11 +46,12 @@ class Receiver:
 
     def __init__(self, settings: ReceiverSettings) -> None:
         self._settings = settings
-        self._tally = Tally()
-        self._packer = Packer(self._tally, debug=settings.log_level == "DEBUG")
         lock = hold_path(settings.socket_path)
         # Before the socket: what engines send from then on must find a way.
         spool = Spool(settings.spool, settings.spool_max_bytes)
+        self._notebook = Notebook(spool.folder / "unreported")
+        self._tally = Tally(self._notebook)
+        self._packer = Packer(self._tally, debug=settings.log_level == "DEBUG")
         self._socket = EventSocket(
             settings.socket_path,
             mode=int(settings.socket_mode, 8),
@@ -91,11 +94,18 @@ class Receiver:
         )
         async with asyncio.TaskGroup() as group:
             drain = group.create_task(self._delivery.drain())
-            others = [drain, group.create_task(self._report()), group.create_task(self._watch())]
+            witness = Witness(self._settings.socket_path, self._tally)
+            others = [
+                drain,
+                group.create_task(self._report()),
+                group.create_task(self._watch()),
+                group.create_task(witness.watch(self._arrived.set)),
+            ]
             await self._pump(group)
             for other in others:
                 other.cancel()
         await self._delivery.close()
+        self._notebook.close()
         self._metrics.close()
         log.info("stopped")
 

@@ -225,6 +225,7 @@ class Store:
         for report in await self._reports.fresh(self._db, reports):
             sums.report(report)
         sources: dict[str, str | None] = dict.fromkeys(sums.instances())
+        sources |= {status.instance: status.source for status in sums.statuses.values()}
         for event in events:
             if event.instance is not None:
                 known = sources.get(event.instance)

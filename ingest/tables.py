@@ -4,6 +4,7 @@ Every connection is one that :func:`ingest.codecs.prepare` prepared. Rows that s
 writers may write are written in one order, which avoids deadlocks.
 """
 
+import time
 from binascii import unhexlify
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
@@ -290,9 +291,30 @@ async def note_late_hours(db: asyncpg.Connection, rows: list[Row], now: int) -> 
 
 
 async def add_to_ledger(db: asyncpg.Connection, sums: Sums, number: Number) -> None:
-    """Adds a batch's sums to the ledger, and the numbers that were dropped."""
+    """Adds a batch's sums to the ledger, the numbers that were dropped, and what vouches for boots.
+
+    Instances before hours, as the rest of the transaction locks them.
+    """
+    if sums.left_out:
+        await db.executemany(
+            "update engine_instances set duplicates = duplicates + $2 where id = $1",
+            [(number(instance), count) for (instance, _), count in sorted(sums.left_out.items())],
+        )
+    statuses = [status for _, status in sorted(sums.statuses.items())]
+    if statuses:
+        await db.execute(
+            _UPDATE_ENDINGS,
+            [number(status.instance) for status in statuses],
+            [status.last_seq for status in statuses],
+            [status.unsent for status in statuses],
+            [status.state for status in statuses],
+        )
     keys = sorted(
-        sums.lines.keys() | sums.received.keys() | sums.left_out.keys() | sums.skews.keys()
+        sums.lines.keys()
+        | sums.received.keys()
+        | sums.left_out.keys()
+        | sums.skews.keys()
+        | sums.read.keys()
     )
     if keys:
         lines = [sums.lines.get(key) for key in keys]
@@ -311,11 +333,21 @@ async def add_to_ledger(db: asyncpg.Connection, sums: Sums, number: Number) -> N
             ],
             [sums.skews[key][0] if key in sums.skews else None for key in keys],
             [sums.skews[key][1] if key in sums.skews else None for key in keys],
+            [sums.read.get(key) for key in keys],
         )
-    if sums.left_out:
-        await db.executemany(
-            "update engine_instances set duplicates = duplicates + $2 where id = $1",
-            [(number(instance), count) for (instance, _), count in sums.left_out.items()],
+    # A boot of which nothing came is in the books with the hour in which it was last there.
+    silent = {status.instance: status.micros for status in statuses if status.last_seq}
+    for instance, _, _ in sums.dropped:
+        silent.setdefault(instance, time.time_ns() // 1000)
+    if silent:
+        await db.execute(
+            "insert into ledger (instance_id, hour) "
+            "select g.id, date_trunc('hour', g.at, 'UTC') "
+            "from unnest($1::integer[], $2::timestamptz[]) as g(id, at) "
+            "where not exists (select from ledger l where l.instance_id = g.id) "
+            "on conflict do nothing",
+            [number(instance) for instance in sorted(silent)],
+            [from_micros(silent[instance]) for instance in sorted(silent)],
         )
     if sums.dropped:
         # Ranges are united: a drop that is reported twice is one.
@@ -391,11 +423,11 @@ on conflict (hour) do update set
 _UPSERT_LEDGER: Final = """
 insert into ledger as l (
     instance_id, hour, received, first_seq, last_seq, committed, dead_lettered, duplicates,
-    skew_min, skew_max
+    skew_min, skew_max, seq_read
 )
 select * from unnest(
     $1::integer[], $2::timestamptz[], $3::bigint[], $4::bigint[], $5::bigint[],
-    $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[]
+    $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[]
 )
 on conflict (instance_id, hour) do update set
     received = l.received + excluded.received,
@@ -405,7 +437,26 @@ on conflict (instance_id, hour) do update set
     dead_lettered = l.dead_lettered + excluded.dead_lettered,
     duplicates = l.duplicates + excluded.duplicates,
     skew_min = least(l.skew_min, excluded.skew_min),
-    skew_max = greatest(l.skew_max, excluded.skew_max)
+    skew_max = greatest(l.skew_max, excluded.skew_max),
+    seq_read = greatest(l.seq_read, excluded.seq_read)
+"""
+
+# As ingest.ledger.weigh has it, so that what is said again or late changes nothing.
+_UPDATE_ENDINGS: Final = """
+update engine_instances i set
+    seq_declared = greatest(i.seq_declared, g.last_seq),
+    unsent = case when g.last_seq >= i.seq_declared then g.unsent else i.unsent end,
+    state = g.state,
+    declared_at = now()
+from unnest($1::integer[], $2::bigint[], $3::bigint[], $4::text[])
+    as g(id, last_seq, unsent, state)
+where i.id = g.id and (
+    i.state is null
+    or g.last_seq > i.seq_declared
+    or (g.last_seq = i.seq_declared and g.state = 'running' and i.state = 'running')
+    or (g.last_seq = i.seq_declared and g.state = 'ended' and i.state <> 'ended')
+    or (g.state = 'crashed' and i.state = 'running')
+)
 """
 
 # A finalised week belongs to the batch side: late_share_hours tells it to compute

@@ -1,10 +1,11 @@
 """``tbg ledger --audit``: counts every number from the rows.
 
 The audit trusts none of the ledger's counters: it looks for each number that an engine
-used in the tables (``audit_numbers`` in sql/0008_balance.sql).
+used in the tables (``audit_numbers`` in sql/0014_endings.sql).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC
 from typing import Any, Final, LiteralString
 
 import psycopg
@@ -28,11 +29,13 @@ COLUMNS: Final = {
 }
 MOST_SPANS: Final = 10  # ranges of numbers shown of one engine boot
 _AUDIT: Final[LiteralString] = """
-select instance_id, instance, emitted, stored, refused, dropped, missing, doubled,
-    greatest(numbers_in(absent) - expired, 0) as unaccounted,
-    array(select array[lower(span), upper(span) - 1] from unnest(absent) as span) as absent
-from audit_numbers()
-order by unaccounted desc, doubled desc, instance
+select a.instance_id, a.instance, a.emitted, a.stored, a.refused, a.dropped, a.missing, a.doubled,
+    greatest(numbers_in(a.absent) - a.expired, 0) as unaccounted,
+    array(select array[lower(span), upper(span) - 1] from unnest(a.absent) as span) as absent,
+    e.ending, e.seq_emitted as last_seq, e.unsent, e.heard_at
+from audit_numbers() a
+join engine_endings e using (instance_id)
+order by unaccounted desc, a.doubled desc, a.instance
 """
 
 Rows = Sequence[dict[str, Any]]
@@ -66,6 +69,36 @@ def counts(title: str, names: Mapping[str, str], rows: Iterable[Counted]) -> Tab
     return table
 
 
+def show_endings(console: Terminal, rows: Rows) -> int:
+    """Says how the engine boots of the rows ended, where that is worth a line.
+
+    Returns:
+        How many boots are over without anything that vouches for their last number.
+    """
+    boots = {row["instance"]: row for row in rows}
+    unknown = 0
+    for name, row in boots.items():
+        last = f"number {row['last_seq']:,}" if row["last_seq"] else "no number"
+        if row["ending"] == "unknown":
+            unknown += 1
+            at = f"{row['heard_at'].astimezone(UTC):%F %H:%M} UTC"
+            text = f"{name}: end unknown: {last} is the last that is known, last heard of at {at}"
+        elif row["ending"] == "ended" and row["unsent"]:
+            text = (
+                f"{name}: ended with {last}; "
+                f"{counted(row['unsent'], 'event')} never reached the socket"
+            )
+        else:
+            continue
+        console.print(printable(text), markup=False)
+    if unknown:
+        console.print(
+            f"the end of {counted(unknown, 'engine boot')} is unknown: "
+            "more may be lost than is known"
+        )
+    return unknown
+
+
 def show(console: Terminal, rows: Rows) -> None:
     """Shows the audit as a table, then the numbers that nothing accounts for."""
     boots = ((row["instance"], row, wrong(row)) for row in rows)
@@ -81,6 +114,7 @@ def show(console: Terminal, rows: Rows) -> None:
             numbers = "; ".join(spans[:MOST_SPANS])
             name = printable(row["instance"])
             console.print(f"{name}: nowhere: {numbers}{more}", markup=False)
+    show_endings(console, rows)
     lost = sum(row["unaccounted"] for row in rows)
     twice = sum(row["doubled"] for row in rows)
     if lost:

@@ -29,6 +29,9 @@ from ingest.events import (
     MAX_MONEY,
     MAX_PROOF,
     NO_NUL,
+    STATUS,
+    EngineStatus,
+    EngineStatusData,
     Event,
     Proof,
 )
@@ -109,6 +112,14 @@ def render_markdown(golden: Path) -> str:
             _example(golden / f"{name}.json"),
         ]
     parts += [
+        f"## {STATUS}\n",
+        f"{_first_line(EngineStatus)} It is no event: it has no `seq`, takes no number, and goes "
+        "to no stream. An engine sends it soon after it has connected, about every 10 seconds "
+        "after that, and last of all when it stops. The next boot of an engine sends it for the "
+        "boot before, whose `instance` it names. Repeating it does no harm. The highest "
+        "`last_seq` counts ([the end of a boot](guarantees.md#the-end-of-a-boot)).\n",
+        _table(EngineStatusData),
+        _example(golden.resolve().parent / "messages" / f"{STATUS}.json"),
         "## proof\n",
         f"{_first_line(Proof)} Together they have fewer than {MAX_PROOF} hex digits. What does "
         "not fit refuses the event; an event without proof is as valid. How to check one: "

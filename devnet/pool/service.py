@@ -58,7 +58,7 @@ async def serve(
     bests = Bests.load(state_path)
     state_path.parent.mkdir(parents=True, exist_ok=True)
     write_private(state_path, bests.dump())  # fails now if it cannot write there
-    emitter = Emitter(socket_path, name)
+    emitter = Emitter(socket_path, name, state_path.parent)
     async with contextlib.AsyncExitStack() as stack:
         await stack.enter_async_context(emitter)
         node = await stack.enter_async_context(Node(config.btcd))

@@ -1,13 +1,15 @@
 """Closes the ledger's hours."""
 
+from collections import Counter
 from datetime import timedelta
 
 import dagster as dg
 
+from tbg_dagster import clock
 from tbg_dagster.columns import columns
 from tbg_dagster.ledger.pictures import over_time
 from tbg_dagster.ledger.pictures import verdict as said
-from tbg_dagster.ledger.tables import engines, losses
+from tbg_dagster.ledger.tables import endings, engines, losses
 from tbg_dagster.partitions import HOUR, HOURLY, key_of, window
 from tbg_dagster.queries import query
 from tbg_dagster.resources import Database
@@ -61,6 +63,11 @@ def share_ledger(context: dg.AssetExecutionContext, database: Database) -> None:
         lost = connection.execute(
             query(__package__, "losses.sql"), {"start": drawn_from, "end": end}
         ).fetchall()
+        ends = connection.execute(
+            query(__package__, "endings.sql"), {"start": drawn_from, "end": clock.now()}
+        ).fetchall()
+    unknown = Counter(row["hour"] for row in ends)
+    hours = [{**row, "ends_unknown": unknown[row["hour"]]} for row in hours]
     by_key = {key_of(HOURLY, row["hour"]): row for row in hours}
     for key in context.partition_keys:
         row = by_key.get(key, {})
@@ -76,6 +83,7 @@ def share_ledger(context: dg.AssetExecutionContext, database: Database) -> None:
     parts = [
         over_time(drawn, drawn_from, end).value or "",
         *(["**Lost and dropped**", losses(lost)] if lost else []),
+        *(["**End unknown**", endings(ends)] if ends else []),
         *([f"**The hour from {end - HOUR:%d %b %H:%M} UTC**", engines(lines)] if lines else []),
     ]
     context.add_asset_metadata(

@@ -10,7 +10,7 @@ from tbg_dagster.counting import counted
 from tbg_dagster.queries import query
 from tbg_dagster.resources import Database, Thresholds
 from tbg_dagster.standing import found_before, keep
-from tbg_dagster.verdict import lasting, verdict
+from tbg_dagster.verdict import WARN, lasting, verdict
 
 EVER_DAYS: Final = 36_500
 MOST_NAMED: Final = 100
@@ -51,6 +51,34 @@ def no_unexplained_loss(database: Database, thresholds: Thresholds) -> dg.AssetC
         ),
         unexplained=events,
         **standing,
+    )
+
+
+# Of the engine and not of the ledger: nothing is known to be lost.
+@dg.asset_check(asset="mining_engine")
+def ends_are_known(database: Database, thresholds: Thresholds) -> dg.AssetCheckResult:
+    """Something vouches for the last number of every engine boot that is over.
+
+    WARN: a boot ended, and what it lost at its end is unknown. Our engines vouch for themselves
+    (`engine_status`); one that never does is named here after each of its restarts. A boot is
+    named for some days.
+    """
+    now = clock.now()
+    with database.connect() as connection:
+        rows = connection.execute(
+            query(__package__, "endings.sql"),
+            {"start": now - timedelta(days=thresholds.gap_days), "end": now},
+        ).fetchall()
+    return verdict(
+        not rows,
+        f"the end of {counted(len(rows), 'engine boot')} is unknown"
+        + "".join(
+            f"; {row['instance']}: number {row['last_seq']} is the last that is known, "
+            f"heard of at {row['heard_at']:%F %H:%M}"
+            for row in rows[:5]
+        ),
+        WARN,
+        boots=len(rows),
     )
 
 

@@ -23,8 +23,10 @@ LANES: Final = (
     ("dropped", "dropped", ORANGE),
     ("unexplained", "lost", RED),
 )
-# Inches: as wide as the UI's dialog, with three lanes below the volume.
-SIZE: Final = (9.0, 4.1)
+# Engine boots, and not events: nobody vouches for what they emitted last.
+ENDS: Final = ("ends_unknown", "end unknown", INK)
+# Inches: as wide as the UI's dialog, with four lanes below the volume.
+SIZE: Final = (9.0, 4.4)
 BAND: Final = "#f9dede"
 WIDTH: Final = HOUR.total_seconds() / 86_400 * 0.85  # days, of a bar
 # So that a single hour is a bar and no wall.
@@ -47,15 +49,15 @@ def over_time(rows: Rows, start: datetime, end: datetime) -> dg.MarkdownMetadata
     if not rows:
         return dg.MetadataValue.md(f"No engine sent a numbered event {span}.")
     figure = Figure(figsize=SIZE, layout="constrained", facecolor="white")
-    volume, *lanes = figure.subplots(1 + len(LANES), sharex=True, height_ratios=[6, 1, 1, 1])
+    volume, *lanes = figure.subplots(2 + len(LANES), sharex=True, height_ratios=[6, 1, 1, 1, 1])
     begin = max(start, min(rows[0]["hour"], end - FEWEST_HOURS * HOUR))
     volume.set_xlim(begin, end)
     middles = [row["hour"] + HOUR / 2 for row in rows]
     _volume(volume, middles, rows)
     _beside(volume, 0.1, f"{begin:%d %b %H:%M}\nto {end:%d %b %H:%M}\nUTC", GREY)
     most = max(row[name] for row in rows for name, _, _ in LANES)
-    for axes, (name, label, colour) in zip(lanes, LANES, strict=True):
-        counts = [row[name] for row in rows]
+    for axes, (name, label, colour) in zip(lanes, (*LANES, ENDS), strict=True):
+        counts = [row.get(name, 0) for row in rows]
         axes.bar(middles, [1] * len(rows), WIDTH, color=PALE)
         axes.bar(middles, [_height(count, most) for count in counts], WIDTH, color=colour)
         _label_lane(axes, label, counts, colour)
@@ -67,11 +69,13 @@ def over_time(rows: Rows, start: datetime, end: datetime) -> dg.MarkdownMetadata
 def verdict(rows: Rows) -> str:
     """What the hours come to, in a line."""
     lost = [row["unexplained"] for row in rows if row["unexplained"]]
-    if not lost:
-        return "no unexplained loss"
-    return (
+    ends = sum(row.get("ends_unknown", 0) for row in rows)
+    said = [
         f"{counted(sum(lost), 'event')} lost without explanation, in {counted(len(lost), 'hour')}"
-    )
+    ] * bool(lost)
+    if ends:
+        said.append(f"the end of {counted(ends, 'engine boot')} is unknown")
+    return "; ".join(said) or "no unexplained loss"
 
 
 def _volume(axes: Axes, middles: Sequence[Any], rows: Rows) -> None:
@@ -82,7 +86,7 @@ def _volume(axes: Axes, middles: Sequence[Any], rows: Rows) -> None:
         loc="left",
         fontsize=12,
         fontweight="bold",
-        color=RED if lost else GREEN,
+        color=RED if lost else INK if any(row.get("ends_unknown") for row in rows) else GREEN,
     )
     for hour in lost:
         axes.axvspan(hour, hour + HOUR, color=BAND, linewidth=0, zorder=0)
@@ -121,7 +125,7 @@ def _label_lane(axes: Axes, label: str, counts: Sequence[int], colour: str) -> N
 def _height(count: int, most: int) -> float:
     if count <= 0:
         return 0
-    return LOWEST + (1 - LOWEST) * (log10(count) / log10(most) if most > 1 else 0)
+    return LOWEST + (1 - LOWEST) * (min(1, log10(count) / log10(most)) if most > 1 else 0)
 
 
 def _beside(axes: Axes, height: float, text: str, colour: str) -> None:

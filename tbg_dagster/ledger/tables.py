@@ -54,6 +54,20 @@ def losses(rows: Rows) -> str:
     return "\n".join(lines)
 
 
+def endings(rows: Rows) -> str:
+    """One line per engine boot whose end is unknown: its last known number, and when."""
+    lines = [
+        _line("last heard of (UTC)", "instance", "last known number"),
+        "| --- | --- | ---: |",
+    ]
+    for row in rows[:MOST_LINES]:
+        heard = f"{row['heard_at']:%d %b %H:%M}"
+        lines.append(_line(heard, code(row["instance"]), f"{row['last_seq']:,}"))
+    if len(rows) > MOST_LINES:
+        lines.append(_line("…", f"{len(rows) - MOST_LINES:,} lines more", ""))
+    return "\n".join(lines)
+
+
 def code(text: str) -> str:
     """Text from an engine, as inert code in a table cell."""
     plain = "".join(

@@ -1,15 +1,14 @@
 -- Engine boots with sequence numbers that were never seen and that no dead letter has.
-select i.id, i.instance, gap.missing - coalesce(refused.letters, 0) as missing
-from engine_instances i
-cross join lateral (
-    select sum(upper(span) - lower(span))::bigint as missing from unnest(i.seq_missing) as span
-) gap
+select b.instance_id as id, b.instance, gap.missing - coalesce(refused.letters, 0) as missing
+from engine_boots b
+join engine_instances i on i.id = b.instance_id
+cross join lateral (select numbers_in(b.holes) as missing) gap
 left join lateral (
     select count(distinct d.seq) as letters
     from dead_letters d
-    where d.instance = i.instance and d.seq <@ i.seq_missing
+    where d.instance = b.instance and d.seq <@ b.holes
 ) refused on true
-where not isempty(i.seq_missing)
-  and i.last_seen > now() - make_interval(days => %(days)s)
+where not isempty(b.holes)
+  and greatest(i.last_seen, i.declared_at) > now() - make_interval(days => %(days)s)
   and gap.missing > coalesce(refused.letters, 0)
 order by missing desc

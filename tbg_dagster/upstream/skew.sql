@@ -15,21 +15,29 @@ with ahead as (
     where hour > %(now)s + %(tolerance)s
       or skew_max > extract(epoch from %(tolerance)s::interval) * 1000000
 ),
+-- Before the hour after which no event of the boot came in time.
+in_time as (
+    select instance_id, max(hour) filter (where skew_max >= -7200000000.0) as last_hour
+    from ledger
+    group by 1
+),
 late as (
     select l.hour, l.instance_id
     from ledger l
     join engine_instances i on i.id = l.instance_id
+    join in_time t on t.instance_id = l.instance_id
     where l.skew_max < -7200000000.0
       and l.hour > %(now)s - interval '1 year'
       and i.source = 'hosted'
       and not starts_with(i.instance, 'sharelog/')
-      and not exists (
-          select from ledger later
-          where later.instance_id = l.instance_id
-            and later.hour > l.hour
-            and later.skew_max >= -7200000000.0
-      )
+      and l.hour > coalesce(t.last_hour, '-infinity')
 ),
+-- From the newest hour back, so that the window grows at its end only: one that shrinks at its
+-- beginning is computed again for each row. For each hour it holds those two hours later and
+-- more. With hours 7 (numbers 1 to 90), 8 (91 to 200), 9 (201 to 300), and 11 (40 to 60):
+--   hour 11 looks at none, 9 at 11, 8 at 11, 7 at 9 and 11;
+--   the lowest first number there is 40 for 9, 8 and 7; 300, 200 and 90 are above it:
+--   the clock went back from some time after 11 into 9, 8 and 7.
 ordered as (
     select
         l.hour,
@@ -38,8 +46,8 @@ ordered as (
         min(l.first_seq) filter (
             where a.hour is null and s.kind is distinct from 'ahead'
         ) over (
-            partition by l.instance_id order by l.hour
-            range between interval '2 hours' following and unbounded following
+            partition by l.instance_id order by l.hour desc
+            range between unbounded preceding and interval '2 hours' preceding
         ) as first_seq_later
     from ledger l
     left join ahead a using (hour, instance_id)

@@ -97,6 +97,55 @@ def test_an_hour_and_an_instance_can_be_picked(ledger: Ledger, database_url: str
     assert ledger("--hour", "noon").exit_code == 2
 
 
+def test_an_end_that_nobody_vouches_for_is_said_and_is_never_no_loss(
+    ledger: Ledger, database_url: str
+) -> None:
+    fill(database_url, "{[5,8)}", 3)
+    store(database_url, [n for n in range(1, 101) if n not in (5, 6, 7)])
+    with psycopg.connect(database_url, autocommit=True) as database:
+        database.execute("update engine_instances set last_seen = '2026-11-22 08:30+00'")
+    for words in ([], ["--audit"]):
+        result = ledger(*words)
+        assert result.exit_code == 0
+        said = " ".join(result.output.split())
+        assert (
+            "pool/1: end unknown: number 100 is the last that is known, last heard of at "
+            "2026-11-22 08:30 UTC"
+        ) in said
+        assert "no unexplained loss" not in said
+        (row,) = json.loads(ledger("--json", *words).stdout)
+        assert (row["ending"], row["last_seq"]) == ("unknown", 100)
+        assert row["heard_at"].startswith("2026-11-22T08:30")
+    with psycopg.connect(database_url, autocommit=True) as database:
+        database.execute(
+            "update engine_instances set state = 'ended', seq_declared = 102, unsent = 2"
+        )
+    for words in ([], ["--audit"]):
+        said = " ".join(ledger(*words).output.split())
+        assert "pool/1: ended with number 102; 2 events never reached the socket" in said
+        assert "unknown" not in said
+    assert ledger().exit_code == 3
+    (row,) = json.loads(ledger("--json", "--audit").stdout)
+    assert (row["emitted"], row["stored"], row["dropped"], row["missing"]) == (102, 97, 3, 2)
+    assert row["unaccounted"] == 0
+
+
+def test_a_boot_of_which_nothing_was_stored_is_in_the_audit_of_an_empty_database(
+    ledger: Ledger, database_url: str
+) -> None:
+    with psycopg.connect(database_url, autocommit=True) as database:
+        database.execute(
+            "insert into engine_instances (instance, seq_declared, state) "
+            "values ('pool/1', 3000, 'ended')"
+        )
+        database.execute(
+            "insert into ledger (instance_id, hour) "
+            "select id, '2026-11-22 07:00+00' from engine_instances"
+        )
+    (row,) = json.loads(ledger("--json", "--audit").stdout)
+    assert (row["emitted"], row["stored"], row["missing"]) == (3000, 0, 3000)
+
+
 # --- The audit --------------------------------------------------------------------------
 
 

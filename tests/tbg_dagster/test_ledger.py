@@ -19,6 +19,7 @@ from tbg_dagster.ledger.pictures import over_time
 from tbg_dagster.partitions import HOURLY, key_of
 from tbg_dagster.picture import GREEN, RED
 from tbg_dagster.resources import Database, Thresholds
+from tbg_dagster.upstream import checks as upstream
 from tests.tbg_dagster.conftest import Connection, History, Run, metadata_of
 
 HOUR = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=1)
@@ -159,6 +160,52 @@ def test_a_number_that_is_in_no_table_or_in_two_rows_fails_the_check_whatever_th
     booked(connection, "old/1", "{}", 0, 98, HOUR - timedelta(hours=9))
     connection.execute("delete from shares where seq = 50")
     assert "old/1" not in str(judged(checks.numbers_are_stored, database, thresholds).description)
+
+
+def test_a_boot_whose_end_nobody_vouches_for_fails_the_check_and_is_seen(
+    connection: Connection, database: Database, run: Run
+) -> None:
+    check = checks.ends_are_known
+    booked(connection, "pool/1", "{}", 0, 100)
+    booked(connection, "pool/2", "{}", 0, 100)
+    booked(connection, "vouched/1", "{}", 0, 100)
+    old = "update engine_instances set last_seen = now() - interval '2 minutes'"
+    connection.execute(f"{old}, state = 'ended', seq_declared = 100 where instance = 'vouched/1'")
+    assert judged(check, database, Thresholds()).passed
+    connection.execute(f"{old} where instance = 'pool/1'")
+    result = judged(check, database, Thresholds())
+    assert (result.passed, result.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert str(result.description).startswith(
+        "the end of 1 engine boot is unknown; pool/1: number 100 is the last that is known, "
+    )
+    found = metadata_of(run("close_ledger", KEY), "share_ledger")
+    assert found["last_72_hours"] == "the end of 1 engine boot is unknown"
+    text = str(found["ledger"])
+    assert re.search(r"\*\*End unknown\*\*\n\n.*\n.*\n\| [^|]+ \| `pool/1` \| 100 \|", text)
+    # The first boot of the engine went on: nothing is unknown any more.
+    connection.execute(f"{old}, state = 'ended', seq_declared = 100 where instance = 'pool/1'")
+    assert judged(check, database, Thresholds()).passed
+
+
+def test_what_a_boot_lost_at_its_end_fails_the_checks_however_long_ago_it_ended(
+    connection: Connection, database: Database, run: Run
+) -> None:
+    booked(connection, "pool/1", "{}", 0, 100, HOUR - timedelta(days=30))
+    connection.execute(
+        "update engine_instances set last_seen = now() - interval '30 days', state = 'ended', "
+        "seq_declared = 104, unsent = 4, declared_at = now()"
+    )
+    for check in (checks.no_unexplained_loss, upstream.no_sequence_gaps):
+        result = judged(check, database, Thresholds())
+        assert not result.passed
+        assert "4" in str(result.description)
+    assert judged(checks.books_balance, database).passed
+    run("close_ledger", KEY)
+    closed = connection.execute("select emitted, missing, unexplained from share_ledger").fetchall()
+    assert [tuple(row.values()) for row in closed] == [(104, 4, 4)]
+    # It is reported for some days, too.
+    connection.execute("update engine_instances set declared_at = now() - interval '8 days'")
+    assert judged(checks.no_unexplained_loss, database, Thresholds()).passed
 
 
 # --- The picture and the tables --------------------------------------------------------

@@ -19,6 +19,7 @@ from devnet.pool.hashrate import WINDOWS
 from devnet.pool.pool import Clock, Pool, wall_clock
 from devnet.pool.service import serve
 from ingest.decode import Decoded, decode
+from ingest.events import STATUS
 from tests.devnet.node.conftest import PASSWORD, USER
 
 ALICE = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080"
@@ -33,6 +34,7 @@ class Events:
 
     def __init__(self, path: Path) -> None:
         self.all: list[Decoded] = []
+        self.statuses: list[Decoded] = []  # what vouches for the pool, and is no event
         self._news = asyncio.Event()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(str(path))
@@ -42,7 +44,9 @@ class Events:
     def _read(self) -> None:
         with contextlib.suppress(BlockingIOError):
             while True:
-                self.all.append(decode(self._socket.recv(65_536)))
+                event = decode(self._socket.recv(65_536))
+                kept = self.statuses if event.event == STATUS else self.all
+                kept.append(event)
                 self._news.set()
 
     def of(self, event: str) -> list[Any]:

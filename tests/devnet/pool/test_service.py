@@ -106,6 +106,8 @@ async def test_a_pool_process_ends_in_order_on_sigterm(tmp_path: Path, rpc: RPCC
     assert (left.shares_accepted, left.reason) == (1, "pool shutdown")
     assert events.all[-1].event == "miner_disconnected"
     assert [item.seq for item in events.all] == list(range(1, len(events.all) + 1))
+    assert events.statuses[-1].data.state == "ended"
+    assert events.statuses[-1].data.last_seq == len(events.all)
     # Every event was logged at DEBUG, and nothing of the password.
     debug = [item["seq"] for item in logged(process) if item["level"] == "debug" and "seq" in item]
     assert debug == [item.seq for item in events.all]
