@@ -1,7 +1,7 @@
 """Checks of the share ledger: no loss is unexplained, and the books balance."""
 
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 import dagster as dg
 
@@ -61,24 +61,33 @@ def ends_are_known(database: Database, thresholds: Thresholds) -> dg.AssetCheckR
 
     WARN: a boot ended, and what it lost at its end is unknown. Our engines vouch for themselves
     (`engine_status`); one that never does is named here after each of its restarts. A boot is
-    named for some days.
+    named for some days; their end is no recovery.
     """
     now = clock.now()
     with database.connect() as connection:
-        rows = connection.execute(
-            query(__package__, "endings.sql"),
-            {"start": now - timedelta(days=thresholds.gap_days), "end": now},
-        ).fetchall()
+
+        def unknown(days: int) -> dict[str, dict[str, Any]]:
+            rows = connection.execute(
+                query(__package__, "endings.sql"), {"start": now - timedelta(days=days), "end": now}
+            ).fetchall()
+            return {row["instance"]: row for row in rows}
+
+        found = unknown(thresholds.gap_days)
+        before = found_before(connection, "ends_are_known")
+        old = set(before).difference(found)
+        gone = old.intersection(unknown(EVER_DAYS)) if old else ()
+        standing = keep(connection, "ends_are_known", before, list(found)[:MOST_NAMED], gone)
     return verdict(
-        not rows,
-        f"the end of {counted(len(rows), 'engine boot')} is unknown"
+        not found,
+        f"the end of {counted(len(found), 'engine boot')} is unknown"
         + "".join(
-            f"; {row['instance']}: number {row['last_seq']} is the last that is known, "
+            f"; {instance}: number {row['last_seq']} is the last that is known, "
             f"heard of at {row['heard_at']:%F %H:%M}"
-            for row in rows[:5]
+            for instance, row in list(found.items())[:5]
         ),
         WARN,
-        boots=len(rows),
+        boots=len(found),
+        **standing,
     )
 
 
