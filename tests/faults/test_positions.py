@@ -239,11 +239,16 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def everything_is_read_again(self) -> None:
-        """An operator moves the offsets of the events back."""
+        """As a repair moves the offsets back: where they were stays known."""
         self.run(self._rewind())
 
     async def _rewind(self) -> None:
         await self._kill()
+        await self.admin.execute(
+            "insert into stream_marks (redis, stream, last_id, entry, entries, unnumbered) "
+            "select redis, stream, last_id, entry, 0, '' from stream_offsets "
+            "where entry is not null on conflict do nothing"
+        )
         await self.admin.execute("update stream_offsets set last_id = '0-0', entries = 0")
 
     # --- What must hold ---------------------------------------------------------
