@@ -7,6 +7,7 @@ count it (difficulty 1 is the target 0xffff << 208).
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -22,6 +23,9 @@ ROUNDING: Final = 1e-9
 # Consensus lets the time of a header run two hours ahead, and miners roll it.
 MOST_SKEW: Final = timedelta(hours=2)
 WEEK: Final = timedelta(days=7)
+# Consensus rules: of one output, and of a coinbase's input.
+MOST_SATOSHIS: Final = 21 * 10**14
+MOST_SCRIPT_SIG: Final = 100  # bytes
 
 _TAG: Final = rb"(?:([A-Za-z0-9_.\-]{1,20})/)?"
 _BASE58: Final = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
@@ -126,9 +130,12 @@ class Claim:
         difficulty: at least achieved.
         time: when it came in; None where nobody says.
         week: Monday 00:00 UTC of the week it counts for; None where it counts for none.
-        signature: the pool's, in the coinbase; without a slash at its end, what it begins with.
+        signature: the pool's, in the coinbase, or several, any of which will do; without a
+            slash at its end, what it begins with.
         tag: the user's, behind the signature; None where nobody claims one.
         counted: Monday of an earlier week that the share counted for already.
+        kept: the engine's clock was wrong in that hour, and a person kept its shares. Then
+            ``time`` says nothing, and the week and the tips alone judge the header's time.
     """
 
     hash: str
@@ -136,9 +143,15 @@ class Claim:
     difficulty: float
     time: datetime | None = None
     week: datetime | None = None
-    signature: str = SIGNATURE
+    signature: str | tuple[str, ...] = SIGNATURE
     tag: str | None = None
     counted: datetime | None = None
+    kept: bool = False
+
+
+def signatures_of(setting: str) -> tuple[str, ...]:
+    """The signatures in a setting: one, or several between commas."""
+    return tuple(filter(None, map(str.strip, setting.split(","))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +190,7 @@ def verify(proof: Proof, claim: Claim, tips: dict[str, Tip] | None) -> list[Fact
     Args:
         proof: of the share.
         claim: what is said of it.
-        tips: blocks that the pool saw, by hash; None where nobody knows them.
+        tips: blocks that the pool saw, or its node has, by hash; None where nobody could say.
     """
     try:
         script_sig, outputs = _parse_coinbase(proof.coinbase)
@@ -219,28 +232,39 @@ def _unless(held: bool, claimed: str) -> str:
 
 
 def _pays(outputs: list[tuple[int, bytes]], user: str) -> Fact:
-    paid = [value for value, script in outputs if address_of(script, user) == user]
-    others = [value for value, script in outputs if address_of(script, user) != user]
+    # By script: what is split over several outputs is one payment.
+    sums: Counter[bytes] = Counter()
+    for value, script in outputs:
+        sums[script] += value
+    paid = sum(value for script, value in sums.items() if address_of(script, user) == user)
+    others = [value for script, value in sums.items() if address_of(script, user) != user]
     # A pool's fee pays the same address in every coinbase: the miner's part is the largest.
-    if paid and max(paid) > max(others, default=0):
-        return Fact("payee", True, f"the coinbase pays {max(paid)} satoshis to {user}")
+    if paid > max(others, default=0):
+        part = paid / sums.total()
+        return Fact("payee", True, f"the coinbase pays {paid} satoshis ({part:.2%}) to {user}")
     if paid:
         return Fact("payee", False, f"the coinbase pays {user} no more than another address")
     return Fact("payee", False, f"the coinbase does not pay {user}")
 
 
 def _signature(script_sig: bytes, claim: Claim) -> Fact:
-    signature = re.escape(claim.signature.encode())
-    if not claim.signature.endswith("/"):
-        signature += rb"[!-.0-~]*/"
-    found = re.search(signature + _TAG, script_sig)
-    if found is None:
-        return Fact("signature", False, f"the coinbase lacks {claim.signature}")
+    ours = (claim.signature,) if isinstance(claim.signature, str) else claim.signature
+    for signature in ours:
+        found = re.search(_pattern(signature) + _TAG, script_sig)
+        if found is not None:
+            break
+    else:
+        return Fact("signature", False, f"the coinbase lacks {' and '.join(ours)}")
     text = f"the coinbase holds {found[0].decode(errors='replace')}"
     tag = (found[1] or b"").decode()
     if claim.tag is None or claim.tag == tag:
         return Fact("signature", True, text)
     return Fact("signature", False, f"{text}; claimed is the tag {claim.tag or '(none)'}")
+
+
+def _pattern(signature: str) -> bytes:
+    escaped = re.escape(signature.encode())
+    return escaped if signature.endswith("/") else escaped + rb"[!-.0-~]*/"
 
 
 def _time(proof: Proof, claim: Claim) -> Fact:
@@ -249,7 +273,7 @@ def _time(proof: Proof, claim: Claim) -> Fact:
         return Fact("time", False, f"{text}; it counted for the week of {claim.counted:%F} already")
     if claim.time is None and claim.week is None:
         return Fact("time", None, f"{text}; no time is claimed")
-    if claim.time is not None and abs(proof.time - claim.time) > MOST_SKEW:
+    if claim.time and not claim.kept and abs(proof.time - claim.time) > MOST_SKEW:
         return Fact("time", False, f"{text}; the share is said to be of {claim.time:%F %T}")
     if claim.week is not None and not (
         claim.week - MOST_SKEW <= proof.time < claim.week + WEEK + MOST_SKEW
@@ -261,10 +285,10 @@ def _time(proof: Proof, claim: Claim) -> Fact:
 def _previous(proof: Proof, claim: Claim, tips: dict[str, Tip] | None) -> Fact:
     name, prev = "previous block", proof.prev_hash
     if tips is None:
-        return Fact(name, None, f"{prev}: nothing here knows the blocks of that time")
+        return Fact(name, None, f"{prev}: nobody here could say whether there is such a block")
     tip = tips.get(prev)
     if tip is None:
-        return Fact(name, False, f"{prev} is no block that the pool saw")
+        return Fact(name, False, f"{prev} is no block that the pool saw or its node has")
     start = claim.week or claim.time or proof.time
     end = start + WEEK if claim.week else start
     replaced = tip.replaced or end + MOST_SKEW
@@ -290,10 +314,14 @@ def _parse_coinbase(data: bytes) -> tuple[bytes, list[tuple[int, bytes]]]:
     if reader.size() != 1 or reader.take(36) != bytes(32) + b"\xff" * 4:
         raise ProofError("it does not have the one input that spends nothing")
     script_sig = reader.take(reader.size())
+    if len(script_sig) > MOST_SCRIPT_SIG:
+        raise ProofError(f"its script has {len(script_sig)} bytes")
     reader.take(4)  # sequence
     outputs = []
     for _ in range(reader.size()):
         value = int.from_bytes(reader.take(8), "little", signed=True)
+        if not 0 <= value <= MOST_SATOSHIS:
+            raise ProofError(f"an output pays {value} satoshis")
         outputs.append((value, reader.take(reader.size())))
     reader.take(4)  # lock time
     if reader.at != len(data):
@@ -318,7 +346,11 @@ class _Reader:
         first = self.take(1)[0]
         if first < 0xFD:
             return first
-        return int.from_bytes(self.take(1 << first - 0xFC), "little")
+        width: int = 1 << first - 0xFC
+        size = int.from_bytes(self.take(width), "little")
+        if size < (0xFD if width == 2 else 1 << 4 * width):
+            raise ProofError("a size in it is longer than it must be")
+        return size
 
 
 # --- Addresses --------------------------------------------------------------------------

@@ -32,6 +32,9 @@ COMMANDS: Final[dict[str, Subcommand]] = {
         "tbg.letters", "command", "Show what was refused, and bring it back."
     ),
     "verify": Subcommand("tbg.verify", "command", "Check bests and blocks by their proof of work."),
+    "release": Subcommand(
+        "tbg.release", "command", "Let a week be published although a proof in it fails."
+    ),
     "archive": Subcommand(
         "tbg.archive", "command", "Bring days back from the archive, or check it.", "batch"
     ),

@@ -5,7 +5,7 @@ import re
 from contextlib import suppress
 from datetime import UTC, date, datetime, time
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -13,7 +13,7 @@ from ingest import evidence
 from ingest.events import canonical_address
 from ingest.evidence import Case
 from ingest.printable import printable
-from ingest.proof import SIGNATURE, Claim, Proof, ProofError, holds, verify
+from ingest.proof import SIGNATURE, Claim, Proof, ProofError, holds, signatures_of, verify
 from tbg.options import Parsed
 from tbg.servers import connect, database_url
 from tbg.state import State, state_option
@@ -40,6 +40,20 @@ def _hash(text: str) -> str:
     return text
 
 
+def _signature(text: str) -> str:
+    if not signatures_of(text):
+        raise ValueError
+    return text
+
+
+signature_option: Final = click.option(
+    "--signature",
+    type=Parsed(_signature, "be a text in the pool's coinbases"),
+    default=SIGNATURE,
+    show_default=True,
+    envvar="TBG_COINBASE_SIGNATURE",
+    help="The pool's signature in its coinbases, or several between commas.",
+)
 HASH = Parsed(_hash, "be the 64 hex digits of a share's hash")
 WEEK = Parsed(monday_of, "look like 2026-W47")
 
@@ -53,13 +67,7 @@ WEEK = Parsed(monday_of, "look like 2026-W47")
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="What --json wrote, or an event with a proof.",
 )
-@click.option(
-    "--signature",
-    default=SIGNATURE,
-    show_default=True,
-    envvar="TBG_COINBASE_SIGNATURE",
-    help="The pool's signature in its coinbases.",
-)
+@signature_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, proof included.")
 @state_option
 def command(
@@ -109,7 +117,10 @@ def document(case: Case) -> dict[str, Any]:
         "time": claim.time and claim.time.astimezone(UTC).isoformat(),
         "week": claim.week and f"{claim.week:%G-W%V}",
         "rank": case.rank,
-        "signature": claim.signature,
+        "signature": claim.signature
+        if isinstance(claim.signature, str)
+        else ",".join(claim.signature),
+        **({"kept": True} if claim.kept else {}),
         "proof": case.proof and case.proof.dump(),
         "facts": [
             {"name": fact.name, "holds": fact.holds, "text": fact.text} for fact in case.facts
@@ -137,9 +148,8 @@ def read(value: Any, signature: str) -> tuple[Claim, Proof]:
         raise ProofError("user and hash are not both texts")
     if not isinstance(difficulty, int | float) or not difficulty > 0:
         raise ProofError("difficulty is not a number above 0")
-    signature = value.get("signature") or value.get("coinbase_sig") or signature
     tag = value.get("tag")
-    if not isinstance(signature, str) or not isinstance(tag, str | None):
+    if not isinstance(tag, str | None) or not isinstance(value.get("signature"), str | None):
         raise ProofError("signature and tag are not both texts")
     try:
         if isinstance(moment, int):
@@ -158,8 +168,10 @@ def read(value: Any, signature: str) -> tuple[Claim, Proof]:
             difficulty=difficulty,
             time=moment,
             week=monday,
-            signature=signature,
+            # Not the file's own: whoever made the claim also made the file.
+            signature=signatures_of(signature),
             tag=tag,
+            kept=value.get("kept") is True,
         ),
         Proof.read(value["proof"]),
     )
@@ -169,9 +181,9 @@ def _of_file(path: Path, signature: str, state: State) -> list[Case]:
     try:
         text = path.read_text("utf-8")
         try:
-            values = [json.loads(text)]
+            values = [_decode(text)]
         except ValueError:
-            values = [json.loads(line) for line in text.splitlines() if line.strip()]
+            values = [_decode(line) for line in text.splitlines() if line.strip()]
     except (OSError, ValueError, RecursionError) as error:
         raise click.ClickException(f"{path} is not JSON: {error}") from error
     if not values:
@@ -185,6 +197,17 @@ def _of_file(path: Path, signature: str, state: State) -> list[Case]:
         worker, rank = value.get("worker", ""), value.get("rank")
         cases.append(Case(claim, worker, rank, proof, verify(proof, claim, _tips(state, proof))))
     return cases
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object none of whose names stands twice: it would say two things."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name stands twice in it")
+    return found
+
+
+_decode: Final = json.JSONDecoder(object_pairs_hook=_once).decode
 
 
 def _tips(state: State, proof: Proof) -> Any:

@@ -2,13 +2,14 @@
 
 The writer counts the shares that came after their hour had closed. A rollup reads
 that count before it computes and notes it afterwards, so that a share which comes
-in between is still owed.
+in between is still owed. What has further effects (the statistics of a day, the news of a
+week) notes it as computed, and the last of them settles it: one that fails is asked for again.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Literal
+from typing import Final, Literal
 
 from psycopg import sql
 
@@ -17,9 +18,16 @@ from tbg_dagster.rollup import without_raw
 
 Grain = Literal["hourly", "daily", "weekly"]
 
+# Hours have no further effect: what is computed is settled.
+_NOTED: Final = {
+    "hourly": "settled_hourly",
+    "daily": "computed_daily",
+    "weekly": "computed_weekly",
+}
+
 
 @contextmanager
-def settling(
+def computing(
     connection: Connection, grain: Grain, start: datetime, end: datetime
 ) -> Iterator[None]:
     """Notes what ``grain`` has taken in of the hours in the span, when the block succeeds."""
@@ -38,6 +46,21 @@ def settling(
     yield
     statement = sql.SQL(
         "update late_share_hours set {column} = greatest({column}, %s) where hour = %s"
-    ).format(column=sql.Identifier(f"settled_{grain}"))
+    ).format(column=sql.Identifier(_NOTED[grain]))
     for row in counted:
         connection.execute(statement, [row["taken"], row["hour"]])
+
+
+def settle(
+    connection: Connection, grain: Literal["daily", "weekly"], start: datetime, end: datetime
+) -> None:
+    """Notes that everything has happened which follows from what ``grain`` has computed."""
+    connection.execute(
+        sql.SQL(
+            "update late_share_hours set {settled} = {computed} "
+            "where hour >= %s and hour < %s and {settled} < {computed}"
+        ).format(
+            settled=sql.Identifier(f"settled_{grain}"), computed=sql.Identifier(f"computed_{grain}")
+        ),
+        [start, end],
+    )

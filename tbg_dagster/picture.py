@@ -1,17 +1,24 @@
-"""Pictures in the metadata of an asset: drawn in memory, no file left behind."""
+"""Pictures in the metadata of an asset: drawn in memory, no file left behind.
+
+They decorate: one that cannot be drawn says so in its place, and fails no run.
+"""
 
 import base64
+import functools
 import io
+from collections.abc import Callable
 from datetime import UTC
-from typing import Final
+from typing import Final, Literal, ParamSpec
 
 import dagster as dg
+import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 ORANGE: Final = "#f7931a"
 BLUE: Final = "#1f5fbf"
@@ -27,6 +34,34 @@ SIZE: Final = (9.0, 3.4)
 SHADE: Final = 32  # of 256, in each colour
 
 _PREFIXES: Final = ("", "k", "M", "G", "T", "P", "E", "Z")
+
+# Names are of strangers: a dollar sign in one is no formula, in any text of any picture.
+mpl.rcParams["text.parse_math"] = False
+
+Given = ParamSpec("Given")
+Drawn = dg.MarkdownMetadataValue
+
+
+def picture(draw: Callable[Given, Drawn]) -> Callable[Given, Drawn]:
+    """Lets ``draw`` fail without failing its run: the text then says why."""
+
+    @functools.wraps(draw)
+    def drawn(*args: Given.args, **kwargs: Given.kwargs) -> Drawn:
+        try:
+            return draw(*args, **kwargs)
+        except Exception as error:  # whatever it was, the numbers stand
+            return dg.MetadataValue.md(f"No picture: {type(error).__name__}.")
+
+    return drawn
+
+
+def short(name: str) -> str:
+    """A stranger's name or address as a person tells it apart: its beginning and its end.
+
+    The font has every printable ASCII character, and no drawing obeys one.
+    """
+    drawable = "".join(char if " " <= char <= "~" else "?" for char in name)
+    return drawable if len(drawable) <= 16 else f"{drawable[:8]}…{drawable[-6:]}"
 
 
 def canvas(title: str) -> tuple[Figure, Axes]:
@@ -47,6 +82,15 @@ def time_axis(axes: Axes) -> None:
     locator = AutoDateLocator(tz=UTC, minticks=4, maxticks=10)  # type: ignore[no-untyped-call]  # matplotlib's stubs lack it
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=UTC))  # type: ignore[no-untyped-call]  # as above
+
+
+def log_axis(axes: Axes, *names: Literal["x", "y"]) -> None:
+    """Makes these axes logarithmic, labelled with SI prefixes."""
+    for name in names:
+        axes.set(**{f"{name}scale": "log"})
+        axis = axes.xaxis if name == "x" else axes.yaxis
+        axis.set_major_formatter(FuncFormatter(lambda value, _: si(value)))
+        axis.set_minor_formatter(NullFormatter())
 
 
 def si(value: float, digits: int = 3) -> str:

@@ -2,12 +2,13 @@
 
 import copy
 import json
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 from devnet.bitcoin.address import decode_address
-from ingest.proof import sha256d
+from ingest.proof import DIFFICULTY_1, sha256d
 
 GOLDEN: Final = Path(__file__).parent / "events" / "proven"
 OTHER_USER: Final = "mipcBbFg9gMiCh81Kj8tqqdgoZub1ZJRfn"
@@ -100,4 +101,140 @@ DEFORMED: Final[dict[str, Change]] = {
     "branch that is a text": lambda data: data["proof"].update(branch="00" * 32),
     "short hash in the branch": lambda data: data["proof"]["branch"].append("00" * 31),
     "no header": lambda data: data["proof"].pop("header"),
+}
+
+
+# --- Proofs of any coinbase, whose merkle tree it is alone --------------------------------
+
+BTC: Final = 10**8  # satoshis
+USER: Final = genuine()["data"]["user"]
+POOL: Final = OTHER_USER
+FILLER: Final = b"\x51"  # a script of nobody
+
+
+def script_of(user: str) -> bytes:
+    return decode_address(user).script_pubkey
+
+
+def size_of(number: int, width: int = 0) -> bytes:
+    """A compact size, in its one form or in one of ``width`` bytes behind the first."""
+    if not width:
+        width = 0 if number < 0xFD else 2 if number < 1 << 16 else 4 if number < 1 << 32 else 8
+    if not width:
+        return bytes([number])
+    return {2: b"\xfd", 4: b"\xfe", 8: b"\xff"}[width] + number.to_bytes(width, "little")
+
+
+def coinbase_of(
+    outputs: list[tuple[int, str | bytes]],
+    signature: str = "/TheBitcoinGame/",
+    *,
+    count: bytes | None = None,
+    inputs: bytes = b"\x01",
+    width: int = 0,
+    after: bytes = b"",
+) -> bytes:
+    """A coinbase transaction, or what looks like one."""
+    script = b"\x03\x01\x02\x03" + signature.encode() + bytes(8)
+    made = b"\x01\0\0\0" + inputs + bytes(32) + b"\xff" * 4 + bytes([len(script)]) + script
+    made += b"\xff" * 4 + (size_of(len(outputs)) if count is None else count)
+    for value, to in outputs:
+        paid = script_of(to) if isinstance(to, str) else to
+        made += struct.pack("<Q", value % (1 << 64)) + size_of(len(paid), width) + paid
+    return made + bytes(4) + after
+
+
+def proven(coinbase: bytes, **claim: Any) -> dict[str, Any]:
+    """What ``tbg verify --json`` writes of a share with this coinbase; its work is none."""
+    header = struct.pack("<I", 0x20000000) + bytes(range(32)) + sha256d(coinbase)
+    header += struct.pack("<III", 1_763_769_600, 0x207FFFFF, 0)
+    difficulty = DIFFICULTY_1 / int.from_bytes(sha256d(header), "little")
+    return {
+        "hash": sha256d(header)[::-1].hex(),
+        "user": USER,
+        "worker": "",
+        "difficulty": difficulty * 0.99,
+        "signature": "/TheBitcoinGame",
+        "time": None,
+        "week": None,
+        "proof": {"header": header.hex(), "coinbase": coinbase.hex(), "branch": []},
+        **claim,
+    }
+
+
+def crafted(
+    outputs: list[tuple[int, str | bytes]], signature: str = "/TheBitcoinGame/", **claim: Any
+) -> dict[str, Any]:
+    """A share whose coinbase pays this, in satoshis; the file names the same signature."""
+    return proven(coinbase_of(outputs, signature), signature=signature, **claim)
+
+
+_MINE: Final[list[tuple[int, str | bytes]]] = [(3 * BTC, USER)]
+_HONEST: Final = json.dumps(crafted(_MINE))
+
+# What pays the user the most, in a form that our engines could send.
+HONEST: Final[dict[str, str]] = {
+    "a pool's fee": json.dumps(crafted([(98, USER), (2, POOL)])),
+    "all of it, in two outputs around the pool's": json.dumps(
+        crafted([(60, USER), (100, POOL), (60, USER)])
+    ),
+    "a last output of nothing": json.dumps(crafted([(3 * BTC, USER), (BTC, POOL), (0, USER)])),
+    "21 million coins": json.dumps(crafted([(21 * 10**14, USER)])),
+    "a hash in capitals": json.dumps({**crafted(_MINE), "hash": crafted(_MINE)["hash"].upper()}),
+    "another signature behind ours": json.dumps(crafted(_MINE, "/TheBitcoinGame-eu/")),
+}
+# And what does not, in forms that a forger might think of.
+CRAFTED: Final[dict[str, str]] = {
+    **{
+        name: json.dumps(proof)
+        for name, proof in {
+            "the pool's script twice": crafted([(3 * BTC, POOL), (BTC // 10, USER), (0, POOL)]),
+            "the pool's part in pieces": crafted([(60, POOL), (100, USER), (60, POOL)]),
+            "a negative value": crafted([(-1, USER), (3 * BTC, POOL)]),
+            "a negative value of the pool": crafted([(1, USER), (9, POOL), (-9, POOL)]),
+            "more than there will be": crafted([(2**63 - 1, USER), (3 * BTC, POOL)]),
+            "a sum that wraps": crafted([(1, USER), (2**63, POOL), (2**63, POOL)]),
+            "as much as another": crafted([(BTC, USER), (BTC, POOL)]),
+            "as much as another, first": crafted([(BTC, POOL), (BTC, USER)]),
+            "nothing": crafted([(0, USER)]),
+            "no output": crafted([]),
+            "another payee": crafted([(BTC, POOL)]),
+            "another pool": crafted(_MINE, "/OtherPool/"),
+            "no signature": crafted(_MINE, ""),
+            "too much difficulty": crafted(_MINE, difficulty=1e15),
+            "endless difficulty": crafted(_MINE, difficulty=float("inf")),
+            "no number": crafted(_MINE, difficulty=float("nan")),
+            "a negative difficulty": crafted(_MINE, difficulty=-1),
+            "no difficulty": crafted(_MINE, difficulty=0),
+            "bytes behind it": proven(coinbase_of(_MINE, after=b"\0")),
+            "cut short": proven(coinbase_of(_MINE)[:-1]),
+            "cut in an output": proven(coinbase_of(_MINE)[:-12]),
+            "outputs that do not come": proven(coinbase_of(_MINE, count=b"\x02")),
+            "a huge number of outputs": proven(coinbase_of(_MINE, count=b"\xff" * 9)),
+            "a number of outputs that is too long": proven(coinbase_of(_MINE, count=b"\xfd\1\0")),
+            "a size that is too long": proven(coinbase_of(_MINE, width=2)),
+            # Read with one byte for its number of outputs, it would pay somebody else.
+            "outputs past one byte": proven(
+                coinbase_of([(1, USER)] + 255 * [(0, FILLER)] + [(9, POOL)])
+            ),
+            "with its witness": proven(coinbase_of(_MINE, inputs=b"\0\1\1")),
+            "two inputs": proven(coinbase_of(_MINE, inputs=b"\2")),
+            "a script beyond the rules": proven(coinbase_of(_MINE, "/TheBitcoinGame/" + "x" * 90)),
+            "nobody's address": crafted(_MINE, user="bcrt1"),
+            "junk in the address": crafted(_MINE, user=USER.replace("1", "\x1b[2J1", 1)),
+            "no proof": crafted(_MINE, proof=None),
+            "a branch of bytes": {
+                **crafted(_MINE),
+                "proof": {**crafted(_MINE)["proof"], "branch": ["00"]},
+            },
+            "an empty header": {
+                **crafted(_MINE),
+                "proof": {**crafted(_MINE)["proof"], "header": ""},
+            },
+        }.items()
+    },
+    "a user that stands twice": _HONEST.replace(
+        '"user":', '"user": "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080", "user":'
+    ),
+    "nothing in the file": "",
 }

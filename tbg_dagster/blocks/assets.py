@@ -64,6 +64,9 @@ def block_confirmations(
             )
         except NodeError as error:
             context.log.error("the node: %s", error)
+            # What an earlier run could not send does not wait for the node.
+            with redis_server.connect() as client:
+                deliver(connection, client, BLOCK_STATUS_STREAM)
             if context.retry_number < bitcoin_node.retries:
                 raise dg.RetryRequested(
                     max_retries=bitcoin_node.retries,

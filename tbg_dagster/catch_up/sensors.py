@@ -13,8 +13,9 @@ from tbg_dagster import clock
 from tbg_dagster.catch_up.late_hours import LateHours
 from tbg_dagster.catch_up.missing import CHAINS, begin, missing
 from tbg_dagster.partitions import FIRST_MOMENT, end_of, key_of, ranges
+from tbg_dagster.queries import query
 from tbg_dagster.resources import Database, Thresholds
-from tbg_dagster.timetable import ROLLUPS, Job
+from tbg_dagster.timetable import ROLLUPS, WEEKLY_RESET, Job
 
 IN_PROGRESS: Final = [
     dg.DagsterRunStatus.NOT_STARTED,
@@ -130,6 +131,17 @@ def busy(instance: dg.DagsterInstance, job: Job) -> bool:
     )
 
 
+def _waiting(job: Job, keys: Sequence[str], now: datetime, thresholds: Thresholds) -> str:
+    """Another text each quarter of an hour while a week waits for its writers.
+
+    Its runs do not fail, so that they need not be put off.
+    """
+    if job is not WEEKLY_RESET or job.partitions is None:
+        return ""
+    wait = timedelta(hours=thresholds.week_wait_hours) + 2 * timedelta(seconds=RETRY_SECONDS)
+    return str(_quarter(now)) if now < end_of(job.partitions, keys[-1]) + wait else ""
+
+
 @dg.sensor(
     jobs=[job.definition for job in chain.from_iterable(CHAINS)],
     minimum_interval_seconds=300,
@@ -163,7 +175,9 @@ def missing_partitions_sensor(
             if keys := missing(context.instance, job, since, now):
                 if busy(context.instance, job):
                     waiting.append(job.name)
-                elif asked := requests(job, keys, "missing", now, memory):
+                elif asked := requests(
+                    job, keys, "missing", now, memory, _waiting(job, keys, now, thresholds)
+                ):
                     made += asked
                 else:
                     later.append(job.name)
@@ -191,11 +205,13 @@ def late_shares_sensor(
 
     First the hours, then the closed days and weeks that hold them. A finalised week
     that changes is published as a correction. Shares of any age, as long as the raw shares of
-    their hour and week are there; the check `late_shares_are_counted` names the others.
+    their hour and week are there; the check `late_shares_are_counted` names the others. A week
+    whose news has not reached Redis is asked for again as well.
     """
     now = clock.now()
     with database.connect() as connection:
         late = LateHours.read(connection, thresholds.horizon(now))
+        untold = connection.execute(query(__package__, "untold_weeks.sql")).fetchall()
     memory = Memory.of(context.cursor)
     made: list[dg.RunRequest] = []
     grains = ((late.hourly, "hourly"), (late.daily, "daily"), (late.weekly, "weekly"))
@@ -205,6 +221,8 @@ def late_shares_sensor(
         if job is not ROLLUPS[0]:
             # A day or week can be recomputed only after every hour in it.
             keys -= {key_of(job.partitions, hour) for hour in late.hourly if hour >= FIRST_MOMENT}
+        if job is WEEKLY_RESET:
+            keys |= {row["week"] for row in untold}
         closed = sorted(key for key in keys if end_of(job.partitions, key) <= now)
         if not closed:
             memory.forget(job, [])
@@ -213,5 +231,7 @@ def late_shares_sensor(
             made += requests(job, closed, "late shares", now, memory, str(late.shares[grain]))
     context.update_cursor(memory.model_dump_json())
     if not made:
-        return dg.SkipReason("no late share waits, or its run is under way or not due again")
+        return dg.SkipReason(
+            "no late share and no news waits, or its run is under way or not due again"
+        )
     return dg.SensorResult(made)

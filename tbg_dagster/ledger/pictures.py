@@ -12,7 +12,18 @@ from matplotlib.ticker import MaxNLocator
 
 from tbg_dagster.counting import counted
 from tbg_dagster.partitions import HOUR
-from tbg_dagster.picture import GREEN, GREY, INK, ORANGE, PALE, RED, as_metadata, si, time_axis
+from tbg_dagster.picture import (
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    PALE,
+    RED,
+    as_metadata,
+    picture,
+    si,
+    time_axis,
+)
 
 Rows = Sequence[dict[str, Any]]
 
@@ -35,6 +46,7 @@ FEWEST_HOURS: Final = 12
 LOWEST: Final = 0.5
 
 
+@picture
 def over_time(rows: Rows, start: datetime, end: datetime) -> dg.MarkdownMetadataValue:
     """What became of the events of each hour, and below it what was not stored.
 

@@ -1,6 +1,7 @@
 """The Bitcoin node, asked about blocks through its JSON-RPC."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import dagster as dg
 from pydantic import Field
 
 from ingest import rpc
+from ingest.proof import Tip
 
 
 class NodeError(Exception):
@@ -21,10 +23,12 @@ class Header:
     Attributes:
         height: of the block.
         confirmations: 1 for the tip; -1 for a block off the active chain.
+        time: in the header, as its miner set it; None where the node does not say.
     """
 
     height: int
     confirmations: int
+    time: datetime | None = None
 
 
 class BitcoinNode(dg.ConfigurableResource):  # type: ignore[type-arg]  # yields itself
@@ -93,7 +97,30 @@ class BitcoinNode(dg.ConfigurableResource):  # type: ignore[type-arg]  # yields 
         )
         if not sensible:
             raise NodeError(f"getblockheader {block_hash} answered {answer!r:.200}")
-        return Header(height, confirmations)
+        seconds = answer.get("time")
+        known_time = type(seconds) is int and 0 <= seconds < 1 << 32
+        return Header(
+            height, confirmations, datetime.fromtimestamp(seconds, UTC) if known_time else None
+        )
+
+    def tip(self, block_hash: str) -> Tip | None:
+        """A block, and when it was the tip by the headers' times; None when there is none.
+
+        Raises:
+            NodeError: when there is no sensible answer, or the node has yet to fetch blocks.
+        """
+        header = self.header(block_hash)
+        if header is None:
+            if self.catching_up():
+                raise NodeError(f"the node does not have block {block_hash} yet")
+            return None
+        if header.time is None:
+            raise NodeError(f"getblockheader {block_hash} names no time")
+        replaced = None
+        if header.height < self.height():
+            following = self.header(str(self._call("getblockhash", header.height + 1)))
+            replaced = following.time if following else None
+        return Tip(header.height, header.time, replaced)
 
     def _call(self, method: str, *parameters: Any) -> Any:
         """The result of a call, None for what the node does not know (code -5)."""

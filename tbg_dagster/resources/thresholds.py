@@ -51,7 +51,13 @@ class Thresholds(dg.ConfigurableResource):  # type: ignore[type-arg]  # yields i
     outbox_keep_days: int = Field(default=90, description="how long sent messages are kept")
     coinbase_signature: str = Field(
         default=SIGNATURE,
-        description="the signature in the pool's coinbases, or what it begins with",
+        description="the signature in the pool's coinbases, or what it begins with; "
+        "several (a pool that was renamed) between commas",
+    )
+    week_wait_hours: int = Field(
+        default=6,
+        description="how long a closed week waits for writers that are behind, "
+        "before its result is published as incomplete",
     )
     run_keep_days: int = Field(
         default=7, description="Dagster runs without partitions, and their event logs"

@@ -10,7 +10,7 @@ from psycopg.rows import DictRow
 
 from ingest.hashes import HASHES_PER_DIFFICULTY
 from tbg_dagster.columns import columns
-from tbg_dagster.late import settling
+from tbg_dagster.late import computing
 from tbg_dagster.partitions import DAILY, DAY, HOUR, HOURLY, RETRY, backfill, window
 from tbg_dagster.queries import query
 from tbg_dagster.resources import Database
@@ -64,7 +64,7 @@ def shares_hourly(
     start, end = window(context)
     with database.connect() as connection:
         rollup = rollup_of(connection)
-        with settling(connection, "hourly", start, end):
+        with computing(connection, "hourly", start, end):
             computed = recompute(connection, start, end)
         rows = _totals(connection, "shares_hourly", start, end)
     _record(context, rows, HOUR)
@@ -95,7 +95,7 @@ def shares_daily(
     start, end = window(context)
     with database.connect() as connection:
         rollup = rollup_of(connection)
-        with settling(connection, "daily", start, end):
+        with computing(connection, "daily", start, end):
             rollup.refresh_days(connection, start, end)
         rows = _totals(connection, "shares_daily", start, end)
         difficulties = connection.execute(

@@ -6,11 +6,12 @@ from typing import Any
 import dagster as dg
 import numpy as np
 
-from tbg_dagster.picture import BLUE, INK, ORANGE, as_metadata, canvas, si
+from tbg_dagster.picture import BLUE, INK, ORANGE, as_metadata, canvas, log_axis, picture
 
 Rows = Sequence[dict[str, Any]]
 
 
+@picture
 def against_law(rows: Rows, title: str) -> dg.MarkdownMetadataValue:
     """How many shares reached a difficulty, on logarithmic axes, and the 1/x law."""
     if not rows:
@@ -35,12 +36,9 @@ def against_law(rows: Rows, title: str) -> dg.MarkdownMetadataValue:
         linewidth=0,
         label="95 % of cases",
     )
-    axes.set_xscale("log")
-    axes.set_yscale("log")
+    log_axis(axes, "x", "y")
     axes.set_ylim(0.5, at_least[0] * 3)
     axes.set_xlabel("share difficulty x", color=INK)
     axes.set_ylabel("shares ≥ x", color=INK)
-    axes.xaxis.set_major_formatter(lambda value, _: si(value))
-    axes.yaxis.set_major_formatter(lambda value, _: si(value))
     axes.legend(loc="upper right", frameon=False, fontsize=9)
     return as_metadata(figure, title)

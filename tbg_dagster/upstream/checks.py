@@ -6,13 +6,14 @@ from typing import Any, Final
 import dagster as dg
 
 from ingest.batch import NUMBER_REUSED
-from ingest.names import STREAMS, leaderboard_key, week_start
+from ingest.names import leaderboard_key, week_start
 from tbg_dagster import clock
 from tbg_dagster.counting import counted
 from tbg_dagster.queries import query
 from tbg_dagster.resources import Database, RedisServer, Thresholds
 from tbg_dagster.resources.database import Connection
 from tbg_dagster.standing import found_before, keep
+from tbg_dagster.upstream.backlog import waiting
 from tbg_dagster.verdict import ERROR, WARN, lasting, verdict
 
 # A block and its share travel in two streams.
@@ -85,25 +86,12 @@ def writers_keep_up(
     Lag is the age of the oldest entry that a writer has not committed. WARN past a
     minute, ERROR past ten: the streams fill Redis in the meantime.
     """
-    with database.connect() as connection:
-        offsets = connection.execute(
-            "select consumer, stream, last_id from stream_offsets"
-        ).fetchall()
-    worst, name, entries = 0.0, "none", 0
-    now = clock.now().timestamp()
-    with redis_server.connect() as client:
-        committed: dict[str, list[str]] = {stream: [] for stream in STREAMS}
-        for row in offsets:
-            committed.setdefault(row["stream"], []).append(row["last_id"])
-        for stream, ids in committed.items():
-            # A stream that has not been read yet lags from its beginning.
-            for last_id in ids or ["0-0"]:
-                waiting: Any = client.xrange(stream, min=f"({last_id}", count=1)
-                if waiting:
-                    age = now - int(waiting[0][0].partition("-")[0]) / 1000
-                    entries += 1
-                    if age > worst:
-                        worst, name = age, stream
+    with database.connect() as connection, redis_server.connect() as client:
+        behind = waiting(connection, client)
+    worst, name, entries = 0.0, "none", len(behind)
+    if behind:
+        worst = max((clock.now() - behind[0].since).total_seconds(), 0.0)
+        name = behind[0].stream
     severity = ERROR if worst > thresholds.stream_lag_error_seconds else WARN
     return verdict(
         worst <= thresholds.stream_lag_warn_seconds,

@@ -1,19 +1,30 @@
 """The weekly reset: the result of a closed week, and the news of it."""
 
+from collections.abc import Iterator
 from datetime import date, timedelta
 
 import dagster as dg
 
 from ingest.names import WEEKLY_RESET_STREAM
+from ingest.releases import released
 from tbg_dagster.columns import columns
-from tbg_dagster.late import settling
+from tbg_dagster.late import computing, settle
 from tbg_dagster.outbox import deliver
-from tbg_dagster.partitions import WEEKLY, backfill, window
-from tbg_dagster.resources import Database, RedisServer, Thresholds
+from tbg_dagster.partitions import RETRY, WEEKLY, backfill, window
+from tbg_dagster.resources import BitcoinNode, Database, RedisServer, Thresholds
 from tbg_dagster.upstream import skew
 from tbg_dagster.weekly import proof_checks
+from tbg_dagster.weekly.completeness import awaited, completeness
 from tbg_dagster.weekly.pictures import leaderboard, table
-from tbg_dagster.weekly.week import announce, bounds, finalise, freeze, ranking, result_of
+from tbg_dagster.weekly.week import (
+    announce,
+    bounds,
+    finalise,
+    freeze,
+    lock,
+    ranking,
+    result_of,
+)
 
 GROUP = "weekly"
 OWNERS = ["team:game"]
@@ -23,6 +34,8 @@ BACKFILL = backfill(WEEKLY)
 @dg.asset(
     partitions_def=WEEKLY,
     backfill_policy=BACKFILL,
+    retry_policy=RETRY,
+    output_required=False,
     deps=["shares", "shares_hourly"],
     group_name=GROUP,
     owners=OWNERS,
@@ -41,7 +54,12 @@ BACKFILL = backfill(WEEKLY)
         rank=("integer", "1 for the winner; ties go to the earlier share"),
     ),
 )
-def weekly_best_diff(context: dg.AssetExecutionContext, database: Database) -> None:
+def weekly_best_diff(
+    context: dg.AssetExecutionContext,
+    database: Database,
+    redis_server: RedisServer,
+    thresholds: Thresholds,
+) -> Iterator[dg.MaterializeResult[None]]:
     """**The reset.** Every user's best share of the closed week, from the hours.
 
     The realtime rows of the running week are provisional; this replaces them by
@@ -50,14 +68,26 @@ def weekly_best_diff(context: dg.AssetExecutionContext, database: Database) -> N
     proven equal to the raw shares are rebuilt first. Run again, it changes nothing, unless
     late shares have come in. Shares that an engine gave
     an impossible time are left out until a person has decided (table `skewed_hours`).
+
+    While a writer has yet to commit what came before the week's end, the run ends without a
+    result, and the week is asked for again: for at most TBG_WEEK_WAIT_HOURS.
     """
     window(context)  # refuses what lies before the first partition
     with database.connect() as connection:
         skew.note(connection)
-        for key in context.partition_keys:
-            week = date.fromisoformat(key)
+        weeks = [date.fromisoformat(key) for key in context.partition_keys]
+        try:
+            with redis_server.connect() as client:
+                for week in weeks:
+                    if late := awaited(connection, client, thresholds, week):
+                        context.log.warning("week %s is asked for again: %s", week, late)
+                        return
+        except dg.Failure as error:
+            # The result needs no Redis. Its news do, and they ask once more.
+            context.log.warning("nobody knows whether writers are behind: %s", error.description)
+        for week in weeks:
             # Around the rebuilding of hours as well: what comes in meanwhile is still owed.
-            with settling(connection, "weekly", *bounds(week)):
+            with computing(connection, "weekly", *bounds(week)):
                 done = finalise(connection, week)
             context.log.info("week %s: %s", week, done)
             context.add_asset_metadata(
@@ -67,13 +97,15 @@ def weekly_best_diff(context: dg.AssetExecutionContext, database: Database) -> N
                     "rows_changed": done.changed,
                     "shares_left_out": done.left_out,
                 },
-                partition_key=key,
+                partition_key=week.isoformat(),
             )
+    yield dg.MaterializeResult()
 
 
 @dg.asset(
     partitions_def=WEEKLY,
     backfill_policy=BACKFILL,
+    retry_policy=RETRY,
     deps=[weekly_best_diff],
     group_name=GROUP,
     owners=OWNERS,
@@ -83,34 +115,53 @@ def weekly_leaderboard(
     context: dg.AssetExecutionContext,
     database: Database,
     redis_server: RedisServer,
+    bitcoin_node: BitcoinNode,
     thresholds: Thresholds,
 ) -> dg.MaterializeResult[None]:
     """The news of a closed week: told once to `mining:weekly_reset`.
 
     Week, winner, entrants and the top ten, each with `proven`: whether its proof of work
-    holds. A week with a proof that fails is not told. Where late shares change the result, the
-    new one is told as a `correction` with the next revision; otherwise a second run
-    tells nothing. The week's sorted set is made equal to the result and expires;
-    the new week has begun with an empty one.
+    holds; `released` where a person let a failing one pass; `complete`: whether every share
+    that had come was counted. A week with a proof that fails is not told. Where late shares
+    change the result, the new one is told as a `correction` with the next revision;
+    otherwise a second run tells nothing. The week's sorted set is made equal to the result
+    and expires; the new week has begun with an empty one.
+
+    The late shares of the week count as taken in once all of this has happened.
     """
+    published = {}
     with database.connect() as connection, redis_server.connect() as client:
         for key in context.partition_keys:
             week = date.fromisoformat(key)
-            rows = ranking(connection, week)
-            cases = proof_checks.publishable(connection, week, thresholds)
-            told = announce(connection, week, proof_checks.marked(result_of(week, rows), cases))
-            keep_until = bounds(week)[1] + timedelta(days=thresholds.leaderboard_keep_days)
-            freeze(client, week, rows, keep_until)
+            if late := awaited(connection, client, thresholds, week):
+                raise dg.Failure(f"week {week} is asked for again: {late}", allow_retries=False)
+            # One transaction, the sorted set in it: what fails is undone, and asked for again.
+            with connection.transaction():
+                lock(connection, week)
+                rows = ranking(connection, week)
+                cases = proof_checks.publishable(connection, week, thresholds, bitcoin_node)
+                result = proof_checks.marked(
+                    result_of(week, rows), cases, released(connection, week)
+                )
+                result |= completeness(connection, client, week)
+                told = announce(connection, week, result)
+                settle(connection, "weekly", *bounds(week))
+                keep_until = bounds(week)[1] + timedelta(days=thresholds.leaderboard_keep_days)
+                freeze(client, week, rows, keep_until)
+            published[week] = told, rows, result
             context.log.info("week %s: %s, %d entrants", week, told, len(rows))
-            context.add_asset_metadata(
-                {
-                    "told": told,
-                    "entrants": len(rows),
-                    "winner": rows[0]["user"] if rows else "nobody",
-                    "leaderboard": table(rows),
-                    "picture": leaderboard(rows, week),
-                },
-                partition_key=key,
-            )
+        # What it fails to send waits in the outbox: late_shares_sensor asks for the week again.
         sent = deliver(connection, client, WEEKLY_RESET_STREAM)
+    for week, (told, rows, result) in published.items():
+        context.add_asset_metadata(
+            {
+                "told": told,
+                "entrants": len(rows),
+                "winner": rows[0]["user"] if rows else "nobody",
+                "complete": result["complete"],
+                "leaderboard": table(rows),
+                "picture": leaderboard(rows, week),
+            },
+            partition_key=week.isoformat(),
+        )
     return dg.MaterializeResult(metadata={"messages_sent": len(sent)})

@@ -1,17 +1,28 @@
 """Checks of the weekly results."""
 
 from datetime import date, datetime, timedelta
+from typing import Any
 
 import dagster as dg
+from psycopg.rows import DictRow
 
 from ingest.names import week_start
 from tbg_dagster import clock
 from tbg_dagster.counting import counted
 from tbg_dagster.queries import query
-from tbg_dagster.resources import Database
+from tbg_dagster.resources import Database, Thresholds
+from tbg_dagster.resources.database import Connection
 from tbg_dagster.standing import found_before, keep
 from tbg_dagster.verdict import ERROR, WARN, verdict
-from tbg_dagster.weekly.week import differing_users, dropped_days, wrong_users
+from tbg_dagster.weekly.week import (
+    TOP,
+    differing_users,
+    dropped_days,
+    ranking,
+    result_of,
+    same_places,
+    wrong_users,
+)
 
 
 @dg.asset_check(asset="weekly_best_diff", blocking=True)
@@ -75,6 +86,42 @@ def bests_reach_their_hours(database: Database) -> dg.AssetCheckResult:
         ),
         rows_wrong=len(rows),
     )
+
+
+@dg.asset_check(asset="weekly_leaderboard")
+def publications_equal_results(
+    context: dg.AssetCheckExecutionContext, database: Database, thresholds: Thresholds
+) -> dg.AssetCheckResult:
+    """Every finalised ranking is the one that was published last.
+
+    Of the weeks whose shares are kept, and of those of its run: no other can change. ERROR:
+    the world was told something else; the run of `weekly_leaderboard` says why. WARN in the
+    first ten minutes, in which a run may be on its way from the one to the other.
+    """
+    first = week_start(clock.now() - thresholds.retention)
+    if context.has_partition_key or context.has_partition_key_range:
+        first = min(first, *map(date.fromisoformat, context.partition_keys))
+    with database.connect() as connection:
+        rows = connection.execute(query(__package__, "published.sql"), {"first": first}).fetchall()
+        wrong = {
+            row["week_start"]: row["recent"]
+            for row in rows
+            if row["result"] is None or not same_places(row["result"], _now(connection, row))
+        }
+    return verdict(
+        not wrong,
+        f"{counted(len(wrong), 'week is', 'weeks are')} not published as the table has them"
+        + "".join(f"; {week}" for week in sorted(wrong)[:5]),
+        WARN if all(wrong.values()) else ERROR,
+        weeks_wrong=len(wrong),
+    )
+
+
+def _now(connection: Connection, row: DictRow) -> dict[str, Any]:
+    """What would be published of a week now."""
+    week: date = row["week_start"]
+    top = ranking(connection, week, TOP) if row["entrants"] else []
+    return result_of(week, top, row["entrants"])
 
 
 @dg.asset_check(asset="weekly_leaderboard")

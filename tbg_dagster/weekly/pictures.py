@@ -6,14 +6,10 @@ from typing import Any
 
 import dagster as dg
 
-from tbg_dagster.picture import INK, ORANGE, PALE, as_metadata, canvas, si
+from tbg_dagster.picture import INK, ORANGE, PALE, as_metadata, canvas, log_axis, picture, short, si
 
 
-def short(address: str) -> str:
-    """An address as a person tells it apart: its beginning and its end."""
-    return address if len(address) <= 16 else f"{address[:8]}…{address[-6:]}"
-
-
+@picture
 def leaderboard(rows: Sequence[dict[str, Any]], week: date) -> dg.MarkdownMetadataValue:
     """The ten best shares of a week as bars on a logarithmic axis."""
     title = f"Best shares of the week of {week.day} {week:%B %Y}"
@@ -26,9 +22,8 @@ def leaderboard(rows: Sequence[dict[str, Any]], week: date) -> dg.MarkdownMetada
     axes.barh(places, values, color=[ORANGE] + ["#f9c784"] * (len(best) - 1))
     axes.set_yticks(places, [f"{row['rank']}.  {short(row['user'])}" for row in best])
     axes.invert_yaxis()
-    axes.set_xscale("log")
+    log_axis(axes, "x")
     axes.set_xlim(min(values) / 3, max(values) * 3)
-    axes.xaxis.set_major_formatter(lambda value, _: si(value))
     axes.grid(axis="y", visible=False)
     axes.grid(axis="x", color=PALE, linewidth=0.8)
     for place, value in zip(places, values, strict=True):

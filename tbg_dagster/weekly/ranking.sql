@@ -11,5 +11,6 @@ select
 from weekly_best_diff w
 join users u on u.id = w.user_id
 left join workers k on k.id = w.best_worker_id
-where w.week_start = %s and w.finalized_at is not null
+where w.week_start = %(week)s and w.finalized_at is not null
 order by w.rank
+limit %(most)s

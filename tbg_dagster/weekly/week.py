@@ -17,6 +17,11 @@ from tbg_dagster.resources.database import Connection
 from tbg_dagster.rollup import Span, is_whole, recompute
 
 TOP: Final = 10
+# Of a result: what is said beside the places.
+BESIDE: Final = frozenset({"proven", "released", "complete", "waiting"})
+# Members of one ZADD: Redis does nothing else meanwhile, and its queries are bounded.
+AT_ONCE: Final = 1000
+BESIDE_SECONDS: Final = 600
 
 
 @dataclass(frozen=True)
@@ -61,12 +66,13 @@ def finalise(connection: Connection, week: date) -> Finalised:
     if gone := dropped_days(connection, week):
         raise dg.Failure(
             f"week {week}: the raw shares of {', '.join(map(str, gone))} have been dropped. "
-            "The result stands; nothing was changed."
+            "The result stands; nothing was changed.",
+            allow_retries=False,
         )
     for first, last in stale_spans(connection, week):
         recompute(connection, first, last)
     with connection.transaction():
-        connection.execute("select pg_advisory_xact_lock(hashtext(%s))", [f"tbg week {week}"])
+        lock(connection, week)
         row = connection.execute(query(__package__, "finalise.sql"), span).fetchone()
         skewed = connection.execute(query(__package__, "left_out.sql"), span).fetchone()
         assert row is not None
@@ -75,10 +81,16 @@ def finalise(connection: Connection, week: date) -> Finalised:
             raise dg.Failure(
                 f"week {week}: no raw share has the best difficulty that shares_hourly names, "
                 f"for {row['not_found']} users. The result stands; materialise the week's hours "
-                "of shares_hourly again."
+                "of shares_hourly again.",
+                allow_retries=False,
             )
     changed = row["written"] + row["removed"]
     return Finalised(row["users"], row["shares"], changed, skewed["shares"])
+
+
+def lock(connection: Connection, week: date) -> None:
+    """Until the transaction ends, nobody else finalises or publishes the week."""
+    connection.execute("select pg_advisory_xact_lock(hashtext(%s))", [f"tbg week {week}"])
 
 
 def dropped_days(connection: Connection, week: date) -> list[date]:
@@ -156,25 +168,34 @@ def _span(day: date) -> dict[str, datetime]:
     return {"start": midnight(day), "end": midnight(day) + DAY}
 
 
-def ranking(connection: Connection, week: date) -> list[DictRow]:
-    """The finalised result, best first.
+def ranking(connection: Connection, week: date, most: int | None = None) -> list[DictRow]:
+    """The finalised result, best first; its first ``most``, or all.
 
     Raises:
         dagster.Failure: when the week has provisional rows only.
     """
-    rows = connection.execute(query(__package__, "ranking.sql"), [week]).fetchall()
+    rows = connection.execute(
+        query(__package__, "ranking.sql"), {"week": week, "most": most}
+    ).fetchall()
     if not rows:
         provisional = connection.execute(
             "select count(*) as rows from weekly_best_diff where week_start = %s", [week]
         ).fetchone()
         assert provisional is not None
         if provisional["rows"]:
-            raise dg.Failure(f"week {week} is not finalised: materialise weekly_best_diff first")
+            raise dg.Failure(
+                f"week {week} is not finalised: materialise weekly_best_diff first",
+                allow_retries=False,
+            )
     return rows
 
 
-def result_of(week: date, rows: list[DictRow]) -> dict[str, Any]:
-    """What the world is told of a week. The same ranking always gives the same result."""
+def result_of(week: date, rows: list[DictRow], entrants: int | None = None) -> dict[str, Any]:
+    """What the world is told of a week. The same ranking always gives the same result.
+
+    Args:
+        rows: the ranking, or its first ten where ``entrants`` says how many there are.
+    """
     year, number, _ = week.isocalendar()
     top = [
         {
@@ -190,7 +211,7 @@ def result_of(week: date, rows: list[DictRow]) -> dict[str, Any]:
     return {
         "week": f"{year}-W{number:02d}",
         "week_start": week.isoformat(),
-        "entrants": len(rows),
+        "entrants": len(rows) if entrants is None else entrants,
         "winner": top[0] if top else None,
         "top": top,
     }
@@ -202,15 +223,13 @@ def announce(connection: Connection, week: date, result: dict[str, Any]) -> str:
     Safe to repeat: what was told before is not told again.
     """
     with connection.transaction():
-        connection.execute("select pg_advisory_xact_lock(hashtext(%s))", [f"tbg week {week}"])
+        lock(connection, week)
         told = connection.execute(
             "select revision, result from weekly_publications where week_start = %s "
             "order by revision desc limit 1",
             [week],
         ).fetchone()
-        # Through JSON, as the one in the database went. A proof that came later, or the first
-        # one that is looked for, changes nobody's place.
-        if told is not None and _placed(told["result"]) == _placed(json.loads(json.dumps(result))):
+        if told is not None and same_places(told["result"], result):
             return "unchanged"
         revision = told["revision"] + 1 if told else 1
         kind = "correction" if told else "result"
@@ -227,22 +246,42 @@ def announce(connection: Connection, week: date, result: dict[str, Any]) -> str:
     return kind
 
 
+def same_places(told: dict[str, Any], result: dict[str, Any]) -> bool:
+    """Whether a result gives everybody the place that was told.
+
+    A proof that came later, a release, or shares that were waited for change nobody's place.
+    """
+    # Through JSON, as the one in the database went.
+    return bool(_placed(told) == _placed(json.loads(json.dumps(result))))
+
+
 def _placed(found: Any) -> Any:
-    """A result without what is said of proofs, at any depth."""
+    """A result without what is said of it beside the places, at any depth."""
     if isinstance(found, dict):
-        return {name: _placed(value) for name, value in found.items() if name != "proven"}
+        return {name: _placed(value) for name, value in found.items() if name not in BESIDE}
     return [_placed(value) for value in found] if isinstance(found, list) else found
 
 
 def freeze(client: Any, week: date, rows: list[DictRow], keep_until: datetime) -> None:
     """Makes the week's sorted set in Redis equal to the result, and lets it expire.
 
-    One transaction: nobody sees it empty. A past ``keep_until`` removes it.
+    It is filled beside the old one, piece by piece, and takes its place at once: nobody sees
+    it empty or half full. A past ``keep_until`` removes it.
     """
     key = leaderboard_key(week)
+    if not rows:
+        client.delete(key)
+        return
+    # In the key's own slot of a cluster: a key without a tag is hashed whole.
+    beside = f"{key}:new" if "{" in key else f"{{{key}}}:new"
+    client.delete(beside)
+    for start in range(0, len(rows), AT_ONCE):
+        client.zadd(
+            beside,
+            {row["user"]: row["best_difficulty"] for row in rows[start : start + AT_ONCE]},
+        )
+        client.expire(beside, BESIDE_SECONDS)  # in case that this process dies here
     with client.pipeline(transaction=True) as pipe:
-        pipe.delete(key)
-        if rows:
-            pipe.zadd(key, {row["user"]: row["best_difficulty"] for row in rows})
-            pipe.expireat(key, keep_until)
+        pipe.rename(beside, key)
+        pipe.expireat(key, keep_until)
         pipe.execute()

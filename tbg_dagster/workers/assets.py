@@ -15,6 +15,7 @@ from pyarrow import csv
 from ingest.names import ALERTS_STREAM
 from tbg_dagster import clock
 from tbg_dagster.columns import columns
+from tbg_dagster.late import settle
 from tbg_dagster.outbox import deliver
 from tbg_dagster.partitions import DAILY, RETRY, backfill, window
 from tbg_dagster.queries import query
@@ -75,6 +76,8 @@ def worker_stats_daily(context: dg.AssetExecutionContext, database: Database) ->
         computed = dict(
             zip(spans, pool.map(partial(_compute, database), spans.values()), strict=True)
         )
+    with database.connect() as connection:
+        settle(connection, "daily", start, end)
     for key in context.partition_keys:
         context.add_asset_metadata(
             {

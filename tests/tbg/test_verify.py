@@ -1,9 +1,6 @@
 """``tbg verify`` says what a proof proves, fact by fact, and its exit code sums it up."""
 
 import json
-import re
-import subprocess
-import sys
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -14,13 +11,21 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tbg.cli import main
-from tbg.migrate import sql_folder
 from tests.clock import moment_of
-from tests.forged import DEFORMED, FORGERIES, OTHER_USER, Change, forged, genuine
-from tests.processes import LIMIT
+from tests.forged import (
+    BTC,
+    CRAFTED,
+    DEFORMED,
+    FORGERIES,
+    OTHER_USER,
+    USER,
+    Change,
+    crafted,
+    forged,
+    genuine,
+)
 
 Verify = Callable[..., Result]
-PAGE = sql_folder().parent / "docs" / "check-your-best.md"
 PREV = "0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0faa"
 FOUND = moment_of(genuine()["timestamp"])
 WEEK = genuine()["data"]["week"]
@@ -170,6 +175,31 @@ def test_an_event_is_verified_as_it_came(verify: Verify, tmp_path: Path, event: 
     assert verify("--file", str(path), offline=True).exit_code == 0
 
 
+def test_the_pools_signature_is_named_by_who_asks_and_not_by_the_file(
+    verify: Verify, tmp_path: Path
+) -> None:
+    path = tmp_path / "proof.json"
+    path.write_text(json.dumps(crafted([(3 * BTC, USER)], signature="/OtherPool/")))
+    for arguments, code in (
+        ([], 3),
+        (["--signature", "/TheBitcoinGame/"], 3),
+        (["--signature", "/OtherPool/"], 0),
+        (["--signature", "/TheBitcoinGame/, /OtherPool"], 0),
+        (["--signature", " , "], 2),
+    ):
+        result = verify("--file", str(path), *arguments, offline=True)
+        assert result.exit_code == code, result.output
+
+
+@pytest.mark.parametrize("name", CRAFTED)
+def test_a_coinbase_that_does_not_pay_the_user_most_fails(
+    verify: Verify, tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / "proof.json"
+    path.write_text(CRAFTED[name])
+    assert verify("--file", str(path), offline=True).exit_code in (1, 3)
+
+
 def test_a_workers_name_gives_no_command_to_the_terminal(verify: Verify, tmp_path: Path) -> None:
     data = genuine("share_best_diff")["data"]
     case = {**data, "difficulty": data["new_best_diff"], "worker": "\x1b[2J:bomb:[red]"}
@@ -254,61 +284,3 @@ def test_a_file_that_holds_no_proof_is_named(verify: Verify, tmp_path: Path, tex
 )
 def test_what_cannot_be_looked_up_is_named(verify: Verify, arguments: list[str], code: int) -> None:
     assert verify(*arguments).exit_code == code
-
-
-# --- The page's own program ---------------------------------------------------------------
-
-
-def program() -> str:
-    found = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    assert len(found) == 1
-    return str(found[0])
-
-
-def checked(path: Path) -> subprocess.CompletedProcess[str]:
-    """Runs the page's program on a file, without any package."""
-    code = path.with_suffix(".py")
-    code.write_text(program())
-    return subprocess.run(
-        [sys.executable, "-I", "-S", str(code), str(path)],
-        cwd=path.parent,
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-    )
-
-
-def test_the_pages_program_is_short_and_needs_nothing() -> None:
-    assert len(program().splitlines()) <= 40
-    imported = re.findall(r"^(?:import|from) (.*)", program(), re.MULTILINE)
-    assert imported == ["hashlib, json, sys, time"]
-
-
-def test_the_pages_program_accepts_what_we_export(
-    verify: Verify, database_url: str, tmp_path: Path
-) -> None:
-    data = genuine()["data"]
-    fill(database_url, data)
-    path = tmp_path / "proof.json"
-    path.write_text(verify(HASH, "--json").output)
-    done = checked(path)
-    assert done.returncode == 0, done.stderr
-    assert f"{HASH}: difficulty {data['new_best_diff']:.12g}, pays {data['user']}" in done.stdout
-    assert "/TheBitcoinGame/alice/" in done.stdout
-    assert PREV in done.stdout
-
-
-@pytest.mark.parametrize("name", sorted(set(FORGERIES) - {"address with a wrong checksum"}))
-def test_the_pages_program_refuses_a_forged_proof(tmp_path: Path, name: str) -> None:
-    assert checked(written(tmp_path / "proof.json", forged(FORGERIES[name][0]))).returncode == 1
-
-
-@pytest.mark.parametrize("change", [DEFORMED["truncated header"], DEFORMED["non-hex"]])
-def test_the_pages_program_refuses_what_is_no_proof(tmp_path: Path, change: Change) -> None:
-    assert checked(written(tmp_path / "proof.json", forged(change))).returncode == 1
-
-
-def test_the_pages_program_refuses_another_pool(tmp_path: Path) -> None:
-    path = written(tmp_path / "proof.json", genuine()["data"])
-    path.write_text(path.read_text().replace("/TheBitcoinGame", "/AnotherPool"))
-    assert "another pool" in checked(path).stderr
