@@ -130,7 +130,7 @@ def sharelog(
                 "run as its owner or as one of its group"
             ) from error
     summary.seconds = time.monotonic() - began
-    if not summary.files:
+    if not summary.files and not summary.unreadable:
         raise click.ClickException(
             f'no file below {", ".join(map(str, paths))} has "{WORD}" in its name: '
             "name the files themselves, or switch on ckpool's option -L"

@@ -11,6 +11,8 @@ for the same event. So the numbers of an import have no holes, and follow from t
   shares' numbers: those of one share are an instance of their own,
   ``sharelog/<log>/<hour>/<number of the share>``: 1 is the week's best, 2 the all-time one,
   and there is none of all time without one of the week.
+- A share on a line that is not one share is an instance of its own, named after its bytes,
+  ``sharelog/<share>/<hour>/torn``: it takes no number from the shares of lines.
 
 Changing any of this, or which lines are shares, makes logs that were imported before come in
 again: change the word ``sharelog`` as well.

@@ -13,6 +13,7 @@ from tbg.sharelog.folder import Folder
 from tbg.sharelog.log import Log, Numbered
 from tbg.sharelog.order import in_order
 from tbg.sharelog.summary import Summary
+from tbg_dagster.counting import counted
 
 # Logs kept open while following, those that grew last. ckpool begins one every 30 seconds
 # and appends to the last few.
@@ -154,6 +155,10 @@ class Importer:
             self._keep(log)
             self._trim()
         else:
+            if log.lines and not log.count:
+                self._summary.damage(
+                    path, f"{counted(log.lines, 'line')}, and none of them is a share"
+                )
             self._close(log)
 
     def _grown(self, log: Log) -> Iterator[Numbered]:

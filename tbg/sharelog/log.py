@@ -1,8 +1,6 @@
 """One share log: its lines as they come, and the number of each share."""
 
-import gzip
 import os
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
@@ -10,13 +8,15 @@ from typing import BinaryIO, Final, NamedTuple
 from ingest.calendar import HOUR
 from tbg.sharelog.event import instance_of, log_name
 from tbg.sharelog.line import MAX_LINE, BadLine, Share, parse
+from tbg.sharelog.packed import BYTE_ORDER_MARK, GZIP, DamagedError, foreign, unpacked
 from tbg.sharelog.summary import Summary
+from tbg.sharelog.torn import TAIL, whole_shares
 
 CHUNK: Final = 1 << 18  # bytes
 _HEAD: Final = 4096  # bytes that tell whether a file is still the one it was
-_GZIP: Final = b"\x1f\x8b"
-
-DAMAGED: Final = (EOFError, gzip.BadGzipFile, zlib.error)
+# How a share on a line that is not one share is numbered: apart, so that the numbers of the
+# lines stay what they were.
+_TORN: Final = "torn"
 
 
 class Numbered(NamedTuple):
@@ -47,15 +47,16 @@ class Log:
         self._raw: BinaryIO = path.open("rb", buffering=0)
         status = os.fstat(self._raw.fileno())
         self.inode = status.st_dev, status.st_ino
-        packed = self._raw.read(len(_GZIP)) == _GZIP
+        self._packed = self._raw.read(len(GZIP)) == GZIP
         self._raw.seek(0)
-        self._file: BinaryIO | gzip.GzipFile = (
-            gzip.GzipFile(fileobj=self._raw) if packed else self._raw
-        )
-        self._packed = packed
+        self._unpacked = unpacked(self._raw)
+        self._begun = False
         self._head = b""
-        self._rest = b""  # the line that has no end yet
-        self._skipping = False  # the line that has no end yet is too long already
+        self._rest = b""  # the line that has no end yet; its last bytes, if it is too long
+        self._too_long = False  # the line that has no end yet
+        self.lines = 0
+        self.count = 0
+        """Shares among the lines."""
         self._name = ""
         self._numbers: dict[int, int] = {}  # shares by hour
 
@@ -66,7 +67,6 @@ class Log:
 
     def close(self) -> None:
         """Closes the file."""
-        self._file.close()
         self._raw.close()
 
     def is_cut(self) -> bool:
@@ -87,56 +87,71 @@ class Log:
             OSError: if the file cannot be read.
         """
         for line in self._lines():
-            numbered = self._number(line, whole=True)
-            if numbered is not None:
-                yield numbered
+            yield from self._numbered(line, whole=True)
         if final and self._rest:
             line, self._rest = self._rest, b""
-            numbered = self._number(line, whole=False)
-            if numbered is not None:
-                yield numbered
+            yield from self._numbered(line, whole=False)
+            self._too_long = False
 
-    def _number(self, line: bytes, *, whole: bool) -> Numbered | None:
+    def _numbered(self, line: bytes, *, whole: bool) -> Iterator[Numbered]:
+        self.lines += 1
         self._summary.lines += 1
         try:
-            share = parse(line)
+            share = parse(line, too_long=self._too_long)
         except BadLine as error:
             cut = not whole and error.reason == "not_json"
-            self._summary.skip("cut_short" if cut else error.reason)
-            return None
-        if share.unknown:
-            self._summary.see_unknown(share.unknown)
+            yield from self._torn(line, "cut_short" if cut else error.reason)
+            return
         if not self._name:
             self._name = log_name(line)
-        hour = share.micros - share.micros % HOUR
+        hour = self._hour(share)
         number = self._numbers.get(hour, 0) + 1
         self._numbers[hour] = number
-        return Numbered(share, instance_of(self._name, hour), number)
+        yield Numbered(share, instance_of(self._name, hour), number)
+
+    def _torn(self, line: bytes, reason: str) -> Iterator[Numbered]:
+        """The whole shares of a line that is not one share."""
+        pieces = whole_shares(line) if reason in ("not_json", "cut_short", "too_long") else []
+        if not pieces:
+            self._summary.skip(reason)
+            return
+        self._summary.lines += len(pieces) - 1  # one each, however they stand
+        self._summary.recovered += len(pieces)
+        for piece, share in pieces:
+            yield Numbered(share, f"{instance_of(log_name(piece), self._hour(share))}/{_TORN}", 1)
+
+    def _hour(self, share: Share) -> int:
+        self.count += 1
+        if share.unknown:
+            self._summary.see_unknown(share.unknown)
+        return share.micros - share.micros % HOUR
 
     def _lines(self) -> Iterator[bytes]:
         while chunk := self._chunk():
             *lines, rest = (self._rest + chunk).split(b"\n")
             self._rest = b""
             for line in lines:
-                if self._skipping:
-                    self._skipping = False
-                else:
-                    yield line
-            if self._skipping:
-                continue
-            if len(rest) > MAX_LINE:
-                # Counted now, and skipped up to its end: a line may be as long as the disk.
-                self._skipping = True
-                yield rest
-            else:
-                self._rest = rest
+                # Told by the line alone, however it came in.
+                self._too_long = self._too_long or len(line) > MAX_LINE
+                yield line[-TAIL:] if self._too_long else line
+                self._too_long = False
+            if self._too_long or len(rest) > MAX_LINE:
+                # Only its end is kept: a line may be as long as the disk.
+                self._too_long, rest = True, rest[-TAIL:]
+            self._rest = rest
 
     def _chunk(self) -> bytes:
         try:
-            chunk = self._file.read(CHUNK)
-        except DAMAGED as error:
+            chunk = next(self._unpacked, b"") if self._packed else self._raw.read(CHUNK)
+        except DamagedError as error:
             self._summary.damage(self.path, str(error))
             return b""
-        if len(self._head) < _HEAD:
+        if not self._packed and len(self._head) < _HEAD:
             self._head += chunk[: _HEAD - len(self._head)]
+        if not self._begun and chunk:
+            self._begun = True
+            if what := foreign(chunk):
+                self._packed, self._unpacked = True, iter(())
+                raise DamagedError(what)
+            chunk = chunk.removeprefix(BYTE_ORDER_MARK)
         return chunk

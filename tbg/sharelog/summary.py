@@ -30,6 +30,8 @@ class Summary:
     copies: int = 0
     """Shares that were read from another copy of the same log before, in this run."""
     skipped: Counter[str] = field(default_factory=Counter)
+    recovered: int = 0
+    """Shares on a line with torn bytes or with another share; each counts as a line."""
     unknown_fields: Counter[str] = field(default_factory=Counter)
     bests: Counter[str] = field(default_factory=Counter)
     instances: int = 0
@@ -87,6 +89,7 @@ class Summary:
             "copies": self.copies,
             "skipped": self.skipped.total(),
             "skipped_by_reason": dict(self.skipped),
+            "recovered": self.recovered,
             "unsent": self.unsent,
             "unknown_fields": dict(self.unknown_fields),
             "unreadable": self.unreadable,
@@ -115,6 +118,10 @@ class Summary:
         say(
             f"  {counted(self.skipped.total(), 'line that is no share', 'lines that are not shares')}{_by(self.skipped)}"
         )
+        if self.recovered:
+            say(
+                f"{counted(self.recovered, 'share')} found on lines with torn bytes or another share"
+            )
         say(f"{counted(self.bests.total(), 'best')} sent{_by(self.bests)}")
         say(f"{counted(self.events, 'event')} under {counted(self.instances, 'instance')}")
         if self.unknown_fields:
@@ -122,7 +129,7 @@ class Summary:
         if self.resent:
             say(f"{counted(self.resent, 'event')} sent once more, to a receiver that took over")
         for path, why in self.unreadable.items():
-            say(f"not read to its end: {path!r}: {why}")
+            say(f"not read, or not to its end: {path!r}: {why}")
         if self.unsent:
             say(f"  {self.unsent:,} lines read, not sent any more")
         if self.interrupted:

@@ -1,5 +1,6 @@
 """An import brings every share of the logs into the database, once, whatever happens to it."""
 
+import bz2
 import contextlib
 import gzip
 import json
@@ -414,6 +415,41 @@ async def test_hostile_lines_are_counted_and_the_shares_beside_them_stored(
     only.write_bytes(b"".join(clean))
     await until(db, written(only), eventually)
     assert await db.fetchval("select count(*) from dead_letters") == 0
+
+
+async def test_a_share_behind_torn_bytes_is_stored_once_however_often_it_is_imported(
+    imports: Imports, tmp_path: Path, db: asyncpg.Connection, eventually: Eventually
+) -> None:
+    whole = list(lines("torn", start_of(3), HOUR, 40))
+    path, clean = tmp_path / "pool.sharelog", tmp_path / "clean"
+    path.write_bytes(b"".join(one[:150] + other for one, other in zip(whole, whole, strict=True)))
+    clean.write_bytes(b"".join(whole))
+    for _ in range(2):
+        summary = imports.run(path)
+        assert (summary["recovered"], summary["skipped"], summary["unsent"]) == (40, 0, 0)
+    await until(db, written(clean), eventually)
+    assert (await books(db))["missing"] == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"nothing\nof\nours\n", "3 lines, and none of them is a share"),
+        (b"\n", "1 line, and none of them is a share"),
+        (bz2.compress(b"x"), "bzip2"),
+        (b"\xff\xfe{\0", "UTF-16"),
+    ],
+)
+def test_a_file_without_a_share_is_named_and_no_success(
+    imports: Imports, tmp_path: Path, content: bytes, said: str
+) -> None:
+    path = tmp_path / "pool.sharelog"
+    path.write_bytes(content)
+    process = imports.start(tmp_path)
+    assert process.wait() == 1
+    assert said in process.output
+    path.write_bytes(b"")  # ckpool has just begun it
+    assert imports.start(tmp_path).wait() == 0
 
 
 async def test_a_share_from_the_future_is_a_dead_letter_and_no_hole(

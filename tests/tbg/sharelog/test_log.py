@@ -1,7 +1,9 @@
 """The number of a share follows from its log and line, wherever the log lies."""
 
+import bz2
 import gzip
 import json
+import lzma
 import random
 from pathlib import Path
 from typing import Any
@@ -168,3 +170,126 @@ def test_unknown_fields_are_counted_up_to_a_limit(tmp_path: Path) -> None:
     assert summary.unknown_fields.total() == 400
     assert summary.unknown_fields["version"] > 0
     assert len(summary.unknown_fields) <= 51
+
+
+# --- Torn lines ------------------------------------------------------------------------
+
+SHARE, OTHER = SHARES[3].rstrip(), SHARES[4].rstrip()
+
+
+@pytest.mark.parametrize(
+    ("raw", "shares"),
+    [
+        (SHARE[:200] + OTHER, 1),  # a share that was torn, and the next behind it
+        (SHARE[:-1] + OTHER, 1),
+        (SHARE[:1] + OTHER, 1),
+        (SHARE + OTHER, 2),  # two, glued
+        (SHARE + b" " + OTHER + b"\r", 2),
+        (SHARE + OTHER[:100], 1),  # and the second torn
+        (SHARE[100:] + OTHER + SHARE[:50], 1),
+        (b"\x00" * 700 + SHARE, 1),  # zeros of a file system that lost its power
+        (SHARE + b"\x00" * 700, 1),
+        (b"\x00" * 2 * MAX_LINE + SHARE, 1),
+        (b"x" * 5 * MAX_LINE + SHARE, 1),
+        (b"\xff\xfe\xfd" + SHARE, 1),
+        (b'{"a": {"b": ' * 300 + SHARE, 0),  # at most so many beginnings are tried
+        (SHARE[:-1] + b', "x": ' + OTHER + b"}", 1),  # a field of a share is no second share
+        (SHARE[:-1], 0),
+        (b"[" + SHARE[:300] + b"]", 0),
+    ],
+)
+def test_whole_shares_on_a_torn_line_are_not_lost(tmp_path: Path, raw: bytes, shares: int) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(SHARES[0] + raw + b"\n" + SHARES[1])
+    summary = Summary()
+    numbers = read(path, summary)
+    assert len(numbers) == 2 + shares
+    assert len(set(numbers)) == 2 + shares
+    assert summary.lines == 2 + max(shares, 1)
+    assert summary.skipped.total() == (shares == 0)
+    # The shares around it keep the numbers that they have without it.
+    path.write_bytes(SHARES[0] + SHARES[1])
+    assert set(read(path)) < set(numbers) or shares == 0
+    # At the end of a log, too.
+    path.write_bytes(SHARES[0] + raw)
+    assert len(read(path)) == 1 + shares
+
+
+def test_a_torn_line_has_the_same_numbers_in_every_copy_and_once_it_goes_on(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(SHARES[0] + SHARE[:200] + OTHER)
+    before = read(path)
+    path.write_bytes(SHARES[0] + SHARE[:200] + OTHER + SHARES[1][:30] + b"\n" + SHARES[2])
+    assert read(path)[:2] == before
+
+
+# --- Files that are something else -----------------------------------------------------
+
+WHOLE = b"".join(SHARES)
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        (bz2.compress(WHOLE), "bzip2"),
+        (lzma.compress(WHOLE), "xz"),
+        (lzma.compress(WHOLE, lzma.FORMAT_ALONE), "LZMA"),
+        (WHOLE.decode().encode("utf-16"), "UTF-16"),
+        (WHOLE.decode().encode("utf-16-le"), "UTF-16"),
+        (WHOLE.decode().encode("utf-16-be"), "UTF-16"),
+        (WHOLE.decode().encode("utf-32"), "UTF-"),
+        (b"\x28\xb5\x2f\xfd" + b"x" * 99, "Zstandard"),
+        (b"PK\x03\x04" + b"x" * 99, "zip"),
+        (gzip.compress(bz2.compress(WHOLE)), "bzip2"),
+        (gzip.compress(WHOLE.decode().encode("utf-16")), "UTF-16"),
+    ],
+)
+def test_a_file_in_another_form_is_named(tmp_path: Path, content: bytes, name: str) -> None:
+    path = tmp_path / "x.sharelog"
+    path.write_bytes(content)
+    log = Log(path, Summary())
+    with pytest.raises(OSError, match=name):
+        list(log.shares(final=True))
+    assert list(log.shares(final=True)) == []
+    log.close()
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_a_byte_order_mark_is_no_part_of_the_first_share(tmp_path: Path, pack: Any) -> None:
+    path, marked = tmp_path / "x", tmp_path / "y"
+    path.write_bytes(WHOLE)
+    marked.write_bytes(pack(b"\xef\xbb\xbf" + WHOLE))
+    assert read(marked) == read(path)
+
+
+PACKED = gzip.compress(b"".join(lines("big", NOON, 60, 5000)), mtime=0)  # one id for each test
+
+
+@pytest.mark.parametrize(
+    ("content", "shares", "why"),
+    [
+        (PACKED + gzip.compress(WHOLE, mtime=0), 5060, None),  # two members: zcat reads both
+        (PACKED + bytes(5000), 5000, None),  # a tape's padding
+        (PACKED + bytes(5000) + gzip.compress(WHOLE, mtime=0), 5060, None),
+        (PACKED + b"garbage", 5000, "what follows the gzip"),
+        (PACKED + gzip.compress(WHOLE, mtime=0) + b"\x1f", 5060, "the gzip ends in the middle"),
+        (PACKED + b"\x1f\x8b\x07xxxxxxxxxxxx", 5000, "what follows the gzip"),
+        (PACKED[:-1], 5000, "the gzip ends in the middle"),
+        (PACKED[:-9] + b"\x00" + PACKED[-8:], 4999, None),
+        (PACKED[:-8] + bytes(8), 5000, "damaged gzip"),  # a checksum that is wrong
+        (PACKED[:12], 0, "the gzip ends in the middle"),
+        (PACKED[:5], 0, "the gzip ends in the middle"),
+        (b"\x1f\x8b" + b"x" * 99, 0, "damaged gzip"),
+    ],
+)
+def test_all_that_a_gzip_holds_is_read_and_what_is_wrong_with_it_is_named(
+    tmp_path: Path, content: bytes, shares: int, why: str | None
+) -> None:
+    path = tmp_path / "x.sharelog.gz"
+    path.write_bytes(content)
+    summary = Summary()
+    assert len(read(path, summary)) >= shares
+    if why is not None:
+        assert why in summary.unreadable[str(path)]
