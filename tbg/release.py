@@ -6,8 +6,8 @@ from pathlib import Path
 import click
 
 from ingest.evidence import cases_of_week
+from ingest.printable import printable
 from ingest.releases import failure, held_back, release, released
-from tbg.bests import printable
 from tbg.options import Parsed
 from tbg.servers import connect, database_url
 from tbg.state import State, state_option

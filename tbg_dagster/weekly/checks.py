@@ -98,7 +98,7 @@ def publications_equal_results(
     the world was told something else; the run of `weekly_leaderboard` says why. WARN in the
     first ten minutes, in which a run may be on its way from the one to the other.
     """
-    first = week_start(clock.now() - thresholds.retention)
+    first = week_start(thresholds.horizon(clock.now()))
     if context.has_partition_key or context.has_partition_key_range:
         first = min(first, *map(date.fromisoformat, context.partition_keys))
     with database.connect() as connection:
