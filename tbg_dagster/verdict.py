@@ -28,8 +28,14 @@ def verdict(
         passed=bool(passed),
         severity=severity,
         description=printable(description),
-        metadata=metadata,
+        metadata={name: _clean(value) for name, value in metadata.items()},
     )
+
+
+def _clean(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_clean(one) for one in value]
+    return printable(value) if isinstance(value, str) else value
 
 
 def lasting(look: Callable[[], dict[Key, Value]]) -> dict[Key, Value]:

@@ -5,6 +5,8 @@ shares, so no trigger stands in its path. Each look posts what is new to the out
 (and the mark, in the same transaction) makes that exactly once, also for two notifiers.
 """
 
+import math
+from collections.abc import Mapping
 from datetime import date, datetime, timedelta
 from typing import Any, Final, LiteralString
 
@@ -27,6 +29,9 @@ WEEK_SETTLES: Final = timedelta(hours=1)
 # that came late.
 LATELY: Final = timedelta(minutes=15)
 WHOLE_DAY_EVERY: Final = timedelta(minutes=5)
+# Users in one look, which is every two seconds: those whose best changed, and new ones.
+MOST_BESTS: Final = 200
+MOST_UNKNOWN: Final = 10_000
 
 _BLOCKS: Final[LiteralString] = """
 select b.block_hash, b.block_height, b.reward_sats, b.found_at, b.source,
@@ -47,6 +52,19 @@ with week as (
     select w.*, rank() over (order by best_difficulty desc, best_share_time) as place
     from weekly_best_diff w
     where week_start = %(week)s
+),
+-- Of these alone the totals are added up.
+changed as materialized (
+    select w.*, m.value, m.told_at
+    from week w
+    left join alert_marks m on m.subject = 'best:' || w.user_id
+    where (m.value ->> 'week' = %(week)s::text
+           and (m.value ->> 'best')::double precision < w.best_difficulty
+           and not (coalesce((m.value ->> 'told')::boolean, false)
+                    and m.told_at > %(now)s - %(between)s))
+       or (not %(closed)s and m.value ->> 'week' is distinct from %(week)s::text)
+    order by w.best_difficulty
+    limit %(most)s
 )
 select
     w.user_id, u.btc_address, w.best_worker_id, k.worker_name,
@@ -58,31 +76,51 @@ select
     chance_of(w.best_difficulty, t.total_work) as chance,
     t.total_shares + coalesce(o.shares, 0) as shares,
     o.best as before,
-    m.value, m.told_at
-from week w
--- Of the few whose best has changed.
+    w.value, w.told_at
+from changed w
 cross join lateral (
     select * from weekly_standings s where s.user_id = w.user_id and s.week_start = w.week_start
 ) t
 join users u on u.id = w.user_id
 left join workers k on k.id = w.best_worker_id
-left join alert_marks m on m.subject = 'best:' || w.user_id
 left join lateral (
     select max(best_difficulty) as best, sum(total_shares)::bigint as shares
     from weekly_standings x
     where x.user_id = w.user_id and x.week_start < w.week_start
 ) o on true
-where (m.value ->> 'week' = %(week)s::text
-       and (m.value ->> 'best')::double precision < w.best_difficulty)
-   or (not %(closed)s and m.value ->> 'week' is distinct from %(week)s::text)
 order by w.best_difficulty
 """
+# Users of whom nothing was ever looked at: what they have is old news, but for the lead.
+_UNKNOWN: Final[LiteralString] = """
+insert into alert_marks (subject, value, told_at)
+select 'best:' || w.user_id,
+    jsonb_build_object(
+        'week', %(week)s::text, 'best', w.best_difficulty, 'place', w.place, 'told', false
+    ),
+    %(now)s
+from (
+    select w.*, rank() over (order by best_difficulty desc, best_share_time) as place
+    from weekly_best_diff w
+    where week_start = %(week)s
+) w
+where w.place > 1
+  and not exists (select from alert_marks m where m.subject = 'best:' || w.user_id)
+limit %(most)s
+on conflict do nothing
+"""
 
-# What a worker ever did. Its best is in the rollups, or among the bests that its engine told,
-# should the rollups be late. One row.
+# What a worker ever did. Its best is in the rollups, and in its user's weeks; or among the bests
+# that its engine told and the shares of the last two days, should the rollups be late. What is
+# older and not rolled up is not looked for: it would be read from every chunk. One row.
 _RECORD: Final[LiteralString] = """
-with edge as (
-    select coalesce(max(bucket) + interval '1 hour', '-infinity') as raw
+with late as (
+    select coalesce(
+        (select told_at from alert_marks where subject = 'worker bests'), now()
+    ) - interval '2 days' as since
+),
+edge as (
+    select greatest(coalesce(max(bucket) + interval '1 hour', '-infinity'),
+        (select since from late)) as raw
     from shares_hourly where worker_id = %(worker)s
 )
 select
@@ -93,6 +131,12 @@ select
         join mining_events e on e.payload ->> 'user' = u.btc_address
             and e.payload ->> 'worker' = w.worker_name
         where w.id = %(worker)s and e.event = 'share_best_diff'
+          and e.time >= (select since from late)
+    ), (
+        select max(b.best_difficulty)
+        from workers w
+        join weekly_best_diff b on b.user_id = w.user_id and b.best_worker_id = w.id
+        where w.id = %(worker)s
     ), 0) as best,
     coalesce(sum(p.shares), 0)::bigint as shares,
     chance_of(%(best)s, coalesce(sum(p.work), 0)) as chance
@@ -102,8 +146,8 @@ from (
     where worker_id = %(worker)s
     union all
     select s.share_diff, 1, s.difficulty
-    from edge
-    join shares s on s.worker_id = %(worker)s and s.time >= edge.raw and s.is_valid
+    from shares s
+    where s.worker_id = %(worker)s and s.time >= (select raw from edge) and s.is_valid
 ) p
 """
 
@@ -137,15 +181,17 @@ on conflict (subject) do update set value = excluded.value, told_at = excluded.t
 
 
 def collect(connection: psycopg.Connection[DictRow], now: datetime) -> int:
-    """Posts what is new, and returns how many messages."""
-    with connection.transaction():
-        connection.execute("select pg_advisory_xact_lock(hashtext('tbg notify collect'))")
-        return (
-            _blocks(connection, now)
-            + _bests(connection, now)
-            + _worker_bests(connection, now)
-            + _digest(connection, now)
-        )
+    """Posts what is new, and returns how many messages.
+
+    Each kind in a transaction of its own, and of bests only so many: a found block waits for
+    none of them.
+    """
+    posted = 0
+    for look in (_blocks, _bests, _worker_bests, _digest):
+        with connection.transaction():
+            connection.execute("select pg_advisory_xact_lock(hashtext('tbg notify collect'))")
+            posted += look(connection, now)
+    return posted
 
 
 def _blocks(connection: psycopg.Connection[DictRow], now: datetime) -> int:
@@ -194,11 +240,14 @@ def _bests_of(
         "select value ->> 'user' as user from alert_marks where subject = %s", [f"leader:{week}"]
     ).fetchone()
     posted = 0
-    for row in connection.execute(_BESTS, {"week": week, "closed": closed}).fetchall():
+    if not closed:
+        connection.execute(_UNKNOWN, {"week": week, "now": now, "most": MOST_UNKNOWN})
+    rows = connection.execute(
+        _BESTS,
+        {"week": week, "closed": closed, "now": now, "between": BETWEEN_BESTS, "most": MOST_BESTS},
+    ).fetchall()
+    for row in rows:
         mark = row["value"] or {}
-        waits = mark.get("told") and now - row["told_at"] < BETWEEN_BESTS
-        if waits:
-            continue  # what is the best then is told then
         kinds = _kinds(row, mark, week.isoformat(), young=young)
         leads = row["place"] == 1 and (leader is None or leader["user"] != row["btc_address"])
         if leads and not young:
@@ -206,7 +255,12 @@ def _bests_of(
             # The first of a week has overtaken nobody.
             if leader is not None:
                 kinds.append("leader")
-        record = _record(connection, row["best_worker_id"], row["best_difficulty"])
+        # Of a user of whom nothing was looked at, nothing is compared.
+        record: Mapping[str, Any] = (
+            _record(connection, row["best_worker_id"], row["best_difficulty"])
+            if mark
+            else {"chance": None, "best": math.inf, "shares": 0}
+        )
         if mark and record["best"] <= row["best_difficulty"] and record["shares"] >= ENOUGH_SHARES:
             kinds.append("best_worker")
         fresh = now - row["best_share_time"] < FRESH
@@ -283,7 +337,7 @@ def _worker_bests(connection: psycopg.Connection[DictRow], now: datetime) -> int
     return posted
 
 
-def _news(row: dict[str, Any], kinds: list[str], record: DictRow) -> dict[str, Any]:
+def _news(row: dict[str, Any], kinds: list[str], record: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "kinds": kinds,
         "user": row["btc_address"],

@@ -17,6 +17,9 @@ from tbg_dagster.counting import counted
 
 REJECTS: Final = 0.05  # of the shares, from which a worker needs a look
 UPTIME: Final = 0.5  # of the day, below which it does
+# Fewer shares say nothing of uptime: it is the time between the first and the last.
+ENOUGH_SHARES: Final = 20
+GONE_DAYS: Final = 7  # a worker that is silent for longer was taken away
 
 _DAY: Final[LiteralString] = """
 select
@@ -30,7 +33,7 @@ join workers w on w.id = d.worker_id
 left join worker_flaps f on f.worker_id = d.worker_id
 left join worker_liveness l on l.worker_id = d.worker_id and l.back_since is null
 left join block_odds o on o.scope = 'worker' and o.worker_id = d.worker_id
-where d.day = %s
+where d.day = %(day)s
 order by d.hashrate desc, 1, 2
 """
 # Workers that were not there all day: nothing else names them any more.
@@ -40,7 +43,8 @@ from worker_liveness l
 join workers w on w.id = l.worker_id
 join users u on u.id = w.user_id
 where l.back_since is null
-  and not exists (select from worker_stats_daily d where d.worker_id = w.id and d.day = %s)
+  and l.silent_since >= %(day)s::date - %(gone)s
+  and not exists (select from worker_stats_daily d where d.worker_id = w.id and d.day = %(day)s)
 order by 3 desc, 1, 2
 """
 
@@ -50,7 +54,7 @@ def digest(connection: psycopg.Connection[DictRow], route: Route, day: date) -> 
     rows, absent = (
         [
             row
-            for row in connection.execute(query, [day]).fetchall()
+            for row in connection.execute(query, {"day": day, "gone": GONE_DAYS}).fetchall()
             if route.matches(row["user"], row["worker"])
         ]
         for query in (_DAY, _ABSENT)
@@ -126,10 +130,11 @@ def _needs_a_look(row: DictRow, route: Route) -> str | None:
     if row["silent_since"]:
         why.append(f"silent since {day_and_clock(row['silent_since'], route.zone)}")
     rejected = row.get("rejected", 0)
+    shares = rejected + row.get("accepted", 0)
     # Of a slow miner's few shares, chance rejects more: two standard deviations.
-    if rejected - 2 * math.sqrt(rejected) > REJECTS * (rejected + row.get("accepted", 0)):
+    if rejected - 2 * math.sqrt(rejected) > REJECTS * shares:
         why.append(f"{100 * row['reject_ratio']:.0f} % of its shares rejected")
-    if row.get("uptime_seconds", math.inf) < UPTIME * 86_400:
+    if shares >= ENOUGH_SHARES and row["uptime_seconds"] < UPTIME * 86_400:
         why.append(f"up for {row['uptime_seconds'] / 3600:.1f} of 24 hours")
     if row.get("naps"):
         why.append("flaps")

@@ -1,18 +1,52 @@
 -- Online workers that are silent, with what is needed to tell how long they may be.
 --
--- A row's own time (noted_share) lags, so the shares are asked for the last one of those that
--- seem silent by it; most of them are not.
+-- Who sent a share in the newest minute is not: one pass over that minute tells so of all of
+-- them. Who may be silent for longer than its row tells is not looked at either; its
+-- allowance is kept (worker_pace), and half of it leaves room for a pace that has changed.
+--
+-- A row's own time (noted_share) lags, so of the others the shares are asked for the last one.
 --
 -- A worker's pace is that of its last shares: it knows of no engine restart, after which the
 -- engine's averages begin at 0. Share times are a Poisson process, so the mean gap is the
 -- median one over ln 2, which a nap hardly moves; over the difficulty it is the hash rate.
 -- The engine's averages serve a worker with too few shares.
+with active as materialized (
+    select distinct worker_id
+    from shares
+    where time > %(now)s - interval '1 minute' and time <= %(now)s
+),
+doubtful as materialized (
+    select w.*
+    from workers w
+    left join worker_pace p
+        on p.worker_id = w.id
+        and p.difficulty is not distinct from w.current_diff
+        and p.judged_at <= %(now)s
+        and p.judged_at > %(now)s - greatest(p.allowed / 2, interval '30 minutes')
+    where w.is_online
+      and coalesce(w.last_share, w.first_seen)
+          < %(now)s - greatest(coalesce(p.allowed / 2, '0'), interval '1 minute')
+      and not exists (select from active a where a.worker_id = w.id)
+),
+seen as materialized (
+    select d.*, d.last_share as noted_share, greatest(d.last_share, s.time) as true_share
+    from doubtful d
+    left join lateral (
+        select s.time
+        from shares s
+        where s.worker_id = d.id
+          and s.time > d.last_share
+          and s.time <= d.last_share + interval '61 minutes'
+        order by s.time desc
+        limit 1
+    ) s on true
+)
 select
     w.id as worker_id,
     u.btc_address as user,
     w.worker_name as worker,
-    coalesce(w.last_share, w.first_seen) as last_seen,
-    w.last_share,
+    coalesce(w.true_share, w.first_seen) as last_seen,
+    w.true_share as last_share,
     w.noted_share,
     w.current_diff,
     coalesce(
@@ -22,19 +56,22 @@ select
         nullif(w.hashrate_1h, 0),
         greatest(w.hashrate_5m, w.hashrate_1m)
     )::double precision as hashrate
-from workers_seen w
+from seen w
 join users u on u.id = w.user_id
 left join lateral (
     select
         count(gap) as gaps,
-        percentile_cont(0.5) within group (order by gap / nullif(difficulty, 0)) as median
+        -- Within what the contract takes: no number of one share fails the query.
+        percentile_cont(0.5) within group (
+            order by gap / least(greatest(nullif(difficulty, 0), 1e-12), 1e70)
+        ) as median
     from (
         select difficulty, extract(epoch from time - lag(time) over (order by time)) as gap
         from (
             select time, difficulty
             from shares s
             where s.worker_id = w.id
-              and s.time > coalesce(w.last_share, w.first_seen) - interval '1 day'
+              and s.time > coalesce(w.true_share, w.first_seen) - interval '1 day'
               and s.time <= %(now)s
               and s.is_valid
             order by s.time desc
@@ -42,7 +79,5 @@ left join lateral (
         ) newest
     ) gaps
 ) pace on true
-where w.is_online
-  and coalesce(w.noted_share, w.first_seen) < %(now)s - interval '1 minute'
-  and coalesce(w.last_share, w.first_seen) < %(now)s - interval '1 minute'
+where coalesce(w.true_share, w.first_seen) < %(now)s - interval '1 minute'
 order by w.id

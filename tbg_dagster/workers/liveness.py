@@ -1,14 +1,17 @@
 """Which workers went silent, judged by their own pace."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 import psycopg
+from psycopg.rows import DictRow
 
 from ingest.hashes import HASHES_PER_DIFFICULTY
 from ingest.names import ALERTS_STREAM
+from ingest.printable import printable
 from ingest.updates import ONLINE_WITHIN
 from tbg_dagster.outbox import NOTIFY, post
 from tbg_dagster.queries import query
@@ -91,15 +94,37 @@ def mark_silent(
         connection.execute(query(__package__, "returns.sql"), known)
         connection.execute(query(__package__, "connected.sql"), known)
         candidates = connection.execute(query(__package__, "ghosts.sql"), known).fetchall()
+        silent: list[tuple[DictRow, Allowance]] = []
+        allowed: list[tuple[int, float, float | None]] = []
         for row in candidates:
-            name = f"{row['user']}.{row['worker']}"
+            try:
+                limit = allowance(row["current_diff"], row["hashrate"], fallback)
+                if now - row["last_seen"] > limit.allowed:
+                    silent.append((row, limit))
+                else:
+                    seconds = limit.allowed.total_seconds()
+                    allowed.append((row["worker_id"], seconds, row["current_diff"]))
+            except (ArithmeticError, ValueError) as error:
+                not_judged.append(f"{_name(row)}: {error}")
+        for row, limit in silent:
             try:
                 # Unforeseen numbers of one must not hide the others' silence.
                 with connection.transaction():
-                    if _mark(connection, row, now, fallback):
-                        marked.append(name)
-            except (psycopg.DataError, ArithmeticError, ValueError) as error:
-                not_judged.append(f"{name}: {error}")
+                    if _mark(connection, row, limit, now):
+                        marked.append(_name(row))
+            except psycopg.DataError as error:
+                not_judged.append(f"{_name(row)}: {error}")
+        if allowed:
+            workers, seconds_of, difficulties = zip(*allowed, strict=True)
+            connection.execute(
+                query(__package__, "pace.sql"),
+                {
+                    "now": now,
+                    "workers": list(workers),
+                    "seconds": list(seconds_of),
+                    "difficulties": list(difficulties),
+                },
+            )
         left = connection.execute(query(__package__, "left.sql"), known).rowcount
         connection.execute(query(__package__, "back.sql"), {"now": now})
         alerted = _tell(connection, "silent.sql", "firing", "offline", now, debounce)
@@ -108,11 +133,13 @@ def mark_silent(
     return Liveness(len(candidates), marked, left, not_judged, alerted, recovered)
 
 
-def _mark(connection: Connection, row: dict[str, Any], now: datetime, fallback: timedelta) -> bool:
-    """Marks a worker offline if it has been silent for too long."""
-    limit = allowance(row["current_diff"], row["hashrate"], fallback)
-    if now - row["last_seen"] <= limit.allowed:
-        return False
+def _name(row: Mapping[str, Any]) -> str:
+    """A worker as Dagster's log has it."""
+    return printable(f"{row['user']}.{row['worker']}")
+
+
+def _mark(connection: Connection, row: Mapping[str, Any], limit: Allowance, now: datetime) -> bool:
+    """Marks a worker offline that has been silent for too long."""
     # Only if nothing came since it was read, and nothing is being written: the writer may be
     # marking it online. The row gets its true last share, so that a later one tells the return.
     done = connection.execute(

@@ -70,8 +70,13 @@ def worker_stats(rows: list[dict[str, Any]]) -> pd.DataFrame:
     # No accepted share says nothing of the difficulty, so nothing of an upper limit.
     frame["hashrate_high"] = (high * mean_difficulty * per_second).fillna(0.0)
 
+    # Uptime is the gaps that chance explains, each of which ends with a share: the first share,
+    # and the one after an outage, end none.
     up = frame["uptime"] > 0
-    frame["hashrate_up"] = (frame["work"] * HASHES_PER_DIFFICULTY / frame["uptime"]).where(up)
+    shares = frame["accepted"] + frame["rejected"]
+    explained = frame.get("explained", shares - 1)
+    work_up = frame["work"] * explained / shares
+    frame["hashrate_up"] = (work_up * HASHES_PER_DIFFICULTY / frame["uptime"]).where(up)
     best = frame["best_share_diff"]
     frame["luck"] = best * np.log(2) / frame["work"].where(frame["work"] > 0)
     frame["luck_percentile"] = np.exp(-frame["work"] / best)

@@ -79,6 +79,10 @@ select
         when g.longest_gap <= g.allowed_gap then g.total  -- of most
         else (select coalesce(sum(one), 0) from unnest(g.gap) one where one <= g.allowed_gap)
     end as uptime,
+    case
+        when g.longest_gap <= g.allowed_gap then g.gaps
+        else (select count(*) from unnest(g.gap) one where one <= g.allowed_gap)
+    end as explained,
     coalesce(r.rejects_by_reason, '{}')::text as rejects_by_reason
 from per_worker p
 join paced g using (worker_id)
