@@ -280,6 +280,7 @@ static void heard(void)
 	      end->events == 300, "and last of all where its numbers end");
 	vanish();
 	next_boot_says("the next boot repeats it", "ended", 300, 0);
+	next_boot_says("so does the one after it, as no receiver had it for long", "ended", 300, 0);
 }
 
 static void killed(void)
@@ -349,7 +350,7 @@ static void mined_while_stopping(void)
 static void damaged(void)
 {
 	struct tbg_boot first, garbage;
-	int file, i;
+	int file, i, changed;
 
 	begin();
 	ended(engine(stops_unheard));
@@ -364,8 +365,16 @@ static void damaged(void)
 	memset(&garbage, 0xa5, sizeof(garbage));
 	check(pwrite(file, &garbage, sizeof(garbage), 20 * (off_t)sizeof(garbage)) == sizeof(garbage) &&
 	      !ftruncate(file, 21 * (off_t)sizeof(garbage) - 7), "a place is damaged and another cut off");
+	/* One whose number was changed by a bit. */
+	garbage = first;
+	garbage.emitted = 3001;
+	check(pwrite(file, &garbage, sizeof(garbage), 5 * (off_t)sizeof(garbage)) == sizeof(garbage),
+	      "and one has another number");
 	close(file);
 	next_boot_says("what can be read is said", "ended", 3000, 3000);
+	for (i = changed = 0; i < count; i++)
+		changed += statuses[i].last_seq == 3001;
+	check(changed == 0, "and nothing else");
 	file = open(boots, O_RDWR | O_TRUNC);
 	check(write(file, "hello", 5) == 5, "a file of another kind");
 	close(file);

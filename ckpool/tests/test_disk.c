@@ -9,6 +9,7 @@
 
 #define _GNU_SOURCE
 
+#include <errno.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -40,6 +41,19 @@ int fsync(int file)
 	return 0;
 }
 
+static _Atomic int send_fails;	/* errno of every send(), or 0 */
+static _Atomic long sends;
+
+ssize_t send(int socket, const void *data, size_t length, int flags)
+{
+	sends++;
+	if (send_fails) {
+		errno = send_fails;
+		return -1;
+	}
+	return sendto(socket, data, length, flags, NULL, 0);
+}
+
 int clock_gettime(clockid_t clock, struct timespec *now)
 {
 	long result = syscall(SYS_clock_gettime, clock, now);
@@ -64,6 +78,17 @@ static void accept_share(double difficulty)
 	tbg_share_accepted(&session, USER, USER ".rig", difficulty, HASH);
 }
 
+/* It is time to save, so often as it takes. */
+static void minutes_pass(int wanted)
+{
+	int i;
+
+	for (i = 0; i < 3000 && syncs < wanted; i++) {
+		ahead += 61;
+		pause_ms(20);
+	}
+}
+
 /* Emits no faster than is sent, and gives up when nothing is sent for ten seconds. */
 static long emitted_beside(long number)
 {
@@ -86,15 +111,49 @@ static long emitted_beside(long number)
 	return i;
 }
 
-/* It is time to save, so often as it takes. */
-static void minutes_pass(int wanted)
+/* A socket that fails for a reason that nobody thought of. */
+static void refused(void)
 {
+	struct tbg_counts counts;
+	long before = sends;
 	int i;
 
-	for (i = 0; i < 3000 && syncs < wanted; i++) {
-		ahead += 61;
-		pause_ms(20);
+	send_fails = EPERM;
+	emit_share(1);
+	pause_ms(1000);
+	check(logged("cannot send to") && logged("Operation not permitted"), "it is named");
+	check(sends > before && sends - before < 100, "and tried again with pauses (%ld times in a second)",
+	      sends - before);
+	send_fails = 0;
+	for (i = 0; i < 3000; i++) {
+		tbg_events_counts(&counts);
+		if (counts.sent == counts.emitted)
+			break;
+		pause_ms(10);
 	}
+	check(counts.sent == counts.emitted, "until it works");
+}
+
+/* More users than the table of bests has room for. */
+static void untracked(void)
+{
+	struct tbg_session session;
+	char user[32];
+	int i;
+
+	for (i = 0; i < 6000; i++) {
+		snprintf(user, sizeof(user), "user%d", i);
+		memset(&session, 0, sizeof(session));
+		tbg_share_accepted(&session, user, user, 2, HASH);
+		if (i % 100 == 0)
+			pause_ms(5);
+	}
+	for (i = 0; i < 3000 && !logged("of users without a place"); i++) {
+		ahead += 61;
+		pause_ms(10);
+	}
+	check(logged("of users without a place") && logged("raise TBG_EVENTS_USERS, which is 1024"),
+	      "whose bests are not tracked is said every minute");
 }
 
 static void slow(void)
@@ -113,6 +172,8 @@ static void slow(void)
 	check(counts.lost_full == 0 && counts.sent > 20000, "and none is lost (%llu sent)",
 	      (unsigned long long)counts.sent);
 	stuck = false;
+	refused();
+	untracked();
 	tbg_events_stop(20000);
 	reading = false;
 	pthread_join(drainer, NULL);
@@ -168,6 +229,15 @@ static void killed_in_the_middle(void)
 	check(ended(child) == -SIGKILL, "an engine is killed while it saves");
 	check(saved_best() == 5, "the file before is there, whole");
 	child = fork();
+	if (!child) {
+		tbg_events_start("disk", NULL, keep_log);
+		accept_share(50);
+		minutes_pass(6);	/* the boot and the bests, each more than once */
+		kill(getpid(), SIGKILL);
+	}
+	check(ended(child) == -SIGKILL && saved_best() == 50,
+	      "what was saved in the minute before is there");
+	child = fork();
 	if (!child)
 		lives_with(900);
 	check(ended(child) == 0 && saved_best() == 900,
@@ -209,6 +279,7 @@ int main(void)
 {
 	snprintf(path, sizeof(path), "/tmp/tbg-disk-%d.sock", (int)getpid());
 	folder_make("disk");
+	setenv("TBG_EVENTS_USERS", "1024", 1);
 	setenv("TBG_EVENTS_SOCKET", path, 1);
 	fd = receiver_open(path);
 	killed_in_the_middle();

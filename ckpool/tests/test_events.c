@@ -168,6 +168,36 @@ static void bounds(void)
 	rmdir(path);
 }
 
+/* ckpool's own threads handle its signals. */
+static void signals(void)
+{
+	struct dirent *entry;
+	char name[300], line[200];
+	int blocked = 0, ours = 0;
+	FILE *status;
+	DIR *tasks = opendir("/proc/self/task");
+
+	while ((entry = readdir(tasks)) != NULL) {
+		bool is_ours = false;
+
+		snprintf(name, sizeof(name), "/proc/self/task/%s/status", entry->d_name);
+		status = fopen(name, "r");
+		while (status && fgets(line, sizeof(line), status)) {
+			if (!strncmp(line, "Name:", 5))
+				is_ours = strstr(line, "tbg_") != NULL;
+			/* SIGTERM is 15, SIGINT 2, SIGUSR1 10. */
+			if (is_ours && !strncmp(line, "SigBlk:", 7))
+				blocked += (strtoull(line + 7, NULL, 16) & 0x4202) == 0x4202;
+		}
+		if (status)
+			fclose(status);
+		ours += is_ours;
+	}
+	closedir(tasks);
+	check(ours == 2 && blocked == 2, "the sender and the saver take no signals (%d of %d)", blocked,
+	      ours);
+}
+
 static void shares(void)
 {
 	struct tbg_share one = share();
@@ -490,8 +520,8 @@ static void block_hashes(void)
 					       .network_diff = 1 });
 	next();
 	check(says("\"difficulty\":3.0"), "a refusal is a block only where the node gave no answer");
-	tbg_block_refused(&(struct tbg_block){ .user = USER, .hash_words = OTHER_WORDS, .share_diff = 1,
-					       .network_diff = 1 });
+	tbg_block_refused(&(struct tbg_block){ .user = USER, .share_diff = 1, .network_diff = 1,
+		.hash_words = "0000000a" "0000000b" "0000000c" "0000000d" "0000000e" "0000000f" "00000010" "00000012" });
 }
 
 static void rates(void)
@@ -601,6 +631,7 @@ int main(void)
 	      "settings that make no sense are named");
 	bounds();
 	forms();
+	signals();
 	shares();
 	hostile();
 	bests();

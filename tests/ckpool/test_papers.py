@@ -304,3 +304,17 @@ def test_fetching_tries_every_mirror_and_names_those_that_failed(tmp_path: Path)
     assert str(tmp_path / "nowhere") in run.stderr
     assert str(mirror) in run.stderr
     assert fetch("main", mirror).returncode == 2
+
+    # One that accepts and never answers does not keep the next one waiting.
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        hanging = f"git://127.0.0.1:{silent.getsockname()[1]}/ckpool.git"
+        run = subprocess.run(
+            [CKPOOL / "image" / "fetch", commit, tmp_path / "got", hanging, mirror],
+            env={**os.environ, "FETCH_SECONDS": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert run.returncode == 0, run.stderr
+        assert f"{commit} from {mirror}" in run.stdout

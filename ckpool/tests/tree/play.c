@@ -63,9 +63,9 @@
 #define UNREADABLE(diff, reason) VERDICT(diff, "null", "false", reason) ",\"job_id\":null," \
 	"\"nonce\":null,\"nonce2\":null,\"ip\":\"192.0.2.17\",\"client_id\":7," \
 	"\"ntime\":null,\"hash\":null,\"user_agent\":\"bitaxe\"}"
-#define FOUND(hash, achieved, nonce) "{" MINER ",\"height\":102,\"hash\":\"" hash \
+#define FOUND(hash, achieved, nonce) "{" MINER ",\"height\":152,\"hash\":\"" hash \
 	"\",\"prev_hash\":\"" BEFORE "\",\"difficulty\":" achieved \
-	",\"network_difficulty\":3000.0,\"reward_sats\":5000000100" FEES ",\"nonce\":\"" nonce \
+	",\"network_difficulty\":3000.0,\"reward_sats\":2500000100" FEES ",\"nonce\":\"" nonce \
 	"\",\"coinbase_sig\":\"/TheBitcoinGame-dev/\"" PROOF "}"
 #define RATES(user, worker, m1, m5, h1, h24) "{\"user\":\"" user "\",\"worker\":\"" worker \
 	"\",\"hashrate_1m\":" m1 ",\"hashrate_5m\":" m5 ",\"hashrate_1h\":" h1 \
@@ -271,16 +271,17 @@ int main(void)
 	struct user_instance user = { .hh.next = &other, .username = USER, .best_ever = 2000,
 				      .worker_instances = &bare, .dsps1 = 2, .dsps5 = 3,
 				      .dsps60 = 4, .dsps1440 = 5, .dsps10080 = 6 };
-	struct genwork wb = { .height = 102, .coinbasevalue = 5000000100, .network_diff = 3000,
+	struct genwork wb = { .height = 152, .coinbasevalue = 2500000100, .network_diff = 3000,
 			  .prevhash = "18192a3bd5e6f7078091b2c34c5d6e7f0e1f2a3b6b7a8c9d002d1f5e00000000" };
-	struct genwork next = { .height = 103, .network_diff = 3500 };
+	struct genwork next = { .height = 153, .network_diff = 3500 };
 	struct submission share = good();
 	struct stratum_instance client = {
 		.id = 7, .diff = 1, .start_time = time(NULL) - 60, .address = "192.0.2.17",
 		.user_instance = &user, .worker_instance = &rig, .useragent = strdup("bitaxe"),
 		.workername = strdup(USER ".rig"),
 	};
-	struct stratum_instance stranger = { .user_instance = &user };
+	struct stratum_instance stranger = { .user_instance = &user,
+					     .workername = strdup(USER ".stranger") };
 	struct stratum_instance remote = { .user_instance = &user, .remote = true, .id = 9,
 					   .diff = 5, .workername = strdup(USER ".far") };
 #ifdef SHAPE_current
@@ -318,7 +319,7 @@ int main(void)
 	block_update(POOL NULL, NULL);
 	block_update(POOL sdata, &wb);
 	expect("the tip, one below the work", "new_block_network",
-	       "{\"height\":101,\"hash\":\"" HASH "\",\"network_difficulty\":3000.0}");
+	       "{\"height\":151,\"hash\":\"" HASH "\",\"network_difficulty\":3000.0}");
 	block_update(POOL sdata, &wb);
 	suggest_diff(POOL &client, "mining.suggest_difficulty", 512);
 	expect("new work on the same tip is silent; the miner's wish", "diff_updated",
@@ -350,7 +351,7 @@ int main(void)
 	snprintf(sdata->lastswaphash, sizeof(sdata->lastswaphash), "%s", TIP);
 	block_update(POOL sdata, &next);
 	expect("the next tip", "new_block_network",
-	       "{\"height\":102,\"hash\":\"" TIP "\",\"network_difficulty\":3500.0}");
+	       "{\"height\":152,\"hash\":\"" TIP "\",\"network_difficulty\":3500.0}");
 	rates(&user, &other);
 
 	client.reject = 3;

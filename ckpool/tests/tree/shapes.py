@@ -52,7 +52,7 @@ def pinned(text: str) -> str:
         text = without(text, function(name))
     text = text.replace(
         "\taccount_client_share(sdata, diff, valid);\n",
-        "\tif (!valid)\n\t\tsdata->stats.unaccounted_rejects += diff;\n",
+        "\tif (!valid)\n\t\tsdata->stats.unaccounted_rejects += (int64_t)diff;\n",
     )
     return without(text, r"\t/\* What no hardware reaches.*?return;\n")
 
@@ -69,6 +69,7 @@ def older(text: str) -> str:
     text = text.replace("ckpool.", "ckp->").replace('ckp->h"', 'ckpool.h"')
     text = without(text, r"#ifdef WITH_SV2.*?#endif\n")
     text = without(text, r"\tif \(!sdata->current_workbase\) \{.*?\n\t\}\n")
+    text = without(text, r"#ifndef NO_STRATUM.*?#endif\n")
     return changed(
         text,
         r"(\tif \(!share\))\n(\t\tLOGINFO\([^;]*;\n)",

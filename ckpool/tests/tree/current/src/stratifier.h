@@ -22,4 +22,11 @@ struct genwork {
 
 void *stratifier(void *arg);
 
+/* One line of Stratum from a connection, which begins as NULL, and the answer. A NULL
+ * line is its end. */
+struct stratum_instance;
+void stratum_work(struct genwork *wb);
+void stratum_line(struct stratum_instance **connection, const char *line, char *answer,
+		  size_t size);
+
 #endif
