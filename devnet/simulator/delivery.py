@@ -39,11 +39,14 @@ def send_all(
     """
     for batch in batches:
         sent = 0
-        for datagram in batch.datagrams():
+        outlet.boot(batch.instance)
+        for due, datagram in zip(batch.due.tolist(), batch.datagrams(), strict=True):
             refusal = outlet.offer(datagram)
             if refusal and _offer_again(refusal, datagram, outlet, summary, stopped):
                 break
+            outlet.number(due)
             sent += 1
+        outlet.vouch()
         summary.add(batch.head(sent))
         if sent < len(batch) or stopped():
             return
@@ -70,9 +73,11 @@ def send_paced(
     grace = int(patience * SECOND)
     for batch in batches:
         through, dropped = 0, []
+        outlet.boot(batch.instance)
         for due, datagram in zip(batch.due.tolist(), batch.datagrams(), strict=True):
             if not pacer.wait(due) or pacer.now() > until:
                 break
+            outlet.number(due)
             refusal = outlet.offer(datagram)
             if refusal is not None:
                 patient = (due + grace - pacer.now()) / SECOND
@@ -81,6 +86,7 @@ def send_paced(
                 summary.dropped[refusal] += 1
                 dropped.append(through)
             through += 1
+        outlet.vouch()
         summary.add(batch.head(through), dropped)
         if through < len(batch) or stopped():
             return

@@ -1,5 +1,6 @@
 """The way into the receiver's datagram socket for events that are datagrams already."""
 
+import contextlib
 import errno
 import os
 import select
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Final, Self
 
 from devnet.emitter import FULL, connected
+from ingest.boots import HEARTBEAT, Page, datagram
+from ingest.ledger import Status
 
 _GONE: Final = frozenset(
     {errno.ECONNREFUSED, errno.ENOENT, errno.ENOTCONN, errno.ECONNRESET, errno.EPIPE}
@@ -21,16 +24,21 @@ class Outlet:
 
     ``devnet.emitter`` is what an engine uses: it numbers, stamps and encodes event by event. The
     simulator does all of that in bulk, and decides by itself what to do when the receiver is slow.
+    As the emitter does, it vouches for the boots whose events it sends.
     """
 
     def __init__(self, path: Path | str) -> None:
         self._path = os.fspath(path)
         self._socket: socket.socket | None = None
+        self._page: Page | None = None  # of the boot that sends
+        self._numbered = self._sent = 0
+        self._beat = 0.0
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._end()
         self._disconnect()
 
     def connect(self) -> OSError | None:
@@ -65,7 +73,45 @@ class Outlet:
                 self._disconnect()
                 return "receiver_absent"
             raise
+        self._sent += 1
         return None
+
+    def boot(self, instance: str) -> None:
+        """What comes now is of this boot; one before it is over."""
+        if self._page is None or self._page.instance != instance:
+            self._end()
+            self._page = Page(instance, "simulated")
+            self._page.open(Path(self._path))
+            self._numbered = self._sent = 0
+            self._beat = time.monotonic()
+
+    def number(self, micros: int) -> None:
+        """The boot has given its next number, to an event of this time."""
+        if self._page is not None:
+            self._numbered += 1
+            self._page.note(self._numbered, micros)
+
+    def vouch(self) -> None:
+        """Says now and then how far the boot is; to be called when a batch is through."""
+        if self._page is None:
+            return
+        self._page.sent(self._sent)
+        if time.monotonic() - self._beat >= HEARTBEAT:
+            self._beat = time.monotonic()
+            self._say(self._page.status())
+
+    def _end(self) -> None:
+        """The boot is over."""
+        if self._page is not None:
+            self._page.sent(self._sent)
+            self._say(self._page.ended())
+            self._page.close()
+            self._page = None
+
+    def _say(self, status: Status) -> None:
+        if self._socket is not None:
+            with contextlib.suppress(OSError):  # the page says it as well
+                self._socket.send(datagram(status))
 
     def wait(self, seconds: float) -> None:
         """Returns when the receiver may have room again, at the latest after ``seconds``."""

@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -122,8 +122,11 @@ def sharelog(
             while follow and not ending.asked.wait(POLL):
                 importer.look()
                 pace.show()
+            importer.end()
         except Stopped:
             summary.interrupted = True
+            with suppress(Stopped):
+                importer.end()
         except OSError as error:
             raise click.ClickException(
                 f"cannot send to {path}: {error}; name the receiver's socket with --socket, and "

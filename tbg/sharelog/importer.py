@@ -4,11 +4,15 @@ import contextlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from time import monotonic
 from typing import Final
 
+from ingest.boots import HEARTBEAT, datagram
+from ingest.events import EngineState
+from ingest.ledger import Status
 from tbg.sharelog.bests import Bests
 from tbg.sharelog.delivery import Delivery
-from tbg.sharelog.event import best_events, share_event
+from tbg.sharelog.event import SOURCE, best_events, share_event
 from tbg.sharelog.folder import Folder
 from tbg.sharelog.log import Log, Numbered
 from tbg.sharelog.order import in_order
@@ -47,6 +51,10 @@ class Importer:
         self._summary = summary
         self._bests = Bests()
         self._numbers: dict[str, int] = {}  # highest of each instance
+        # Instances that were sent since something was said of them: highest number, and when.
+        self._unsaid: dict[str, tuple[int, int]] = {}
+        self._sent: dict[str, tuple[int, int]] = {}  # of the whole run
+        self._said = monotonic()
         self._reading: set[Log] = set()
         self._kept: OrderedDict[Log, None] = OrderedDict()  # the one that grew last at the end
         self._done = 0
@@ -99,6 +107,24 @@ class Importer:
                 log.close()
         self._send(in_order([(0, log) for log in list(self._kept)], self._grown))
         self._trim()
+        if monotonic() - self._said >= HEARTBEAT:
+            self._vouch(self._unsaid, "running")
+
+    def end(self) -> None:
+        """Vouches for the numbers that were sent: there are no more of them in these logs.
+
+        No page does, as for other engines: importing again says so for what a kill left open.
+
+        Raises:
+            Stopped, OSError: as :meth:`run`.
+        """
+        self._vouch(self._sent, "ended")
+
+    def _vouch(self, instances: dict[str, tuple[int, int]], state: EngineState) -> None:
+        self._said = monotonic()
+        while instances:
+            instance, (seq, micros) = instances.popitem()
+            self._delivery.send(datagram(Status(instance, SOURCE, micros, seq, 0, state)))
 
     def close(self) -> None:
         """Closes what is open."""
@@ -175,6 +201,8 @@ class Importer:
             self._take(numbered)
             if not count % _EVERY:
                 self._pace()
+                if monotonic() - self._said >= HEARTBEAT:
+                    self._vouch(self._unsaid, "running")
 
     def _take(self, numbered: Numbered) -> None:
         share, instance, seq = numbered
@@ -190,12 +218,15 @@ class Importer:
             summary.before_since += 1
             return
         self._delivery.send(share_event(share, instance, seq))
+        self._note(instance, seq, share.micros)
         summary.send(valid, data["reject_reason"])
         summary.instances += seq == 1
         if broken:
-            for best, datagram in zip(
-                broken, best_events(share, instance, seq, broken), strict=True
-            ):
-                self._delivery.send(datagram)
+            for best, event in zip(broken, best_events(share, instance, seq, broken), strict=True):
+                self._delivery.send(event)
                 summary.bests[best.period] += 1
+            self._note(f"{instance}/{seq}", len(broken), share.micros)
             summary.instances += 1
+
+    def _note(self, instance: str, seq: int, micros: int) -> None:
+        self._sent[instance] = self._unsaid[instance] = seq, micros

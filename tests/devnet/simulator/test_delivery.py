@@ -18,6 +18,7 @@ from devnet.simulator.pacer import Pacer
 from devnet.simulator.scenario import Scenario
 from devnet.simulator.summary import Summary
 from devnet.simulator.traffic import simulate
+from ingest.boots import left_behind
 from ingest.decode import decode
 from tests.devnet.simulator.conftest import MONDAY, PATIENCE
 
@@ -209,3 +210,32 @@ def test_a_path_that_no_socket_can_have_is_an_error_and_not_a_receiver_that_is_a
         assert outlet.connect() is not None
     with Outlet(socket_path.parent / ("x" * 200)) as outlet, pytest.raises(OSError, match="long"):
         outlet.connect()
+
+
+def test_every_simulated_boot_is_vouched_for_with_its_last_number(socket_path: Path) -> None:
+    batches = batches_of(Scenario(miners=100, start=MONDAY, span=3600.0, restart_every=600.0))
+    wanted = lines_of(batches)
+    last = {event.instance: event.seq for event in map(decode, wanted)}
+    assert len(last) > 1
+    with bind(socket_path) as receiver, sending(socket_path, batches):
+        got: list[bytes] = []
+        while len(got) < len(wanted):
+            datagram = receiver.recv(8192)
+            if decode(datagram).event != "engine_status":
+                got.append(datagram)
+    assert got == wanted
+    left = {status.instance: status for _, status in left_behind(socket_path)}
+    assert {name: (said.last_seq, said.unsent) for name, said in left.items()} == {
+        name: (seq, 0) for name, seq in last.items()
+    }
+    assert {(said.source, said.state) for said in left.values()} == {("simulated", "ended")}
+
+
+def test_what_a_simulated_boot_dropped_is_never_handed_over(socket_path: Path) -> None:
+    start = time.time_ns() // 1000
+    batches = batches_of(Scenario(miners=100, start=start, span=0.5, rate=2000.0))
+    with bind(socket_path):
+        summary, _ = run_paced(socket_path, batches, start, patience=0.0)
+    assert summary.dropped.total() > 0
+    ((_, said),) = left_behind(socket_path)
+    assert (said.last_seq, said.unsent) == (len(lines_of(batches)), summary.dropped.total())
