@@ -202,6 +202,13 @@ async def test_a_second_import_stores_nothing_twice(
     assert len(bests) > 100
     await committed(db, first["events"], eventually)
     assert await stored_bests(db) == bests
+
+    async def all_vouched_for() -> bool:
+        return set(await db.fetchval("select array_agg(distinct ending) from engine_endings")) == {
+            "ended"
+        }
+
+    await eventually(all_vouched_for, seconds=LIMIT)
     assert first["bests"] == Counter(period for period, *_ in bests.elements())
 
     # Elsewhere, under other names, one packed, and one as two copies.
