@@ -15,7 +15,7 @@ from rich.table import Table
 from ingest.printable import printable
 from tbg.figures import percent, si
 from tbg.program import without_password
-from tbg.servers import find_urls
+from tbg.servers import database_url
 from tbg.state import State, state_option
 from tbg.terminal import terminal
 
@@ -62,13 +62,13 @@ def command(
       tbg bests --period week --workers --top 20
       tbg bests --period alltime --user bc1qexample --json
     """
-    urls = find_urls(State(state_path))
+    url = database_url(State(state_path))
     scope = "worker" if by_worker else "user"
     wanted = {"scope": scope, "user": user, "most": most}
     rows: list[dict[str, Any]] = []
     try:
         with psycopg.connect(
-            urls.database, connect_timeout=10, row_factory=dict_row, options="-c timezone=UTC"
+            url, connect_timeout=10, row_factory=dict_row, options="-c timezone=UTC"
         ) as connection:
             for period in periods or PERIODS:
                 rows += connection.execute(_QUERY, {**wanted, "period": period}).fetchall()
@@ -77,7 +77,7 @@ def command(
             "the database lacks the schema of this version: run tbg migrate"
         ) from error
     except psycopg.Error as error:
-        place = without_password(urls.database)
+        place = without_password(url)
         raise click.ClickException(f"the database at {place} does not answer: {error}") from error
     if as_json:
         times = ("since", "found_at")

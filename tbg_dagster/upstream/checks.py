@@ -1,6 +1,6 @@
 """Checks of what the realtime side writes, but for the raw shares."""
 
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, Final
 
 import dagster as dg
@@ -18,6 +18,11 @@ from tbg_dagster.verdict import ERROR, WARN, lasting, verdict
 
 # A block and its share travel in two streams.
 TOGETHER: Final = timedelta(minutes=2)
+HOUR: Final = timedelta(hours=1)
+# How long a share is looked for that solved a block and is none.
+REPORTED: Final = timedelta(days=7)
+# Of a network: below it nearly every hash is a block, as on regtest.
+LEAST_DIFFICULTY: Final = 1e-6
 EVER_DAYS: Final = 36_500
 MOST_NAMED: Final = 100
 
@@ -153,6 +158,52 @@ def blocks_and_their_shares_match(
         f"{counted(row['shares'], 'solving share')} without a block",
         blocks_without_share=row["blocks"],
         shares_without_block=row["shares"],
+    )
+
+
+@dg.asset_check(asset="blocks")
+def solving_shares_are_blocks(database: Database, thresholds: Thresholds) -> dg.AssetCheckResult:
+    """Every share at or above the network's difficulty is a block that was found.
+
+    Looks at all shares of the last hours, at the valid ones of a week whose users have such a
+    best, and again at what was wrong before, for a week. ERROR: a solved block was thrown away,
+    or the word of it was lost. WARN if all of them were rejected: a block on a tip that had
+    just been replaced may be none. A devnet, whose blocks have a difficulty of their own, and
+    imported share logs, which come without blocks, are not judged.
+    """
+    now = clock.now()
+    first = now - REPORTED
+    with database.connect() as connection:
+        before = found_before(connection, "solving_shares_are_blocks")
+        # Rejected ones are in no best: what was wrong before is looked at from its own hour on.
+        known = [datetime.fromisoformat(place.partition(" ")[0]) for place in before]
+        again = {moment.replace(minute=0, second=0, microsecond=0) for moment in known}
+        spans = [(now - timedelta(hours=thresholds.recent_hours), now - TOGETHER)]
+        spans += [(hour, hour + HOUR) for hour in again if hour >= first]
+        found: dict[str, Any] = {}
+        for start, end in spans:
+            rows = connection.execute(
+                query(__package__, "solving_shares.sql"),
+                {
+                    "start": start,
+                    "end": min(end, now - TOGETHER),
+                    "first": first,
+                    "week": week_start(first),
+                    "least": LEAST_DIFFICULTY,
+                },
+            )
+            found |= {f"{row['time'].isoformat()} {row['share_hash']}": row for row in rows}
+        keep(connection, "solving_shares_are_blocks", before, list(found))
+    return verdict(
+        not found,
+        f"{counted(len(found), 'share')} solved a block that nobody reported"
+        + "".join(
+            f"; {place}: {row['share_diff']:.6g} of {row['network_difficulty']:.6g}"
+            + ("" if row["is_valid"] else ", rejected")
+            for place, row in sorted(found.items())[:5]
+        ),
+        ERROR if any(row["is_valid"] for row in found.values()) else WARN,
+        shares_without_block=len(found),
     )
 
 

@@ -161,3 +161,33 @@ def test_the_table_shows_a_name_as_text(
     assert result.exit_code == 0, result.output
     assert "a.[red]�[31mx" in result.output
     assert "5G" in result.output
+
+
+@pytest.mark.plain_postgresql
+@pytest.mark.parametrize("period", ["session", "week", "alltime"])
+def test_four_times_the_workers_cost_four_times_as_much(
+    connection: Connection, history: History, period: str
+) -> None:
+    """Each has connected at a moment of its own: sessions have nothing in common."""
+    buffers = []
+    for workers in (30, 120):
+        names = [f"{workers}.{number}" for number in range(workers)]
+        history.shares(names, FOUND - 30 * HOUR, FOUND, workers * 20)
+        for number, name in enumerate(names):
+            user, _, worker = name.partition(".")
+            connection.execute(
+                "insert into mining_events (time, event, payload) values "
+                "(%s, 'miner_connected', jsonb_build_object('user', %s::text, 'worker', %s::text))",
+                [FOUND - 20 * HOUR + number * timedelta(minutes=7), user, worker],
+            )
+        rolled(connection, (FOUND - 30 * HOUR).replace(hour=0), FOUND)
+        connection.execute("analyze")
+        row = connection.execute(
+            "explain (analyze, buffers, format json) select * from bests "
+            "where scope = 'worker' and period = %s",
+            [period],
+        ).fetchone()
+        assert row is not None
+        plan = row["QUERY PLAN"][0]["Plan"]
+        buffers.append(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
+    assert buffers[1] < 12 * buffers[0]  # five times the workers by then; 25 times if squared

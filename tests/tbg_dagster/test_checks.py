@@ -552,3 +552,95 @@ def test_messages_that_are_not_sent_are_found(check: Check, connection: Connecti
     assert (result.passed, result.severity) == (False, WARN)
     connection.execute("update outbox set created_at = now() - interval '2 hours'")
     assert check(weekly.messages_are_sent).severity == ERROR
+
+
+# --- Blocks that were thrown away -------------------------------------------------------
+
+NETWORK = 1e14
+
+
+def tip(connection: Connection, at: datetime, difficulty: float = NETWORK) -> None:
+    """A tip that an engine saw, and what the block after it needs."""
+    connection.execute(
+        "insert into network_blocks (hash, height, network_difficulty, seen_at) "
+        "values (md5(random()::text), 1, %s, %s)",
+        [difficulty, at],
+    )
+
+
+@pytest.mark.parametrize(
+    ("share", "found"),
+    [
+        ({"share_diff": NETWORK}, True),
+        ({"share_diff": NETWORK * 5}, True),
+        ({"share_diff": NETWORK * 5, "reject": "stale"}, True),
+        ({"share_diff": NETWORK * 5, "share_hash": None}, True),
+        ({"share_diff": NETWORK * 0.999}, False),
+        ({"share_diff": NETWORK * 5, "difficulty": NETWORK * 2}, False),  # a devnet's share
+    ],
+)
+def test_a_share_that_solved_a_block_which_nobody_reported_is_named(
+    connection: Connection, history: History, check: Check, share: dict[str, Any], found: bool
+) -> None:
+    now = clock.now()
+    tip(connection, now - timedelta(hours=5))
+    given = {"share_hash": b"\xab" * 32, **share}
+    history.share("a.1", now - timedelta(minutes=20), **given)
+    result = check(upstream.solving_shares_are_blocks)
+    assert result.passed is not found
+    if not found:
+        return
+    assert result.severity == (WARN if "reject" in share else ERROR)
+    # An hour later the last while is right, and the share is still no block.
+    later = now + timedelta(hours=3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tbg_dagster.clock.now", lambda: later)
+        assert not check(upstream.solving_shares_are_blocks).passed
+        history.block("a.1", 2, "ab" * 32, now - timedelta(minutes=20))
+        assert check(upstream.solving_shares_are_blocks).passed
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tbg_dagster.clock.now", lambda: now + timedelta(days=8))
+        assert check(upstream.solving_shares_are_blocks).passed
+
+
+def test_a_best_of_the_week_is_looked_at_although_nobody_looked_at_its_hour(
+    connection: Connection, history: History, client: Any, check: Check
+) -> None:
+    at = clock.now() - timedelta(days=2)
+    tip(connection, at - timedelta(hours=5))
+    history.share("a.1", at, NETWORK * 3, share_hash=b"\xab" * 32)
+    history.bests(client)
+    assert not check(upstream.solving_shares_are_blocks).passed
+
+
+@pytest.mark.parametrize("difficulty", [4.656542373906925e-10, 9e-7])
+def test_a_network_that_nearly_every_hash_solves_is_not_judged(
+    connection: Connection, history: History, check: Check, difficulty: float
+) -> None:
+    now = clock.now()
+    tip(connection, now - timedelta(hours=5), difficulty)
+    history.share("a.1", now - timedelta(minutes=20), 5.0, difficulty / 10)
+    assert check(upstream.solving_shares_are_blocks).passed
+
+
+def test_a_change_of_difficulty_names_no_share_of_its_minutes(
+    connection: Connection, history: History, check: Check
+) -> None:
+    at = clock.now() - timedelta(minutes=20)
+    tip(connection, at - timedelta(minutes=9), NETWORK)
+    tip(connection, at + timedelta(seconds=30), NETWORK * 4)
+    history.share("a.1", at, NETWORK * 2, share_hash=b"\xab" * 32)
+    assert check(upstream.solving_shares_are_blocks).passed
+
+
+def test_an_imported_log_comes_without_blocks(
+    connection: Connection, history: History, check: Check
+) -> None:
+    now = clock.now()
+    tip(connection, now - timedelta(hours=5))
+    row = connection.execute(
+        "insert into engine_instances (instance) values ('sharelog/x/2026-11-22T07') returning id"
+    ).fetchone()
+    assert row is not None
+    history.share("a.1", now - timedelta(minutes=20), NETWORK, instance_id=row["id"])
+    assert check(upstream.solving_shares_are_blocks).passed

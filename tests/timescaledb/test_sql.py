@@ -41,6 +41,7 @@ VALUES: Final[dict[str, Any]] = {
     "hour": THIS_HOUR - HOUR,
     "hours": [THIS_HOUR - HOUR, THIS_HOUR],
     "least": 3,
+    "most": 10,
     "needed": 100,
     "now": NOW,
     "rejected_final": DAY,
