@@ -4,8 +4,9 @@
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
 
-/* Prints the eight golden events of tests/events/, as this module says them:
- * one JSON object a line. tests/ckpool/test_golden.py compares. */
+/* Prints the eight golden events of tests/events/, as this module says them, and with
+ * an argument the engine_status of tests/messages/: one JSON object a line.
+ * tests/ckpool/test_golden.py compares. */
 
 #include <stdio.h>
 
@@ -42,13 +43,27 @@ static void print(void)
 	printf("%.*s\n", (int)length, text);
 }
 
-int main(void)
+static int print_status(void)
+{
+	char text[TBG_DATAGRAM_MAX];
+	size_t length = tbg_status_write(&(struct tbg_status){
+		.instance = "ckpool-eu1/1763769600123456", .state = "running",
+		.timestamp = 1763769610123456, .last_seq = 4711 }, "hosted", text, sizeof(text));
+
+	printf("%.*s\n", (int)length, text);
+	return 0;
+}
+
+int main(int argc, char **argv)
 {
 	struct tbg_session session = { .accepted = 412, .rejected = 3 };
 	double broken;
 
+	(void)argv;
 	if (!tbg_json_setup())
 		return 2;
+	if (argc > 1)
+		return print_status();
 	begin(TBG_NEW_BLOCK_NETWORK, 1763769600124456, 1);
 	tbg_record_tip(&record, &(struct tbg_tip){ .hash = TIP, .prev_hash = BEFORE_TIP,
 						   .height = 868000, .network_diff = NETWORK });

@@ -365,6 +365,19 @@ class Changed(WeaveTest):
         )
         self.assert_refused("fast_submit() counts a share")
 
+    def test_new_ways_to_authorise_and_to_write_the_tip_are_named(self) -> None:
+        run = self.weave("--dry-run")
+        self.assertEqual((run.returncode, run.stderr), (0, ""))
+        self.append(
+            "stratifier.c",
+            "\nstatic void side_door(struct stratum_instance *client, pool_data_t *sdata)\n"
+            "{\n\tclient->authorised = true;\n\tstrcpy(sdata->lastswaphash, \"00\");\n}\n",
+        )
+        run = self.weave()
+        self.assertEqual(run.returncode, 0, run.stderr)
+        self.assertIn("look at side_door() of src/stratifier.c: it authorises a client", run.stderr)
+        self.assertIn("look at side_door() of src/stratifier.c: it writes the tip", run.stderr)
+
     def test_work_is_added_in_two_places(self) -> None:
         self.change(
             "stratifier.c",

@@ -27,6 +27,15 @@ def test_every_golden_datagram_is_said_with_the_same_meaning(program: Program) -
         assert json.loads(line) == json.loads((GOLDEN / f"{event}.json").read_bytes())
 
 
+def test_the_status_of_an_engine_is_said_with_the_same_meaning(program: Program) -> None:
+    said = subprocess.run(
+        [program("golden"), "status"], check=True, capture_output=True, timeout=60
+    ).stdout
+    golden = (GOLDEN.parent / "messages" / "engine_status.json").read_bytes()
+    assert json.loads(said) == json.loads(golden)
+    assert "seq" not in json.loads(said)
+
+
 def test_numbers_keep_their_kind(program: Program) -> None:
     """An integer stays one, a float is never written as one."""
 

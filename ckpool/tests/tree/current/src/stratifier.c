@@ -482,8 +482,9 @@ static struct stratum_instance *connection_of(const char *workername)
 void stratum_work(struct genwork *wb)
 {
 	pool_data_t *sdata = ckpool.sdata;
+	char *tip = sdata->lastswaphash;
 
-	snprintf(sdata->lastswaphash, sizeof(sdata->lastswaphash), "%064d", 101);
+	snprintf(tip, sizeof(sdata->lastswaphash), "%064d", 101);
 	block_update(sdata, wb);
 }
 
