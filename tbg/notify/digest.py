@@ -64,8 +64,8 @@ def digest(connection: psycopg.Connection[DictRow], route: Route, day: date) -> 
     accepted, rejected = (sum(row[name] for row in rows) for name in ("accepted", "rejected"))
     hashrate, work = (sum(row[name] for row in rows) for name in ("hashrate", "work"))
     # Independent counts: their errors add up as squares.
-    low = math.sqrt(sum((row["hashrate"] - row["hashrate_low"]) ** 2 for row in rows))
-    high = math.sqrt(sum((row["hashrate_high"] - row["hashrate"]) ** 2 for row in rows))
+    low = math.hypot(*(row["hashrate"] - row["hashrate_low"] for row in rows))
+    high = math.hypot(*(row["hashrate_high"] - row["hashrate"] for row in rows))
     reasons: Counter[str] = Counter()
     for row in rows:
         reasons.update(row["rejects_by_reason"])

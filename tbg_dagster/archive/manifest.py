@@ -10,6 +10,8 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
+from ingest.events import MAX_DIFFICULTY
+
 
 class _Entry(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -79,11 +81,11 @@ def fold(shares: Iterable[dict[str, Any]], events: Iterable[dict[str, Any]]) -> 
             shares=sum(group["shares"] for group in groups[hour]),
             accepted=sum(group["accepted"] for group in groups[hour]),
             blocks=sum(group["blocks"] for group in groups[hour]),
-            # Exactly rounded, so that the order of the rows does not matter.
+            # Within the contract's bounds, and exactly rounded, so that the order of the rows does not matter.
             difficulty=math.fsum(
                 term
                 for group in groups[hour]
-                for term in repeat(group["difficulty"], group["shares"])
+                for term in repeat(min(group["difficulty"], MAX_DIFFICULTY), group["shares"])
             ),
             best=max(
                 (group["best"] for group in groups[hour] if group["best"] is not None), default=None

@@ -2,10 +2,10 @@
 -- hours: a hash solves a block with probability 1 / (network difficulty * 2^32), so
 -- the time is exponential with mean D * 2^32 / hashrate.
 with tip as (
-    select network_difficulty from network_blocks order by seen_at desc, height desc limit 1
+    select bounded(network_difficulty) as network_difficulty from network_blocks order by seen_at desc, height desc limit 1
 ),
 work as (
-    select worker_id, user_id, sum(difficulty) * %(hashes)s / 86400 as hashrate
+    select worker_id, user_id, sum(bounded(difficulty)) * %(hashes)s / 86400 as hashrate
     from shares
     where time >= %(now)s - interval '24 hours' and time < %(now)s and is_valid
     group by worker_id, user_id

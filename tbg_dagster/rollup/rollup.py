@@ -156,12 +156,13 @@ def _watermark(connection: Connection, view: View) -> datetime | None:
 
 
 def _refresh(connection: Connection, view: View, span: Span) -> None:
+    refresh = sql.SQL("call refresh_continuous_aggregate({}, {}, {})").format(
+        sql.Literal(view), sql.Literal(span[0]), sql.Literal(span[1])
+    )
     with _named(view, span):
-        connection.execute(
-            sql.SQL("call refresh_continuous_aggregate({}, {}, {})").format(
-                sql.Literal(view), sql.Literal(span[0]), sql.Literal(span[1])
-            )
-        )
+        if view == "shares_hourly":
+            connection.execute(query(__package__, "bound_shares.sql"), span)
+        connection.execute(refresh)
 
 
 @contextmanager

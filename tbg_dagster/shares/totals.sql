@@ -5,7 +5,7 @@ select
     sum(shares)::bigint as shares,
     sum(accepted)::bigint as accepted,
     sum(rejected)::bigint as rejected,
-    sum(work) as work,
+    sum(least(work, 1e290)) as work,
     count(*) as users,
     sum(rows)::bigint as workers
 from (
@@ -16,7 +16,7 @@ from (
         sum(shares) as shares,
         sum(accepted) as accepted,
         sum(rejected) as rejected,
-        sum(work) as work
+        sum(least(work, 1e290)) as work
     from {rollup}
     where bucket >= %(start)s and bucket < %(end)s
     group by bucket, user_id

@@ -7,7 +7,7 @@ with hours as (
         sum(shares)::bigint as shares,
         sum(accepted)::bigint as accepted,
         sum(rejected)::bigint as rejected,
-        sum(work) as work,
+        sum(least(work, 1e290)) as work,
         max(best_share_diff) as best_share_diff
     from shares_hourly
     where bucket >= %(start)s and bucket < %(end)s
@@ -25,7 +25,7 @@ where (
     and (
         (h.shares, h.accepted, h.rejected, h.best_share_diff)
             is distinct from (d.shares, d.accepted, d.rejected, d.best_share_diff)
-        or abs(h.work - d.work) > 1e-9 * h.work
+        or abs(least(h.work, 1e290) - least(d.work, 1e290)) > 1e-9 * least(h.work, 1e290)
     )
 )
 order by 1

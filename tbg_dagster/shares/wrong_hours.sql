@@ -22,7 +22,7 @@ raw as (
         count(*) as shares,
         count(*) filter (where s.is_valid) as accepted,
         count(*) filter (where not s.is_valid) as rejected,
-        coalesce(sum(s.difficulty) filter (where s.is_valid), 0) as work,
+        coalesce(sum(bounded(s.difficulty)) filter (where s.is_valid), 0) as work,
         max(s.share_diff) filter (where s.is_valid) as best_share_diff,
         min(s.time) as first_share,
         max(s.time) as last_share
@@ -45,6 +45,6 @@ where (raw.shares, raw.accepted, raw.rejected, raw.best_share_diff, raw.first_sh
         rolled.shares, rolled.accepted, rolled.rejected, rolled.best_share_diff,
         rolled.first_share, rolled.last_share
     )
-    or abs(raw.work - rolled.work) > 1e-9 * raw.work
+    or abs(least(raw.work, 1e290) - least(rolled.work, 1e290)) > 1e-9 * least(raw.work, 1e290)
 group by 1
 order by 1

@@ -1,6 +1,6 @@
 -- What the miners that are there promise, and the newest share of them all.
 select
-    coalesce(sum(p.hashrate / (p.current_diff * %(hashes)s)), 0)::double precision as rate,
+    coalesce(sum(bounded(p.hashrate) / (bounded(p.current_diff) * %(hashes)s)), 0)::double precision as rate,
     count(*) as workers,
     -- Rows of workers lag; the few shares since the newest of them are at the end of the table.
     coalesce(

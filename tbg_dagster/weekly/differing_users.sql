@@ -10,7 +10,7 @@ with results as (
     where week_start = %(week)s and finalized_at is not null
 ),
 left_out as (
-    select s.user_id, count(*) as accepted, sum(s.difficulty) as work
+    select s.user_id, count(*) as accepted, sum(bounded(s.difficulty)) as work
     from skewed_hours k
     join shares s
         on s.time >= k.hour
@@ -24,7 +24,7 @@ rolled as (
     select
         user_id,
         sum(accepted)::bigint as accepted,
-        sum(work) as work,
+        sum(least(work, 1e290)) as work,
         max(best_share_diff) as best_share_diff
     from shares_hourly
     where bucket >= %(start)s and bucket < %(end)s

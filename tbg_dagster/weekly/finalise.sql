@@ -25,7 +25,7 @@ rolled as not materialized (
         s.user_id,
         s.worker_id,
         count(*),
-        sum(s.difficulty),
+        sum(bounded(s.difficulty)),
         max(s.share_diff)
     from (select distinct hour from left_out) m
     join shares s on s.time >= m.hour and s.time < m.hour + interval '1 hour'
@@ -41,7 +41,7 @@ per_user as materialized (
         user_id,
         max(best_share_diff) as best_difficulty,
         sum(accepted)::bigint as total_shares,
-        sum(work::numeric)::double precision as total_work
+        sum(least(work, 1e290)::numeric)::double precision as total_work
     from rolled
     group by user_id
 ),

@@ -3,7 +3,7 @@ with per_user as (
     select
         s.user_id,
         count(*) as accepted,
-        sum(s.difficulty) as work,
+        sum(bounded(s.difficulty)) as work,
         max(s.share_diff) as best_share_diff
     from shares s
     where s.user_id = any (%(users)s) and s.time >= %(start)s and s.time < %(end)s and s.is_valid

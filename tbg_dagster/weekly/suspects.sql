@@ -8,7 +8,7 @@ with counted as (
     where day >= %(week)s and day < %(week)s::date + 7 and accepted > 0
       and day <> all (%(uncounted)s::date[])
     union all
-    select user_id, count(*), sum(difficulty), max(share_diff)
+    select user_id, count(*), sum(bounded(difficulty)), max(share_diff)
     from shares
     where time >= %(start)s and time < %(end)s and is_valid
       and (time at time zone 'UTC')::date = any (%(uncounted)s::date[])
@@ -18,7 +18,7 @@ per_user as (
     select
         user_id,
         sum(accepted)::bigint as accepted,
-        sum(work) as work,
+        sum(least(work, 1e290)) as work,
         max(best_share_diff) as best_share_diff
     from counted
     group by user_id

@@ -61,10 +61,7 @@ join users u on u.id = w.user_id
 left join lateral (
     select
         count(gap) as gaps,
-        -- Within what the contract takes: no number of one share fails the query.
-        percentile_cont(0.5) within group (
-            order by gap / least(greatest(nullif(difficulty, 0), 1e-12), 1e70)
-        ) as median
+        percentile_cont(0.5) within group (order by gap / nullif(bounded(difficulty), 0)) as median
     from (
         select difficulty, extract(epoch from time - lag(time) over (order by time)) as gap
         from (

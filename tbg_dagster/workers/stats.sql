@@ -24,11 +24,11 @@ per_worker as (
         min(user_id) as user_id,
         coalesce(sum(shares) filter (where reason is null), 0)::bigint as accepted,
         coalesce(sum(shares) filter (where reason is not null), 0)::bigint as rejected,
-        coalesce(sum(shares * difficulty::numeric) filter (where reason is null), 0)
+        coalesce(sum(shares * bounded(difficulty)::numeric) filter (where reason is null), 0)
             ::double precision as work,
-        coalesce(sum(shares * (difficulty * difficulty)::numeric) filter (where reason is null), 0)
+        coalesce(sum(shares * (bounded(difficulty) * bounded(difficulty))::numeric) filter (where reason is null), 0)
             ::double precision as work_squared,
-        max(best_share_diff) filter (where reason is null) as best_share_diff
+        bounded(max(best_share_diff) filter (where reason is null)) as best_share_diff
     from counted
     group by worker_id
 ),

@@ -3,9 +3,9 @@
 with worked as (
     select
         w.id,
-        sum(s.difficulty) filter (where s.time > w.last_share - interval '1 minute') as minute,
-        sum(s.difficulty) filter (where s.time > w.last_share - interval '5 minutes') as five,
-        sum(s.difficulty) as hour
+        sum(bounded(s.difficulty)) filter (where s.time > w.last_share - interval '1 minute') as minute,
+        sum(bounded(s.difficulty)) filter (where s.time > w.last_share - interval '5 minutes') as five,
+        sum(bounded(s.difficulty)) as hour
     from workers_seen w
     join shares s
         on s.worker_id = w.id
