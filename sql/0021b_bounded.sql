@@ -63,3 +63,69 @@ left join lateral (
       and s.time >= week.first and s.time < week.last
       and s.time > coalesce(h.until, '-infinity')
 ) r on true;
+
+-- As before, of any numbers.
+create or replace function worker_bests_since(since timestamptz)
+returns table (
+    user_id integer,
+    worker_id integer,
+    best_difficulty double precision,
+    found_at timestamptz,
+    share_hash bytea,
+    shares bigint,
+    work double precision
+)
+language sql stable as $$
+    with edges as (
+        select
+            since as start,
+            case when isfinite(since) then date_bin('1 hour', since + interval '1 hour'
+                - interval '1 microsecond', '2000-01-01Z') else since end as first_hour,
+            case when isfinite(since) then date_bin('1 day', since + interval '1 day'
+                - interval '1 microsecond', '2000-01-01Z') else since end as first_day,
+            coalesce((select max(bucket) + interval '1 day' from shares_daily), '-infinity')
+                as days_end,
+            coalesce((select max(bucket) + interval '1 hour' from shares_hourly), '-infinity')
+                as hours_end
+    ),
+    parts as (
+        select d.user_id, d.worker_id, d.best_share_diff, d.bucket, interval '1 day' as span,
+            d.accepted, least(d.work, 1e290) as work
+        from edges e
+        join shares_daily d on d.bucket >= e.first_day and d.bucket < e.days_end
+        union all
+        select h.user_id, h.worker_id, h.best_share_diff, h.bucket, interval '1 hour',
+            h.accepted, least(h.work, 1e290)
+        from edges e
+        join shares_hourly h on h.bucket >= e.first_hour and h.bucket < e.hours_end
+            and (h.bucket < e.first_day or h.bucket >= e.days_end)
+        union all
+        select s.user_id, s.worker_id, s.share_diff, s.time, interval '0', 1, bounded(s.difficulty)
+        from edges e
+        join shares s on s.time >= e.start and s.is_valid
+            and (s.time < e.first_hour or s.time >= greatest(e.days_end, e.hours_end))
+    ),
+    sums as (
+        select p.user_id, p.worker_id, sum(p.accepted)::bigint as shares, sum(p.work) as work
+        from parts p
+        group by 1, 2
+    ),
+    tops as (
+        select distinct on (p.worker_id) p.worker_id, p.best_share_diff, p.bucket, p.span
+        from parts p
+        where p.best_share_diff is not null
+        order by p.worker_id, p.best_share_diff desc, p.bucket
+    )
+    select s.user_id, s.worker_id, t.best_share_diff, coalesce(r.time, t.bucket), r.share_hash,
+        s.shares, s.work
+    from sums s
+    join tops t on t.worker_id = s.worker_id
+    left join lateral (
+        select x.time, x.share_hash
+        from shares x
+        where x.worker_id = t.worker_id and x.is_valid and x.share_diff = t.best_share_diff
+          and x.time >= t.bucket and x.time <= t.bucket + t.span
+        order by x.time
+        limit 1
+    ) r on true
+$$;

@@ -55,6 +55,7 @@ def test_hours_days_weeks_and_statistics_are_computed_for_the_others(
     assert ranked is not None
     assert ranked["users"] == 3
     connection.execute("select * from weekly_standings").fetchall()
+    assert len({row["btc_address"] for row in connection.execute("select * from bests")}) == 3
 
 
 @pytest.mark.parametrize("difficulty", ABSURD)

@@ -40,13 +40,13 @@ begin
         execute format('drop materialized view if exists %I cascade', item.name);
     end loop;
     for item in
-        select oid::regclass as name, case relkind when 'v' then 'view' else 'table' end as kind
+        select relname as name, case relkind when 'v' then 'view' else 'table' end as kind
         from pg_class
         where relnamespace = 'public'::regnamespace and relkind in ('r', 'p', 'v')
           and not exists (select from pg_depend where objid = pg_class.oid and deptype = 'e')
         order by relkind = 'v' desc
     loop
-        execute format('drop %s if exists %s cascade', item.kind, item.name);
+        execute format('drop %s if exists %I cascade', item.kind, item.name);
     end loop;
     for item in
         select oid::regprocedure as name
