@@ -4,7 +4,7 @@ On TimescaleDB, tests/timescaledb/test_absurd_numbers.py runs them again.
 """
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -19,10 +19,9 @@ ABSURD = (1.7e308, 1e300, 1e160, 1e-160, 1e-310, 5e-324)
 def poisoned(history: History) -> Callable[..., None]:
     """Writes two shares of an absurd difficulty in one hour, and one in each of two more."""
 
-    def write(hour: object, difficulty: float) -> None:
-        assert hasattr(hour, "hour")
+    def write(hour: datetime, difficulty: float) -> None:
         for minutes in (1, 2, 61, 121):
-            at = hour + timedelta(minutes=minutes)  # type: ignore[operator]  # a datetime
+            at = hour + timedelta(minutes=minutes)
             history.share("evil.1", at, difficulty, difficulty=difficulty)
 
     return write
