@@ -90,9 +90,9 @@ class Mail:
 
 
 @contextlib.contextmanager
-def mail() -> Iterator[Mail]:
+def mail(made: Mail | None = None) -> Iterator[Mail]:
     """Serves until the block ends."""
-    made = Mail()
+    made = made or Mail()
     made.port = free_port()
     controller = Controller(made, hostname="127.0.0.1", port=made.port)
     controller.start()
