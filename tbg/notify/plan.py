@@ -24,7 +24,7 @@ OUTAGE_WAIT: Final = timedelta(minutes=15)
 FLAPPING_WAIT: Final = timedelta(minutes=30)
 BATCH: Final = 500
 # The result of the last week is news however this database came by it.
-LATEST_WEEK: Final = timedelta(days=8)
+LATEST_WEEK: Final = timedelta(days=7)
 
 logger: structlog.stdlib.BoundLogger = structlog.get_logger("notify")
 

@@ -7,6 +7,7 @@ import dagster as dg
 
 from ingest.evidence import Ask, Case, Unanswered, cases_of_week
 from ingest.names import week_start
+from ingest.printable import printable
 from ingest.proof import Tip
 from ingest.releases import Release, failure, held_back, released
 from tbg_dagster import clock
@@ -55,7 +56,7 @@ def publishable(
     failed = [failure(case) for case in held_back(cases, released(connection, week))]
     if failed:
         raise dg.Failure(
-            f"week {week} is not published: {'; '.join(failed)}. When a person has looked at "
+            f"week {week} is not published: {printable('; '.join(failed))}. When a person has looked at "
             f"it: tbg release {week:%G-W%V} --help",
             allow_retries=False,
         )

@@ -2,7 +2,7 @@
 --
 -- Who sent a share in the newest minute is not: one pass over that minute tells so of all of
 -- them. Who may be silent for longer than its row tells is not looked at either; its
--- allowance is kept (worker_pace), and half of it leaves room for a pace that has changed.
+-- allowance is kept (worker_allowances), and half of it leaves room for a pace that has changed.
 --
 -- A row's own time (noted_share) lags, so of the others the shares are asked for the last one.
 --
@@ -18,7 +18,7 @@ with active as materialized (
 doubtful as materialized (
     select w.*
     from workers w
-    left join worker_pace p
+    left join worker_allowances p
         on p.worker_id = w.id
         and p.difficulty is not distinct from w.current_diff
         and p.judged_at <= %(now)s

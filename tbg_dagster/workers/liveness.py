@@ -117,7 +117,7 @@ def mark_silent(
         if allowed:
             workers, seconds_of, difficulties = zip(*allowed, strict=True)
             connection.execute(
-                query(__package__, "pace.sql"),
+                query(__package__, "allowances.sql"),
                 {
                     "now": now,
                     "workers": list(workers),

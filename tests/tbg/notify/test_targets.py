@@ -11,7 +11,6 @@ from typing import Any
 
 import psycopg
 import pytest
-from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from tbg.notify import channel, delivery
 from tbg.notify.channel import Undelivered, send, targets
@@ -197,14 +196,8 @@ def test_a_mailbox_that_does_not_exist_does_not_cost_the_others_a_second_mail(
     connection: Connection,
 ) -> None:
     class Box(Mail):
-        async def handle_RCPT(  # noqa: N802  aiosmtpd's name
-            self,
-            server: SMTP,
-            session: Session,
-            envelope: Envelope,
-            address: str,
-            options: list[str],  # noqa: ARG002
-        ) -> str:
+        async def handle_RCPT(self, *given: Any) -> str:  # noqa: N802  aiosmtpd's name
+            _server, _session, envelope, address, _options = given
             if address.startswith("gone"):
                 return "550 5.1.1 no such user"
             envelope.rcpt_tos.append(address)
