@@ -26,9 +26,11 @@ IN_PROGRESS: Final = [
 ]
 MOST_PER_RUN: Final = 168
 MOST_RUNS: Final = 8
-# What the asked runs have not computed is asked for again: after a quarter of an hour, and
-# each time after twice as long, up to a day.
+# What the asked runs have not computed is asked for again: after a quarter of an hour, half an
+# hour, then every hour (a week may wait for the writer), and after a day of that once a day.
 RETRY_SECONDS: Final = 900
+PATIENT: Final = 25
+HOURLY_RETRY: Final = timedelta(hours=1)
 LONGEST_RETRY: Final = timedelta(days=1)
 # Beside them, what is scheduled goes first (instance/dagster.yaml limits the tag).
 TAGS: Final = {"dagster/priority": "-1"}
@@ -49,12 +51,14 @@ class Asked(BaseModel):
 
     def due(self, now: datetime) -> bool:
         """Whether it is time to ask again."""
-        wait = timedelta(seconds=RETRY_SECONDS) * (1 << min(self.times - 1, 16))
+        wait = min(timedelta(seconds=RETRY_SECONDS) * (1 << min(self.times - 1, 16)), HOURLY_RETRY)
+        if self.times > PATIENT:
+            wait = LONGEST_RETRY
         # A tick is a little early or late. In the same quarter of an hour it is the same request,
         # of which Dagster makes one run.
-        return _quarter(now) == _quarter(self.last) or now - self.last >= min(
-            wait, LONGEST_RETRY
-        ) - timedelta(seconds=60)
+        return _quarter(now) == _quarter(self.last) or now - self.last >= wait - timedelta(
+            seconds=60
+        )
 
 
 class Memory(BaseModel):
