@@ -94,7 +94,8 @@ def publications_equal_results(
 ) -> dg.AssetCheckResult:
     """Every finalised ranking is the one that was published last.
 
-    Of the weeks whose shares are kept, and of those of its run: no other can change. ERROR:
+    Of the weeks whose shares are kept, and of those of its run: no other can change. A week
+    that was never published is a missing partition. ERROR:
     the world was told something else; the run of `weekly_leaderboard` says why. WARN in the
     first ten minutes, in which a run may be on its way from the one to the other.
     """
@@ -106,7 +107,7 @@ def publications_equal_results(
         wrong = {
             row["week_start"]: row["recent"]
             for row in rows
-            if row["result"] is None or not same_places(row["result"], _now(connection, row))
+            if not same_places(row["result"], _now(connection, row))
         }
     return verdict(
         not wrong,

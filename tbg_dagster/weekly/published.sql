@@ -1,5 +1,5 @@
--- Weeks from the first on that have a result or were published: how many users, whether the
--- result is minutes old, and what was published last.
+-- Weeks from the first on that were published: how many users have a result, whether it is
+-- minutes old, and what was published last.
 with finalised as (
     select week_start, count(*) as entrants, max(finalized_at) as finalized_at
     from weekly_best_diff
@@ -17,6 +17,6 @@ select
     coalesce(f.entrants, 0) as entrants,
     coalesce(f.finalized_at > now() - interval '10 minutes', false) as recent,
     p.result
-from finalised f
-full join published p using (week_start)
+from published p
+left join finalised f using (week_start)
 order by week_start

@@ -38,6 +38,7 @@ VALUES: Final[dict[str, Any]] = {
     "forgotten": 7 * DAY,
     "fresh": timedelta(minutes=10),
     "hashes": 2.0**32,
+    "horizon": LAST_WEEK,
     "hour": THIS_HOUR - HOUR,
     "hours": [THIS_HOUR - HOUR, THIS_HOUR],
     "least": 3,
@@ -53,6 +54,9 @@ VALUES: Final[dict[str, Any]] = {
     "users": [1],
     "week": LAST_WEEK,
     "worker": 1,
+    "difficulties": [1.0],
+    "seconds": [60.0],
+    "workers": [1],
 }
 
 
