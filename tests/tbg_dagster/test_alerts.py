@@ -170,6 +170,7 @@ def wrong_hours_check(result: dg.ExecuteInProcessResult) -> bool:
     return found.passed
 
 
+@pytest.mark.plain_postgresql  # a continuous aggregate cannot be written to
 def test_only_a_look_at_the_same_hour_ends_the_incident_of_a_wrong_hour(
     look: Look, run: Run, history: History, connection: Connection, clock: Clock,
     resources: dict[str, Any],
@@ -205,6 +206,7 @@ def test_only_a_look_at_the_same_hour_ends_the_incident_of_a_wrong_hour(
     assert not [about for _, about in look() if about.startswith("run:")]
 
 
+@pytest.mark.plain_postgresql  # it drops a partition by its own function
 def test_doubled_shares_do_not_recover_by_growing_old_and_end_untold_with_their_data(
     look: Look, run: Run, history: History, connection: Connection, clock: Clock
 ) -> None:
