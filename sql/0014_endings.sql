@@ -1,7 +1,7 @@
 -- depends: 0012_standings
 -- The end of a boot has a witness. What an engine boot emitted is the greatest of what is
 -- stored or refused, what was dropped, what a receiver read from the socket, and what the engine
--- says itself (engine_status). Everything that computes it reads engine_boots.
+-- says itself (engine_status). Everything that computes it reads engine_boots().
 
 alter table engine_instances
     add column seq_declared bigint not null default 0,  -- the highest number, as the engine says
@@ -14,24 +14,34 @@ alter table ledger add column seq_read bigint;
 
 -- holes: numbers that the boot gave and that are neither stored nor refused, the ones after the
 -- last that came among them. drops: numbers that were lost where it was counted.
-create view engine_boots as
-select
-    i.id as instance_id,
-    i.instance,
-    i.source,
-    e.seq_emitted,
-    i.seq_missing + int8multirange(int8range(i.seq_max + 1, e.seq_emitted + 1)) as holes,
-    coalesce(d.numbers, '{}') as drops
-from engine_instances i
-left join (
-    select instance_id, max(seq_read) as seq_read from ledger group by 1
-) r on r.instance_id = i.id
-left join (
-    select instance_id, range_agg(numbers) as numbers from ledger_drops group by 1
-) d on d.instance_id = i.id
-cross join lateral (
-    select greatest(i.seq_max, i.seq_declared, r.seq_read, upper(d.numbers) - 1) as seq_emitted
-) e;
+create function engine_boots()
+returns table (
+    instance_id integer,
+    instance text,
+    source varchar,
+    seq_emitted bigint,
+    holes int8multirange,
+    drops int8multirange
+)
+language sql stable as $$
+    select
+        i.id as instance_id,
+        i.instance,
+        i.source,
+        e.seq_emitted,
+        i.seq_missing + int8multirange(int8range(i.seq_max + 1, e.seq_emitted + 1)) as holes,
+        coalesce(d.numbers, '{}') as drops
+    from engine_instances i
+    left join (
+        select instance_id, max(seq_read) as seq_read from ledger group by 1
+    ) r on r.instance_id = i.id
+    left join (
+        select instance_id, range_agg(numbers) as numbers from ledger_drops group by 1
+    ) d on d.instance_id = i.id
+    cross join lateral (
+        select greatest(i.seq_max, i.seq_declared, r.seq_read, upper(d.numbers) - 1) as seq_emitted
+    ) e
+$$;
 
 -- How each boot ended. unknown: it is over, and nobody vouches for its last number; what it
 -- emitted is at least seq_emitted. A boot is over when a newer one of its engine is there and
@@ -51,7 +61,7 @@ with boots as (
             partition by regexp_replace(i.instance, '/[^/]*$', '')
             order by substring(i.instance from '/([0-9]{1,18})$')::bigint nulls first, i.id
         ) is not null as followed
-    from engine_boots b
+    from engine_boots() b
     join engine_instances i on i.id = b.instance_id
 )
 select
@@ -74,47 +84,59 @@ from boots;
 
 -- The hours of each boot with the numbers that lie in them. Numbers run on from hour to hour;
 -- what nobody stored at the end of a boot lies in its last hour.
-create view ledger_spans as
-with boots as materialized (
-    select instance_id, seq_emitted from engine_boots
-),
-hours as (
-    select
-        l.*,
-        coalesce(max(greatest(last_seq, seq_read)) over before, 0) as seq_before,
-        coalesce(max(greatest(last_seq, seq_read)) over upto, 0) as seq_upto,
-        lead(hour) over upto is null as is_last
-    from ledger l
-    window
-        before as (
-            partition by l.instance_id order by hour
-            rows between unbounded preceding and 1 preceding
-        ),
-        upto as (
-            partition by l.instance_id order by hour
-            rows between unbounded preceding and current row
-        )
+create function ledger_spans()
+returns table (
+    instance_id integer,
+    hour timestamptz,
+    received bigint,
+    committed bigint,
+    dead_lettered bigint,
+    duplicates bigint,
+    seq_before bigint,
+    seq_upto bigint
 )
-select
-    h.instance_id,
-    h.hour,
-    h.received,
-    h.committed,
-    h.dead_lettered,
-    h.duplicates,
-    h.seq_before,
-    case when h.is_last then b.seq_emitted else h.seq_upto end as seq_upto
-from hours h
-join boots b on b.instance_id = h.instance_id;
+language sql stable as $$
+    with boots as materialized (
+        select instance_id, seq_emitted from engine_boots()
+    ),
+    hours as (
+        select
+            l.*,
+            coalesce(max(greatest(last_seq, seq_read)) over before, 0) as seq_before,
+            coalesce(max(greatest(last_seq, seq_read)) over upto, 0) as seq_upto,
+            lead(hour) over upto is null as is_last
+        from ledger l
+        window
+            before as (
+                partition by l.instance_id order by hour
+                rows between unbounded preceding and 1 preceding
+            ),
+            upto as (
+                partition by l.instance_id order by hour
+                rows between unbounded preceding and current row
+            )
+    )
+    select
+        h.instance_id,
+        h.hour,
+        h.received,
+        h.committed,
+        h.dead_lettered,
+        h.duplicates,
+        h.seq_before,
+        case when h.is_last then b.seq_emitted else h.seq_upto end as seq_upto
+    from hours h
+    join boots b on b.instance_id = h.instance_id
+$$;
 
 -- As in 0008_balance, with the numbers at the end of a boot. Each window grows at its end only:
 -- PostgreSQL computes one that shrinks at its beginning again for each row.
 create or replace view ledger_hours as
 with boots as materialized (
-    select instance_id, instance, source, holes, drops from engine_boots
+    select instance_id, instance, source::varchar(16), holes, drops from engine_boots()
 ),
 spans as materialized (
-    select * from ledger_spans
+    select * from ledger_spans()
 ),
 -- A hole finds its hours by a binary search, and may lie in several. Arrays, because a join
 -- with the hours would compare each hole with each.
@@ -251,7 +273,7 @@ language sql stable as $$
         ) as moment
     ),
     boots as materialized (
-        select instance_id, instance, holes, drops from engine_boots
+        select instance_id, instance, holes, drops from engine_boots()
     ),
     never_stored as (
         select l.instance_id
@@ -266,7 +288,7 @@ language sql stable as $$
             sum(dead_lettered) as dead_lettered,
             max(seq_upto) - min(seq_before) as emitted,
             int8multirange(int8range(min(seq_before) + 1, max(seq_upto) + 1)) as numbers
-        from ledger_spans h, start
+        from ledger_spans() h, start
         where hour >= start.moment
            or h.instance_id in (select n.instance_id from never_stored n)
         group by 1

@@ -105,7 +105,7 @@ def _lost(database: Database, hurt: Rows) -> dict[str, Spans]:
     }
     with database.cursor(row_factory=tuple_row) as cursor:
         cursor.execute(
-            "select instance, lower(span), upper(span) from engine_boots, unnest(holes) as span"
+            "select instance, lower(span), upper(span) from engine_boots(), unnest(holes) as span"
         )
         for instance, start, end in cursor:
             lost.setdefault(instance, []).append((start, end))

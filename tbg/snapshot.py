@@ -117,7 +117,7 @@ def take(database: Connection, client: "redis.Redis") -> Snapshot:
             database.execute(
                 """
                 select instance, array_agg(array[lower(missing), upper(missing)] order by missing)
-                from engine_boots, unnest(holes) as missing
+                from engine_boots(), unnest(holes) as missing
                 group by instance
                 """
             ).fetchall()

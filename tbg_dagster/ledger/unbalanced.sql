@@ -5,7 +5,7 @@ select
     b.instance,
     b.seq_emitted as emitted,
     (coalesce(l.counted, 0) + numbers_in(b.holes))::bigint as accounted
-from engine_boots b
+from engine_boots() b
 left join (
     select instance_id, sum(committed + dead_lettered) as counted from ledger group by 1
 ) l on l.instance_id = b.instance_id
