@@ -39,7 +39,7 @@ DROP_REASONS: Final = (
     "shutdown",  # still queued when the engine ended
 )
 QUEUE_SIZE: Final = 65_536  # events; about 40 MB of shares at worst
-KEPT: Final = 512  # events sent again to a receiver that takes over from one that died
+KEPT: Final = 2048  # events sent again to a receiver that takes over from one that died
 SEND_BUFFER: Final = 106_496  # bytes
 _BURST: Final = 64  # datagrams between two looks at the event loop
 _RETRY_ROOM: Final = 0.05  # seconds; safety net if the system does not report room

@@ -30,7 +30,7 @@ from ingest.lock import InUseError, Lock
 
 QUEUE_LENGTH_FILE: Final = Path("/proc/sys/net/unix/max_dgram_qlen")
 LOW_QUEUE_LENGTH: Final = 512
-RESENT: Final = 512  # events that each of our engines sends again to the next receiver
+RESENT: Final = 2048  # events that each of our engines sends again to the next receiver
 # Datagrams that one engine can have in the kernel's queue: its send buffer of 212,992 bytes
 # pays for them, 768 for the smallest.
 _IN_KERNEL: Final = 277
@@ -49,7 +49,8 @@ class SocketInUseError(InUseError):
 def most_held(wanted: int, queue_length: int | None) -> int:
     """Datagrams that a receiver may hold: what an engine sends again, less the kernel's part."""
     in_kernel = _IN_KERNEL if queue_length is None else min(queue_length + 1, _IN_KERNEL)
-    return min(wanted, RESENT - in_kernel)
+    # The reader has one in its hand, and an engine keeps one that it has not sent.
+    return min(wanted, RESENT - in_kernel - 2)
 
 
 def hold_path(path: Path) -> Lock:
@@ -257,10 +258,12 @@ class EventSocket:
                 # Waking up for every datagram would cost more than reading it: what
                 # arrives until then waits in the kernel, which has room for it.
                 time.sleep(self._nap)
+            while True:
                 if self._drain(source):
                     return
                 self._tell()  # the first may have been taken in the meantime
-            while self._full(source):
+                if not self._full(source):
+                    break
                 self._room.clear()
                 if self._full(source):
                     self._room.wait(0.1)

@@ -61,8 +61,8 @@ class Receiver:
             lock=lock,
         )
         self._socket.limit = most_held(settings.memory_events, self._socket.queue_length)
-        # One part is in flight, one is packed, one is read.
-        self._most = min(settings.publish_batch, self._socket.limit // 3)
+        # While one half is in flight, the other is packed.
+        self._most = min(settings.publish_batch, self._socket.limit // 2)
         publisher = Publisher(settings.redis_url, settings.redis_timeout, lock)
         self._delivery = Delivery(publisher, spool, self._tally)
         self._metrics = metrics.MetricsServer(
@@ -137,6 +137,8 @@ class Receiver:
                     continue
                 if self._socket.wait():
                     await self._wait_for_events(handing)
+            if len(self._socket.queue) < self._most and handing is not None:
+                await handing
             if not stopped and len(self._socket.queue) < self._most:
                 await asyncio.sleep(LINGER)
             metrics.QUEUE_EVENTS.set(len(self._socket.queue))

@@ -119,11 +119,11 @@ class ReceiverSettings(StageSettings):
         default=1000, ge=1, le=100_000, description="most events in one round trip to Redis"
     )
     memory_events: int = Field(
-        default=512,
+        default=2048,
         ge=10,
         description=(
             "most events held between socket and Redis, those in flight included; past it,"
-            " reading pauses. Never more than engines send again to the next receiver (512, less"
+            " reading pauses. Never more than engines send again to the next receiver (2,048, less"
             " what the kernel may hold)"
         ),
     )

@@ -41,7 +41,7 @@
  * datagram costs at least 768 of them (a 256-byte sk_buff and the smallest block of
  * data): at most 277 can be on their way. The rest is for what the dead one had read
  * and not yet handed on, a few milliseconds of events. */
-#define TBG_KEPT 512
+#define TBG_KEPT 2048
 
 struct tbg_datagram {
 	size_t length;

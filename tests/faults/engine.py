@@ -7,6 +7,7 @@ import time
 from collections import deque
 from pathlib import Path
 
+from ingest.datagram import RESENT
 from tests import mixture
 
 _TICK = 0.005  # seconds
@@ -19,7 +20,7 @@ class Engine:
 
     It sends the mixture of an ordinary day. One share in twenty is rejected, one in a
     hundred breaks the contract, and one event in fifty may be sent twice. As the ckpool fork does, it
-    sends its last 512 events again to a receiver that takes over from one that died.
+    sends its last 2,048 events again to a receiver that takes over from one that died.
 
     Args:
         path: the event socket.
@@ -56,7 +57,7 @@ class Engine:
         self._socket: socket.socket | None = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._kept: deque[bytes] = deque(maxlen=512)
+        self._kept: deque[bytes] = deque(maxlen=RESENT)
         self._again: deque[bytes] = deque()
         self.sent = 0
         self.broken = 0

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import redis.asyncio as redis_async
 
-from devnet.emitter import Emitter
+from devnet.emitter import KEPT, Emitter
 from ingest.delivery import REFUSED
 from ingest.ledger import parse_report
 from ingest.names import LEDGER_STREAM, stream_of
@@ -33,7 +33,7 @@ async def sequence(client: redis_async.Redis, stream: str = SHARES) -> list[int]
 async def test_kills_while_it_catches_up_lose_nothing_that_an_engine_resends(
     tmp_path: Path, redis_url: str, redis: redis_async.Redis, eventually: Eventually
 ) -> None:
-    emitted = 9000
+    emitted = 20_000
     data = golden("share_submitted")["data"]
     proxy = await Proxy(int(redis_url.rpartition(":")[2].partition("/")[0])).start()
     proxy.delay = 0.01  # a slow Redis: there is always something in memory and in flight
@@ -43,7 +43,7 @@ async def test_kills_while_it_catches_up_lose_nothing_that_an_engine_resends(
         async with stage(
             "receiver", tmp_path, proxy.url(redis_url), MEMORY_EVENTS="100000"
         ) as receiver:
-            for published in (500, 1500, 3000, 4500):
+            for published in (500, 3000, 8000, 12_000):
 
                 async def caught_up(published: int = published) -> bool:
                     return bool(await redis.xlen(SHARES) >= published)
@@ -75,18 +75,18 @@ async def test_while_redis_does_not_answer_no_more_is_taken_than_can_be_given_ba
         engine.emit("share_submitted", data)
         await eventually(lambda: receiver.metric("tbg_published_total") == 1)
         await client.client_pause(3000)
-        for _ in range(3000):
+        for _ in range(9000):
             engine.emit("share_submitted", data)
         await asyncio.sleep(1)
-        assert engine.sent <= 513
+        assert engine.sent <= KEPT
         await receiver.kill()
         await receiver.start()
 
         async def all_there() -> bool:
-            return bool(await client.xlen(SHARES) >= 3001)
+            return bool(await client.xlen(SHARES) >= 9001)
 
         await eventually(all_there)
-        assert await sequence(client) == list(range(1, 3002))
+        assert await sequence(client) == list(range(1, 9002))
     await client.aclose()
 
 
