@@ -61,8 +61,8 @@ class Receiver:
             lock=lock,
         )
         self._socket.limit = most_held(settings.memory_events, self._socket.queue_length)
-        # While one half is in flight, the other is packed.
-        self._most = min(settings.publish_batch, self._socket.limit // 2)
+        # While one third is in flight, one is packed and one is read.
+        self._most = min(settings.publish_batch, self._socket.limit // 3)
         publisher = Publisher(settings.redis_url, settings.redis_timeout, lock)
         self._delivery = Delivery(publisher, spool, self._tally)
         self._metrics = metrics.MetricsServer(
