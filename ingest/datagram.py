@@ -30,7 +30,7 @@ from ingest.lock import InUseError, Lock
 
 QUEUE_LENGTH_FILE: Final = Path("/proc/sys/net/unix/max_dgram_qlen")
 LOW_QUEUE_LENGTH: Final = 512
-RESENT: Final = 2048
+RESENT: Final = 2048  # events that each of our engines sends again to the next receiver
 # Datagrams that one engine can have in the kernel's queue: its send buffer of 212,992 bytes
 # pays for them, 768 for the smallest.
 _IN_KERNEL: Final = 277
