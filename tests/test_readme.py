@@ -77,6 +77,7 @@ def test_make_up_shows_what_runs_where_and_what_flows_and_ctrl_c_ends_it() -> No
         with running(words, Path(folder) / "output") as up:
             up.wait_for(re.compile(r"[1-9]\d* accepted"), 300)
             assert "stratum+tcp://127.0.0.1:" in up.output
+            up.wait_for("Ctrl-C stops everything", 300)
             ui = re.search(r"checks, backfills: (http\S+)", up.output)
             assert ui
             with urllib.request.urlopen(f"{ui[1]}/server_info") as answer:  # noqa: S310  ours

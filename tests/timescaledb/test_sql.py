@@ -45,6 +45,7 @@ VALUES: Final[dict[str, Any]] = {
     "most": 10,
     "needed": 100,
     "now": NOW,
+    "origin": "another-database",
     "rejected_final": DAY,
     "since": NOW,
     "start": TODAY - 14 * DAY,

@@ -167,7 +167,7 @@ class Town:
             instance=self.instance,
             cursor=self.cursor,
             repository_def=defs.get_repository_def(),
-            resources={one: self.resources[one] for one in ("database", "redis_server", "webhook")},
+            resources={one: self.resources[one] for one in ("database", "redis_server")},
         )
         result = alerts_sensor(context)
         assert isinstance(result, dg.SensorResult)
