@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tbg_dagster.partitions import DAY, HOUR, WEEK
 from tbg_dagster.rollup import rollup_of
+from tbg_dagster.rollup.rollup import TimescaleRollup
 from tbg_dagster.weekly.week import finalise, stale_spans, wrong_users
 from tests.tbg_dagster.conftest import Connection, History, Run, last_monday
 
@@ -78,6 +79,23 @@ def rows(connection: Connection, statement: str) -> list[dict[str, Any]]:
     ).fetchall()
 
 
+def forget(connection: Connection) -> None:
+    """Empties the week, its hours and days included: they are no rollups of dropped shares."""
+    monday = last_monday()
+    for table in ("shares", "weekly_best_diff", "skewed_hours"):
+        connection.execute(psycopg.sql.SQL("delete from {}").format(psycopg.sql.Identifier(table)))
+    for view in ("shares_hourly", "shares_daily"):
+        if isinstance(rollup_of(connection), TimescaleRollup):
+            connection.execute(
+                "call refresh_continuous_aggregate(%s, %s::timestamptz, %s::timestamptz)",
+                [view, monday, monday + WEEK],
+            )
+        else:
+            connection.execute(
+                psycopg.sql.SQL("delete from {}").format(psycopg.sql.Identifier(view))
+            )
+
+
 @settings(max_examples=40)
 @given(data=st.data())
 def test_the_result_from_the_hours_is_that_of_the_raw_shares_to_the_last_bit(
@@ -85,8 +103,7 @@ def test_the_result_from_the_hours_is_that_of_the_raw_shares_to_the_last_bit(
 ) -> None:
     monday = last_monday()
     history.days(monday, monday + WEEK)
-    for table in ("shares", "weekly_best_diff", "skewed_hours"):
-        connection.execute(psycopg.sql.SQL("delete from {}").format(psycopg.sql.Identifier(table)))
+    forget(connection)
     shares = data.draw(st.lists(SHARES, max_size=40))
     for name, moment, difficulty, times, reject, number, boot in shares:
         history.share(
@@ -98,7 +115,7 @@ def test_the_result_from_the_hours_is_that_of_the_raw_shares_to_the_last_bit(
             "insert into skewed_hours (hour, instance_id, kind) values (%s, %s, 'behind')",
             [monday + hour * HOUR, data.draw(st.sampled_from([0, 1]))],
         )
-    # As the schedules do; some hours of the example before are still in the rollup.
+    # As the schedules do.
     rollup_of(connection).refresh_hours(connection, monday, monday + WEEK)
     finalise(connection, monday.date())
     assert rows(connection, FOUND) == rows(connection, RAW)
@@ -112,9 +129,7 @@ def test_work_of_any_difficulty_is_the_sum_to_fifteen_digits(
 ) -> None:
     monday = last_monday()
     history.days(monday, monday)
-    connection.execute("delete from shares")
-    # Another example's result stands while it differs by a rounding alone.
-    connection.execute("delete from weekly_best_diff")
+    forget(connection)
     for number, difficulty in enumerate(difficulties):
         history.share("a.x", monday + number * HOUR / 10, difficulty, difficulty)
     rollup_of(connection).refresh_hours(connection, monday, monday + DAY)
