@@ -10,6 +10,7 @@ from tbg_dagster.partitions import DAY
 from tbg_dagster.queries import query
 from tbg_dagster.rollup import rollup_of
 from tests.tbg_dagster.conftest import Connection, History, last_monday
+from tests.tbg_dagster.test_weekly_from_hours import forget
 
 # Each sum over the shares one by one, each gap by numeric seconds: slow, and exact.
 SHARE_BY_SHARE = """
@@ -43,6 +44,11 @@ select
         from day d
         where d.worker_id = p.worker_id and gap <= greatest(60, 14 / ln(2.0) * median)
     ) as uptime,
+    (
+        select count(*)
+        from day d
+        where d.worker_id = p.worker_id and gap <= greatest(60, 14 / ln(2.0) * median)
+    ) as explained,
     (
         select coalesce(jsonb_object_agg(reason, rejects), '{}')::text
         from (
@@ -82,7 +88,7 @@ SHARES = st.tuples(
 
 
 def written(connection: Connection, history: History, shares: list[Any]) -> None:
-    connection.execute("delete from shares")
+    forget(connection)
     history.days(last_monday(), last_monday())
     for name, moment, difficulty, reject in shares:
         history.share(name, last_monday() + moment, difficulty * 1.5, difficulty, reject)
