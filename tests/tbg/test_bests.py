@@ -146,7 +146,9 @@ def test_a_best_that_is_in_no_hour_yet_counts_at_once(
         (week,) = bests(database_url, "--period", "week", *options)
         assert (week["btc_address"], week["best_difficulty"]) == ("c", 2e9)
         assert week["chance"] is None
-    result = CliRunner().invoke(main, ["bests"], env={"DATABASE_URL": database_url})
+    result = CliRunner().invoke(
+        main, ["bests"], env={"DATABASE_URL": database_url, "REDIS_URL": "redis://x"}
+    )
     assert result.exit_code == 0
 
 
