@@ -142,7 +142,7 @@ def test_the_weekly_message_has_the_first_five_with_their_bests(
         "entrants": 1234, "winner": top[0], "top": top,
     }  # fmt: skip
     post(connection, "mining:weekly_reset", "weekly_reset:2026-11-16:1", payload)
-    now, texts = datetime.now(UTC), []
+    now, texts = datetime(2026, 11, 23, 0, 5, tzinfo=UTC), []
     plan(connection, {"phone": ALL}, now)
     deliver(connection, "phone", ALL, now, lambda _route, text: texts.append(text))
     (text,) = texts

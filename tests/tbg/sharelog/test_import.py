@@ -467,7 +467,10 @@ async def test_a_share_from_the_future_is_a_dead_letter_and_no_hole(
     summary = imports.run(path)
 
     async def are_dead_letters() -> bool:
-        count = await db.fetchval("select count(*) from dead_letters where reason = 'bad_envelope'")
+        # What the import says of its own numbers is from the future, too, and has none.
+        count = await db.fetchval(
+            "select count(*) from dead_letters where reason = 'bad_envelope' and seq is not null"
+        )
         return bool(count == summary["events"])
 
     await eventually(are_dead_letters, seconds=LIMIT)
