@@ -148,6 +148,9 @@ def _send(target: Target, text: Text) -> None:
     said.set(records)
     _heard.set(answers)
     try:
+        # A service's own pause between two texts would hold up a found block: a target that has
+        # enough says so, and then rests.
+        service.request_rate_per_sec = 0
         channel = Apprise()
         channel.add(service)
         taken = channel.notify(body=body, title=title, body_format=body_format)
