@@ -406,7 +406,8 @@ def _judge(heard: dict[str, Heard], day: Day) -> None:
     assert phone.titles("block_orphaned") == operator.titles("block_orphaned")
     assert incidents(phone, "ledger_loss") == loss
     assert incidents(phone, "system") == {"confirm_blocks": 2}
-    assert set(phone.kinds()) == {"block_orphaned", "ledger_loss", "system"}
+    assert incidents(phone, "data_quality") == {"solving_shares_are_blocks": 1}
+    assert set(phone.kinds()) == {"block_orphaned", "data_quality", "ledger_loss", "system"}
 
     # The channel that was down heard all that it asked for, later. It wants no blocks, so
     # their shares are bests to it.

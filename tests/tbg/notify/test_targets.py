@@ -110,7 +110,7 @@ def test_a_target_that_refuses_for_good_is_asked_once_and_named_and_the_other_ge
     route = Route(to=f"ntfy://127.0.0.1:{server.port}/good/bad")
     server.answer = lambda body: (status if body["topic"] == "bad" else 200, {})
     news(connection, 1)
-    plan(connection, {"r": route}, datetime.now(UTC))
+    plan(connection, {"r": route}, NOW)
     days(connection, route, 80, 1200)
     assert server.counts() == {("good", 200): 1, ("bad", status): 1}
     assert states(connection) == {"sent": 1}
@@ -122,7 +122,7 @@ def test_a_target_that_refuses_for_good_is_asked_once_and_named_and_the_other_ge
     # Mended, it gets the next one, and is no longer named.
     server.answer = lambda _: (200, {})
     news(connection, 2)
-    plan(connection, {"r": route}, datetime.now(UTC))
+    plan(connection, {"r": route}, NOW)
     deliver(connection, "r", route, NOW + timedelta(days=4), send)
     assert server.counts()[("bad", 200)] == 1
     with psycopg.connect(database_url) as plain:
@@ -136,7 +136,7 @@ def test_a_target_that_is_down_gets_later_what_the_other_got_once(
     server.answer = lambda body: (503 if body["topic"] == "bad" else 200, {})
     for number in range(3):
         news(connection, number)
-        plan(connection, {"r": route}, datetime.now(UTC))
+        plan(connection, {"r": route}, NOW)
         days(connection, route, 0.1, 2)
     assert server.counts()[("good", 200)] == 3
     # Asked after 5, 10, 20 … seconds, whatever waits: not for every message.
@@ -154,7 +154,7 @@ def test_a_target_is_left_alone_for_as_long_as_it_asks(
     route = Route(to=f"ntfy://127.0.0.1:{server.port}/topic")
     server.answer = lambda _: (429, {"Retry-After": "600"})
     news(connection, 1)
-    plan(connection, {"r": route}, datetime.now(UTC))
+    plan(connection, {"r": route}, NOW)
     for second in range(2, 600, 2):
         deliver(connection, "r", route, NOW + timedelta(seconds=second), send)
     assert len(server.asked) == 1
@@ -209,7 +209,7 @@ def test_a_mailbox_that_does_not_exist_does_not_cost_the_others_a_second_mail(
             "&to=gone@example.org,here@example.org&cc=copy@example.org&mode=insecure"
         )
         news(connection, 1)
-        plan(connection, {"r": route}, datetime.now(UTC))
+        plan(connection, {"r": route}, NOW)
         days(connection, route, 2)
         assert sorted(str(one["to"]) for one in served.taken) == [
             "copy@example.org", "here@example.org",
