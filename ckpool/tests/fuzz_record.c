@@ -188,7 +188,7 @@ static char *take_text(void)
 
 static void fill(struct tbg_record *record, enum tbg_kind kind, char *text[8])
 {
-	struct tbg_session session = { take(8), take(8), take(8) };
+	struct tbg_session session = { take(8), take(8), take(8), take(8) };
 
 	switch (kind) {
 	case TBG_SHARE_SUBMITTED:
