@@ -1,9 +1,9 @@
 """What an engine leaves behind: a page beside the socket, which says how far it has numbered.
 
 The engine writes numbers into a mapped page, so that they outlive a ``kill -9`` and cost it
-no system call. It holds a lock on the file for its life. Whoever gets the lock knows that the
-process is gone, also from another container, and vouches for the boot: the receiver of the
-socket, and the next boot of the same engine. Each boot has a file of its own, so that two
+no system call. It holds a lock on the file for its life. A process that gets the lock knows that
+the engine is gone, also from another container, and reports the boot: the receiver of the socket
+does, and the next boot of the same engine. Each boot has a file of its own, so that two
 engines of one name cannot spoil each other's.
 """
 

@@ -45,7 +45,7 @@ _AROUND: Final = timedelta(days=1)
 
 
 class Unanswered(Exception):
-    """Whoever was asked for a block cannot say whether there is one."""
+    """The node cannot say now whether a block is in its chain."""
 
 
 Ask = Callable[[str], Tip | None]
@@ -91,7 +91,7 @@ def cases_of_hash(
         connection: to a migrated database.
         share_hash: hex, in the order that block explorers show.
         signature: the pool's, in its coinbases; several between commas.
-        ask: finds blocks that the pool did not see, if somebody can be asked.
+        ask: finds blocks that the pool did not see; None where no node can be asked.
     """
     return _judge(connection, _OF_HASH, [share_hash.lower()], signature, ask)
 

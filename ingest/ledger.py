@@ -238,7 +238,7 @@ class Tally:
     def take(self) -> bytes:
         """Everything counted since the last call, as the JSON of a report.
 
-        Whoever takes it says what became of it: :meth:`handed_on` or :meth:`give_back`.
+        The caller then says what became of it: :meth:`handed_on` or :meth:`give_back`.
         """
         self._reports += 1
         report = self._report(f"{self._process}/{self._reports}")

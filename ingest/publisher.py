@@ -53,7 +53,7 @@ def published_key(instance: str) -> str:
 
 
 def fence_key(connection: str) -> str:
-    """The key that a connection watches; whoever writes it ends that connection's requests."""
+    """The key that a connection watches; writing it ends that connection's requests."""
     return f"mining:fence:{connection}"
 
 

@@ -270,8 +270,8 @@ async def insert_proofs(db: asyncpg.Connection, rows: list[Row]) -> None:
 async def note_late_hours(db: asyncpg.Connection, rows: list[Row], now: int) -> None:
     """Notes the shares that came late: after their hour had closed, or after it was read.
 
-    A statement of its own, after the shares were inserted: whoever reads the hours (see
-    ``rollup/raw.py``) first says so in ``rollup_progress`` and then looks for transactions
+    A statement of its own, after the shares were inserted. The rollup (see
+    ``rollup/raw.py``) first notes how far it reads in ``rollup_progress`` and then looks for transactions
     that have inserted, so that each share is read there or seen here.
 
     Args:

@@ -86,7 +86,7 @@ class Result:
     type=click.FloatRange(1, 600),
     default=15.0,
     show_default=True,
-    help="Mine for at least so long.",
+    help="Seconds to mine for, at least.",
 )
 @click.option(
     "--limit",

@@ -1,6 +1,6 @@
 """The terminal of every command: rich's console, which a broken pipe makes quiet.
 
-rich ends the process when whoever reads its output is gone (``tbg up | tee log``, then Ctrl-C).
+rich ends the process when the reader of its output is gone (``tbg up | tee log``, then Ctrl-C).
 What a command does must not depend on who reads along: a stack still has to be stopped.
 """
 

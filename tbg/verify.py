@@ -168,7 +168,7 @@ def read(value: Any, signature: str) -> tuple[Claim, Proof]:
             difficulty=difficulty,
             time=moment,
             week=monday,
-            # Not the file's own: whoever made the claim also made the file.
+            # Not the file's own: the author of the claim also wrote the file.
             signature=signatures_of(signature),
             tag=tag,
             kept=value.get("kept") is True,

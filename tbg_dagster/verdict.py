@@ -11,8 +11,8 @@ from ingest.printable import printable
 WARN = dg.AssetCheckSeverity.WARN
 ERROR = dg.AssetCheckSeverity.ERROR
 
-# Events of one engine travel in several streams, and the writer tells the database before
-# Redis: what is amiss must outlast this.
+# Seconds. Events of one engine travel in several streams, and the writer commits to PostgreSQL
+# before it updates Redis. A mismatch must last longer than this to count.
 SETTLE_SECONDS = 3.0
 
 Key = TypeVar("Key", bound=Hashable)

@@ -213,7 +213,7 @@ CRAFTED: Final[dict[str, str]] = {
             "a huge number of outputs": proven(coinbase_of(_MINE, count=b"\xff" * 9)),
             "a number of outputs that is too long": proven(coinbase_of(_MINE, count=b"\xfd\1\0")),
             "a size that is too long": proven(coinbase_of(_MINE, width=2)),
-            # Read with one byte for its number of outputs, it would pay somebody else.
+            # Read with one byte for its number of outputs, it would pay another script.
             "outputs past one byte": proven(
                 coinbase_of([(1, USER)] + 255 * [(0, FILLER)] + [(9, POOL)])
             ),

@@ -107,7 +107,7 @@ static bool clear(_Atomic uint64_t *word, uint32_t place, uint32_t week)
 }
 
 /* Gives an idle user's place to another. Its words are cleared before the place
- * changes hands: whoever changes one meanwhile is not idle, and keeps the place.
+ * changes hands: a user that changes one of them meanwhile is not idle, and keeps it.
  * (Should the idle user return in the very instant after that, its share counts for
  * the other: one share, once.) */
 static bool replace(struct tbg_best_entry *entry, uint64_t hash, uint32_t week)

@@ -392,9 +392,9 @@ static bool is_rate(double dsps)
 	return tbg_is_positive(dsps) && dsps >= LEAST_RATE;
 }
 
-/* Whether all rates are zero and were said to be so. ckpool goes through whoever
- * authorised since it started, every minute and for ever. Each place of the table
- * holds the last one that fell there; who was pushed out is said again. */
+/* Whether all rates are zero and were sent as zero before. ckpool goes through every
+ * miner that authorised since it started, each minute and for ever. Each place of the
+ * table holds the last miner that fell there; one that was pushed out is sent again. */
 static bool is_known_quiet(const struct tbg_hashrate *rate)
 {
 	const char *name = rate->workername ? rate->workername : rate->user;

@@ -80,7 +80,7 @@ static void hang_up(struct tbg_sender *sender)
 {
 	close(sender->fd);
 	sender->fd = -1;
-	/* Whoever connects and cannot send must not try without a pause. */
+	/* A sender that connects and cannot send must not try without a pause. */
 	sender->pause = sender->pause * 2 > RETRY_US_MAX ? RETRY_US_MAX : sender->pause * 2;
 	tbg_rest(sender->pause);
 	/* Everything that may have been on its way or in its memory goes again. */
@@ -194,7 +194,7 @@ static void number(struct tbg_sender *sender, struct tbg_record *record)
 }
 
 /* The ring whose turn it is, or NULL while nothing is ready. A share's block and bests
- * are taken a cell for before it, so whoever sees the share sees theirs, too: the rare
+ * are taken a cell for before it, so a reader that sees the share finds theirs, too: the rare
  * ring is looked at last and served first, and waited for while one is being written. */
 static struct tbg_ring *ready(struct tbg_sender *sender)
 {

@@ -136,7 +136,7 @@ bool tbg_best_save(struct tbg_best *best, const char *path, uint32_t week)
 }
 
 /* Whether the user of that row ever had a share, or is known from before. Versions
- * that made a place for whoever authorised left rows of others in the file. */
+ * that made a place at each authorisation left rows without a share in the file. */
 static bool is_somebody(const struct row *row)
 {
 	size_t week;

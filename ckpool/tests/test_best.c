@@ -20,7 +20,7 @@
 
 static struct tbg_best best;
 
-static double known;	/* of whoever comes for the first time */
+static double known;	/* all-time best of a user that comes for the first time */
 
 static struct tbg_best_result share(const char *user, double difficulty, uint32_t week)
 {

@@ -313,7 +313,7 @@ def _worker_bests(connection: psycopg.Connection[DictRow], now: datetime) -> int
     posted = 0
     for row in connection.execute(_BROKEN, {"since": since, "now": now}).fetchall():
         if row["told_at"] and now - row["told_at"] < BETWEEN_BESTS:
-            continue  # what is the best then is told then
+            continue  # too soon after the last message: the next look sends the best of then
         record = _record(connection, row["worker_id"], row["best"])
         told = record["best"] <= row["best"] and record["shares"] >= ENOUGH_SHARES
         if told:

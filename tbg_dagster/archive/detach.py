@@ -1,7 +1,7 @@
 """Drops a day's partitions on plain PostgreSQL beside open readers and a writer that goes on.
 
 Dropping a partition of a table takes a lock that no reader and no writer has beside it, and
-whoever comes later waits behind that wish. Detaching it concurrently waits for the
+statements that come later queue behind it. Detaching it concurrently waits for the
 transactions that had the table in use before, and nobody waits behind it; then the partition
 is a table of its own. If the wait is cut off, or the process ends, the partition stays as it
 is, invisible to queries, and the next call goes on from there.

@@ -18,7 +18,7 @@ from tbg_dagster.rollup import Rollup
 
 # A wait that is cut off leaves a partition that is being detached, and one at a time can be.
 IN_USE: Final = (psycopg.errors.LockNotAvailable, psycopg.errors.ObjectNotInPrerequisiteState)
-# Whoever needs the same lock waits for no longer behind ours.
+# Statements that need the same lock wait for no longer behind ours.
 LOCK_TIMEOUT: Final = "5s"
 
 

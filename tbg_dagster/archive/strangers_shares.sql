@@ -1,4 +1,4 @@
--- Names for rows of another database that have only its numbers: here these are somebody else's.
+-- Names for rows of another database that have only its numbers: here these belong to others.
 -- A row that this database has under the same number, and without a name too, is its own.
 update archived_shares a
 set btc_address = coalesce(btc_address, format('user %%s of %%s', user_id, %(origin)s::text)),

@@ -1,5 +1,5 @@
 -- Whether the hours of a day count what the day's statistics counted from the raw shares,
--- and no late share is owed to either.
+-- and every late share of the day is in both.
 select
     coalesce(
         (

@@ -1,4 +1,4 @@
-"""The end of a boot is in the books, whoever witnessed it."""
+"""The end of a boot is in the books, whichever witness reports it."""
 
 import json
 import signal

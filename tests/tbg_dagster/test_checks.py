@@ -72,7 +72,7 @@ def test_the_quality_job_runs_every_quick_check_on_real_data(
     result = run("quality", raise_on_error=False)
     evaluations = result.get_asset_check_evaluations()
     failed = {item.check_name: item.description for item in evaluations if not item.passed}
-    # No rollup has run; nothing else is amiss.
+    # No rollup has run; nothing else is wrong.
     assert set(failed) <= {"partitions_are_there"}
     with_their_asset = {
         "hours_equal_raw_shares",

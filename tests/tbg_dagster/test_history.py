@@ -92,7 +92,7 @@ def test_imported_partitions_that_are_made_up_are_no_fault(
 
     assert found().passed
     assert "of history on the way" in str(found().description)
-    # What closes from now on is owed.
+    # Partitions that close from now on must be computed.
     connection.execute("update users set created_at = %s", [clock.now() - timedelta(hours=5)])
     assert not found().passed
 

@@ -108,7 +108,7 @@ def test_a_day_whose_late_shares_are_not_counted_stays(
     metadata = metadata_of(run("housekeeping"), "raw_partitions")
     assert "late shares of 1 of its hours are not counted everywhere" in metadata["held_back"]
     assert raw_days_of(connection) == {old.date()}
-    # What is owed is not forgotten, however old.
+    # A late hour that is not counted is never forgotten, however old.
     assert connection.execute("select hour from late_share_hours").fetchall() == [{"hour": old}]
     connection.execute("update late_share_hours set settled_weekly = 1")
     run("housekeeping")
