@@ -40,5 +40,7 @@ def command(state_path: Path) -> None:
     left = stop_leftovers(state)
     if left:
         click.echo(f"stopped what an earlier stack left running: {', '.join(left)}")
-    if not pid and not left:
+    if pid or left:
+        click.echo(f"stopped; the data stays in {state.path}")
+    else:
         click.echo(f"nothing was running in {state.path}")

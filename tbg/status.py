@@ -1,6 +1,7 @@
 """``tbg status``: what runs, what arrived last, what waits and what is lost."""
 
 import json
+import os
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -47,7 +48,13 @@ def command(state_path: Path, as_json: bool) -> None:
             redis.Redis.from_url(urls.redis, socket_timeout=10) as client,
         ):
             found = take(database, client)
-    except redis.RedisError as error:
+    except (click.ClickException, redis.RedisError) as error:
+        if not os.environ.get("DATABASE_URL") and state.holder() is None:
+            raise click.ClickException(
+                f"the stack of {state.path} is stopped: run tbg up"
+            ) from error
+        if isinstance(error, click.ClickException):
+            raise
         place = without_password(urls.redis)
         raise click.ClickException(f"Redis at {place} does not answer: {error}") from error
     programs = _programs(state)

@@ -323,6 +323,9 @@ def test_what_a_killed_tbg_up_left_is_stopped_by_tbg_down(
     assert leftovers(State(state)) == []
     again = tbg("down", "--state", str(state))
     assert "nothing was running" in again.stdout
+    status = tbg("status", "--state", str(state))
+    assert status.returncode == 1
+    assert f"the stack of {state} is stopped: run tbg up" in status.stderr
 
 
 def test_what_a_killed_supervisor_left_is_stopped_by_the_next_start(
