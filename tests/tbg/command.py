@@ -25,11 +25,11 @@ def environment(**more: str) -> dict[str, str]:
     return {name: value for name, value in changed.items() if value is not None}
 
 
-def tbg(*arguments: str, timeout: float = LIMIT) -> subprocess.CompletedProcess[str]:
-    """Runs a command to its end."""
+def tbg(*arguments: str, timeout: float = LIMIT, **more: str) -> subprocess.CompletedProcess[str]:
+    """Runs a command to its end; ``more`` is put into its environment."""
     return subprocess.run(
         [PYTHON, "-m", "tbg.cli", *arguments],
-        env=environment(),
+        env=environment(**more),
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -4,20 +4,20 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any, cast
 
 import asyncpg
 import pytest
 import redis.asyncio as redis_async
-from click.testing import CliRunner, Result
 
-from tbg.cli import main
 from tests.clock import DAY, HOUR, moment
 from tests.ingest.harness import Stage, entries, packed, sending, stage
 from tests.processes import until
+from tests.tbg.command import tbg
 
 Db = asyncpg.Connection
-Letters = Callable[..., Awaitable[Result]]
+Letters = Callable[..., Awaitable[CompletedProcess[str]]]
 BOOKS = """
 select coalesce(sum(emitted), 0)::int as emitted, coalesce(sum(committed), 0)::int as committed,
     coalesce(sum(dead_lettered), 0)::int as refused, coalesce(sum(duplicates), 0)::int as copies,
@@ -30,12 +30,13 @@ from ledger_hours
 def letters(tmp_path: Path, database_url: str, redis_url: str) -> Letters:
     """Runs ``tbg dead-letters`` with these words."""
 
-    async def run(*words: str) -> Result:
+    async def run(*words: str) -> CompletedProcess[str]:
+        # Processes, for some run at once: one that shared ours would change its environment.
         return await asyncio.to_thread(
-            CliRunner().invoke,
-            main,
-            ["dead-letters", words[0], "--state", str(tmp_path), *words[1:]],
-            env={"DATABASE_URL": database_url, "REDIS_URL": redis_url, "COLUMNS": "200"},
+            tbg,
+            *["dead-letters", words[0], "--state", str(tmp_path), *words[1:]],
+            DATABASE_URL=database_url,
+            REDIS_URL=redis_url,
         )
 
     return run
@@ -86,8 +87,8 @@ async def test_what_the_database_refused_comes_back_once_and_the_books_balance(
         ]
         # Refused again while the reason is there; then brought back, twice.
         again = await letters("replay", "--reason", "database")
-        assert again.exit_code == 3, again.output
-        assert "refused again, database: CheckViolationError" in again.output
+        assert again.returncode == 3, again.stderr
+        assert "refused again, database: CheckViolationError" in again.stdout
         await db.execute("alter table shares drop constraint low")
         dry = await letters("replay", "--id", str(listed[0]["id"]), "--dry-run", "--json")
         assert [one["result"] for one in json.loads(dry.stdout)] == ["replayed"]
@@ -97,8 +98,8 @@ async def test_what_the_database_refused_comes_back_once_and_the_books_balance(
         }  # fmt: skip
         for _ in range(2):
             done = await letters("replay", "--reason", "database")
-            assert done.exit_code == 0, done.output
-        assert "no such dead letter" in done.output
+            assert done.returncode == 0, done.stderr
+        assert "no such dead letter" in done.stdout
         assert await db.fetchval("select count(*) from shares") == 5
         assert await books(db) == {
             "emitted": 5, "committed": 5, "refused": 0, "copies": 0, "unexplained": 0,
@@ -126,7 +127,7 @@ async def test_two_people_who_replay_at_once_make_one_row(
         raw,
     )
     done = await asyncio.gather(*(letters("replay", "--all") for _ in range(3)))
-    assert [one.exit_code for one in done] == [0, 0, 0]
+    assert [one.returncode for one in done] == [0, 0, 0]
     assert await db.fetchval("select count(*) from shares") == 1
     # Its number was nowhere in the books, and is now.
     assert (await books(db))["committed"] == 1
@@ -150,7 +151,7 @@ async def test_what_a_receiver_refused_comes_back_when_the_contract_takes_it(
     async with stage("writer", tmp_path, redis_url, database_url):
         await counted(db, 2)
         done = await letters("replay", "--stage", "receiver", "--json")
-        assert done.exit_code == 3
+        assert done.returncode == 3
         assert [(one["result"], one["reason"]) for one in json.loads(done.stdout)] == [
             ("replayed", ""),
             ("refused", "bad_data"),
@@ -173,7 +174,7 @@ async def test_events_whose_number_is_another_ones_come_back_without_it(
             await counted(db, 10 * (turn + 1))
     before = await books(db)
     for _ in range(2):
-        assert (await letters("replay", "--reason", "number_reused")).exit_code == 0
+        assert (await letters("replay", "--reason", "number_reused")).returncode == 0
     assert await db.fetchval("select count(*) from shares") == 20
     assert await db.fetchval("select count(*) from shares where seq is null") == 10
     assert await books(db) == before
@@ -211,7 +212,7 @@ async def test_what_is_past_retention_and_what_is_no_event_stay_refused(
                 raw,
             )
     done = await letters("replay", "--all", "--json")
-    assert done.exit_code == 3
+    assert done.returncode == 3
     assert {one["result"] for one in json.loads(done.stdout)} == {"refused"}
     assert await db.fetchval("select count(*) from dead_letters where replayed_at is null") == 10
     assert await db.fetchval("select count(*) from users") == 0
@@ -244,6 +245,6 @@ async def test_letters_are_chosen_by_stage_reason_instance_time_and_id(
     first = await db.fetchval("select min(id) from dead_letters")
     assert await chosen("--id", str(first), "--id", str(first + 1)) == [2, 1]
     shown = await letters("list")
-    assert "[red]$" in shown.output
-    assert (await letters("replay")).exit_code == 2  # it does not choose for a person
-    assert (await letters("list", "--since", "soon")).exit_code == 2
+    assert "[red]$" in shown.stdout
+    assert (await letters("replay")).returncode == 2  # it does not choose for a person
+    assert (await letters("list", "--since", "soon")).returncode == 2
