@@ -219,13 +219,16 @@ class Client:
         version_bits: int | None = None,
         mask: int = 0,
     ) -> list[str]:
-        """The params of a share that achieves ``difficulty`` by real work, but not ``below``."""
+        """The params of a share that achieves ``difficulty`` by real work, but not ``below``.
+
+        Without ``below`` it is less than ten times the difficulty: no test depends on luck.
+        """
         extra = nonce2.to_bytes(8, "big")
         version = job.version if version_bits is None else job.version & ~mask | version_bits
         header = bytearray(job.header(self.nonce1 + extra, version))
         header[68:72] = (job.ntime if ntime is None else ntime).to_bytes(4, "little")
         target = target_from_difficulty(difficulty)
-        too_good = target_from_difficulty(below) if below else -1
+        too_good = target_from_difficulty(below or 10 * difficulty)
         nonce = next(
             nonce
             for nonce, digest in search(bytes(header), 0, 1 << 32, target)
