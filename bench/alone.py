@@ -19,18 +19,18 @@ import redis.asyncio as redis_async
 from bench.figures import Report
 from bench.load import Load, datagrams
 from bench.stack import Servers, cpu_seconds, stage, wait_for_rows
-from ingest.batch import Row, parse
-from ingest.codecs import pack_inet, prepare
-from ingest.datagram import EventSocket
-from ingest.decode import decode
-from ingest.entry import FIELDS, Batch, Entry, event_values
-from ingest.flavour import fetch_flavour
-from ingest.names import EVENT_STREAMS, stream_of
-from ingest.offsets import Offsets
-from ingest.publisher import Publisher
-from ingest.store import Store
-from ingest.streams import Streams
-from ingest.tables import SHARE_COLUMNS
+from ingest.receiver.datagram import EventSocket
+from ingest.receiver.publisher import Publisher
+from ingest.writer.codecs import pack_inet, prepare
+from ingest.writer.offsets import Offsets
+from ingest.writer.rows import Row, parse
+from ingest.writer.store import Store
+from ingest.writer.streams import Streams
+from ingest.writer.tables import SHARE_COLUMNS
+from tbg_core.decode import decode
+from tbg_core.entry import FIELDS, Batch, Entry, event_values
+from tbg_core.flavour import fetch_flavour
+from tbg_core.names import EVENT_STREAMS, stream_of
 
 PART: Final = "alone"
 SHARES: Final = stream_of("share_submitted")

@@ -22,8 +22,8 @@ from rich.console import Console
 
 from bench.checksum import TABLES, checksum
 from bench.history import write
-from tbg.embedded import EmbeddedPostgres, free_port, new_password
 from tbg.migrate import migrate
+from tbg.stack.embedded import EmbeddedPostgres, free_port, new_password
 from tbg_dagster.archive.day import archive, restore
 from tbg_dagster.archive.retention import drop_archived
 from tbg_dagster.archive.store import Store

@@ -27,9 +27,9 @@ from bench.checksum import TABLES, checksum
 from bench.dagster_instance import Dagster, dagster
 from bench.figures import Report
 from bench.history import write
-from ingest.names import WEEKLY_RESET_STREAM
-from tbg.embedded import EmbeddedPostgres, EmbeddedValkey, free_port, new_password
 from tbg.migrate import migrate
+from tbg.stack.embedded import EmbeddedPostgres, EmbeddedValkey, free_port, new_password
+from tbg_core.names import WEEKLY_RESET_STREAM
 
 ASSETS: Final = (
     "shares_hourly",

@@ -14,8 +14,8 @@ from rich.console import Console
 
 from bench.figures import Report
 from bench.stack import Servers, servers
-from ingest.flavour import flavour_of
-from ingest.names import week_start
+from tbg_core.flavour import flavour_of
+from tbg_core.names import week_start
 from tbg_dagster.partitions import DAY, HOUR, WEEK, midnight
 from tbg_dagster.resources import Database, Thresholds
 from tbg_dagster.resources.database import Connection

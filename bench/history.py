@@ -6,7 +6,7 @@ from typing import Final
 
 import psycopg
 
-from ingest.flavour import flavour_of
+from tbg_core.flavour import flavour_of
 
 # Shares a day of a fleet in which worker n of N has the weight 1 / (n + 5): a few big
 # miners and many small ones. Difficulties are d / u for uniform u, as real ones are.

@@ -17,8 +17,8 @@ import psycopg
 import redis
 from psycopg import sql
 
-from tbg.embedded import EmbeddedPostgres, EmbeddedValkey, free_port, new_password
 from tbg.migrate import migrate
+from tbg.stack.embedded import EmbeddedPostgres, EmbeddedValkey, free_port, new_password
 from tests.processes import PYTHON, Process
 
 NAMED: Final = "TBG_TEST_DATABASE_URL"

@@ -13,7 +13,7 @@ from bench.alone import store_cost
 from bench.figures import Report
 from bench.load import Load
 from bench.stack import Meter, Servers, Stage, in_namespace, runs, stage, wait_for_rows
-from ingest.names import stream_of
+from tbg_core.names import stream_of
 
 SHARES: Final = stream_of("share_submitted")
 MIB: Final = 2**20

@@ -8,7 +8,7 @@ with their numbers, to a receiver that takes over: the old one may have died bef
 on. Duplicates are recognised downstream.
 
 The engine also vouches for its numbers, with ``engine_status``: while it runs, when it ends, and
-after its death through the page that it leaves beside the socket (:mod:`ingest.boots`), which the
+after its death through the page that it leaves beside the socket (:mod:`tbg_core.boots`), which the
 receiver reads, or the next boot.
 """
 
@@ -27,10 +27,9 @@ from typing import Any, Final, Self
 import msgspec
 import structlog
 
-from ingest.boots import HEARTBEAT, Page, datagram, left_behind, name_of
-from ingest.events import MAX_DATAGRAM
-from ingest.ledger import Status
-from ingest.settings import SUN_PATH_MAX
+from tbg_core.boots import HEARTBEAT, Page, Status, datagram, left_behind, name_of
+from tbg_core.events import MAX_DATAGRAM
+from tbg_core.settings import SUN_PATH_MAX
 
 DROP_REASONS: Final = (
     "receiver_slow",  # the queue was full behind a receiver that listens

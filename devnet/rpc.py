@@ -1,10 +1,10 @@
-"""An asyncio client for a Bitcoin node's JSON-RPC, over the encoding of :mod:`ingest.rpc`."""
+"""An asyncio client for a Bitcoin node's JSON-RPC, over the encoding of :mod:`tbg_core.rpc`."""
 
 from typing import Any, Self
 
 import aiohttp
 
-from ingest.rpc import (
+from tbg_core.rpc import (
     DEFAULT_TIMEOUT,
     Credentials,
     NodeUnreachable,

@@ -1,6 +1,6 @@
 """``python -m ingest``: the daemon without the rest of ``tbg``."""
 
-from ingest import signals
+from tbg_core import signals
 
 signals.hold()  # before the imports, which take most of a start
 

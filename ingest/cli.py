@@ -12,8 +12,9 @@ from typing import Final, Protocol, TypeVar
 import click
 import structlog
 
-from ingest import log, signals
-from ingest.settings import ReceiverSettings, SettingsError, StageSettings, WriterSettings
+from ingest.settings import ReceiverSettings, StageSettings, WriterSettings
+from tbg_core import log, signals
+from tbg_core.settings import SettingsError
 
 STDIN: Final = 0
 # Seconds that the receiver may take to end before the writer is told too: what is
@@ -178,7 +179,7 @@ def receiver(until_eof: bool) -> None:
     """Receive events from the socket and publish them to Redis."""
     settings = _load(ReceiverSettings)
     from ingest.lock import InUseError
-    from ingest.receiver import Receiver
+    from ingest.receiver.receiver import Receiver
 
     if _asked_early(until_eof=until_eof):
         logger.info("stopped")  # it has received nothing
@@ -194,7 +195,7 @@ def receiver(until_eof: bool) -> None:
 def writer(until_eof: bool) -> None:
     """Commit what is in Redis to the database."""
     settings = _load(WriterSettings)
-    from ingest.writer import Writer
+    from ingest.writer.writer import Writer
 
     _asked_early(until_eof=until_eof)  # what was received is committed all the same
     serve(lambda: Writer(settings), until_eof=until_eof)

@@ -13,11 +13,11 @@ from psycopg.rows import dict_row
 
 from tbg.options import Parsed, json_list_option
 from tbg.servers import connect, database_url
-from tbg.state import State, state_option
+from tbg.stack.state import State, state_option
+from tbg_core.wording import counted
 from tbg_dagster.archive.day import archive, has_rows, restore, verify
 from tbg_dagster.archive.owner import adopt
 from tbg_dagster.archive.store import ArchiveError, Store
-from tbg_dagster.counting import counted
 from tbg_dagster.resources.database import Connection
 
 Said = Iterable[tuple[dict[str, Any], str]]  # of each day: for a script, and for a person

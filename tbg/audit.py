@@ -14,9 +14,8 @@ from rich import box
 from rich.markup import escape
 from rich.table import Column, Table
 
-from ingest.printable import printable
 from tbg.terminal import Terminal
-from tbg_dagster.counting import counted
+from tbg_core.wording import counted, printable
 
 COLUMNS: Final = {
     "emitted": "emitted",

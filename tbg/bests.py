@@ -12,12 +12,11 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from ingest.printable import printable
-from tbg.figures import percent, si
-from tbg.program import without_password
 from tbg.servers import database_url
-from tbg.state import State, state_option
+from tbg.stack.state import State, state_option
 from tbg.terminal import terminal
+from tbg_core.database import without_password
+from tbg_core.wording import percent, printable, si
 
 PERIODS: Final = ("session", "week", "month", "round", "alltime")
 _QUERY: Final[LiteralString] = """

@@ -20,8 +20,10 @@ class Subcommand(NamedTuple):
 
 
 COMMANDS: Final[dict[str, Subcommand]] = {
-    "up": Subcommand("tbg.up", "command", "Start everything, and show what flows until Ctrl-C."),
-    "down": Subcommand("tbg.down", "command", "Stop the stack; its data stays."),
+    "up": Subcommand(
+        "tbg.stack.up", "command", "Start everything, and show what flows until Ctrl-C."
+    ),
+    "down": Subcommand("tbg.stack.down", "command", "Stop the stack; its data stays."),
     "status": Subcommand("tbg.status", "command", "Show what runs, flows, waits and was lost."),
     "import": Subcommand(
         "tbg.sharelog.command", "command", "Import the share logs of a stock ckpool."
@@ -38,13 +40,13 @@ COMMANDS: Final[dict[str, Subcommand]] = {
     "archive": Subcommand(
         "tbg.archive", "command", "Bring days back from the archive, or check it.", "batch"
     ),
-    "notify": Subcommand(
-        "tbg.notify.command", "notify", "Deliver alerts to people's channels.", "batch"
-    ),
-    "alerts": Subcommand("tbg.notify.command", "alerts", "Test, explain and mute alerts.", "batch"),
+    "notify": Subcommand("tbg.alerts", "notify", "Deliver alerts to people's channels.", "batch"),
+    "alerts": Subcommand("tbg.alerts", "alerts", "Test, explain and mute alerts.", "batch"),
     "bests": Subcommand("tbg.bests", "command", "Show the best shares of users and workers."),
-    "env": Subcommand("tbg.env", "command", "Print how to reach the stack, for a shell."),
-    "smoke": Subcommand("tbg.smoke", "command", "Prove that every event reaches every store."),
+    "env": Subcommand("tbg.stack.env", "command", "Print how to reach the stack, for a shell."),
+    "smoke": Subcommand(
+        "tbg.stack.smoke", "command", "Prove that every event reaches every store."
+    ),
     "migrate": Subcommand("tbg.migrate", "command", "Bring the database's schema up to date."),
     "init": Subcommand("tbg.init", "command", "Write docker compose's .env, with random secrets."),
     "docs": Subcommand("tbg.docs", "command", "Write the pages that follow from the code."),

@@ -1,7 +1,7 @@
 """``tbg docs``: writes the pages that follow from the code.
 
 docs/events.md (for people) and docs/events.schema.json (JSON Schema 2020-12, for
-programs) both come from the models in :mod:`ingest.events`, docs/settings.md from
+programs) both come from the models in :mod:`tbg_core.events`, docs/settings.md from
 :mod:`ingest.settings` and :mod:`tbg_dagster.resources`, so they cannot differ from what
 the programs accept.
 """
@@ -18,7 +18,8 @@ import click
 from pydantic import BaseModel, Field, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
-from ingest.events import (
+from ingest.settings import ReceiverSettings, StageSettings, WriterSettings
+from tbg_core.events import (
     CONTRACT_VERSION,
     EVENTS,
     HEX,
@@ -35,14 +36,14 @@ from ingest.events import (
     Event,
     Proof,
 )
-from ingest.settings import ReceiverSettings, RetentionSettings, StageSettings, WriterSettings
+from tbg_core.settings import RetentionSettings
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 
 INTRODUCTION: Final = f"""\
 # Events, contract version {CONTRACT_VERSION}
 
-<!-- Written by `tbg docs` from ingest/events.py. Change the models, not this page. -->
+<!-- Written by `tbg docs` from tbg_core/events.py. Change the models, not this page. -->
 
 An engine sends each event as one UTF-8 JSON object in one datagram of at most
 {MAX_DATAGRAM} bytes. `docs/events.schema.json` says the same as a JSON Schema, and
@@ -135,7 +136,6 @@ def render_settings() -> str:
     # Imported here: the pages about events need no Dagster.
     from dagster import ConfigurableResource
 
-    from tbg.notify.settings import NotifierSettings
     from tbg_dagster.resources import (
         Archive,
         BitcoinNode,
@@ -144,6 +144,7 @@ def render_settings() -> str:
         Thresholds,
     )
     from tbg_dagster.resources.environment import variable_of
+    from tbg_notify.settings import NotifierSettings
 
     inherited = StageSettings.model_fields.keys() | RetentionSettings.model_fields.keys()
     sections: list[tuple[str, type[BaseModel], str]] = [

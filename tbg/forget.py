@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from tbg.servers import connect, database_url
-from tbg.state import State, state_option
+from tbg.stack.state import State, state_option
 
 
 @click.command("forget")

@@ -13,8 +13,8 @@ from typing import Final, Literal, get_args
 
 import click
 
-from ingest.files import write_private
-from tbg.secrets import new_password
+from tbg.stack.passwords import new_password
+from tbg_core.files import write_private
 
 Network = Literal["signet", "regtest", "devnet"]
 NETWORKS: Final[tuple[Network, ...]] = get_args(Network)

@@ -10,14 +10,13 @@ import psycopg
 import redis
 from psycopg.rows import dict_row
 
-from ingest.printable import printable
 from tbg import audit
 from tbg.options import Parsed, json_list_option, utc
 from tbg.repair import repair
 from tbg.servers import connect, database_url, find_urls
-from tbg.state import State, state_option
+from tbg.stack.state import State, state_option
 from tbg.terminal import terminal
-from tbg_dagster.counting import counted
+from tbg_core.wording import counted, printable
 
 # What the table shows, under names short enough for 80 columns.
 COUNTS: Final = {

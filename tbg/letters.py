@@ -18,17 +18,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ingest.codecs import prepare
-from ingest.flavour import fetch_flavour
-from ingest.leaderboard import Leaderboard
-from ingest.printable import printable
-from ingest.replay import Outcome, Replay
-from ingest.settings import RetentionSettings
+from ingest.writer.codecs import prepare
+from ingest.writer.leaderboard import Leaderboard
+from ingest.writer.replay import Outcome, Replay
 from tbg.options import Parsed, json_list_option, utc
-from tbg.program import without_password
 from tbg.servers import connect, database_url, find_urls
-from tbg.state import State, state_option
-from tbg_dagster.counting import counted
+from tbg.stack.state import State, state_option
+from tbg_core.database import without_password
+from tbg_core.flavour import fetch_flavour
+from tbg_core.settings import RetentionSettings
+from tbg_core.wording import counted, printable
 
 MOST_RAW: Final = 2000  # characters of a letter's bytes in JSON
 _FOUND: Final[LiteralString] = """

@@ -25,9 +25,9 @@ import click
 import psycopg
 import yoyo
 
-from ingest.flavour import FLAVOURS, Flavour, flavour_of
-from ingest.settings import RetentionSettings, SettingsError
-from tbg_dagster.counting import counted
+from tbg_core.flavour import FLAVOURS, Flavour, flavour_of
+from tbg_core.settings import RetentionSettings, SettingsError
+from tbg_core.wording import counted
 
 OLDEST_VERSION: Final = 15
 LOCK_KEY: Final = 0x7462_6773_716C  # "tbgsql"

@@ -5,14 +5,13 @@ from pathlib import Path
 
 import click
 
-from ingest.evidence import cases_of_week
-from ingest.printable import printable
-from ingest.releases import failure, held_back, release, released
 from tbg.options import Parsed
 from tbg.servers import connect, database_url
-from tbg.state import State, state_option
+from tbg.stack.state import State, state_option
 from tbg.verify import WEEK, signature_option
-from tbg_dagster.counting import counted
+from tbg_core.evidence import cases_of_week
+from tbg_core.releases import failure, held_back, release, released
+from tbg_core.wording import counted, printable
 
 
 def _text(text: str) -> str:

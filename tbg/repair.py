@@ -13,9 +13,9 @@ import psycopg
 import redis
 from psycopg.rows import tuple_row
 
-from ingest.entry import START, Entry, id_key, identity
 from ingest.missing import REMEMBERED, Spans, missing_key, packed
-from ingest.names import DEAD_LETTER_STREAM, EVENT_STREAMS
+from tbg_core.entry import START, Entry, id_key, identity
+from tbg_core.names import DEAD_LETTER_STREAM, EVENT_STREAMS
 
 PAGE: Final = 5000  # entries in one round trip
 

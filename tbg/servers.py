@@ -9,8 +9,8 @@ from typing import Any
 import click
 import psycopg
 
-from tbg.program import without_password
-from tbg.state import State
+from tbg.stack.state import State
+from tbg_core.database import without_password
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ import psycopg
 import redis
 from psycopg.rows import TupleRow
 
-from ingest.entry import START, id_key
-from ingest.events import EVENTS
-from ingest.names import DEAD_LETTER_STREAM, EVENT_STREAMS, STREAMS, stream_of
-from tbg.notify.failing import FailingChannel, failing
+from tbg_core.entry import START, id_key
+from tbg_core.events import EVENTS
+from tbg_core.names import DEAD_LETTER_STREAM, EVENT_STREAMS, STREAMS, stream_of
+from tbg_notify.failing import FailingChannel, failing
 
 # Entries that a lag is counted up to; past it, it is "at least".
 MOST_COUNTED: Final = 10_000

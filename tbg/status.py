@@ -11,18 +11,17 @@ import click
 import redis
 from rich.table import Table
 
-from ingest.printable import printable
-from tbg.batch import DAEMON
-from tbg.disk import disk_trouble
-from tbg.health import problems
-from tbg.node import Node
 from tbg.options import json_option
-from tbg.program import without_password
 from tbg.servers import connect, find_urls
 from tbg.snapshot import MOST_COUNTED, Snapshot, take
-from tbg.state import State, state_option
-from tbg.supervisor import BROKEN, Process, Supervisor
+from tbg.stack.dagster import DAEMON, problems
+from tbg.stack.node import Node
+from tbg.stack.state import State, state_option
+from tbg.stack.supervisor import BROKEN, Process, Supervisor
 from tbg.terminal import terminal
+from tbg_core.database import without_password
+from tbg_core.disk import disk_trouble
+from tbg_core.wording import printable
 
 
 @click.command("status")

@@ -9,15 +9,15 @@ from typing import Any, Final
 
 import click
 
-from ingest import evidence
-from ingest.events import canonical_address
-from ingest.evidence import Case
-from ingest.printable import printable
-from ingest.proof import SIGNATURE, Claim, Proof, ProofError, holds, signatures_of, verify
 from tbg.options import Parsed
 from tbg.servers import connect, database_url
-from tbg.state import State, state_option
+from tbg.stack.state import State, state_option
 from tbg.terminal import terminal
+from tbg_core import evidence
+from tbg_core.events import canonical_address
+from tbg_core.evidence import Case
+from tbg_core.proof import SIGNATURE, Claim, Proof, ProofError, holds, signatures_of, verify
+from tbg_core.wording import printable
 
 MARKS = {True: "holds", False: "FAILS", None: "not checked"}
 

@@ -11,9 +11,11 @@ from tbg_dagster import (
     ledger,
     shares,
     timetable,
-    upstream,
     weekly,
     workers,
+)
+from tbg_dagster import (
+    realtime as upstream,
 )
 from tbg_dagster.resources import Archive, BitcoinNode, Database, RedisServer, Thresholds
 from tbg_dagster.resources.environment import from_environment

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import dagster as dg
 
-from ingest.printable import printable
+from tbg_core.wording import printable
 
 WARN = dg.AssetCheckSeverity.WARN
 ERROR = dg.AssetCheckSeverity.ERROR

@@ -26,9 +26,15 @@ import redis.asyncio as redis_async
 from hypothesis import HealthCheck, settings
 from psycopg import sql
 
-from ingest.flavour import Flavour
-from tbg.embedded import EmbeddedError, EmbeddedPostgres, EmbeddedValkey, free_port, new_password
 from tbg.migrate import detect_flavour, migrate
+from tbg.stack.embedded import (
+    EmbeddedError,
+    EmbeddedPostgres,
+    EmbeddedValkey,
+    free_port,
+    new_password,
+)
+from tbg_core.flavour import Flavour
 from tests.processes import LIMIT, nothing_left, of_the_interpreter, until
 
 # For every property test. How long an example takes, or making it, says how busy the
@@ -42,7 +48,7 @@ settings.register_profile("long", settings.get_profile("tests"), max_examples=50
 
 # Each takes minutes: begun first, no worker is left with one of them at the end.
 LONGEST = (
-    "tests/tbg/test_up.py",
+    "tests/tbg/stack/test_up.py",
     "tests/faults/test_faults.py",
     "tests/faults/test_backlog.py",
     "tests/faults/test_limits.py",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from devnet.bitcoin.address import decode_address
-from ingest.proof import DIFFICULTY_1, sha256d
+from tbg_core.proof import DIFFICULTY_1, sha256d
 
 GOLDEN: Final = Path(__file__).parent / "events" / "proven"
 OTHER_USER: Final = "mipcBbFg9gMiCh81Kj8tqqdgoZub1ZJRfn"

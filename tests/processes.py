@@ -19,7 +19,7 @@ from typing import Any, Final, Self
 
 import psutil
 
-from tbg.mark import marked
+from tbg.stack.tag import marked
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 PYTHON: Final = sys.executable

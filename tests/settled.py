@@ -9,8 +9,8 @@ from typing import Any
 import asyncpg
 import redis.asyncio as redis_async
 
-from ingest.entry import START
-from ingest.names import STREAMS
+from tbg_core.entry import START
+from tbg_core.names import STREAMS
 from tests.processes import LIMIT, until
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ingest.events import EVENTS
 from ingest.settings import ReceiverSettings, WriterSettings
+from tbg_core.events import EVENTS
 from tbg_dagster.definitions import defs
 from tbg_dagster.resources import Thresholds
 from tbg_dagster.resources.environment import variable_of

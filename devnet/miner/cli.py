@@ -14,8 +14,8 @@ from devnet.log_options import log_options
 from devnet.miner.miner import Miner, MinerError, Tally
 from devnet.miner.stratum import pool_address
 from devnet.stop import on_signal
-from ingest.hashes import HASHES_PER_DIFFICULTY
-from ingest.log import configure
+from tbg_core.difficulty import HASHES_PER_DIFFICULTY
+from tbg_core.log import configure
 
 EXAMPLES = """\b
 Examples:

@@ -5,8 +5,8 @@ import secrets
 from pathlib import Path
 from typing import Final
 
-from ingest.files import write_private
-from ingest.rpc import PasswordCredentials
+from tbg_core.files import write_private
+from tbg_core.rpc import PasswordCredentials
 
 COOKIE_NAME: Final = ".cookie"
 COOKIE_USER: Final = "__cookie__"

@@ -20,7 +20,7 @@ from devnet.node.node import Node
 from devnet.node.server import RPCServer
 from devnet.node.web import PortInUse
 from devnet.password import PASSWORD_VARIABLE, password_option
-from ingest.log import configure
+from tbg_core.log import configure
 
 log = structlog.get_logger(__name__)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from devnet.node.web import Response
-from ingest.rpc import RPCError, RPCErrorCode
+from tbg_core.rpc import RPCError, RPCErrorCode
 
 Dispatch = Callable[[str, object], Awaitable[Any]]
 

@@ -18,7 +18,7 @@ from devnet.node.views import (
     header_view,
     mining_view,
 )
-from ingest.rpc import RPCError, RPCErrorCode
+from tbg_core.rpc import RPCError, RPCErrorCode
 
 
 class Methods:

@@ -6,7 +6,7 @@ from types import UnionType
 from typing import Any, Final, get_args, get_origin
 
 from devnet.bitcoin.hashing import from_display
-from ingest.rpc import RPCError, RPCErrorCode
+from tbg_core.rpc import RPCError, RPCErrorCode
 
 Handler = Callable[..., Awaitable[Any]]
 """A coroutine method whose parameters are those of the RPC; None stands for one left out."""

@@ -7,7 +7,7 @@ from devnet.bitcoin.hashing import from_display, to_display
 from devnet.node.kernel import Kernel
 from devnet.node.mining import BLOCK_VERSION, minimum_time, subsidy_after
 from devnet.node.views import bits_hex, target_hex
-from ingest.rpc import RPCError, RPCErrorCode
+from tbg_core.rpc import RPCError, RPCErrorCode
 
 _MAX_SIGOPS_COST: Final = 80_000
 _MAX_SIZE: Final = 4_000_000

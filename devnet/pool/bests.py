@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from ingest.calendar import iso_week
+from tbg_core.periods import iso_week
 
 Period = Literal["session", "week", "alltime"]
 

@@ -16,7 +16,7 @@ from devnet.pool.bests import BestsError
 from devnet.pool.config import ConfigError, PoolConfig
 from devnet.pool.service import serve
 from devnet.stop import on_signal
-from ingest.log import configure
+from tbg_core.log import configure
 
 EXAMPLES = """\b
 Examples:

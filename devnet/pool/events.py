@@ -1,4 +1,4 @@
-"""The pool's eight events, as in the contract of ``ingest.events``."""
+"""The pool's eight events, as in the contract of ``tbg_core.events``."""
 
 from typing import Any, Final, Protocol
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from devnet.pool.vardiff import decayed
-from ingest.hashes import HASHES_PER_DIFFICULTY
+from tbg_core.difficulty import HASHES_PER_DIFFICULTY
 
 WINDOWS: Final = {
     "hashrate_1m": 60.0,

@@ -15,7 +15,7 @@ from devnet.pool.config import NodeConfig
 from devnet.pool.verdict import Verdict
 from devnet.pool.work import Template, TemplateError
 from devnet.rpc import RPCClient
-from ingest.rpc import (
+from tbg_core.rpc import (
     CookieCredentials,
     Credentials,
     NodeUnreachable,

@@ -21,7 +21,7 @@ from devnet.pool.server import StratumServer
 from devnet.pool.tls import Certificate
 from devnet.pool.unsubmitted import Unsubmitted
 from devnet.pool.work import Template
-from ingest.files import write_private
+from tbg_core.files import write_private
 
 SAVE_INTERVAL: Final = 5.0  # seconds between two looks at whether bests must be saved
 TIDY_INTERVAL: Final = 10.0

@@ -11,7 +11,7 @@ from devnet.pool.identity import Miner
 from devnet.pool.rejection import Rejection
 from devnet.pool.values import PADDING, hex_digits, hex_or_none, printable_or_none
 from devnet.pool.work import Payout, Work
-from ingest.events import MAX_PROOF
+from tbg_core.events import MAX_PROOF
 
 MAX_JOB_ID: Final = 128  # characters, as in the event contract
 MAX_NTIME_AHEAD: Final = 7000

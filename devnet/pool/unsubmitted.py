@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from ingest.files import write_private
+from tbg_core.files import write_private
 
 _WAITING: Final = ".block"
 _REFUSED: Final = ".refused"

@@ -18,7 +18,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Final
 
-from ingest.events import MAX_DIFFICULTY
+from tbg_core.events import MAX_DIFFICULTY
 
 TARGET_INTERVAL: Final = 3.33  # seconds per share
 LOW_RATE: Final = 0.15  # shares per second; slower, and the difficulty falls

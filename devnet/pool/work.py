@@ -13,7 +13,7 @@ from devnet.bitcoin.header import BlockHeader
 from devnet.bitcoin.merkle import coinbase_branch, root_from_branch
 from devnet.bitcoin.script import push, push_height
 from devnet.bitcoin.transaction import Transaction, TxOutput
-from ingest.events import MAX_MONEY
+from tbg_core.events import MAX_MONEY
 
 PAYOUTS_KEPT: Final = 8192  # whose lines and coinbases are not made again for each share
 

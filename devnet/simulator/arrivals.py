@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from devnet.simulator.lifecycle import Segments
 from devnet.simulator.proof import forge_hashes
 from devnet.simulator.scenario import Scenario
-from ingest.hashes import HASHES_PER_DIFFICULTY
+from tbg_core.difficulty import HASHES_PER_DIFFICULTY
 
 
 class Verdict(IntEnum):

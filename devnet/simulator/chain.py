@@ -11,7 +11,7 @@ from devnet.simulator.fleet import Fleet
 from devnet.simulator.journal import KINDS, Journal
 from devnet.simulator.proof import forge_hashes
 from devnet.simulator.scenario import Scenario
-from ingest.calendar import SECOND
+from tbg_core.periods import SECOND
 
 GENESIS: Final = 1_231_006_505  # the genesis block, seconds since the epoch
 _BLOCK_FOUND: Final = KINDS.index("block_found")

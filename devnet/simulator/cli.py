@@ -16,7 +16,7 @@ from rich.console import Console
 from devnet.simulator.plan import Wishes, plan_history, plan_live
 from devnet.simulator.run import STDOUT, NoReceiverError, run_history, run_live
 from devnet.simulator.summary import summary_table
-from ingest.calendar import SECOND
+from tbg_core.periods import SECOND
 
 
 @click.command(

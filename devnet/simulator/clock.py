@@ -4,7 +4,7 @@ from math import inf
 from random import Random
 
 from devnet.simulator.scenario import Scenario
-from ingest.calendar import SECOND
+from tbg_core.periods import SECOND
 
 
 class Clock:

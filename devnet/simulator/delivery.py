@@ -9,7 +9,7 @@ from devnet.simulator.journal import Batch
 from devnet.simulator.outlet import Outlet
 from devnet.simulator.pacer import Pacer
 from devnet.simulator.summary import Summary
-from ingest.calendar import SECOND
+from tbg_core.periods import SECOND
 
 _LOOK: Final = 0.05  # seconds between two tries at a receiver that is full or down
 

@@ -12,7 +12,7 @@ from devnet.bitcoin.bech32 import encode_segwit
 from devnet.simulator.hardware import FASTEST, HARDWARE, LOWEST_DIFFICULTY, SLOWEST
 from devnet.simulator.scenario import Scenario
 from devnet.simulator.worker_name import HOSTILE_EVERY, worker_name
-from ingest.hashes import HASHES_PER_DIFFICULTY
+from tbg_core.difficulty import HASHES_PER_DIFFICULTY
 
 _LARGEST_USER: Final = HOSTILE_EVERY - 1
 _MIXED_EVERY: Final = 10

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from devnet.simulator.scenario import Scenario
-from ingest.calendar import SECOND
-from ingest.events import EVENTS
+from tbg_core.events import EVENTS
+from tbg_core.periods import SECOND
 
 KINDS: Final = tuple(EVENTS)
 """Event names; ``Batch.kinds`` holds places in it."""

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from devnet.emitter import FULL, connected
-from ingest.boots import HEARTBEAT, Page, datagram
-from ingest.ledger import Status
+from tbg_core.boots import HEARTBEAT, Page, Status, datagram
 
 _GONE: Final = frozenset(
     {errno.ECONNREFUSED, errno.ENOENT, errno.ENOTCONN, errno.ECONNRESET, errno.EPIPE}

@@ -6,8 +6,8 @@ from typing import Final
 
 from devnet.simulator.fleet import build_fleet, shares_per_second
 from devnet.simulator.scenario import Scenario
-from ingest.calendar import SECOND, week_begins
-from ingest.events import MAX_AHEAD
+from tbg_core.events import MAX_AHEAD
+from tbg_core.periods import SECOND, week_begins
 
 SHARES_PER_MINUTE: Final = 18.0
 MINERS: Final = 1000

@@ -20,7 +20,7 @@ from devnet.simulator.pacer import Pacer
 from devnet.simulator.scenario import Scenario
 from devnet.simulator.summary import Summary
 from devnet.simulator.traffic import simulate
-from ingest.calendar import SECOND
+from tbg_core.periods import SECOND
 
 _HEAD_START: Final = 1.0  # seconds in which the first events are made
 _HEAD_START_MACHINE: Final = 20e-6  # seconds more for every machine

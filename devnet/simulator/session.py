@@ -8,7 +8,7 @@ from devnet.simulator.fleet import Fleet
 from devnet.simulator.journal import KINDS, Journal
 from devnet.simulator.lifecycle import Change, Turn
 from devnet.simulator.scenario import Scenario
-from ingest.calendar import SECOND
+from tbg_core.periods import SECOND
 
 _CONNECTED: Final = KINDS.index("miner_connected")
 _DISCONNECTED: Final = KINDS.index("miner_disconnected")

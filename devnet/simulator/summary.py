@@ -10,7 +10,7 @@ from rich.table import Table
 from devnet.simulator.journal import KINDS, Batch
 from devnet.simulator.pacer import Pacer
 from devnet.simulator.scenario import Scenario
-from ingest.calendar import SECOND
+from tbg_core.periods import SECOND
 
 
 class Summary:

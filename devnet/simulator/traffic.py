@@ -19,7 +19,7 @@ from devnet.simulator.scenario import Scenario
 from devnet.simulator.session import Sessions
 from devnet.simulator.share import Shares
 from devnet.simulator.work import Work
-from ingest.calendar import SECOND
+from tbg_core.periods import SECOND
 
 BATCH: Final = 256  # events, about; a batch ends with the share or happening that fills it
 

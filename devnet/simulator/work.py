@@ -4,7 +4,7 @@ from typing import Final
 
 from devnet.simulator.best import Bests
 from devnet.simulator.journal import Journal
-from ingest.calendar import SECOND, iso_week
+from tbg_core.periods import SECOND, iso_week
 
 WORK_EVERY: Final = 30  # seconds, ckpool's update_interval
 

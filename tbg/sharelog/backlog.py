@@ -8,10 +8,10 @@ import click
 import psycopg
 import redis
 
-from ingest.entry import START, id_key
-from ingest.names import stream_of
-from tbg.program import without_password
 from tbg.servers import Urls
+from tbg_core.database import without_password
+from tbg_core.entry import START, id_key
+from tbg_core.names import stream_of
 
 # At 30,000 events a second and 700 bytes each, 200 MB of Redis.
 LIMIT: Final = 10.0  # seconds that the oldest uncommitted event may have waited

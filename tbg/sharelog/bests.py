@@ -7,7 +7,7 @@ own bests, and a share that breaks the all-time best also breaks its week's best
 
 from typing import Literal, NamedTuple
 
-from ingest.calendar import iso_week, week_begins
+from tbg_core.periods import iso_week, week_begins
 
 
 class Broken(NamedTuple):

@@ -12,8 +12,6 @@ from typing import Final
 import click
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from ingest.calendar import HOUR
-from tbg.ending import Ending
 from tbg.migrate import retention_days
 from tbg.options import Parsed, utc
 from tbg.servers import Urls, find_urls
@@ -22,9 +20,11 @@ from tbg.sharelog.delivery import Delivery, Stopped
 from tbg.sharelog.folder import WORD, Folder
 from tbg.sharelog.importer import Importer
 from tbg.sharelog.summary import Summary
-from tbg.state import State, state_option
+from tbg.stack.state import State, state_option
+from tbg.stack.stopping import Ending
 from tbg.terminal import Terminal, terminal
-from tbg_dagster.counting import counted
+from tbg_core.periods import HOUR
+from tbg_core.wording import counted
 
 POLL: Final = 1.0  # seconds between two looks at logs that are followed
 # An import must end before its first events are too old for the writer.

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from ingest.events import MAX_DATAGRAM
+from tbg_core.events import MAX_DATAGRAM
 
 # Resent to a receiver that takes over: the old one may have died with them in memory, and
 # duplicates are recognised. Flooded as an import does it, a receiver holds

@@ -7,9 +7,6 @@ from pathlib import Path
 from time import monotonic
 from typing import Final
 
-from ingest.boots import HEARTBEAT, datagram
-from ingest.events import EngineState
-from ingest.ledger import Status
 from tbg.sharelog.bests import Bests
 from tbg.sharelog.delivery import Delivery
 from tbg.sharelog.event import SOURCE, best_events, share_event
@@ -17,7 +14,9 @@ from tbg.sharelog.folder import Folder
 from tbg.sharelog.log import Log, Numbered
 from tbg.sharelog.order import in_order
 from tbg.sharelog.summary import Summary
-from tbg_dagster.counting import counted
+from tbg_core.boots import HEARTBEAT, Status, datagram
+from tbg_core.events import EngineState
+from tbg_core.wording import counted
 
 # Logs kept open while following, those that grew last. ckpool begins one every 30 seconds
 # and appends to the last few.

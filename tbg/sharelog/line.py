@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ingest.events import EARLIEST, INT64_MAX, MAX_DIFFICULTY, MIN_DIFFICULTY, check_ip
+from tbg_core.events import EARLIEST, INT64_MAX, MAX_DIFFICULTY, MIN_DIFFICULTY, check_ip
 
 MAX_LINE: Final = 65_536  # bytes; ckpool's own have about 600
 

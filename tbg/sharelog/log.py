@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
-from ingest.calendar import HOUR
 from tbg.sharelog.event import instance_of, log_name
 from tbg.sharelog.line import MAX_LINE, BadLine, Share, parse
 from tbg.sharelog.packed import BYTE_ORDER_MARK, GZIP, DamagedError, foreign, unpacked
 from tbg.sharelog.summary import Summary
 from tbg.sharelog.torn import TAIL, whole_shares
+from tbg_core.periods import HOUR
 
 CHUNK: Final = 1 << 18  # bytes
 _HEAD: Final = 4096  # bytes that tell whether a file is still the one it was

@@ -5,9 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from ingest.printable import printable
 from tbg.terminal import Terminal
-from tbg_dagster.counting import counted
+from tbg_core.wording import counted, printable
 
 MOST_NAMES: Final = 50  # unknown fields, reasons and files that are told apart; the rest is "other"
 

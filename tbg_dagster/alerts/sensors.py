@@ -9,11 +9,11 @@ import dagster as dg
 import psycopg
 import redis
 
-from ingest.names import ALERTS_STREAM
-from ingest.printable import printable
+from tbg_core.names import ALERTS_STREAM
+from tbg_core.outbox import NOTIFY, add_once, post
+from tbg_core.wording import printable
 from tbg_dagster import clock
 from tbg_dagster.alerts.incidents import Alert, Channel, State, Waiting
-from tbg_dagster.outbox import NOTIFY, add_once, post
 from tbg_dagster.resources import Database, RedisServer
 from tbg_dagster.standing import GONE, LOOKED
 from tbg_dagster.timetable import JOBS

@@ -6,12 +6,12 @@ from typing import Final
 
 import dagster as dg
 
+from tbg_core.wording import counted
 from tbg_dagster import clock
 from tbg_dagster.archive.day import has_rows, verify
 from tbg_dagster.archive.due import missing
 from tbg_dagster.archive.retention import raw_days
 from tbg_dagster.archive.store import ArchiveError, Store
-from tbg_dagster.counting import counted
 from tbg_dagster.resources import Archive, Database, Thresholds
 from tbg_dagster.rollup import rollup_of
 from tbg_dagster.standing import found_before, keep, not_looked

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from psycopg import IsolationLevel, sql
 from psycopg.rows import tuple_row
 
-from ingest.flavour import flavour_of
+from tbg_core.flavour import flavour_of
 from tbg_dagster import clock
 from tbg_dagster.archive import parquet
 from tbg_dagster.archive.manifest import File, Hour, Manifest, best_of, fold

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
-from ingest.events import MAX_DIFFICULTY
+from tbg_core.events import MAX_DIFFICULTY
 
 
 class _Entry(BaseModel):

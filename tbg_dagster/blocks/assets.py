@@ -5,13 +5,13 @@ from typing import get_args
 
 import dagster as dg
 
-from ingest.hashes import HASHES_PER_DIFFICULTY
-from ingest.names import BLOCK_STATUS_STREAM
+from tbg_core.difficulty import HASHES_PER_DIFFICULTY
+from tbg_core.names import BLOCK_STATUS_STREAM
+from tbg_core.outbox import deliver
 from tbg_dagster import clock
 from tbg_dagster.blocks.confirmations import confirm
 from tbg_dagster.blocks.status import Status
 from tbg_dagster.columns import columns
-from tbg_dagster.outbox import deliver
 from tbg_dagster.queries import query
 from tbg_dagster.resources import BitcoinNode, Database, RedisServer, Thresholds
 from tbg_dagster.resources.bitcoin import NodeError

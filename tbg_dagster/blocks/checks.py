@@ -5,8 +5,8 @@ from typing import Final
 
 import dagster as dg
 
+from tbg_core.wording import counted
 from tbg_dagster import clock
-from tbg_dagster.counting import counted
 from tbg_dagster.resources import BitcoinNode, Database
 from tbg_dagster.resources.bitcoin import NodeError
 from tbg_dagster.verdict import WARN, verdict

@@ -5,10 +5,10 @@ from datetime import datetime, timedelta
 
 from psycopg.rows import DictRow
 
-from ingest.names import BLOCK_STATUS_STREAM
+from tbg_core.names import BLOCK_STATUS_STREAM
+from tbg_core.outbox import micros, post
 from tbg_dagster import clock
 from tbg_dagster.blocks.status import REJECTED_FINAL, Status, next_status
-from tbg_dagster.outbox import micros, post
 from tbg_dagster.queries import query
 from tbg_dagster.resources import BitcoinNode
 from tbg_dagster.resources.bitcoin import Header

@@ -12,8 +12,8 @@ from tbg_dagster.ledger.pictures import verdict as said
 from tbg_dagster.ledger.tables import endings, engines, losses
 from tbg_dagster.partitions import HOUR, HOURLY, key_of, window
 from tbg_dagster.queries import query
+from tbg_dagster.realtime import skew
 from tbg_dagster.resources import Database
-from tbg_dagster.upstream import skew
 
 HOURS_IN_PICTURE = timedelta(hours=72)
 COUNTS_OF_HOUR = ("emitted", "committed", "dead_lettered", "dropped", "unexplained")

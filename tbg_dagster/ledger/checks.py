@@ -5,8 +5,8 @@ from typing import Any, Final
 
 import dagster as dg
 
+from tbg_core.wording import counted
 from tbg_dagster import clock
-from tbg_dagster.counting import counted
 from tbg_dagster.queries import query
 from tbg_dagster.resources import Database, Thresholds
 from tbg_dagster.standing import found_before, keep

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from tbg_dagster.counting import counted
+from tbg_core.wording import counted
 from tbg_dagster.partitions import HOUR
 from tbg_dagster.picture import (
     GREEN,

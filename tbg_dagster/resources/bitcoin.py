@@ -8,8 +8,8 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from ingest import rpc
-from ingest.proof import Tip
+from tbg_core import rpc
+from tbg_core.proof import Tip
 
 
 class NodeError(Exception):

@@ -21,7 +21,7 @@ import dagster as dg
 import psycopg
 from psycopg import sql
 
-from ingest.flavour import Flavour, flavour_of
+from tbg_core.flavour import Flavour, flavour_of
 from tbg_dagster.partitions import DAY, HOUR, midnight
 from tbg_dagster.queries import query
 from tbg_dagster.resources.database import Connection

@@ -8,7 +8,7 @@ import dagster as dg
 from psycopg import sql
 from psycopg.rows import DictRow
 
-from ingest.hashes import HASHES_PER_DIFFICULTY
+from tbg_core.difficulty import HASHES_PER_DIFFICULTY
 from tbg_dagster.columns import columns
 from tbg_dagster.late import computing
 from tbg_dagster.partitions import DAILY, DAY, HOUR, HOURLY, RETRY, backfill, window

@@ -8,9 +8,9 @@ from typing import Final
 
 import dagster as dg
 
+from tbg_core.wording import counted
 from tbg_dagster import clock
 from tbg_dagster.catch_up.missing import CHAINS, begin, live, missing
-from tbg_dagster.counting import counted
 from tbg_dagster.partitions import (
     DAILY,
     DAY,

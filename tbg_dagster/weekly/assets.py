@@ -5,14 +5,14 @@ from datetime import date, timedelta
 
 import dagster as dg
 
-from ingest.names import WEEKLY_RESET_STREAM
-from ingest.releases import released
+from tbg_core.names import WEEKLY_RESET_STREAM
+from tbg_core.outbox import deliver
+from tbg_core.releases import released
 from tbg_dagster.columns import columns
 from tbg_dagster.late import computing, settle
-from tbg_dagster.outbox import deliver
 from tbg_dagster.partitions import RETRY, WEEKLY, backfill, window
+from tbg_dagster.realtime import skew
 from tbg_dagster.resources import BitcoinNode, Database, RedisServer, Thresholds
-from tbg_dagster.upstream import skew
 from tbg_dagster.weekly import proof_checks
 from tbg_dagster.weekly.completeness import awaited, completeness
 from tbg_dagster.weekly.pictures import leaderboard, table

@@ -6,9 +6,9 @@ from typing import Any
 import dagster as dg
 from psycopg.rows import DictRow
 
-from ingest.names import week_start
+from tbg_core.names import week_start
+from tbg_core.wording import counted
 from tbg_dagster import clock
-from tbg_dagster.counting import counted
 from tbg_dagster.queries import query
 from tbg_dagster.resources import Database, Thresholds
 from tbg_dagster.resources.database import Connection

@@ -7,9 +7,9 @@ import redis
 
 from tbg_dagster import clock
 from tbg_dagster.queries import query
+from tbg_dagster.realtime.backlog import Waiting, waiting
 from tbg_dagster.resources import Thresholds
 from tbg_dagster.resources.database import Connection
-from tbg_dagster.upstream.backlog import Waiting, waiting
 from tbg_dagster.weekly.week import bounds
 
 

@@ -5,13 +5,12 @@ from typing import Any
 
 import dagster as dg
 
-from ingest.evidence import Ask, Case, Unanswered, cases_of_week
-from ingest.names import week_start
-from ingest.printable import printable
-from ingest.proof import Tip
-from ingest.releases import Release, failure, held_back, released
+from tbg_core.evidence import Ask, Case, Unanswered, cases_of_week
+from tbg_core.names import week_start
+from tbg_core.proof import Tip
+from tbg_core.releases import Release, failure, held_back, released
+from tbg_core.wording import counted, printable
 from tbg_dagster import clock
-from tbg_dagster.counting import counted
 from tbg_dagster.resources import BitcoinNode, Database, Thresholds
 from tbg_dagster.resources.bitcoin import NodeError
 from tbg_dagster.resources.database import Connection

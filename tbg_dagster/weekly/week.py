@@ -9,8 +9,8 @@ import dagster as dg
 from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
-from ingest.names import WEEKLY_RESET_STREAM, leaderboard_key
-from tbg_dagster.outbox import micros, post
+from tbg_core.names import WEEKLY_RESET_STREAM, leaderboard_key
+from tbg_core.outbox import micros, post
 from tbg_dagster.partitions import DAY, HOUR, WEEK, midnight
 from tbg_dagster.queries import query
 from tbg_dagster.resources.database import Connection

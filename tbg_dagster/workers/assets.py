@@ -12,11 +12,11 @@ import pyarrow as pa
 from psycopg import sql
 from pyarrow import csv
 
-from ingest.names import ALERTS_STREAM
+from tbg_core.names import ALERTS_STREAM
+from tbg_core.outbox import deliver
 from tbg_dagster import clock
 from tbg_dagster.columns import columns
 from tbg_dagster.late import settle
-from tbg_dagster.outbox import deliver
 from tbg_dagster.partitions import DAILY, RETRY, backfill, window
 from tbg_dagster.queries import query
 from tbg_dagster.resources import Database, RedisServer, Thresholds

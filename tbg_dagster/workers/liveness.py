@@ -9,11 +9,11 @@ from typing import Any, Final
 import psycopg
 from psycopg.rows import DictRow
 
-from ingest.hashes import HASHES_PER_DIFFICULTY
-from ingest.names import ALERTS_STREAM
-from ingest.printable import printable
-from ingest.updates import ONLINE_WITHIN
-from tbg_dagster.outbox import NOTIFY, post
+from tbg_core.difficulty import HASHES_PER_DIFFICULTY
+from tbg_core.names import ALERTS_STREAM
+from tbg_core.outbox import NOTIFY, post
+from tbg_core.periods import ONLINE_WITHIN
+from tbg_core.wording import printable
 from tbg_dagster.queries import query
 from tbg_dagster.resources.database import Connection
 

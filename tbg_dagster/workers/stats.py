@@ -5,7 +5,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from ingest.hashes import HASHES_PER_DIFFICULTY
+from tbg_core.difficulty import HASHES_PER_DIFFICULTY
 
 DAY_SECONDS: Final = 86_400.0
 Z95: Final = 1.959964  # of the normal distribution, two-sided

@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 import redis.asyncio as redis_async
 
-from ingest.names import stream_of
+from tbg_core.names import stream_of
 from tests.ingest.harness import Stage, stage
 from tests.processes import Process, running
 

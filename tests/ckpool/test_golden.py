@@ -5,8 +5,8 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from ingest.decode import decode
-from ingest.events import EVENTS, MAX_DATAGRAM
+from tbg_core.decode import decode
+from tbg_core.events import EVENTS, MAX_DATAGRAM
 
 GOLDEN = Path(__file__).parent.parent / "events"
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from ingest.decode import decode
-from ingest.events import EVENTS, MAX_DATAGRAM
+from tbg_core.decode import decode
+from tbg_core.events import EVENTS, MAX_DATAGRAM
 from tests.ckpool.test_block import HASH, run_solve, sha256d
 
 

@@ -21,8 +21,8 @@ from typing import Any, Final
 import click
 import yaml
 
-from tbg.embedded import free_port
 from tbg.init import initialise
+from tbg.stack.embedded import free_port
 from tests.compose.engine import Engine, ProofError, run
 from tests.compose.project import Project, State, wait_for
 from tests.processes import ROOT

@@ -7,7 +7,6 @@ import pytest
 from pydantic_settings import BaseSettings
 
 from ingest.settings import ReceiverSettings, WriterSettings
-from tbg.notify.settings import NotifierSettings
 from tbg_dagster.resources import (
     Archive,
     BitcoinNode,
@@ -16,6 +15,7 @@ from tbg_dagster.resources import (
     Thresholds,
 )
 from tbg_dagster.resources.environment import variable_of
+from tbg_notify.settings import NotifierSettings
 from tests.compose.files import SERVICES, Setting, example, passed_through, variables
 from tests.processes import ROOT
 

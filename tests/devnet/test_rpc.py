@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devnet.rpc import RPCClient
-from ingest.rpc import (
+from tbg_core.rpc import (
     CookieCredentials,
     Credentials,
     NodeUnauthorized,

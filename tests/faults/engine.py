@@ -7,7 +7,7 @@ import time
 from collections import deque
 from pathlib import Path
 
-from ingest.datagram import RESENT
+from ingest.receiver.datagram import RESENT
 from tests import mixture
 
 _TICK = 0.005  # seconds

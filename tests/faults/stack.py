@@ -13,8 +13,8 @@ import asyncpg
 import psutil
 import redis.asyncio as redis_async
 
-from tbg.embedded import EmbeddedPostgres, EmbeddedValkey
 from tbg.migrate import migrate
+from tbg.stack.embedded import EmbeddedPostgres, EmbeddedValkey
 from tests.faults.engine import Engine
 from tests.faults.proxy import Proxy
 from tests.ingest.harness import Stage, stage

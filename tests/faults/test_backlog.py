@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tbg.embedded import EmbeddedPostgres, EmbeddedValkey
+from tbg.stack.embedded import EmbeddedPostgres, EmbeddedValkey
 from tests.faults.conftest import Tell
 from tests.faults.stack import running
 

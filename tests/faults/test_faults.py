@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
-from tbg.embedded import EmbeddedPostgres, EmbeddedValkey
+from tbg.stack.embedded import EmbeddedPostgres, EmbeddedValkey
 from tests.faults.conftest import Tell
 from tests.faults.kinds import KILLS_RECEIVER, KINDS
 from tests.faults.stack import BATCH, QUEUE_LENGTH, RATE, REDIS_TIMEOUT, Stack, running

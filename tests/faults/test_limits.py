@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tbg.embedded import EmbeddedPostgres, EmbeddedValkey, new_password
+from tbg.stack.embedded import EmbeddedPostgres, EmbeddedValkey, new_password
 from tests.conftest import started
 from tests.faults.conftest import Tell
 from tests.faults.stack import running

@@ -29,12 +29,12 @@ from hypothesis.stateful import (
 from prometheus_client import REGISTRY
 from redis.exceptions import RedisError
 
-from ingest.codecs import prepare
-from ingest.delivery import Delivery
-from ingest.ledger import Tally
-from ingest.packer import Packer
-from ingest.publisher import Publisher
-from ingest.spool import Spool
+from ingest.counts import Tally
+from ingest.receiver.delivery import Delivery
+from ingest.receiver.packer import Packer
+from ingest.receiver.publisher import Publisher
+from ingest.receiver.spool import Spool
+from ingest.writer.codecs import prepare
 from tests.faults.proxy import Proxy
 from tests.ingest.harness import Parts, packed, parts_of
 from tests.ingest.test_bests import WRONG

@@ -18,12 +18,12 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from ingest.codecs import prepare
-from ingest.decode import decode
-from ingest.entry import id_key
-from ingest.ledger import Tally
-from ingest.names import DEAD_LETTER_STREAM, IDENTITY_KEY, LEDGER_STREAM, STREAMS, stream_of
-from ingest.resume import check
+from ingest.counts import Tally
+from ingest.writer.codecs import prepare
+from ingest.writer.resume import check
+from tbg_core.decode import decode
+from tbg_core.entry import id_key
+from tbg_core.names import DEAD_LETTER_STREAM, IDENTITY_KEY, LEDGER_STREAM, STREAMS, stream_of
 from tests.faults.test_model import TABLES
 from tests.ingest.harness import Parts, packed, parts_of
 from tests.processes import LIMIT
@@ -330,7 +330,7 @@ def _world(redis_url: str, database_url: str) -> Iterator[None]:
 def test_whatever_redis_loses_all_that_it_has_is_stored_and_nothing_twice(
     pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ingest.offsets.GRAIN", 3)
+    monkeypatch.setattr("ingest.writer.offsets.GRAIN", 3)
     faults = pytestconfig.getoption("--faults", None) or 0
     run_state_machine_as_test(
         Machine,

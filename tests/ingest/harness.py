@@ -15,14 +15,14 @@ from typing import Any, Self, cast
 import asyncpg
 import redis.asyncio as redis_async
 
-from ingest.flavour import fetch_flavour
-from ingest.leaderboard import Leaderboard
-from ingest.offsets import Offsets
-from ingest.resume import resume
-from ingest.store import Store
-from ingest.streams import Streams
-from ingest.trimming import Trimming
-from tbg.embedded import free_port
+from ingest.writer.leaderboard import Leaderboard
+from ingest.writer.offsets import Offsets
+from ingest.writer.resume import resume
+from ingest.writer.store import Store
+from ingest.writer.streams import Streams
+from ingest.writer.trimming import Trimming
+from tbg.stack.embedded import free_port
+from tbg_core.flavour import fetch_flavour
 from tests.clock import moment
 from tests.processes import PYTHON, Process
 

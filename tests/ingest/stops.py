@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tbg.embedded import EmbeddedPostgres, EmbeddedValkey, free_port, new_password
 from tbg.migrate import migrate
+from tbg.stack.embedded import EmbeddedPostgres, EmbeddedValkey, free_port, new_password
 from tests.processes import PYTHON, Process, running
 
 DAEMONS: tuple[tuple[str, ...], ...] = ((), ("receiver",), ("writer",))

@@ -9,11 +9,11 @@ import redis.asyncio as redis_async
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingest.codecs import prepare
-from ingest.decode import decode
-from ingest.entry import Entry
-from ingest.names import stream_of, week_start
-from ingest.weekly import Bests
+from ingest.writer.codecs import prepare
+from ingest.writer.provisional import Bests
+from tbg_core.decode import decode
+from tbg_core.entry import Entry
+from tbg_core.names import stream_of, week_start
 from tests.clock import DAY, moment, moment_of
 from tests.ingest.harness import Parts, packed, parts_of
 

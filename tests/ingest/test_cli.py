@@ -12,7 +12,7 @@ import psutil
 import pytest
 import redis.asyncio as redis_async
 
-from ingest.names import stream_of
+from tbg_core.names import stream_of
 from tests.ingest.harness import OWN, READY, packed, sending, stage, stage_environment
 from tests.ingest.stops import DAEMONS, stops
 from tests.processes import PYTHON, Process, running, until

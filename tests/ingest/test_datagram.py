@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from devnet.emitter import KEPT, connected
-from ingest import datagram
-from ingest.datagram import (
+from ingest.receiver import datagram
+from ingest.receiver.datagram import (
     RESENT,
     EventSocket,
     SocketInUseError,

@@ -9,16 +9,17 @@ from typing import Any
 import asyncpg
 import pytest
 
-from ingest import tables
-from ingest.calendar import HOUR
-from ingest.ledger import Status, Tally, parse_report, weigh
+from ingest.counts import Tally, parse_report, weigh
 from ingest.notebook import SLOT_BYTES, Notebook
-from tbg.embedded import EmbeddedValkey
+from ingest.writer import tables
+from tbg.stack.embedded import EmbeddedValkey
+from tbg_core.boots import Status
+from tbg_core.periods import HOUR
 from tests.clock import moment
 from tests.ingest.harness import OWN, packed, sending, stage
-from tests.ingest.test_boots import killed, run
 from tests.ingest.test_ledger import balance
 from tests.processes import until
+from tests.tbg_core.test_boots import killed, run
 
 BOOKS = (
     "select instance, sum(emitted), sum(committed), sum(dead_lettered), sum(dropped), "

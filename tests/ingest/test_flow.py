@@ -7,8 +7,8 @@ from typing import Any
 import asyncpg
 import redis.asyncio as redis_async
 
-from ingest.events import EVENTS
-from ingest.names import BLOCKS_CHANNEL, leaderboard_key, stream_of, week_start
+from tbg_core.events import EVENTS
+from tbg_core.names import BLOCKS_CHANNEL, leaderboard_key, stream_of, week_start
 from tests.clock import moment, moment_of
 from tests.ingest.harness import golden, packed, sending, stage
 from tests.processes import LIMIT

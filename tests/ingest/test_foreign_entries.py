@@ -9,10 +9,10 @@ import asyncpg
 import pytest
 import redis.asyncio as redis_async
 
-from ingest.batch import DeadLetter, parse
-from ingest.codecs import prepare
-from ingest.entry import Entry
-from ingest.names import DEAD_LETTER_STREAM, stream_of
+from ingest.writer.codecs import prepare
+from ingest.writer.rows import DeadLetter, parse
+from tbg_core.entry import Entry
+from tbg_core.names import DEAD_LETTER_STREAM, stream_of
 from tests.ingest.harness import golden, parts_of
 
 SHARES = stream_of("share_submitted")

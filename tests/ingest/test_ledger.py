@@ -11,10 +11,10 @@ import redis.asyncio as redis_async
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest import ledger
-from ingest.calendar import HOUR
-from ingest.ledger import Numbers, Tally, parse_report
-from tbg.embedded import EmbeddedValkey
+from ingest import counts as ledger
+from ingest.counts import Numbers, Tally, parse_report
+from tbg.stack.embedded import EmbeddedValkey
+from tbg_core.periods import HOUR
 from tests.clock import moment
 from tests.ingest.harness import OWN, packed, sending, stage
 from tests.processes import until

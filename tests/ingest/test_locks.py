@@ -7,14 +7,14 @@ from typing import Any
 
 import asyncpg
 
-from ingest.batch import Row
-from ingest.calendar import from_micros
-from ingest.codecs import prepare
-from ingest.entry import Entry
-from ingest.flavour import Flavour
-from ingest.miners import Miners
-from ingest.presence import Presence
-from ingest.tables import insert_blocks, mark_block_shares
+from ingest.writer.codecs import prepare
+from ingest.writer.miners import Miners
+from ingest.writer.presence import Presence
+from ingest.writer.rows import Row
+from ingest.writer.tables import insert_blocks, mark_block_shares
+from tbg_core.entry import Entry
+from tbg_core.flavour import Flavour
+from tbg_core.periods import from_micros
 
 ENTRY = Entry("mining:share_submitted", b"1-0", [])
 NOW = 1_800_000_000_000_000

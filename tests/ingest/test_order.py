@@ -13,11 +13,11 @@ import redis.asyncio as redis_async
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest import streams as streams_module
-from ingest.codecs import prepare
-from ingest.names import DEAD_LETTER_STREAM, STREAMS, stream_of
 from ingest.sequence import Seen
-from ingest.streams import Streams
+from ingest.writer import streams as streams_module
+from ingest.writer.codecs import prepare
+from ingest.writer.streams import Streams
+from tbg_core.names import DEAD_LETTER_STREAM, STREAMS, stream_of
 from tests import mixture
 from tests.ingest.harness import Parts, golden, parts_of
 
@@ -146,7 +146,7 @@ async def test_a_backlog_of_all_eight_events_is_stored_and_only_true_copies_are_
 ) -> None:
     # Small pieces and few holes make this a backlog of hours in little time: read
     # unevenly, 8,000 events open far more holes than these.
-    monkeypatch.setattr("ingest.streams.AT_ONCE", at_once)
+    monkeypatch.setattr("ingest.writer.streams.AT_ONCE", at_once)
     monkeypatch.setattr("ingest.sequence.MAX_HOLES", 20)
     holes: list[int] = []
     add = Seen.add
@@ -230,8 +230,8 @@ async def test_a_millisecond_that_holds_a_backlog_is_given_in_parts_in_the_event
     redis: redis_async.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A clock that was set back: every entry until it is right again has the same millisecond."""
-    monkeypatch.setattr("ingest.streams.AT_ONCE", 50)
-    monkeypatch.setattr("ingest.streams.MOST_OF_A_MILLI", 100)
+    monkeypatch.setattr("ingest.writer.streams.AT_ONCE", 50)
+    monkeypatch.setattr("ingest.writer.streams.MOST_OF_A_MILLI", 100)
     made = entries_of({"engine/1": 6000}, random.Random(5), resends=0)
     pipeline = redis.pipeline(transaction=False)
     for stream, fields, _, _ in made:
@@ -266,8 +266,8 @@ async def test_a_millisecond_that_holds_a_backlog_is_given_in_parts_in_the_event
 async def test_two_streams_that_stand_still_at_different_milliseconds_are_not_held_whole(
     redis: redis_async.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ingest.streams.AT_ONCE", 50)
-    monkeypatch.setattr("ingest.streams.MOST_OF_A_MILLI", 100)
+    monkeypatch.setattr("ingest.writer.streams.AT_ONCE", 50)
+    monkeypatch.setattr("ingest.writer.streams.MOST_OF_A_MILLI", 100)
     pipeline = redis.pipeline(transaction=False)
     for number in range(3000):
         for millis, stream in ((5000, STREAMS[0]), (6000, STREAMS[1])):

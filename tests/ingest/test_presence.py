@@ -6,9 +6,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.batch import Row
-from ingest.entry import Entry
-from ingest.presence import AT_LEAST_AFTER, EVERY, WRITE_AFTER, Plan, Presence
+from ingest.writer.presence import AT_LEAST_AFTER, EVERY, WRITE_AFTER, Plan, Presence
+from ingest.writer.rows import Row
+from tbg_core.entry import Entry
 
 ENTRY = Entry("mining:share_submitted", b"1-0", [])
 NOW = 1_800_000_000_000_000

@@ -7,9 +7,9 @@ import asyncpg
 import pytest
 import redis.asyncio as redis_async
 
-from ingest.codecs import prepare
-from ingest.entry import Entry
-from ingest.names import stream_of
+from ingest.writer.codecs import prepare
+from tbg_core.entry import Entry
+from tbg_core.names import stream_of
 from tests.forged import DEFORMED, forged, genuine
 from tests.ingest.harness import golden, parts_of, stage
 from tests.ingest.test_writer import publish

@@ -9,13 +9,13 @@ import pytest
 import redis.asyncio as redis_async
 from redis.exceptions import RedisError, ResponseError
 
-from ingest.decode import decode
-from ingest.entry import FIELDS, Batch, event_values
-from ingest.events import EVENTS
 from ingest.lock import Lock
-from ingest.names import BLOCKS_CHANNEL, LEDGER_STREAM, stream_of
-from ingest.publisher import MAX_HOLES, Publisher
-from tbg.embedded import EmbeddedValkey
+from ingest.receiver.publisher import MAX_HOLES, Publisher
+from tbg.stack.embedded import EmbeddedValkey
+from tbg_core.decode import decode
+from tbg_core.entry import FIELDS, Batch, event_values
+from tbg_core.events import EVENTS
+from tbg_core.names import BLOCKS_CHANNEL, LEDGER_STREAM, stream_of
 from tests.clock import moment
 from tests.faults.proxy import Proxy
 from tests.ingest.harness import entries, packed

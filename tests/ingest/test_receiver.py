@@ -11,11 +11,11 @@ import redis.asyncio as redis_async
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from ingest.events import MAX_DATAGRAM
-from ingest.ledger import Report, parse_report
-from ingest.names import DEAD_LETTER_STREAM, LEDGER_STREAM, stream_of
-from ingest.packer import REPORT_EVERY
-from tbg.embedded import EmbeddedValkey
+from ingest.counts import Report, parse_report
+from ingest.receiver.packer import REPORT_EVERY
+from tbg.stack.embedded import EmbeddedValkey
+from tbg_core.events import MAX_DATAGRAM
+from tbg_core.names import DEAD_LETTER_STREAM, LEDGER_STREAM, stream_of
 from tests.ingest.harness import OWN, entries, packed, sending, stage
 from tests.processes import PYTHON, running
 

@@ -13,11 +13,11 @@ import pytest
 import redis.asyncio as redis_async
 
 from devnet.emitter import KEPT, Emitter
-from ingest.delivery import REFUSED
-from ingest.ledger import parse_report
-from ingest.names import LEDGER_STREAM, stream_of
+from ingest.counts import parse_report
+from ingest.receiver.delivery import REFUSED
 from ingest.settings import ReceiverSettings
-from tbg.embedded import EmbeddedValkey
+from tbg.stack.embedded import EmbeddedValkey
+from tbg_core.names import LEDGER_STREAM, stream_of
 from tests.faults.proxy import Proxy
 from tests.ingest.harness import OWN, entries, golden, packed, sending, stage
 from tests.processes import PYTHON, running

@@ -7,12 +7,12 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from ingest.batch import Row, parse
-from ingest.entry import Entry
-from ingest.ledger import Report
-from ingest.names import STREAMS
-from ingest.probe import good_entry
-from ingest.refusal import Pace, is_refusal
+from ingest.counts import Report
+from ingest.writer.probe import good_entry
+from ingest.writer.refusal import Pace, is_refusal
+from ingest.writer.rows import Row, parse
+from tbg_core.entry import Entry
+from tbg_core.names import STREAMS
 from tests.clock import DAY, moment
 from tests.ingest.harness import Stage, packed, sending, stage
 from tests.processes import until

@@ -9,14 +9,14 @@ import asyncpg
 import pytest
 import redis.asyncio as redis_async
 
-from ingest.calendar import HOUR
-from ingest.codecs import prepare
-from ingest.decode import decode
-from ingest.ledger import Tally
-from ingest.names import IDENTITY_KEY, LEDGER_STREAM, STREAMS, stream_of
-from ingest.offsets import OffsetsMovedError
-from ingest.resume import check
-from tbg.embedded import EmbeddedValkey
+from ingest.counts import Tally
+from ingest.writer.codecs import prepare
+from ingest.writer.offsets import OffsetsMovedError
+from ingest.writer.resume import check
+from tbg.stack.embedded import EmbeddedValkey
+from tbg_core.decode import decode
+from tbg_core.names import IDENTITY_KEY, LEDGER_STREAM, STREAMS, stream_of
+from tbg_core.periods import HOUR
 from tests.ingest.harness import Parts, packed, parts_of, sending, stage
 from tests.processes import until
 from tests.settled import committed

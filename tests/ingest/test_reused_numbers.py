@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 import redis.asyncio as redis_async
 
-from ingest.names import stream_of
+from tbg_core.names import stream_of
 from tests.clock import DAY, moment
 from tests.ingest.harness import Sender, Stage, entries, packed, sending, stage
 from tests.processes import until

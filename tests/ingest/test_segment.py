@@ -10,12 +10,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from ingest import segment, spool
-from ingest.decode import decode
-from ingest.entry import Batch, event_values
-from ingest.names import stream_of
-from ingest.segment import HEAD_BYTES
-from ingest.spool import Loss, Spool
+from ingest.receiver import segment, spool
+from ingest.receiver.segment import HEAD_BYTES
+from ingest.receiver.spool import Loss, Spool
+from tbg_core.decode import decode
+from tbg_core.entry import Batch, event_values
+from tbg_core.names import stream_of
 from tests.ingest.harness import packed
 
 RECORDS = 9

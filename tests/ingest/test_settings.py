@@ -2,7 +2,8 @@
 
 import pytest
 
-from ingest.settings import SUN_PATH_MAX, ReceiverSettings, SettingsError, WriterSettings
+from ingest.settings import ReceiverSettings, WriterSettings
+from tbg_core.settings import SUN_PATH_MAX, SettingsError
 
 
 @pytest.fixture(autouse=True)

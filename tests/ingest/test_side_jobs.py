@@ -11,8 +11,8 @@ import asyncpg
 import pytest
 import redis.asyncio as redis_async
 
-from ingest.names import leaderboard_key, week_start
-from tbg.embedded import EmbeddedValkey, free_port
+from tbg.stack.embedded import EmbeddedValkey, free_port
+from tbg_core.names import leaderboard_key, week_start
 from tests.ingest.harness import OWN, golden, stage
 from tests.processes import until
 

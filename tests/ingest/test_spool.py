@@ -12,9 +12,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from ingest import spool
-from ingest.entry import Batch
-from ingest.spool import Spool, SpoolFullError, SpoolInUseError
+from ingest.receiver import spool
+from ingest.receiver.spool import Spool, SpoolFullError, SpoolInUseError
+from tbg_core.entry import Batch
 
 MAX = 10_000
 

@@ -7,8 +7,8 @@ from typing import Any
 import asyncpg
 import redis.asyncio as redis_async
 
-from ingest.decode import decode
-from ingest.names import (
+from tbg_core.decode import decode
+from tbg_core.names import (
     DEAD_LETTER_STREAM,
     LEDGER_STREAM,
     leaderboard_key,

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from ingest.events import EVENTS
 from tbg.cli import main
 from tbg.docs import ROOT, render_markdown, render_schema
+from tbg_core.events import EVENTS
 from tests.processes import LIMIT
 
 # Prints the variables that the resources of the code location come from.

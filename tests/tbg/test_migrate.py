@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
-from ingest.flavour import Flavour
 from tbg.migrate import (
     Migrated,
     MigrateError,
@@ -16,6 +15,7 @@ from tbg.migrate import (
     migrate,
     sql_folder,
 )
+from tbg_core.flavour import Flavour
 from tests.processes import LIMIT
 
 

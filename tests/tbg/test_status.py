@@ -9,12 +9,12 @@ import pytest
 import redis as redis_sync
 from click.testing import CliRunner, Result
 
-from ingest.events import EVENTS
 from tbg.cli import main
-from tbg.figures import si
-from tbg.flow import Flow
 from tbg.migrate import migrate
 from tbg.snapshot import take
+from tbg.stack.flow import Flow
+from tbg_core.events import EVENTS
+from tbg_core.wording import si
 
 
 def add_share(url: str, age: timedelta, seq: int, *, valid: bool = True, diff: float = 5) -> None:
@@ -190,7 +190,7 @@ def test_the_line_counts_shares_that_were_committed_late_too(
 def test_what_has_settled_is_counted_once(
     database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tbg.flow.SETTLE", timedelta(0))
+    monkeypatch.setattr("tbg.stack.flow.SETTLE", timedelta(0))
     with Flow(database_url, redis_url) as flow:
         for seq in range(1, 4):
             add_share(database_url, timedelta(0), seq)

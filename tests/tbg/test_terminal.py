@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tbg.state import State
-from tbg.supervisor import leftovers, stop_leftovers
+from tbg.stack.state import State
+from tbg.stack.supervisor import leftovers, stop_leftovers
 from tests.processes import LIMIT, PYTHON
 from tests.tbg.command import environment
 

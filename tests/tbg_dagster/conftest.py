@@ -12,8 +12,8 @@ import pytest
 import redis as redis_sync
 from psycopg.rows import DictRow, dict_row
 
-from ingest.flavour import flavour_of
-from ingest.names import leaderboard_key
+from tbg_core.flavour import flavour_of
+from tbg_core.names import leaderboard_key
 from tbg_dagster import clock as clock_of_batch
 from tbg_dagster.definitions import defs
 from tbg_dagster.resources import Archive, BitcoinNode, Database, RedisServer, Thresholds

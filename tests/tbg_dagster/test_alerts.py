@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.names import ALERTS_STREAM
+from tbg_core.names import ALERTS_STREAM
 from tbg_dagster.alerts.incidents import Alert, State
 from tbg_dagster.alerts.sensors import alerts_sensor
 from tbg_dagster.definitions import defs

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.names import BLOCK_STATUS_STREAM
+from tbg_core.names import BLOCK_STATUS_STREAM
 from tbg_dagster import clock
 from tbg_dagster.blocks.confirmations import confirm
 from tbg_dagster.blocks.status import next_status

@@ -7,16 +7,16 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from ingest.names import leaderboard_key, stream_of, week_start
+from tbg_core.names import leaderboard_key, stream_of, week_start
 from tbg_dagster import clock, verdict
 from tbg_dagster.blocks import checks as blocks
 from tbg_dagster.definitions import defs
 from tbg_dagster.partitions import FIRST_MOMENT, FIRST_WEEK, closed
+from tbg_dagster.realtime import checks as upstream
+from tbg_dagster.realtime import share_checks as shares
 from tbg_dagster.resources import Thresholds
 from tbg_dagster.shares import checks as rollups
 from tbg_dagster.timetable import CLOSE_LEDGER, ROLLUPS
-from tbg_dagster.upstream import checks as upstream
-from tbg_dagster.upstream import share_checks as shares
 from tbg_dagster.weekly import checks as weekly
 from tbg_dagster.weekly.week import finalise
 from tests.clock import Clock

@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from bench.dagster_instance import dagster
-from tbg.embedded import free_port
+from tbg.stack.embedded import free_port
 from tests.tbg_dagster.conftest import Connection, History, last_monday
 
 

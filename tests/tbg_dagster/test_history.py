@@ -8,14 +8,14 @@ import dagster as dg
 import pytest
 import yaml
 
-from tbg.notify.digest import digest
-from tbg.notify.plan import plan
-from tbg.notify.routes import Route
+from tbg_core.outbox import post
 from tbg_dagster.catch_up.sensors import missing_partitions_sensor
-from tbg_dagster.outbox import post
 from tbg_dagster.resources import BitcoinNode
 from tbg_dagster.workers.liveness import mark_silent
 from tbg_dagster.workers.stats import worker_stats
+from tbg_notify.digest import digest
+from tbg_notify.plan import plan
+from tbg_notify.routes import Route
 from tests.clock import Clock
 from tests.tbg_dagster.conftest import Connection, History, Run, last_monday, metadata_of
 

@@ -18,8 +18,8 @@ from tbg_dagster.ledger import checks, tables
 from tbg_dagster.ledger.pictures import over_time
 from tbg_dagster.partitions import HOURLY, key_of
 from tbg_dagster.picture import GREEN, RED
+from tbg_dagster.realtime import checks as upstream
 from tbg_dagster.resources import Database, Thresholds
-from tbg_dagster.upstream import checks as upstream
 from tests.tbg_dagster.conftest import Connection, History, Run, metadata_of
 
 HOUR = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=1)

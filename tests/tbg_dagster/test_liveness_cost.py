@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ingest.hashes import HASHES_PER_DIFFICULTY
+from tbg_core.difficulty import HASHES_PER_DIFFICULTY
 from tbg_dagster import clock
 from tbg_dagster.queries import query
 from tbg_dagster.workers.liveness import (

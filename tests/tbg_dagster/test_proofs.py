@@ -11,8 +11,8 @@ import dagster as dg
 import pytest
 from click.testing import CliRunner
 
-from ingest.names import WEEKLY_RESET_STREAM
 from tbg.cli import main
+from tbg_core.names import WEEKLY_RESET_STREAM
 from tbg_dagster.resources import BitcoinNode, Thresholds
 from tbg_dagster.weekly import proof_checks
 from tests.clock import Clock, moment_of

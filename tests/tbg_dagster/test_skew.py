@@ -6,9 +6,9 @@ from typing import Any
 
 import dagster as dg
 
-from ingest.names import WEEKLY_RESET_STREAM, week_start
+from tbg_core.names import WEEKLY_RESET_STREAM, week_start
+from tbg_dagster.realtime import checks, skew
 from tbg_dagster.resources import Database
-from tbg_dagster.upstream import checks, skew
 from tbg_dagster.weekly.week import finalise
 from tests.clock import Clock
 from tests.tbg_dagster.conftest import Connection, History, Run, last_monday, metadata_of

@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from ingest.names import WEEKLY_RESET_STREAM, leaderboard_key, week_start
+from tbg_core.names import WEEKLY_RESET_STREAM, leaderboard_key, week_start
 from tbg_dagster import clock
 from tbg_dagster.weekly.week import announce, bounds, finalise, ranking, result_of
 from tests.tbg_dagster.conftest import (

@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from ingest.names import WEEKLY_RESET_STREAM, leaderboard_key, stream_of
+from tbg_core.names import WEEKLY_RESET_STREAM, leaderboard_key, stream_of
 from tbg_dagster.catch_up.sensors import late_shares_sensor
 from tbg_dagster.resources import RedisServer, Thresholds
 from tbg_dagster.weekly import assets

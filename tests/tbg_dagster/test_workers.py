@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.names import ALERTS_STREAM
+from tbg_core.names import ALERTS_STREAM
 from tbg_dagster import clock
 from tbg_dagster.resources import Thresholds
 from tbg_dagster.workers.liveness import LEAST_GAP, MOST_GAP, allowance, mark_silent

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from ingest.flavour import flavour_of
+from tbg_core.flavour import flavour_of
 from tbg_dagster.archive.day import archive, restore
 from tbg_dagster.archive.retention import drop_archived, raw_days
 from tbg_dagster.archive.store import Store

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ingest.flavour import Flavour
+from tbg_core.flavour import Flavour
 from tbg_dagster.resources import Database
 from tests.tbg_dagster.conftest import client, clock, history, instance, resources, run
 from tests.timescaledb.server import Connection, apply, connecting, empty, serving

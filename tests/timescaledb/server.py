@@ -21,8 +21,8 @@ import yoyo.migrations
 from psycopg import sql
 from psycopg.rows import DictRow, dict_row
 
-from ingest.flavour import Flavour
 from tbg.migrate import read_migrations
+from tbg_core.flavour import Flavour
 from tests.processes import running
 
 HERE: Final = Path(__file__).parent

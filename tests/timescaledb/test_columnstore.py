@@ -147,7 +147,7 @@ def test_looking_for_unmatched_blocks_opens_no_chunk_but_those_of_the_blocks(
 ) -> None:
     start = old_week(connection, history)
     now = datetime.now(UTC)
-    statement = query("tbg_dagster.upstream", "unmatched_blocks.sql")
+    statement = query("tbg_dagster.realtime", "unmatched_blocks.sql")
     span = {"start": now - 89 * DAY, "end": now}
     assert read_of(connection, statement, span) == []
     share_hash = b"\x07" * 32

@@ -10,11 +10,11 @@ import asyncpg
 import pytest
 import redis.asyncio as redis_async
 
-from ingest.flavour import flavour_of
-from ingest.names import leaderboard_key, stream_of, week_start
 from ingest.settings import WriterSettings
-from ingest.writer import Writer
+from ingest.writer.writer import Writer
 from tbg.migrate import detect_flavour, sql_folder
+from tbg_core.flavour import flavour_of
+from tbg_core.names import leaderboard_key, stream_of, week_start
 from tests.ingest.harness import golden
 from tests.timescaledb.server import Connection, apply, connecting, empty, serving
 

@@ -12,7 +12,7 @@ import redis
 from psycopg import sql
 
 import tbg_dagster
-from ingest.names import week_start
+from tbg_core.names import week_start
 from tbg_dagster.definitions import defs
 from tbg_dagster.rollup import rollup_of
 from tbg_dagster.weekly.week import bounds, finalise

@@ -11,7 +11,7 @@ from devnet.node.methods import Methods
 from devnet.node.node import Node
 from devnet.node.server import RPCServer
 from devnet.rpc import RPCClient
-from ingest.rpc import PasswordCredentials
+from tbg_core.rpc import PasswordCredentials
 
 USER, PASSWORD = "miner", "correct horse"
 PATIENCE = 120.0

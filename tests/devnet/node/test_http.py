@@ -17,7 +17,7 @@ from devnet.node.auth import Auth, write_cookie
 from devnet.node.jsonrpc import answer
 from devnet.node.web import Response
 from devnet.rpc import RPCClient
-from ingest.rpc import NodeUnreachable, PasswordCredentials, RPCError, RPCErrorCode
+from tbg_core.rpc import NodeUnreachable, PasswordCredentials, RPCError, RPCErrorCode
 from tests.devnet.node.conftest import PASSWORD, PATIENCE, USER
 
 AUTHORIZED = {"Authorization": PasswordCredentials(USER, PASSWORD).authorization()}

@@ -11,7 +11,7 @@ from devnet.bitcoin.header import BlockHeader
 from devnet.node.methods import Methods
 from devnet.node.node import Node
 from devnet.rpc import RPCClient
-from ingest.rpc import RPCError, RPCErrorCode
+from tbg_core.rpc import RPCError, RPCErrorCode
 from tests.devnet.node.blocks import ADDRESS
 from tests.devnet.node.conftest import PATIENCE, running_node
 

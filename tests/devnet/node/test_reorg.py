@@ -6,7 +6,7 @@ import pytest
 
 from devnet.bitcoin.header import BlockHeader
 from devnet.rpc import RPCClient
-from ingest.rpc import RPCError, RPCErrorCode
+from tbg_core.rpc import RPCError, RPCErrorCode
 from tests.devnet.node.blocks import ADDRESS
 from tests.devnet.node.test_submitblock import claim_too_much, new_draft
 

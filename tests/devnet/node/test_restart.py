@@ -19,7 +19,7 @@ from devnet.node.journal import Journal
 from devnet.node.kernel import KernelError
 from devnet.node.node import Node
 from devnet.rpc import RPCClient
-from ingest.rpc import (
+from tbg_core.rpc import (
     CookieCredentials,
     NodeUnauthorized,
     PasswordCredentials,

@@ -12,7 +12,7 @@ from devnet.bitcoin.coinbase import coinbase_transaction
 from devnet.bitcoin.header import BlockHeader
 from devnet.bitcoin.transaction import Transaction, TxInput, TxOutput
 from devnet.rpc import RPCClient
-from ingest.rpc import RPCError, RPCErrorCode
+from tbg_core.rpc import RPCError, RPCErrorCode
 from tests.devnet.node.blocks import ADDRESS, ANYONE, Draft, draft, mined
 
 SEGWIT = {"rules": ["segwit"]}

@@ -18,8 +18,8 @@ from devnet.pool.config import PoolConfig
 from devnet.pool.hashrate import WINDOWS
 from devnet.pool.pool import Clock, Pool, wall_clock
 from devnet.pool.service import serve
-from ingest.decode import Decoded, decode
-from ingest.events import STATUS
+from tbg_core.decode import Decoded, decode
+from tbg_core.events import STATUS
 from tests.devnet.node.conftest import PASSWORD, USER
 
 ALICE = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080"

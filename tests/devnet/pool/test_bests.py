@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devnet.pool.bests import WEEKS_KEPT, Bests, BestsError, Broken
-from ingest.calendar import iso_week
-from ingest.files import write_private
+from tbg_core.files import write_private
+from tbg_core.periods import iso_week
 
 
 def at(text: str) -> int:

@@ -10,7 +10,7 @@ from devnet.pool.config import NodeConfig
 from devnet.pool.node import Node
 from devnet.pool.verdict import Verdict
 from devnet.rpc import RPCClient
-from ingest.rpc import RPCErrorCode
+from tbg_core.rpc import RPCErrorCode
 from tests.devnet.pool.fake_node import FakeNode
 from tests.devnet.pool.harness import EASY, Client, Running, client, running_pool
 from tests.devnet.pool.test_work import answer

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from devnet.emitter import KEPT, Emitter
-from ingest.decode import Decoded, decode
-from ingest.events import MAX_DATAGRAM
-from ingest.settings import SUN_PATH_MAX
+from tbg_core.decode import Decoded, decode
+from tbg_core.events import MAX_DATAGRAM
+from tbg_core.settings import SUN_PATH_MAX
 from tests.devnet.pool.harness import PATIENCE
 
 BLOCK = {"height": 1, "hash": "ab" * 32, "network_difficulty": 1.0}

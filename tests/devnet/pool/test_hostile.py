@@ -25,7 +25,7 @@ from devnet.pool.values import hex_or_none, printable
 from devnet.pool.verdict import Verdict
 from devnet.pool.work import Template
 from devnet.rpc import RPCClient
-from ingest.decode import Decoded, decode
+from tbg_core.decode import Decoded, decode
 from tests.devnet.pool.harness import ALICE, EASY, PATIENCE, Running, client, running_pool
 from tests.devnet.pool.test_work import answer
 

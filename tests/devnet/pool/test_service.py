@@ -15,7 +15,7 @@ from devnet.pool.config import ConfigError, NodeConfig
 from devnet.pool.node import Node
 from devnet.pool.verdict import Verdict
 from devnet.rpc import RPCClient
-from ingest.rpc import NodeUnreachable
+from tbg_core.rpc import NodeUnreachable
 from tests import processes
 from tests.devnet.node.conftest import PASSWORD, USER
 from tests.devnet.pool.fake_node import FakeNode, nobody_listens

@@ -12,7 +12,7 @@ from devnet.bitcoin.coinbase import has_witness_commitment
 from devnet.bitcoin.script import push_height
 from devnet.miner.job import Job
 from devnet.rpc import RPCClient
-from ingest.calendar import iso_week
+from tbg_core.periods import iso_week
 from tests.devnet.pool.harness import ALICE, EASY, Client, Running, client, running_pool
 from tests.devnet.pool.test_hostile import Table
 

@@ -11,8 +11,8 @@ from devnet.simulator.fleet import Fleet, build_fleet
 from devnet.simulator.journal import Batch
 from devnet.simulator.scenario import Scenario
 from devnet.simulator.traffic import simulate
-from ingest.calendar import SECOND, week_begins
-from ingest.decode import Decoded, decode
+from tbg_core.decode import Decoded, decode
+from tbg_core.periods import SECOND, week_begins
 
 PATIENCE = 120.0
 """Seconds; spent only if a test fails."""

@@ -11,7 +11,7 @@ from devnet.simulator.arrivals import PROOF_DIGITS, Arrivals, Verdict, draw_arri
 from devnet.simulator.lifecycle import Segments
 from devnet.simulator.proof import forge_hashes
 from devnet.simulator.scenario import Scenario
-from ingest.hashes import HASHES_PER_DIFFICULTY
+from tbg_core.difficulty import HASHES_PER_DIFFICULTY
 
 # The Kolmogorov-Smirnov statistic times sqrt(n) exceeds this once in ten thousand draws.
 KS_LIMIT = 2.23

@@ -16,9 +16,9 @@ from click.testing import CliRunner, Result
 from devnet.simulator.cli import simulate_command
 from devnet.simulator.plan import Wishes, plan_history, plan_live
 from devnet.simulator.scenario import Scenario
-from ingest.calendar import SECOND
-from ingest.decode import decode
-from ingest.events import MAX_AHEAD
+from tbg_core.decode import decode
+from tbg_core.events import MAX_AHEAD
+from tbg_core.periods import SECOND
 from tests.devnet.simulator.conftest import MONDAY, PATIENCE
 
 

@@ -13,9 +13,9 @@ from devnet.simulator.fleet import Fleet, build_fleet
 from devnet.simulator.scenario import Scenario
 from devnet.simulator.traffic import simulate
 from devnet.simulator.worker_name import HOSTILE
-from ingest.calendar import SECOND
-from ingest.decode import Decoded, decode
-from ingest.events import EVENTS
+from tbg_core.decode import Decoded, decode
+from tbg_core.events import EVENTS
+from tbg_core.periods import SECOND
 from tests.devnet.simulator.conftest import MONDAY
 
 SCENARIOS = st.builds(

@@ -18,8 +18,8 @@ from devnet.simulator.pacer import Pacer
 from devnet.simulator.scenario import Scenario
 from devnet.simulator.summary import Summary
 from devnet.simulator.traffic import simulate
-from ingest.boots import left_behind
-from ingest.decode import decode
+from tbg_core.boots import left_behind
+from tbg_core.decode import decode
 from tests.devnet.simulator.conftest import MONDAY, PATIENCE
 
 HISTORY = Scenario(miners=100, start=MONDAY, span=120.0)

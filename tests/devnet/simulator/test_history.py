@@ -10,9 +10,9 @@ from devnet.bitcoin.subsidy import block_subsidy
 from devnet.simulator.fleet import Fleet, build_fleet, shares_per_second
 from devnet.simulator.scenario import Scenario
 from devnet.simulator.traffic import simulate
-from ingest.calendar import SECOND
-from ingest.decode import Decoded
-from ingest.hashes import HASHES_PER_DIFFICULTY
+from tbg_core.decode import Decoded
+from tbg_core.difficulty import HASHES_PER_DIFFICULTY
+from tbg_core.periods import SECOND
 from tests.devnet.simulator.conftest import MONDAY
 
 

@@ -15,8 +15,8 @@ from devnet.simulator.hardware import LOWEST_DIFFICULTY
 from devnet.simulator.plan import Wishes, plan_live
 from devnet.simulator.scenario import Scenario
 from devnet.simulator.traffic import simulate
-from ingest.calendar import SECOND
-from ingest.decode import Decoded, decode
+from tbg_core.decode import Decoded, decode
+from tbg_core.periods import SECOND
 from tests.devnet.simulator.conftest import MONDAY
 
 

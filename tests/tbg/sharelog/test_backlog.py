@@ -7,9 +7,9 @@ import click
 import pytest
 import redis.asyncio as redis_async
 
-from ingest.names import stream_of
 from tbg.servers import Urls
 from tbg.sharelog.backlog import LIMIT, Backlog
+from tbg_core.names import stream_of
 
 STREAM = stream_of("share_submitted")
 

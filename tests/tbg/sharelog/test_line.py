@@ -8,9 +8,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ingest.decode import Refused, decode
 from tbg.sharelog.event import share_event
 from tbg.sharelog.line import KNOWN, MAX_LINE, BadLine, parse, split_username
+from tbg_core.decode import Refused, decode
 from tests.tbg.sharelog.logs import line
 
 NOON = 1_763_769_600

@@ -1,0 +1,1 @@
+"""The receiver: event socket → Redis streams."""

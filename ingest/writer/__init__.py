@@ -1,0 +1,1 @@
+"""The writer: Redis streams → database."""

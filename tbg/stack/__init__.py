@@ -1,0 +1,1 @@
+"""The stack of ``tbg up``: its servers and programs, and what supervises them."""

@@ -1,0 +1,141 @@
+"""The batch side as programs of a stack: Dagster's code server, webserver and daemon.
+
+The code location is served once, over a Unix socket that only our user can reach.
+Webserver and daemon ask it; without it, each would start code servers of its own, the
+daemon a fresh one every minute.
+"""
+
+import sys
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, timedelta
+from importlib import resources
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit, urlunsplit
+
+import click
+
+from tbg.stack.clock import EARLIEST_WEEK
+from tbg.stack.ports import Port, listens_on
+from tbg.stack.program import Program, answers, import_path
+from tbg.stack.supervisor import Launch, Process
+from tbg_core.dagster_health import look
+from tbg_core.files import write_private
+from tbg_core.names import week_start
+
+MODULE: Final = "tbg_dagster.definitions"
+ATTRIBUTE: Final = "defs"
+LOCATION: Final = "mining_data"
+CODE_SOCKET: Final = "dagster.sock"
+WEBSERVER: Final = "webserver"
+DAEMON: Final = "daemon"
+WEEKS_BEFORE: Final = timedelta(weeks=13)
+
+
+def programs(
+    folder: Path, runtime: Path, storage: str, code_environment: Mapping[str, str], port: Port
+) -> list[Program]:
+    """Returns the three programs, in the order of their start.
+
+    Args:
+        folder: becomes DAGSTER_HOME.
+        runtime: folder for sockets.
+        storage: URL of Dagster's own database, see :func:`storage_url`.
+        code_environment: settings of the assets, which runs inherit; the code server alone
+            gets them.
+        port: of the UI.
+    """
+    socket, workspace = runtime / CODE_SOCKET, folder / "workspace.yaml"
+    url = f"http://{port.host}:{port.number}"
+
+    code = ["dagster", "api", "grpc", "--socket", str(socket)]
+    code += ["--module-name", MODULE, "--attribute", ATTRIBUTE, "--location-name", LOCATION]
+    ui = ["dagster_webserver", "-w", str(workspace), "-h", port.host, "-p", str(port.number)]
+    common = {**import_path(), "DAGSTER_HOME": str(folder), "DAGSTER_PG_URL": storage}
+
+    def launch(name: str, words: list[str], **environment: str) -> Launch:
+        # Runs in progress are asked to end, and get time to do so.
+        command = [sys.executable, "-m", *words]
+        return Launch(name, command, {**common, **environment}, stop_seconds=30)
+
+    return [
+        Program(
+            launch("code-server", code, **code_environment),
+            "batch side: code",
+            "Dagster",
+            prepare=lambda: _make_home(folder, socket, workspace),
+            # It binds the socket once it has loaded the code.
+            ready=lambda: listens_on(socket),
+        ),
+        Program(
+            launch(WEBSERVER, ui),
+            "batch side: UI",
+            url,
+            (port,),
+            ready=lambda: answers(f"{url}/server_info"),
+        ),
+        Program(
+            launch(DAEMON, ["dagster._daemon", "run", "-w", str(workspace)]),
+            "batch side: schedules",
+            "Dagster",
+        ),
+    ]
+
+
+def _make_home(folder: Path, socket: Path, workspace: Path) -> None:
+    """Makes DAGSTER_HOME: the instance's settings and the workspace."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    settings = resources.files("tbg_dagster") / "instance" / "dagster.yaml"
+    (folder / "dagster.yaml").write_bytes(settings.read_bytes())
+    workspace.write_text(
+        f'load_from:\n  - grpc_server:\n      socket: "{socket}"\n      location_name: {LOCATION}\n'
+    )
+
+
+def storage_url(url: str) -> str:
+    """Returns the URL of Dagster's database with the driver that Dagster needs.
+
+    ``postgresql://`` alone makes SQLAlchemy 2.1 take psycopg 3, whose ``NOTIFY %s`` is a
+    syntax error in dagster-postgres: runs would never start.
+
+    Raises:
+        click.ClickException: when it is not the URL of a PostgreSQL.
+    """
+    parts = urlsplit(url)
+    if parts.scheme.split("+")[0] not in ("postgresql", "postgres"):
+        raise click.ClickException("DAGSTER_PG_URL must begin with postgresql://")
+    return urlunsplit(parts._replace(scheme="postgresql+psycopg2"))
+
+
+def first_week(folder: Path) -> str:
+    """The Monday on which the partitions begin: 13 weeks before the stack's first start.
+
+    Retention admits raw shares as old as that, from an import or a simulated history. The
+    first start is kept in a file, because moving the partitions later would
+    hide some from Dagster.
+    """
+    file = folder / "first_week"
+    this_week = week_start(datetime.now(UTC))
+    try:
+        started = date.fromisoformat(file.read_text().strip())
+    except (FileNotFoundError, ValueError):  # of the first start, or cut short by a crash
+        started = date.max
+    # A week that only a wrong clock can have written is written again, once the clock is right.
+    if not EARLIEST_WEEK <= started <= this_week and this_week >= EARLIEST_WEEK:
+        started = this_week
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_private(file, f"{started}\n")
+    return str(max(min(started, this_week) - WEEKS_BEFORE, EARLIEST_WEEK))
+
+
+def problems(database_url: str, daemon: Process) -> list[str]:
+    """Returns what is wrong with Dagster, a sentence each; empty when it is well.
+
+    Args:
+        database_url: of Dagster's own database.
+        daemon: as the supervisor sees it.
+    """
+    if not daemon.running:
+        return [f"the daemon does not run ({daemon.state.lower()})"]
+    found = look(database_url, daemon.uptime)
+    return [*found.daemon, *found.failed, *found.waiting]

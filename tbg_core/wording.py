@@ -1,0 +1,38 @@
+"""Words and figures for people: counts, difficulties, chances, and texts of strangers."""
+
+from typing import Final
+
+_UNITS: Final = ("", "k", "M", "G", "T", "P", "E", "Z", "Y")
+
+
+def si(value: float, digits: int = 3) -> str:
+    """A difficulty or a hash rate: 4.29G."""
+    step = 0
+    while float(f"{abs(value):.{digits}g}") >= 1000 and step < len(_UNITS) - 1:
+        value, step = value / 1000, step + 1
+    return f"{value:.{digits}g}{_UNITS[step]}"
+
+
+def percent(chance: float) -> str:
+    """A chance: 37 %, or one in how many."""
+    if chance >= 0.001:
+        return f"{100 * chance:.2g} %" if chance < 0.995 else "> 99 %"
+    return f"1 in {1 / chance:,.0f}" if chance > 0 else "none"
+
+
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """``1 event``, ``1,300 events``; ``many`` where the plural is not ``one`` with an s.
+
+    Verbs go along: ``counted(n, "hour waits", "hours wait")``.
+    """
+    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
+
+
+LONGEST: Final = 1000
+
+
+def printable(text: str, longest: int = LONGEST) -> str:
+    """A stranger's text without what a terminal obeys or a log takes for a line's end."""
+    # Cut first, so that the work on a hostile text is bounded too.
+    cut = text if len(text) <= longest else f"{text[: longest - 1]}…"
+    return "".join(char if char.isprintable() else "�" for char in cut)
