@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import requests
 
+from tbg.batch import DAEMON_COMMAND
 from tests.processes import PYTHON, ROOT, Process, running
 
 START_SECONDS: Final = 180.0
@@ -138,7 +139,7 @@ class Dagster:
     def daemon(self) -> Iterator[None]:
         """Runs dagster-daemon during the block."""
         with _process(
-            ["-m", "dagster._daemon", "run", "-w", str(ROOT / "workspace.yaml")],
+            [*DAEMON_COMMAND, "run", "-w", str(ROOT / "workspace.yaml")],
             self.environment,
             self.home / "daemon.log",
         ):

@@ -77,6 +77,11 @@ def closed(partitions: Partitions, since: datetime, until: datetime) -> list[str
     return [(start + number * length).strftime(partitions.fmt) for number in range(count)]
 
 
+def last_closed(partitions: Partitions, moment: datetime) -> str | None:
+    """Key of the partition that closed last before ``moment``; None before the first one has."""
+    return next(iter(closed(partitions, moment - _LENGTH[partitions], moment)), None)
+
+
 def ranges(partitions: Partitions, keys: Collection[str], most: int) -> Iterator[tuple[str, str]]:
     """First and last key of each run of neighbours, none longer than ``most``."""
     for found in partitions.subset_with_partition_keys(keys).get_partition_key_ranges(partitions):

@@ -3,15 +3,14 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
+from typing import Any, Final
 
 import dagster as dg
-from dagster._core.definitions.partitions.partitioned_schedule import (
-    UnresolvedPartitionedAssetScheduleDefinition,
-)
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from tbg_dagster.partitions import DAILY, HOURLY, WEEKLY, Partitions
+from tbg_dagster.partitions import DAILY, HOURLY, WEEKLY, Partitions, last_closed
+
+# What define_asset_job makes: Dagster gives its type no public name.
+Definition = Any
 
 
 @dataclass(frozen=True)
@@ -33,39 +32,37 @@ class Job:
     partitions: Partitions | None = None
 
     @cached_property
-    def definition(self) -> UnresolvedAssetJobDefinition:
+    def definition(self) -> Definition:
         """The job, for the code location and for the sensors that ask for it."""
         return self._defined(dg.AssetSelection.assets(*self.assets))
 
-    def _defined(self, selection: dg.AssetSelection) -> UnresolvedAssetJobDefinition:
+    def _defined(self, selection: dg.AssetSelection) -> Definition:
         return dg.define_asset_job(self.name, selection=selection, description=self.why)
 
-    def checking(self, checks: Iterable[dg.AssetsDefinition]) -> UnresolvedAssetJobDefinition:
+    def checking(self, checks: Iterable[dg.AssetsDefinition]) -> Definition:
         """A job of all these checks but those that block: they run with their asset alone."""
         keys = [spec.key for item in checks for spec in item.check_specs if not spec.blocking]
         return self._defined(dg.AssetSelection.checks(*keys))
 
-    def scheduled(
-        self, job: UnresolvedAssetJobDefinition
-    ) -> dg.ScheduleDefinition | UnresolvedPartitionedAssetScheduleDefinition:
+    def scheduled(self, job: Definition) -> dg.ScheduleDefinition:
         """The schedule of this row."""
-        if self.partitions is None:
-            return dg.ScheduleDefinition(
-                self.schedule,
-                job=job,
-                cron_schedule=self.cron,
-                execution_timezone="UTC",
-                default_status=dg.DefaultScheduleStatus.RUNNING,
-            )
-        minute, hour, _, _, weekday = (None if at == "*" else int(at) for at in self.cron.split())
-        return dg.build_schedule_from_partitioned_job(
-            job,
-            name=self.schedule,
-            minute_of_hour=minute,
-            hour_of_day=hour,
-            day_of_week=weekday,
+        return dg.ScheduleDefinition(
+            self.schedule,
+            job=job,
+            cron_schedule=self.cron,
+            execution_timezone="UTC",
             default_status=dg.DefaultScheduleStatus.RUNNING,
+            execution_fn=self._tick,
         )
+
+    def _tick(self, context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        """What a tick asks for."""
+        if self.partitions is None:
+            return dg.RunRequest()
+        key = last_closed(self.partitions, context.scheduled_execution_time)
+        if key is None:
+            return dg.SkipReason("the first partition has not closed")
+        return dg.RunRequest(partition_key=key)
 
 
 HOURLY_ROLLUP: Final = Job(

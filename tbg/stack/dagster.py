@@ -29,6 +29,12 @@ LOCATION: Final = "mining_data"
 CODE_SOCKET: Final = "dagster.sock"
 WEBSERVER: Final = "webserver"
 DAEMON: Final = "daemon"
+# dagster-daemon, for our Python: wherever its script is, and whatever module that calls.
+DAEMON_COMMAND: Final = (
+    "-c",
+    "__import__('importlib.metadata').metadata.entry_points(group='console_scripts')"
+    "['dagster-daemon'].load()()",
+)
 WEEKS_BEFORE: Final = timedelta(weeks=13)
 
 
@@ -48,14 +54,14 @@ def programs(
     socket, workspace = runtime / CODE_SOCKET, folder / "workspace.yaml"
     url = f"http://{port.host}:{port.number}"
 
-    code = ["dagster", "api", "grpc", "--socket", str(socket)]
+    code = ["-m", "dagster", "api", "grpc", "--socket", str(socket)]
     code += ["--module-name", MODULE, "--attribute", ATTRIBUTE, "--location-name", LOCATION]
-    ui = ["dagster_webserver", "-w", str(workspace), "-h", port.host, "-p", str(port.number)]
+    ui = ["-m", "dagster_webserver", "-w", str(workspace), "-h", port.host, "-p", str(port.number)]
     common = {**import_path(), "DAGSTER_HOME": str(folder), "DAGSTER_PG_URL": storage}
 
     def launch(name: str, words: list[str], **environment: str) -> Launch:
         # Runs in progress are asked to end, and get time to do so.
-        command = [sys.executable, "-m", *words]
+        command = [sys.executable, *words]
         return Launch(name, command, {**common, **environment}, stop_seconds=30)
 
     return [
@@ -75,7 +81,7 @@ def programs(
             ready=lambda: answers(f"{url}/server_info"),
         ),
         Program(
-            launch(DAEMON, ["dagster._daemon", "run", "-w", str(workspace)]),
+            launch(DAEMON, [*DAEMON_COMMAND, "run", "-w", str(workspace)]),
             "batch side: schedules",
             "Dagster",
         ),

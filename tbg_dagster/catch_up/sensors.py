@@ -6,7 +6,6 @@ from itertools import chain, islice
 from typing import Final, Self
 
 import dagster as dg
-from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
 from pydantic import BaseModel, Field
 
 from tbg_dagster import clock
@@ -24,6 +23,9 @@ IN_PROGRESS: Final = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
+# Dagster's own job, in which assets are computed that were chosen without a job: by hand, or by
+# a backfill of the asset page.
+ASSETS_OF_NO_JOB: Final = "__ASSET_JOB"
 MOST_PER_RUN: Final = 168
 MOST_RUNS: Final = 8
 # What the asked runs have not computed is asked for again: after a quarter of an hour, half an
@@ -127,11 +129,14 @@ def requests(
 
 
 def busy(instance: dg.DagsterInstance, job: Job) -> bool:
-    """Whether runs of the job are under way already."""
-    return (
-        instance.get_runs_count(dg.RunsFilter(job_name=job.name, statuses=IN_PROGRESS)) > 0
-        or instance.get_backfills_count(BulkActionsFilter(statuses=[BulkActionStatus.REQUESTED]))
-        > 0
+    """Whether runs of the job, or of assets that were chosen without one, are under way already.
+
+    So are those of a backfill: until its first run waits, and between two of its runs, it is
+    asked for twice, which costs a run and changes nothing.
+    """
+    return any(
+        instance.get_runs_count(dg.RunsFilter(job_name=name, statuses=IN_PROGRESS)) > 0
+        for name in (job.name, ASSETS_OF_NO_JOB)
     )
 
 

@@ -1,13 +1,12 @@
 """Old runs of Dagster and their event logs."""
 
 from collections.abc import Collection
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, Protocol, runtime_checkable
 
 import dagster as dg
 import sqlalchemy as sa
-from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
-from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 
 FINISHED: Final = [
     dg.DagsterRunStatus.SUCCESS,
@@ -15,6 +14,20 @@ FINISHED: Final = [
     dg.DagsterRunStatus.CANCELED,
 ]
 BATCH: Final = 200
+# Of Dagster's schema, which has no public name for it.
+CHECKS: Final = sa.table(
+    "asset_check_executions",
+    *map(sa.column, ("id", "asset_key", "check_name", "create_timestamp")),
+)
+
+
+@runtime_checkable
+class _SqlStorage(Protocol):
+    """A storage of Dagster that keeps its tables in a database."""
+
+    def index_connection(self) -> AbstractContextManager[sa.Connection]:
+        """A connection that commits each statement."""
+        ...
 
 
 def prune_runs(
@@ -48,15 +61,14 @@ def prune_checks(instance: dg.DagsterInstance, keep: timedelta) -> int:
     Dagster keeps them in a table of their own, which nothing else empties.
     """
     storage = instance.event_log_storage
-    if not isinstance(storage, SqlEventLogStorage):
+    if not isinstance(storage, _SqlStorage):
         return 0
-    table = AssetCheckExecutionsTable
-    newest = sa.select(sa.func.max(table.c.id)).group_by(table.c.asset_key, table.c.check_name)
+    newest = sa.select(sa.func.max(CHECKS.c.id)).group_by(CHECKS.c.asset_key, CHECKS.c.check_name)
     old = (datetime.now(UTC) - keep).replace(tzinfo=None)
     with storage.index_connection() as connection:
         done = connection.execute(
-            table.delete().where(
-                table.c.create_timestamp < old, table.c.id.not_in(newest.scalar_subquery())
+            CHECKS.delete().where(
+                CHECKS.c.create_timestamp < old, CHECKS.c.id.not_in(newest.scalar_subquery())
             )
         )
         return int(done.rowcount)

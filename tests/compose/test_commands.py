@@ -7,11 +7,12 @@ from contextlib import redirect_stdout
 from importlib.metadata import entry_points
 
 import click
+import psycopg
 import pytest
 from click.testing import CliRunner
-from dagster._core.storage.runs.schema import DaemonHeartbeatsTable
-from dagster._daemon.controller import DEFAULT_HEARTBEAT_INTERVAL_SECONDS
+from dagster_postgres import PostgresRunStorage
 
+from tbg.batch import storage_url
 from tbg.cli import main
 from tests.compose.files import SERVICES
 from tests.processes import ROOT
@@ -25,6 +26,8 @@ def subcommand(words: list[str]) -> list[str]:
     """The words up to the first option."""
     return words[: next((at for at, word in enumerate(words) if word.startswith("-")), len(words))]
 
+
+DAEMON_BEATS_SECONDS = 30  # Dagster's daemon, each of its parts
 
 OURS = [name for name, service in SERVICES.items() if service.get("command", [""])[0] == "tbg"]
 DAGSTERS = [name for name in SERVICES if name.startswith("dagster-")]
@@ -74,14 +77,19 @@ def test_a_command_of_dagster_has_the_options_that_are_used(
         assert re.search(rf"{name}\b", shown), name
 
 
-def test_the_daemons_check_reads_a_table_that_dagster_has() -> None:
-    columns = DaemonHeartbeatsTable.c
-    assert DaemonHeartbeatsTable.name == "daemon_heartbeats"
-    assert {"daemon_type", "timestamp"} <= set(columns.keys())
+def test_the_daemons_check_reads_a_table_that_dagster_has(empty_database_url: str) -> None:
+    PostgresRunStorage(storage_url(empty_database_url), should_autocreate_tables=True)
+    with psycopg.connect(empty_database_url) as connection:
+        columns = connection.execute(
+            "select column_name from information_schema.columns "
+            "where table_name = 'daemon_heartbeats'"
+        ).fetchall()
+    assert {("daemon_type",), ("timestamp",)} <= set(columns)
     probe = (ROOT / "images/tbg/probe.py").read_text("utf-8")
+    assert "from daemon_heartbeats" in probe
     beats = re.search(r"BEAT_SECONDS = ([\d.]+)", probe)
     assert beats
-    assert float(beats[1]) > 3 * DEFAULT_HEARTBEAT_INTERVAL_SECONDS
+    assert float(beats[1]) > 3 * DAEMON_BEATS_SECONDS
 
 
 @pytest.mark.parametrize("service", SERVICES)

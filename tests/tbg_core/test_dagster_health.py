@@ -1,14 +1,13 @@
 """tbg status and the line of tbg up say when Dagster is sick, in Dagster's own tables."""
 
+import json
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import psycopg
 import pytest
-from dagster import DagsterRun, DagsterRunStatus
-from dagster._core.storage.runs.base import RunStorage
-from dagster._daemon.types import DaemonHeartbeat
+from dagster import DagsterRun, DagsterRunStatus, deserialize_value
 from dagster_postgres import PostgresRunStorage
-from dagster_shared.error import SerializableErrorInfo
 
 from tbg.stack.dagster import problems, storage_url
 from tbg.stack.supervisor import Process
@@ -21,21 +20,38 @@ JUST_STARTED = Process("daemon", "RUNNING", 1, uptime=5)
 
 
 @pytest.fixture
-def storage(empty_database_url: str) -> RunStorage:
+def storage(empty_database_url: str) -> PostgresRunStorage:
     """Dagster's tables, made by Dagster."""
     return PostgresRunStorage(storage_url(empty_database_url), should_autocreate_tables=True)
 
 
 def beat(
-    storage: RunStorage, part: str, age: float = 0, daemon: str = "one", error: str | None = None
+    storage: PostgresRunStorage,
+    part: str,
+    age: float = 0,
+    daemon: str = "one",
+    error: str | None = None,
 ) -> None:
-    errors = [SerializableErrorInfo(error, [], None)] if error else []
-    moment = datetime.now(UTC).timestamp() - age
-    storage.add_daemon_heartbeat(DaemonHeartbeat(moment, part, daemon, errors))
+    """Adds a heartbeat, as Dagster writes it; its type has no public name."""
+    failed: dict[str, Any] = {
+        "__class__": "SerializableErrorInfo",
+        "message": error,
+        "stack": [],
+        "cls_name": None,
+    }
+    written = {
+        "__class__": "DaemonHeartbeat",
+        "timestamp": datetime.now(UTC).timestamp() - age,
+        "daemon_type": part,
+        "daemon_id": daemon,
+        "errors": [failed] if error else [],
+    }
+    heartbeat: Any = deserialize_value(json.dumps(written))
+    storage.add_daemon_heartbeat(heartbeat)
 
 
 def add_run(
-    storage: RunStorage,
+    storage: PostgresRunStorage,
     url: str,
     status: DagsterRunStatus,
     age: timedelta,
@@ -57,7 +73,9 @@ def add_run(
         )
 
 
-def test_a_daemon_whose_parts_beat_is_well(storage: RunStorage, empty_database_url: str) -> None:
+def test_a_daemon_whose_parts_beat_is_well(
+    storage: PostgresRunStorage, empty_database_url: str
+) -> None:
     beat(storage, "SENSOR")
     beat(storage, "SCHEDULER", age=SILENT_SECONDS - 60)
     # An older release had this part; its row stays for ever.
@@ -65,7 +83,7 @@ def test_a_daemon_whose_parts_beat_is_well(storage: RunStorage, empty_database_u
     assert problems(empty_database_url, RUNNING) == []
 
 
-def test_a_silent_part_is_named(storage: RunStorage, empty_database_url: str) -> None:
+def test_a_silent_part_is_named(storage: PostgresRunStorage, empty_database_url: str) -> None:
     beat(storage, "SENSOR")
     beat(storage, "SCHEDULER", age=OLD)
     (problem,) = problems(empty_database_url, RUNNING)
@@ -73,7 +91,7 @@ def test_a_silent_part_is_named(storage: RunStorage, empty_database_url: str) ->
 
 
 def test_a_part_that_beats_with_an_error_is_named_with_it(
-    storage: RunStorage, empty_database_url: str
+    storage: PostgresRunStorage, empty_database_url: str
 ) -> None:
     beat(storage, "SENSOR", error='psycopg.errors.SyntaxError: at or near "$1"\nLINE 1: NOTIFY')
     assert problems(empty_database_url, RUNNING) == [
@@ -82,7 +100,7 @@ def test_a_part_that_beats_with_an_error_is_named_with_it(
 
 
 def test_a_daemon_that_hangs_is_sick_and_one_that_starts_is_not(
-    storage: RunStorage, empty_database_url: str
+    storage: PostgresRunStorage, empty_database_url: str
 ) -> None:
     assert problems(empty_database_url, JUST_STARTED) == []
     assert problems(empty_database_url, RUNNING) == [
@@ -115,7 +133,7 @@ def test_a_database_that_is_away_is_a_problem() -> None:
 
 
 def test_runs_that_failed_within_the_hour_are_named(
-    storage: RunStorage, empty_database_url: str
+    storage: PostgresRunStorage, empty_database_url: str
 ) -> None:
     beat(storage, "SENSOR")
     failed = DagsterRunStatus.FAILURE
@@ -127,7 +145,7 @@ def test_runs_that_failed_within_the_hour_are_named(
 
 
 def test_a_failed_run_that_was_repeated_with_success_is_no_problem(
-    storage: RunStorage, empty_database_url: str
+    storage: PostgresRunStorage, empty_database_url: str
 ) -> None:
     beat(storage, "SENSOR")
     add_run(storage, empty_database_url, DagsterRunStatus.FAILURE, timedelta(minutes=20))
@@ -159,7 +177,7 @@ def test_a_failed_run_that_was_repeated_with_success_is_no_problem(
     ],
 )
 def test_runs_that_wait_too_long_are_told(
-    storage: RunStorage,
+    storage: PostgresRunStorage,
     empty_database_url: str,
     status: DagsterRunStatus,
     minutes: int,

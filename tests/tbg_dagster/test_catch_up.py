@@ -9,6 +9,7 @@ import pytest
 
 from tbg_dagster import clock
 from tbg_dagster.catch_up.sensors import late_shares_sensor, missing_partitions_sensor
+from tbg_dagster.definitions import defs
 from tbg_dagster.partitions import HOURLY, ranges
 from tests.tbg_dagster.conftest import Connection, History, Run, last_monday
 
@@ -144,7 +145,12 @@ def test_a_daemon_that_comes_back_lets_its_schedules_go_first(
 
 @pytest.mark.parametrize(
     ("under_way", "asked_for"),
-    [("hourly_rollup", {"close_ledger"}), ("close_ledger", {"hourly_rollup"})],
+    [
+        ("hourly_rollup", {"close_ledger"}),
+        ("close_ledger", {"hourly_rollup"}),
+        # Assets that were chosen by hand, or by a backfill of the asset page.
+        (defs.resolve_implicit_global_asset_job_def().name, set()),
+    ],
 )
 def test_what_is_under_way_is_not_asked_for_twice_and_holds_up_nothing_else(
     history: History,

