@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import requests
 
-from tbg.batch import DAEMON_COMMAND
+from tbg.stack.dagster import DAEMON_COMMAND
 from tests.processes import PYTHON, ROOT, Process, running
 
 START_SECONDS: Final = 180.0

@@ -11,7 +11,7 @@ import pytest
 from tests.processes import ROOT
 
 # Of a connection of redis-py, which has no public way to the bytes that came.
-ALLOWED = {("ingest/publisher.py", "connection._reader")}
+ALLOWED = {("ingest/receiver/publisher.py", "connection._reader")}
 
 
 def tracked(*patterns: str) -> list[Path]:

@@ -12,8 +12,8 @@ import pytest
 from click.testing import CliRunner
 from dagster_postgres import PostgresRunStorage
 
-from tbg.batch import storage_url
 from tbg.cli import main
+from tbg.stack.dagster import storage_url
 from tests.compose.files import SERVICES
 from tests.processes import ROOT
 
