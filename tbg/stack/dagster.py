@@ -18,6 +18,7 @@ import click
 from tbg.stack.clock import EARLIEST_WEEK
 from tbg.stack.ports import Port, listens_on
 from tbg.stack.program import Program, answers, import_path
+from tbg.stack.storage import migrate
 from tbg.stack.supervisor import Launch, Process
 from tbg_core.dagster_health import look
 from tbg_core.files import write_private
@@ -64,12 +65,16 @@ def programs(
         command = [sys.executable, *words]
         return Launch(name, command, {**common, **environment}, stop_seconds=30)
 
+    def prepare() -> str | None:
+        _make_home(folder, socket, workspace)
+        return migrate(folder, storage, common)
+
     return [
         Program(
             launch("code-server", code, **code_environment),
             "batch side: code",
             "Dagster",
-            prepare=lambda: _make_home(folder, socket, workspace),
+            prepare=prepare,
             # It binds the socket once it has loaded the code.
             ready=lambda: listens_on(socket),
         ),

@@ -17,7 +17,7 @@ from tests.compose.files import (
 )
 from tests.processes import ROOT
 
-ONE_SHOT = {"migrate"}
+ONE_SHOT = {"migrate", "dagster-migrate"}
 LASTING = sorted(SERVICES.keys() - ONE_SHOT)
 POOLS = ("ckpool", "ckpool-regtest", "devnet-pool")
 NETWORKS = ("signet", "regtest", "devnet")
@@ -176,7 +176,7 @@ def test_the_database_is_stopped_after_everything_that_uses_it() -> None:
         for name, service in SERVICES.items()
         if any("@timescaledb:" in str(value) for value in service.get("environment", {}).values())
     ]
-    assert len(users) == 6
+    assert len(users) == 7
     assert [name for name in users if "timescaledb" not in SERVICES[name]["depends_on"]] == []
 
 
