@@ -12,11 +12,9 @@ import click
 import psycopg
 from psycopg.rows import DictRow, dict_row
 
-from tbg.servers import find_urls
 from tbg.stack.node import Node
 from tbg.stack.state import State, state_option
 from tbg_core import log, signals
-from tbg_core.database import without_password
 from tbg_core.metrics_server import MetricsServer
 from tbg_core.settings import SettingsError
 from tbg_core.wording import counted
@@ -108,23 +106,8 @@ def _routes(path: Path) -> dict[str, Route]:
 
 @contextlib.contextmanager
 def _database(state_path: Path) -> Iterator[psycopg.Connection[DictRow]]:
-    urls = find_urls(State(state_path))
-    try:
-        with psycopg.connect(
-            urls.database,
-            autocommit=True,
-            row_factory=dict_row,
-            connect_timeout=10,
-            options="-c timezone=UTC",
-        ) as connection:
-            yield connection
-    except psycopg.errors.UndefinedTable as error:
-        raise click.ClickException(
-            "the database lacks the schema of this version: run tbg migrate"
-        ) from error
-    except psycopg.Error as error:
-        place = without_password(urls.database)
-        raise click.ClickException(f"the database at {place} does not answer: {error}") from error
+    with connect(database_url(State(state_path)), row_factory=dict_row) as connection:
+        yield connection
 
 
 @alerts.command("test")

@@ -6,16 +6,14 @@ from pathlib import Path
 from typing import Any, Final, LiteralString
 
 import click
-import psycopg
 from psycopg.rows import dict_row
 from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from tbg.servers import database_url
+from tbg.servers import connect, database_url
 from tbg.stack.state import State, state_option
 from tbg.terminal import terminal
-from tbg_core.database import without_password
 from tbg_core.wording import percent, printable, si
 
 PERIODS: Final = ("session", "week", "month", "round", "alltime")
@@ -65,19 +63,9 @@ def command(
     scope = "worker" if by_worker else "user"
     wanted = {"scope": scope, "user": user, "most": most}
     rows: list[dict[str, Any]] = []
-    try:
-        with psycopg.connect(
-            url, connect_timeout=10, row_factory=dict_row, options="-c timezone=UTC"
-        ) as connection:
-            for period in periods or PERIODS:
-                rows += connection.execute(_QUERY, {**wanted, "period": period}).fetchall()
-    except psycopg.errors.UndefinedTable as error:
-        raise click.ClickException(
-            "the database lacks the schema of this version: run tbg migrate"
-        ) from error
-    except psycopg.Error as error:
-        place = without_password(url)
-        raise click.ClickException(f"the database at {place} does not answer: {error}") from error
+    with connect(url, row_factory=dict_row) as connection:
+        for period in periods or PERIODS:
+            rows += connection.execute(_QUERY, {**wanted, "period": period}).fetchall()
     if as_json:
         times = ("since", "found_at")
         click.echo(

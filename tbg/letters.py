@@ -24,7 +24,7 @@ from ingest.writer.replay import Outcome, Replay
 from tbg.options import Parsed, json_list_option, utc
 from tbg.servers import connect, database_url, find_urls
 from tbg.stack.state import State, state_option
-from tbg_core.database import without_password
+from tbg_core.database import connect_async, explain
 from tbg_core.flavour import fetch_flavour
 from tbg_core.settings import RetentionSettings
 from tbg_core.wording import counted, printable
@@ -144,8 +144,7 @@ def replay_command(
         outcomes = asyncio.run(_replay(url, _redis_url(state), ids, dry=dry))
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
         raise click.ClickException(
-            f"the database at {without_password(url)} does not take them: {error}. "
-            "What came back before is stored and marked"
+            f"{explain(error, url)}. What came back before is stored and marked"
         ) from error
     if as_json:
         click.echo(json.dumps([_outcome(one) for one in outcomes], indent=2))
@@ -169,7 +168,7 @@ def _redis_url(state: State) -> str | None:
 
 async def _replay(url: str, redis_url: str | None, ids: list[int], *, dry: bool) -> list[Outcome]:
     retention = RetentionSettings.load()
-    connection = await asyncpg.connect(url, timeout=10)
+    connection = await connect_async(url, application="tbg dead-letters")
     try:
         await prepare(connection)
         plain = await fetch_flavour(connection) == "postgresql"

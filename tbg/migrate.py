@@ -19,17 +19,19 @@ from datetime import UTC, datetime, timedelta
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlencode
 
 import click
 import psycopg
 import yoyo
 
+from tbg_core.database import connect, examine
+from tbg_core.database_url import DatabaseError, for_psycopg
 from tbg_core.flavour import FLAVOURS, Flavour, flavour_of
 from tbg_core.settings import RetentionSettings, SettingsError
 from tbg_core.wording import counted
 
-OLDEST_VERSION: Final = 15
+APPLICATION: Final = "tbg migrate"
 LOCK_KEY: Final = 0x7462_6773_716C  # "tbgsql"
 # Days of partitions that plain PostgreSQL has in advance; the writer makes the others
 # when a row needs them.
@@ -102,17 +104,19 @@ def migrate(
             than named, or refuses a statement.
     """
     try:
-        with psycopg.connect(database_url, autocommit=True, connect_timeout=10) as connection:
-            version = _check_version(connection)
-            with _lock(connection, wait_seconds, say):
-                chosen = _choose_flavour(connection, flavour)
-                say(f"PostgreSQL {version}, flavour {chosen}")
-                _refuse_shared_offsets(connection)
-                applied, already = _apply(database_url, chosen, say)
-                partitions = _make_partitions(connection) if chosen == "postgresql" else 0
-                return Migrated(version, chosen, applied, already, partitions)
-    except psycopg.OperationalError as error:
-        raise MigrateError(f"the database cannot be reached or used: {error}") from error
+        server = examine(database_url)
+        with (
+            connect(database_url, application=APPLICATION) as connection,
+            _lock(connection, wait_seconds, say),
+        ):
+            chosen = _choose_flavour(connection, flavour)
+            say(f"PostgreSQL {server.version}, flavour {chosen}")
+            _refuse_shared_offsets(connection)
+            applied, already = _apply(database_url, chosen, say)
+            partitions = _make_partitions(connection) if chosen == "postgresql" else 0
+            return Migrated(server.version, chosen, applied, already, partitions)
+    except DatabaseError as error:
+        raise MigrateError(str(error)) from error
 
 
 def detect_flavour(connection: Connection) -> Flavour:
@@ -121,15 +125,6 @@ def detect_flavour(connection: Connection) -> Flavour:
     return flavour_of(connection) or (
         "timescaledb" if connection.execute(offered).fetchone() else "postgresql"
     )
-
-
-def _check_version(connection: Connection) -> str:
-    number = connection.info.server_version
-    if number < OLDEST_VERSION * 10_000:
-        raise MigrateError(
-            f"the server is PostgreSQL {number // 10_000}, and {OLDEST_VERSION} or newer is needed"
-        )
-    return f"{number // 10_000}.{number % 10_000}"
 
 
 def _choose_flavour(connection: Connection, told: Flavour | None) -> Flavour:
@@ -217,11 +212,9 @@ def _make_partitions(connection: Connection) -> int:
 
 
 def _yoyo_url(database_url: str) -> str:
-    """Names psycopg 3 as the driver, in the way that yoyo asks for it."""
-    parts = urlsplit(database_url)
-    if parts.scheme.split("+")[0] not in ("postgresql", "postgres"):
-        raise MigrateError("DATABASE_URL must begin with postgresql://")
-    return urlunsplit(parts._replace(scheme="postgresql+psycopg"))
+    """The URL for yoyo, which hands what stands behind the question mark to psycopg 3."""
+    arguments = {**for_psycopg(database_url), "application_name": APPLICATION}
+    return f"postgresql+psycopg://?{urlencode(arguments)}"
 
 
 def retention_days() -> int:

@@ -10,7 +10,8 @@ import click
 import psycopg
 
 from tbg.stack.state import State
-from tbg_core.database import without_password
+from tbg_core import database
+from tbg_core.database_url import DatabaseError, DatabaseUrlError, check
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,19 @@ def find_urls(state: State, environ: Mapping[str, str] = os.environ) -> Urls:
 
 def database_url(state: State, environ: Mapping[str, str] = os.environ) -> str:
     """As :func:`find_urls`, for a command that needs no Redis."""
-    return _server(state, "DATABASE_URL", environ)
+    return usable(_server(state, "DATABASE_URL", environ))
+
+
+def usable(url: str) -> str:
+    """Returns the URL of a database, if it can work.
+
+    Raises:
+        click.ClickException: it cannot.
+    """
+    try:
+        return check(url)
+    except DatabaseUrlError as error:
+        raise click.ClickException(str(error)) from None
 
 
 def _server(state: State, variable: str, environ: Mapping[str, str]) -> str:
@@ -53,22 +66,14 @@ def connect(url: str, **options: Any) -> Iterator[psycopg.Connection[Any]]:
 
     Args:
         url: of the database.
-        options: more of psycopg's.
+        options: of :func:`tbg_core.database.open_connection`.
 
     Raises:
-        click.ClickException: when the database does not answer, or lacks the schema of this
-            version, before or in the block.
+        click.ClickException: when the database does not answer or refuses, before or in the
+            block.
     """
     try:
-        with psycopg.connect(
-            url, autocommit=True, connect_timeout=10, options="-c timezone=UTC", **options
-        ) as connection:
+        with database.connect(url, **options) as connection:
             yield connection
-    except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction) as error:
-        raise click.ClickException(
-            "the database lacks the schema of this version: run tbg migrate"
-        ) from error
-    except psycopg.Error as error:
-        raise click.ClickException(
-            f"the database at {without_password(url)} does not answer: {error}"
-        ) from error
+    except DatabaseError as error:
+        raise click.ClickException(str(error)) from error

@@ -11,6 +11,7 @@ from typing import Any, Final
 import psycopg
 from psycopg.rows import TupleRow
 
+from tbg_core.database import open_connection
 from tbg_core.wording import counted
 
 # A part of the daemon beats every 30 seconds, and first when it has started.
@@ -40,7 +41,7 @@ def look(database_url: str, uptime: float) -> Findings:
         uptime: seconds that the daemon has had to begin its work.
     """
     try:
-        with psycopg.connect(database_url, autocommit=True, connect_timeout=5) as database:
+        with open_connection(database_url) as database:
             return Findings(
                 _silent_parts(database, uptime), _failed_runs(database), _waiting_runs(database)
             )

@@ -21,9 +21,12 @@ def _redis_url(value: str) -> str:
 
 
 def _database_url(value: str) -> str:
-    if not value.startswith(("postgresql://", "postgres://")):
-        raise ValueError("must start with postgresql://")
-    return value
+    from tbg_core.database_url import DatabaseUrlError, check  # psycopg, for those who use it
+
+    try:
+        return check(value)
+    except DatabaseUrlError as error:
+        raise ValueError(error.reason) from None
 
 
 RedisUrl = Annotated[str, AfterValidator(_redis_url)]

@@ -17,6 +17,7 @@ from prometheus_client import Counter, Gauge
 from psycopg.rows import DictRow, dict_row
 
 from tbg_core.dagster_health import Findings, look
+from tbg_core.database import open_connection
 from tbg_core.disk import disk_trouble, free_ratio
 from tbg_notify.channel import send
 from tbg_notify.collect import collect
@@ -178,13 +179,8 @@ class Notifier:
         """Takes steps with a connection, and connects again after a failure of it."""
         while not self._stopped.is_set():
             try:
-                with psycopg.connect(
-                    self._url,
-                    autocommit=True,
-                    row_factory=dict_row,
-                    connect_timeout=10,
-                    application_name="tbg_notify",
-                    options="-c timezone=UTC",
+                with open_connection(
+                    self._url, application="tbg_notify", row_factory=dict_row
                 ) as connection:
                     while not self._stopped.is_set():
                         step(connection)

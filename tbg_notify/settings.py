@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from tbg_core.database import libpq_url
+from tbg_core.database_url import DatabaseUrlError, check
 from tbg_core.settings import DatabaseUrl, EnvironmentSettings, LogLevel, Port
 
 
@@ -67,6 +68,7 @@ class NotifierSettings(EnvironmentSettings):
     def _without_a_driver(cls, value: str | None) -> str | None:
         if value is None:
             return None
-        if not value.startswith(("postgresql", "postgres:")):
-            raise ValueError("must start with postgresql://")
-        return libpq_url(value)  # Dagster's own setting names a driver
+        try:
+            return libpq_url(check(value))  # Dagster's own setting names a driver
+        except DatabaseUrlError as error:
+            raise ValueError(error.reason) from None

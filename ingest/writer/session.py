@@ -29,6 +29,9 @@ from ingest.writer.rows import Item, parse
 from ingest.writer.store import Store
 from ingest.writer.streams import Streams
 from ingest.writer.trimming import Trimming
+from tbg_core import database
+from tbg_core.database import connect_async, examine_async
+from tbg_core.database_url import DatabaseError
 from tbg_core.entry import Entry, identity
 from tbg_core.flavour import fetch_flavour
 
@@ -44,14 +47,9 @@ CELL: Final = ""  # one writer serves all streams of a database
 
 AWAY: Final = (
     RedisError,
-    OSError,
-    TimeoutError,
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    # A shutdown message that arrived while the connection was idle (a crashing server
-    # sends one) surfaces only with the next query, and as this error.
-    asyncpg.InternalClientError,
+    *database.AWAY,
     OffsetsMovedError,
+    DatabaseError,
 )
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("ingest.writer.session")
@@ -92,13 +90,12 @@ class Session:
             *AWAY: a server is away; the next session goes on from the stored offsets.
         """
         settings = self._settings
-        connection = await asyncpg.connect(
+        connection = await connect_async(
             settings.database_url,
-            timeout=10,
+            application=f"tbg writer {self._consumer}",
             command_timeout=COMMAND_SECONDS,
-            server_settings={
-                "application_name": f"tbg writer {self._consumer}",
-                # A writer whose machine is gone must not keep its lock for hours.
+            # A writer whose machine is gone must not keep its lock for hours.
+            settings={
                 "tcp_keepalives_idle": "10",
                 "tcp_keepalives_interval": "5",
                 "tcp_keepalives_count": "3",
@@ -113,6 +110,7 @@ class Session:
             redis_connect_func=_once(),
         )
         try:
+            await examine_async(connection, settings.database_url)
             await self._take_over(connection)
             self._db = connection
             await prepare(connection)

@@ -8,12 +8,14 @@ import asyncio
 import contextlib
 from typing import Final
 
+import asyncpg
 import structlog
 from redis.backoff import ExponentialBackoff
 
 from ingest.settings import WriterSettings
 from ingest.writer.refusal import Pace
 from ingest.writer.session import AWAY, NotMigratedError, Session
+from tbg_core.database import explain
 from tbg_core.metrics_server import MetricsServer
 
 STOP_SECONDS: Final = 5.0  # that a stop may take when a server does not answer
@@ -48,6 +50,13 @@ class Writer:
         """Requests shutdown: what is in the streams is still committed."""
         self._stopping.set()
 
+    def _explain(self, error: BaseException) -> str:
+        if isinstance(
+            error, asyncpg.PostgresError | asyncpg.InterfaceError | asyncpg.InternalClientError
+        ):
+            return explain(error, self._settings.database_url)
+        return str(error) or type(error).__name__
+
     async def run(self) -> None:
         """Runs until :meth:`stop`; waits with growing pauses while a server is away."""
         sessions = asyncio.create_task(self._sessions())
@@ -74,7 +83,7 @@ class Writer:
             except (*AWAY, NotMigratedError) as error:
                 failures = 1 if self._session.committed else failures + 1
                 pause = backoff.compute(failures)
-                trouble = f"{type(error).__name__}: {error}"
+                trouble = self._explain(error)
                 log.error(
                     "cannot commit: events wait in Redis",
                     error=trouble,

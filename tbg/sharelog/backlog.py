@@ -9,7 +9,7 @@ import psycopg
 import redis
 
 from tbg.servers import Urls
-from tbg_core.database import without_password
+from tbg_core.database import open_connection, without_password
 from tbg_core.entry import START, id_key
 from tbg_core.names import stream_of
 
@@ -63,9 +63,7 @@ class Backlog:
             psycopg.Error, redis.RedisError: if one of the two does not answer.
         """
         if self._database is None or self._database.closed:
-            self._database = psycopg.connect(
-                self._urls.database, autocommit=True, connect_timeout=10
-            )
+            self._database = open_connection(self._urls.database)
         rows = self._database.execute(
             "select last_id from stream_offsets where stream = %s", [_STREAM]
         ).fetchall()

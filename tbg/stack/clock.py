@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime, timedelta
 from datetime import time as midnight
 from typing import Final
 
-import psycopg
+from tbg.servers import connect
 
 EARLIEST_WEEK: Final = date(2025, 10, 6)
 """A Monday before which no partition begins and no clock is right: this project is younger."""
@@ -23,11 +23,11 @@ def wrong_clock(database_url: str, now: datetime) -> str | None:
     """Why ``now`` cannot be right, or None.
 
     Raises:
-        psycopg.Error: the database does not answer.
+        click.ClickException: the database does not answer.
     """
     if now < datetime.combine(EARLIEST_WEEK, midnight(), UTC):
         return f"the clock says {now:%F %H:%M} UTC, which is before this software was made"
-    with psycopg.connect(database_url, connect_timeout=10) as connection:
+    with connect(database_url) as connection:
         row = connection.execute("select max(updated_at) from stream_offsets").fetchone()
     known = row[0] if row else None
     if known is not None and now < known - TOLERANCE:

@@ -18,6 +18,7 @@ import psycopg
 import redis
 from psycopg.rows import TupleRow
 
+from tbg_core.database import connect
 from tbg_core.events import EVENTS
 from tbg_core.names import stream_of
 
@@ -179,7 +180,7 @@ class CommitWatch:
     def _watch(self) -> None:
         # If the database goes away, this thread ends with its message on the screen,
         # and the shares that it did not see are told as a difference.
-        with psycopg.connect(self._url, autocommit=True) as connection:
+        with connect(self._url) as connection:
             while not self._end.wait(POLL_SECONDS):
                 rows = connection.execute(
                     "select instance_id, seq, extract(epoch from time)::float8 from shares "

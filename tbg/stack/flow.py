@@ -10,6 +10,7 @@ import redis
 from psycopg.rows import TupleRow
 
 from tbg.snapshot import stream_lags
+from tbg_core.database import open_connection
 from tbg_core.wording import counted, si
 
 # Shares of the last minute are recounted each time, because rows come late: after an
@@ -79,9 +80,7 @@ class Flow:
 
     def _line(self) -> str:
         if self._database is None:
-            self._database = psycopg.connect(
-                self._database_url, autocommit=True, connect_timeout=CONNECT_SECONDS
-            )
+            self._database = open_connection(self._database_url)
         lags = stream_lags(self._database, self._redis)
         oldest = max(lag.seconds for lag in lags.values())
         before = self._totals

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import click
 
+from tbg.servers import usable
 from tbg.stack import dagster as batch
 from tbg.stack.dagster import first_week, storage_url
 from tbg.stack.embedded import EmbeddedPostgres, EmbeddedValkey
@@ -84,6 +85,8 @@ class StackPlan:
         valkey = EmbeddedValkey(state.path / "valkey", ports.valkey_port, self.secrets.redis)
         database = _elsewhere(environ.get("DATABASE_URL"), self.secrets.database)
         cache = _elsewhere(environ.get("REDIS_URL"), self.secrets.redis)
+        if database is not None:
+            usable(database)
         named = {"DATABASE_URL": database, "REDIS_URL": cache}
         self.elsewhere = {name: without_password(url) for name, url in named.items() if url}
         """Servers that the environment names instead of ours, without passwords."""

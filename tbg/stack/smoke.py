@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
-import psycopg
 import redis
 from rich.table import Table
 
 from tbg.options import json_option
+from tbg.servers import connect
 from tbg.snapshot import Connection, stream_lags, take
 from tbg.stack.counts import (
     ACCEPTED,
@@ -159,7 +159,7 @@ def run(state: State, seconds: float, limit: float, say: Say) -> Result:
         try:
             # Nothing may be committed unwatched.
             stack.start(before={"pool": lambda: exits.enter_context(watch)})
-            database = exits.enter_context(psycopg.connect(plan.database_url, autocommit=True))
+            database = exits.enter_context(connect(plan.database_url))
             client = exits.enter_context(redis.Redis.from_url(plan.redis_url))
             say("mining")
             _mine(stack, database, ending, seconds, limit)

@@ -3,12 +3,14 @@
 import contextlib
 from collections.abc import Iterator
 from typing import Final
-from urllib.parse import urlsplit
 
 import dagster as dg
 import psycopg
 from psycopg.rows import DictRow, dict_row
 from pydantic import Field
+
+from tbg_core.database import connect
+from tbg_core.database_url import DatabaseError
 
 Connection = psycopg.Connection[DictRow]
 
@@ -27,24 +29,14 @@ class Database(dg.ConfigurableResource):  # type: ignore[type-arg]  # yields its
         Raises:
             dagster.Failure: when the database does not answer, or the connection breaks.
         """
-        parts = urlsplit(self.url)
-        where = f"{parts.hostname}:{parts.port or 5432}{parts.path}"
         try:
-            with psycopg.connect(
+            with connect(
                 self.url,
-                autocommit=True,
+                application="tbg_dagster",
                 row_factory=dict_row,
-                connect_timeout=10,
-                application_name="tbg_dagster",
                 # Rollups sort and group millions of rows: by default they would do so on disk.
-                options=f"-c timezone=UTC -c work_mem={WORK_MEMORY}",
+                settings={"work_mem": WORK_MEMORY},
             ) as connection:
                 yield connection
-        except psycopg.OperationalError as error:
-            raise dg.Failure(
-                f"the database {where} (DATABASE_URL) cannot be reached or used: {error}"
-            ) from error
-        except psycopg.errors.UndefinedTable as error:
-            raise dg.Failure(
-                f"the database {where} (DATABASE_URL) lacks a table; run tbg migrate: {error}"
-            ) from error
+        except DatabaseError as error:
+            raise dg.Failure(str(error)) from error

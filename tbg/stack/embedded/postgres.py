@@ -16,6 +16,7 @@ from psycopg import sql
 from tbg.stack.embedded.server import EmbeddedError, Server, not_installed
 from tbg.stack.ports import HOST
 from tbg.stack.privileges import give, make_runnable, open_the_way, run_as
+from tbg_core.database import open_connection
 from tbg_core.files import write_private
 
 VERSION: Final = 16
@@ -116,7 +117,7 @@ class EmbeddedPostgres(Server):
     def ready(self) -> bool:
         self.busy = None
         try:
-            with psycopg.connect(self.url, connect_timeout=5):
+            with open_connection(self.url):
                 return True
         except psycopg.OperationalError as error:
             if said := _BUSY.search(str(error)):
@@ -125,7 +126,7 @@ class EmbeddedPostgres(Server):
 
     def ensure_role(self, role: str, password: str) -> None:
         """Makes a role that may log in, and sets its password; safe to repeat."""
-        with psycopg.connect(self.url, autocommit=True) as connection:
+        with open_connection(self.url) as connection:
             found = connection.execute("select 1 from pg_roles where rolname = %s", [role])
             statement = "alter role {} login password {}"
             if not found.fetchone():
@@ -136,7 +137,7 @@ class EmbeddedPostgres(Server):
 
     def ensure_database(self, database: str, owner: str) -> None:
         """Makes a database that belongs to ``owner``; safe to repeat."""
-        with psycopg.connect(self.url, autocommit=True) as connection:
+        with open_connection(self.url) as connection:
             found = connection.execute("select 1 from pg_database where datname = %s", [database])
             if not found.fetchone():
                 connection.execute(
