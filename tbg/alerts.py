@@ -12,6 +12,7 @@ import click
 import psycopg
 from psycopg.rows import DictRow, dict_row
 
+from tbg.servers import connect, database_url
 from tbg.stack.node import Node
 from tbg.stack.state import State, state_option
 from tbg_core import log, signals

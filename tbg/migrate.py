@@ -25,8 +25,8 @@ import click
 import psycopg
 import yoyo
 
-from tbg_core.database import connect, examine
-from tbg_core.database_url import DatabaseError, for_psycopg
+from tbg_core.database import UnusableError, connect, examine
+from tbg_core.database_url import DatabaseError, DatabaseUrlError, for_psycopg
 from tbg_core.flavour import FLAVOURS, Flavour, flavour_of
 from tbg_core.settings import RetentionSettings, SettingsError
 from tbg_core.wording import counted
@@ -115,8 +115,10 @@ def migrate(
             applied, already = _apply(database_url, chosen, say)
             partitions = _make_partitions(connection) if chosen == "postgresql" else 0
             return Migrated(server.version, chosen, applied, already, partitions)
-    except DatabaseError as error:
+    except (UnusableError, DatabaseUrlError) as error:
         raise MigrateError(str(error)) from error
+    except DatabaseError as error:
+        raise MigrateError(f"the database cannot be reached or used: {error}") from error
 
 
 def detect_flavour(connection: Connection) -> Flavour:
