@@ -6,7 +6,7 @@ VENV ?= .venv
 # The first Python that is new enough; PYTHON=... names another one.
 PYTHON ?= $(shell for candidate in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$candidate && break; done)
-EXTRAS := batch,devnet,embedded,dev
+EXTRAS := batch,devnet,serve,embedded,dev
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 ARGS ?=

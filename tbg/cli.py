@@ -42,6 +42,9 @@ COMMANDS: Final[dict[str, Subcommand]] = {
     ),
     "notify": Subcommand("tbg.alerts", "notify", "Deliver alerts to people's channels.", "batch"),
     "alerts": Subcommand("tbg.alerts", "alerts", "Test, explain and mute alerts.", "batch"),
+    "serve": Subcommand(
+        "tbg_serve.command", "serve", "Answer miners' tools over HTTP, read-only.", "serve"
+    ),
     "bests": Subcommand("tbg.bests", "command", "Show the best shares of users and workers."),
     "env": Subcommand("tbg.stack.env", "command", "Print how to reach the stack, for a shell."),
     "smoke": Subcommand(

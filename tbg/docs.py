@@ -145,6 +145,7 @@ def render_settings() -> str:
     )
     from tbg_dagster.resources.environment import variable_of
     from tbg_notify.settings import NotifierSettings
+    from tbg_serve.settings import ServeSettings
 
     inherited = StageSettings.model_fields.keys() | RetentionSettings.model_fields.keys()
     sections: list[tuple[str, type[BaseModel], str]] = [
@@ -153,6 +154,7 @@ def render_settings() -> str:
         ("Writer", WriterSettings, ""),
         ("Retention: writer and `tbg migrate`", RetentionSettings, ""),
         ("Notifier", NotifierSettings, ""),
+        ("`tbg serve`", ServeSettings, ""),
         ("Batch side: database", Database, "DATABASE_"),
         ("Batch side: Redis", RedisServer, "REDIS_"),
         ("Batch side: node", BitcoinNode, "BITCOIN_RPC_"),

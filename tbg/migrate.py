@@ -38,6 +38,7 @@ LOCK_KEY: Final = 0x7462_6773_716C  # "tbgsql"
 DAYS_BACK: Final = 2
 DAYS_AHEAD: Final = 7
 FIRST_FILE: Final = "0001_core.sql"
+SERVE_ROLE: Final = "tbg_serve"  # may read what tbg serve serves, if there is such a role
 
 
 Connection = psycopg.Connection[Any]
@@ -114,11 +115,15 @@ def migrate(
             _refuse_shared_offsets(connection)
             applied, already = _apply(database_url, chosen, say)
             partitions = _make_partitions(connection) if chosen == "postgresql" else 0
+            connection.execute(_GRANT, [SERVE_ROLE])
             return Migrated(server.version, chosen, applied, already, partitions)
     except (UnusableError, DatabaseUrlError) as error:
         raise MigrateError(str(error)) from error
     except DatabaseError as error:
         raise MigrateError(f"the database cannot be reached or used: {error}") from error
+
+
+_GRANT: Final = "select grant_serving(rolname) from pg_roles where rolname = %s"
 
 
 def detect_flavour(connection: Connection) -> Flavour:

@@ -18,3 +18,4 @@ class Secrets:
     redis: str = field(default_factory=new_password, repr=False)
     rpc: str = field(default_factory=new_password, repr=False)
     dagster: str = field(default_factory=new_password, repr=False)
+    serve: str = field(default_factory=new_password, repr=False)

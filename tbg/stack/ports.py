@@ -39,6 +39,7 @@ class Ports:
     writer_metrics_port: int = 9102
     dagster_port: int = 3000
     notifier_metrics_port: int = 9103
+    serve_port: int = 8100
 
     def at(self, name: str, host: str = HOST) -> Port:
         """One of the ports, by its name."""

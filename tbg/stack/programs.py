@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import click
 
+from tbg.migrate import SERVE_ROLE
 from tbg.servers import usable
 from tbg.stack import dagster as batch
 from tbg.stack.dagster import first_week, storage_url
@@ -49,6 +50,7 @@ class StackOptions:
     pool: bool = True
     miner: bool = True
     dagster: bool = True
+    serve: bool = True
     miner_processes: int = 1
     miner_user: str | None = None
     trust_clock: bool = False
@@ -99,6 +101,7 @@ class StackPlan:
         self.stratum_url = (
             f"stratum+tcp://{options.stratum_host}:{ports.stratum_port}" if options.pool else None
         )
+        self.api_url = f"http://{HOST}:{ports.serve_port}" if options.serve else None
         self.dagster_url = f"http://{HOST}:{ports.dagster_port}" if options.dagster else None
         self.dagster_database_url: str | None = None
         self.programs: list[Program] = []
@@ -120,6 +123,8 @@ class StackPlan:
             batch_side = self._batch(environ, own_database=database is None)
         if options.dagster or environ.get("ALERTS_FILE") or environ.get("ALERT_WEBHOOK_URL"):
             self.programs.append(self._notifier())
+        if self.api_url is not None:
+            self.programs.append(self._serve(self.api_url, own_database=database is None))
         self.programs += batch_side
 
     def _python(self, name: str, arguments: list[str], **environment: str) -> Launch:
@@ -136,6 +141,7 @@ class StackPlan:
         def after() -> None:
             server.ensure_role(ROLE, self.secrets.database)
             server.ensure_database(ROLE, ROLE)
+            server.ensure_role(SERVE_ROLE, self.secrets.serve)
             server.ensure_role(DAGSTER_ROLE, self.secrets.dagster)
             server.ensure_database(DAGSTER_ROLE, DAGSTER_ROLE)
 
@@ -206,6 +212,27 @@ class StackPlan:
             DAGSTER_PG_URL=self.dagster_database_url or "",
             DISK_PATH=str(self.state.path),
             **(self.node.environment() if self.node else {"BITCOIN_RPC_URL": ""}),
+        )
+
+    def _serve(self, url: str, *, own_database: bool) -> Program:
+        # A database of our own has a role that reads what is served, and nothing else.
+        database = self.database_url
+        if own_database:
+            database = self._postgres.url_of(ROLE, SERVE_ROLE, self.secrets.serve)
+        port = self.options.ports.at("serve_port")
+        return Program(
+            self._python(
+                "serve",
+                ["serve"],
+                DATABASE_URL=database,
+                REDIS_URL=self.redis_url,
+                SERVE_HOST=port.host,
+                SERVE_PORT=str(port.number),
+            ),
+            "HTTP, miners' tools",
+            url,
+            (port,),
+            ready=lambda: answers(f"{url}/readyz"),
         )
 
     def _own_node(self, node: Node) -> Program:

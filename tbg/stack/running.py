@@ -110,6 +110,7 @@ class RunningStack:
             rpc=plan.node.environment() if plan.node else {},
             stratum_url=plan.stratum_url,
             dagster_url=plan.dagster_url,
+            api_url=plan.api_url,
             dagster_database_url=plan.dagster_database_url,
             programs=tuple(program.name for program in plan.programs),
         )

@@ -45,6 +45,7 @@ class Stack:
     rpc: dict[str, str] = field(default_factory=dict, repr=False)  # BITCOIN_RPC_*
     stratum_url: str | None = None
     dagster_url: str | None = None
+    api_url: str | None = None
     dagster_database_url: str | None = field(default=None, repr=False)
     programs: tuple[str, ...] = ()
 
@@ -62,6 +63,8 @@ class Stack:
             found["STRATUM_URL"] = self.stratum_url
         if self.dagster_url is not None:
             found["DAGSTER_URL"] = self.dagster_url
+        if self.api_url is not None:
+            found["API_URL"] = self.api_url
         return found
 
 

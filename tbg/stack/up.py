@@ -1,6 +1,7 @@
 """``tbg up``: the whole stack on one machine, until Ctrl-C."""
 
 import errno
+import importlib.util
 import os
 import time
 from collections.abc import Callable
@@ -69,6 +70,7 @@ def port_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--free-ports", is_flag=True, help="Choose free ports for everything.")
 @click.option("--no-miner", is_flag=True, help="Without the CPU miner: bring your own.")
 @click.option("--no-pool", is_flag=True, help="Without pool and miner: bring your own engine.")
+@click.option("--no-serve", is_flag=True, help="Without the HTTP interface for miners' tools.")
 @click.option("--no-dagster", is_flag=True, help="Without the batch side and its UI.")
 @click.option("--no-node", is_flag=True, help="Without node, pool and miner: the data side alone.")
 @click.option(
@@ -94,6 +96,7 @@ def command(
     no_pool: bool,
     no_node: bool,
     no_dagster: bool,
+    no_serve: bool,
     node_url: str | None,
     node_cookie: Path | None,
     miner_user: str | None,
@@ -141,6 +144,7 @@ def command(
         pool=not (no_pool or no_node),
         miner=not (no_miner or no_pool or no_node),
         dagster=not no_dagster,
+        serve=not no_serve and importlib.util.find_spec("fastapi") is not None,
         miner_processes=miner_processes,
         miner_user=miner_user,
         pool_config=pool_config,
@@ -289,6 +293,8 @@ def _next_steps(plan: StackPlan) -> str:
             lines.append("  (only from this machine; --host 0.0.0.0 opens it to your network)")
     else:
         lines.append(f"point an engine's events at {plan.socket_path}")
+    if plan.api_url:
+        lines.append(f"for miners' tools: {plan.api_url}/docs (docs/api.md)")
     if plan.dagster_url:
         lines.append(f"rollups, weekly reset, checks, backfills: {plan.dagster_url}")
     option = "" if plan.state.path == DEFAULT_STATE.resolve() else f" --state {plan.state.path}"

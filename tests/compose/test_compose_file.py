@@ -123,7 +123,7 @@ def test_what_is_mounted_from_the_repository_exists() -> None:
 
 def test_no_secret_is_in_the_file() -> None:
     secrets = [variable for variable in variables() if "PASSWORD" in variable.name]
-    assert len({variable.name for variable in secrets}) == 6
+    assert len({variable.name for variable in secrets}) == 7
     assert all(variable.required for variable in secrets), "a secret has a default"
     for name, service in SERVICES.items():
         for key, value in service.get("environment", {}).items():
@@ -176,7 +176,7 @@ def test_the_database_is_stopped_after_everything_that_uses_it() -> None:
         for name, service in SERVICES.items()
         if any("@timescaledb:" in str(value) for value in service.get("environment", {}).values())
     ]
-    assert len(users) == 7
+    assert len(users) == 8
     assert [name for name in users if "timescaledb" not in SERVICES[name]["depends_on"]] == []
 
 

@@ -39,7 +39,7 @@ def test_every_secret_is_random_and_only_the_owner_may_read_it(
     init(folder)
     values = read(folder)
     assert values.keys() >= SECRETS
-    assert len({values[name] for name in SECRETS}) == len(SECRETS) == 6
+    assert len({values[name] for name in SECRETS}) == len(SECRETS) == 7
     for name in SECRETS:
         # In URLs, in .env and in shells without any quoting.
         assert re.fullmatch(r"[A-Za-z0-9_-]{32}", values[name])

@@ -16,6 +16,7 @@ from tbg_dagster.resources import (
 )
 from tbg_dagster.resources.environment import variable_of
 from tbg_notify.settings import NotifierSettings
+from tbg_serve.settings import ServeSettings
 from tests.compose.files import SERVICES, Setting, example, passed_through, variables
 from tests.processes import ROOT
 
@@ -39,6 +40,7 @@ def names_in(*sources: Path) -> set[str]:
         ("ingest-receiver", ReceiverSettings),
         ("ingest-writer", WriterSettings),
         ("notifier", NotifierSettings),
+        ("serve", ServeSettings),
     ],
 )
 def test_a_stage_gets_exactly_its_settings(service: str, settings: type[BaseSettings]) -> None:
@@ -118,7 +120,7 @@ def test_the_example_shows_the_defaults_of_the_compose_file() -> None:
 def test_the_example_shows_the_defaults_of_the_code() -> None:
     listed = example()
     known: dict[str, object] = {}
-    for settings in (ReceiverSettings, WriterSettings):
+    for settings in (ReceiverSettings, WriterSettings, ServeSettings):
         known |= {name.upper(): field.default for name, field in settings.model_fields.items()}
     for prefix, resource in (
         ("BITCOIN_RPC_", BitcoinNode),
@@ -132,7 +134,8 @@ def test_the_example_shows_the_defaults_of_the_code() -> None:
     compared = passed_through() & known.keys()
     assert len(compared) > 25
     for name in compared:
-        assert listed[name].value == str(known[name]), name
+        default = known[name]
+        assert listed[name].value == ("" if default is None else str(default)), name
 
 
 def test_sockets_and_limits_of_the_settings_hold() -> None:

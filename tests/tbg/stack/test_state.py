@@ -28,7 +28,7 @@ def test_secrets_are_made_once_and_readable_by_their_owner_alone(tmp_path: Path)
     state.make()
     first = state.secrets()
     assert state.secrets() == first
-    assert len(set(asdict(first).values())) == 5
+    assert len(set(asdict(first).values())) == 6
     assert (state.path / "secrets.json").stat().st_mode & 0o077 == 0
     assert first.redis not in repr(first)
 
@@ -114,13 +114,13 @@ def plan(tmp_path: Path, options: StackOptions) -> StackPlan:
 def test_programs_start_from_the_stores_to_the_miners(tmp_path: Path) -> None:
     names = [program.name for program in plan(tmp_path, StackOptions()).programs]
     realtime = ["postgres", "valkey", "writer", "receiver", "node", "pool", "miner"]
-    assert names == [*realtime, "notifier", "code-server", "webserver", "daemon"]
+    assert names == [*realtime, "notifier", "serve", "code-server", "webserver", "daemon"]
 
 
 def test_what_is_left_out_is_not_in_the_plan(tmp_path: Path) -> None:
-    options = StackOptions(miner=False, pool=False, dagster=False)
+    options = StackOptions(miner=False, pool=False, dagster=False, serve=False)
     found = plan(tmp_path, options)
-    left_out = {"miner", "pool", "code-server", "webserver", "daemon", "notifier"}
+    left_out = {"miner", "pool", "code-server", "webserver", "daemon", "notifier", "serve"}
     assert {program.name for program in found.programs}.isdisjoint(left_out)
     assert found.dagster_url is None
     assert found.stratum_url is None
@@ -151,7 +151,7 @@ def test_every_port_is_another_one_and_has_its_option(tmp_path: Path) -> None:
         for program in plan(tmp_path, StackOptions(Ports.free())).programs
         for port in program.ports
     ]
-    assert len({port.number for port in ports}) == len(ports) == 8
+    assert len({port.number for port in ports}) == len(ports) == 9
     assert {port.option for port in ports} <= offered
 
 

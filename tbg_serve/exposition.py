@@ -1,0 +1,154 @@
+"""``/metrics``: the pool for Prometheus, and every worker where that was asked for.
+
+The names are those of p2poolv2/p2poolv2 (stats/pool_local_stats and its exposition), so that
+its boards work: ``worker_…{btcaddress,workername}``. The client library escapes the names.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from fastapi import APIRouter, Response
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.metrics_core import Metric
+
+from tbg_core.difficulty import HASHES_PER_DIFFICULTY
+from tbg_serve.database import Database, now
+from tbg_serve.held import Held
+from tbg_serve.pool import SECONDS, Pool
+
+LABELS: Final = ("btcaddress", "workername")
+
+
+def router(database: Database, pool: Pool, *, miners: bool, patience: float) -> APIRouter:
+    """The route of the metrics.
+
+    Args:
+        database: what to ask.
+        pool: the pool's numbers.
+        miners: whether every worker has metrics of its own.
+        patience: seconds that somebody waits for the workers.
+    """
+    routes = APIRouter(tags=["prometheus"])
+    started = now().timestamp()
+
+    async def rows() -> list[Any]:
+        return await database.fetch(_WORKERS, seconds=SECONDS)
+
+    workers = Held(rows, 15.0, patience)
+
+    @routes.get("/metrics")
+    async def metrics() -> Response:
+        """The pool's metrics, in Prometheus's text format."""
+        counts, week = await pool.counts.get(), await pool.week.get()
+        best = await pool.high_scores()
+        families: list[Metric] = [
+            _gauge("pool_users", "Users seen in the last 24 hours", counts.users),
+            _gauge("pool_workers", "Workers online", counts.workers),
+            _gauge("pool_hashrate", "H/s, over five minutes", counts.rates["hashrate_5m"]),
+            # Hashes, as p2poolv2 counts them; of the running week.
+            _counter(
+                "shares_accepted_total",
+                "Work of the running week, in hashes",
+                week["work"] * HASHES_PER_DIFFICULTY,
+            ),
+            _counter("shares_rejected_total", "Rejected shares of the week", week["rejected"]),
+            _gauge(
+                "best_share_ever",
+                "Best difficulty of all time",
+                best[0]["best_difficulty"] if best else 0,
+            ),
+            _gauge("start_time_seconds", "When this server started", started),
+        ]
+        if miners:
+            families += _of_workers(await workers.get())
+        return Response(
+            generate_latest(_Once(families)), headers={"content-type": CONTENT_TYPE_LATEST}
+        )
+
+    return routes
+
+
+class _Once(CollectorRegistry):
+    """A registry of some families, collected once."""
+
+    def __init__(self, families: Iterable[Metric]) -> None:
+        super().__init__()
+        self._families = list(families)
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, text, value=value)
+
+
+def _counter(name: str, text: str, value: float) -> Metric:
+    return CounterMetricFamily(name, text, value=value)
+
+
+def _of_workers(rows: list[Any]) -> list[Metric]:
+    work = CounterMetricFamily(
+        "worker_shares_valid_total", "Work of the running week, in hashes", labels=LABELS
+    )
+    best = GaugeMetricFamily("worker_best_share", "Best difficulty of the week", labels=LABELS)
+    last = GaugeMetricFamily("worker_last_share_at", "Unix time of the last share", labels=LABELS)
+    rate = GaugeMetricFamily("worker_hashrate", "H/s, over five minutes", labels=LABELS)
+    online = GaugeMetricFamily("worker_online", "1 if it is online", labels=LABELS)
+    for row in rows:
+        labels = (row["btc_address"], row["worker_name"])
+        work.add_metric(labels, row["work"] * HASHES_PER_DIFFICULTY)
+        best.add_metric(labels, row["best"])
+        last.add_metric(labels, row["last_share"])
+        rate.add_metric(labels, row["hashrate"])
+        online.add_metric(labels, int(row["is_online"]))
+    return [work, best, last, rate, online]
+
+
+# Workers with a share in the last week: the others are forgotten, as by ckpool.
+_WORKERS: Final = """
+with days as (
+    select worker_id, sum(least(work, 1e290)) as work, max(best_share_diff) as best
+    from worker_stats_daily
+    where day >= date_trunc('week', now() at time zone 'UTC')::date
+    group by worker_id
+),
+edge as (
+    select coalesce(
+        (
+            select (max(day) + 1)::timestamp at time zone 'UTC' from worker_stats_daily
+            where day >= date_trunc('week', now() at time zone 'UTC')::date
+        ),
+        date_trunc('week', now(), 'UTC')
+    ) as moment
+),
+hours as (
+    select h.worker_id, sum(least(h.work, 1e290)) as work, max(h.best_share_diff) as best,
+        max(h.bucket) + interval '1 hour' as until
+    from shares_hourly h, edge e
+    where h.bucket >= e.moment and h.bucket <= now()
+    group by h.worker_id
+),
+rest as (
+    select s.worker_id, sum(s.difficulty) as work, max(s.share_diff) as best
+    from served_shares s, edge e
+    where s.is_valid and s.time < now() + interval '1 day'
+      and s.time >= coalesce((select max(until) from hours), e.moment)
+    group by s.worker_id
+)
+select u.btc_address, w.worker_name, w.is_online,
+    coalesce(d.work, 0) + coalesce(h.work, 0) + coalesce(r.work, 0) as work,
+    coalesce(bounded(greatest(d.best, h.best, r.best)), 0) as best,
+    coalesce(extract(epoch from w.last_share), 0)::float8 as last_share,
+    case when u.last_seen > now() - interval '1 hour'
+        then coalesce(least(greatest(w.hashrate_5m, 0), 1e30), 0) else 0 end as hashrate
+from workers w
+join users u on u.id = w.user_id
+left join days d on d.worker_id = w.id
+left join hours h on h.worker_id = w.id
+left join rest r on r.worker_id = w.id
+where w.is_online or w.last_share > now() - interval '7 days'
+order by u.btc_address, w.worker_name
+"""

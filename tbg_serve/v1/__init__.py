@@ -1,0 +1,1 @@
+"""Our own interface: ``/v1``."""
