@@ -15,9 +15,9 @@ class SettingsError(ValueError):
 
 
 def _redis_url(value: str) -> str:
-    if not value.startswith(("redis://", "rediss://", "unix://")):
-        raise ValueError("must start with redis://, rediss:// or unix://")
-    return value
+    from tbg_core.redis_server import check_url  # redis, for those who use it
+
+    return check_url(value)
 
 
 def _database_url(value: str) -> str:

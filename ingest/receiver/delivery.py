@@ -19,6 +19,7 @@ from ingest.receiver.spool import Spool, SpoolFullError
 from tbg_core.entry import Batch
 from tbg_core.events import EVENTS
 from tbg_core.names import LEDGER_STREAM, stream_of
+from tbg_core.redis_server import explain, needs_action
 
 REFUSED: Final = "refused"  # the folder in the spool's
 _ASK_AGAIN: Final = 2.0  # seconds until a stream that refuses is asked again
@@ -40,6 +41,7 @@ class Delivery:
     Attributes:
         published: events handed to Redis so far.
         away: whether Redis did not take the last batch.
+        why: what it said, or what its silence means.
         refused: what Redis said of entries that it does not take, empty if none wait.
     """
 
@@ -53,6 +55,7 @@ class Delivery:
         self._set_aside = asyncio.Event()
         self.published = 0
         self.away = False
+        self.why = ""
         self.refused = ""
         if not self._spool.empty:
             self._spooled.set()
@@ -202,13 +205,13 @@ class Delivery:
         metrics.DROPPED.labels("spool", reason).inc(batch.events)
 
     def _note_away(self, error: BaseException) -> None:
-        if not self.away:
-            self.away = True
+        why = explain(error)
+        if not self.away or (why != self.why and needs_action(error)):
             log.error(
-                "redis is away: events go to the spool",
-                error=str(error) or repr(error),
-                spool=str(self._spool.folder),
+                "redis is away: events go to the spool", error=why, spool=str(self._spool.folder)
             )
+            self.why = why
+        self.away = True
 
     def _note_refused(self, outcome: Outcome) -> None:
         if outcome.why != self.refused:

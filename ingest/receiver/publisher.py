@@ -34,6 +34,7 @@ from ingest.missing import is_missing, missing_key
 from ingest.sequence import Arrival, Seen
 from tbg_core.entry import Batch, Places, additions, command
 from tbg_core.names import BLOCKS_CHANNEL
+from tbg_core.redis_server import Guard
 
 REMEMBERED: Final = b"604800"  # seconds that marks live: a week
 MAX_INSTANCES: Final = 1000  # engine boots in memory; Redis knows the others
@@ -104,6 +105,7 @@ class Publisher:
         self._client = redis.Redis(connection_pool=self._pool)
         self._timeout = timeout
         self._lock = lock
+        self._guard = Guard(log)
         self._connection: Connection | None = None
         self._fence = lock.read() if lock is not None else ""
         self._corrections: list[bytes] = []  # marks to set right as soon as Redis answers
@@ -269,6 +271,7 @@ class Publisher:
     async def _connect(self) -> None:
         if self._connection is not None:
             return
+        await self._guard.look(self._client)
         connection = cast(Connection, await self._pool.get_connection())
         name = secrets.token_hex(8)
         words: list[tuple[bytes, ...]] = [(b"WATCH", fence_key(name).encode())]

@@ -73,7 +73,7 @@ class Receiver:
         self._stopping = asyncio.Event()
 
     def _ready(self) -> tuple[bool, str]:
-        redis = "away, spooling" if self._delivery.away else "connected"
+        redis = f"away, spooling: {self._delivery.why}" if self._delivery.away else "connected"
         if self._delivery.refused:
             redis += f"; events wait, as a stream refuses them: {self._delivery.refused}"
         if self._socket.trouble:

@@ -1,57 +1,43 @@
 """Watches whether Redis may throw streams away, and whether it did."""
 
-from typing import Final
-
 import redis.asyncio as redis
 import structlog
 
 from ingest import metrics
-
-SAFE_POLICY: Final = "noeviction"
+from tbg_core.redis_server import Guard
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("ingest.writer.eviction")
 
 
 class Eviction:
-    """Says so once for each policy that evicts, and for each rise of the count.
+    """Judges Redis, and says so for each rise of the count of evicted keys.
 
     Args:
         client: may ask for INFO.
+        guard: the session's.
     """
 
-    def __init__(self, client: redis.Redis) -> None:
+    def __init__(self, client: redis.Redis, guard: Guard) -> None:
         self._client = client
-        self._policy = SAFE_POLICY
+        self._guard = guard
         self._evicted = 0
 
     async def look(self) -> None:
-        """Asks Redis for its policy and its count.
+        """Asks Redis.
 
         Raises:
-            RedisError, OSError: Redis refuses, or is away.
+            RedisError, OSError: Redis cannot be used, or is away.
         """
-        memory = await self._client.info("memory")
-        # A policy without a limit evicts nothing.
-        policy = str(memory.get("maxmemory_policy", SAFE_POLICY))
-        if not memory.get("maxmemory"):
-            policy = SAFE_POLICY
-        if policy != self._policy:
-            self._policy = policy
-            if policy != SAFE_POLICY:
-                log.error(
-                    "redis may evict streams that are not committed: set maxmemory-policy "
-                    "noeviction",
-                    policy=policy,
-                    maxmemory=memory["maxmemory"],
-                )
-        evicted = int((await self._client.info("stats")).get("evicted_keys", 0))
-        metrics.EVICTED_KEYS.set(evicted)
-        if evicted > self._evicted:
+        about = await self._guard.look(self._client)
+        if about is None:
+            return
+        metrics.EVICTED_KEYS.set(about.evicted)
+        if about.evicted > self._evicted:
             log.error(
                 "redis has evicted keys: events that were not committed may be lost, and show "
                 "as missing in tbg ledger",
-                policy=policy,
-                keys=evicted - self._evicted,
-                since_start=evicted,
+                policy=about.policy,
+                keys=about.evicted - self._evicted,
+                since_start=about.evicted,
             )
-        self._evicted = evicted
+        self._evicted = about.evicted

@@ -34,6 +34,7 @@ from tbg_core.database import connect_async, examine_async
 from tbg_core.database_url import DatabaseError
 from tbg_core.entry import Entry, identity
 from tbg_core.flavour import fetch_flavour
+from tbg_core.redis_server import Guard
 
 REPORT_SECONDS: Final = 60.0
 LAG_SECONDS: Final = 5.0
@@ -66,18 +67,22 @@ class Session:
         settings: the writer's.
         stopping: is set when the session shall drain and end.
         pace: how many entries a transaction takes, as the sessions before have found.
+        guard: judges Redis, and knows what the sessions before have said of it.
 
     Attributes:
         committed: events committed so far.
         trouble: why nothing is committed, empty while the session works.
     """
 
-    def __init__(self, settings: WriterSettings, stopping: asyncio.Event, pace: Pace) -> None:
+    def __init__(
+        self, settings: WriterSettings, stopping: asyncio.Event, pace: Pace, guard: Guard
+    ) -> None:
         self._settings = settings
         self._consumer = settings.consumer
         self._stopping = stopping
         self._pace = pace
         self._aside = Aside()
+        self._guard = guard
         self._lag: dict[str, tuple[int, float]] = {}
         self.committed = 0
         self.trouble = "starting"
@@ -118,7 +123,8 @@ class Session:
             self._streams = Streams(client, reader)
             self._trimming = Trimming(client, settings.stream_keep)
             self._leaderboard = Leaderboard(client, timedelta(days=settings.leaderboard_days))
-            self._eviction = Eviction(client)
+            self._eviction = Eviction(client, self._guard)
+            await self._eviction.look()
             plain = await fetch_flavour(connection) == "postgresql"
             self._store = Store(
                 connection,

@@ -15,6 +15,7 @@ from ingest import metrics
 from ingest.writer.offsets import Position, Positions
 from tbg_core.entry import START, Entry, id_key
 from tbg_core.names import IDENTITY_KEY, STREAMS
+from tbg_core.redis_server import UnusableRedisError, too_old
 
 # Entries in one answer: Redis does nothing else while it makes one, and 5,000 would keep
 # what a receiver adds waiting for eight milliseconds.
@@ -129,6 +130,8 @@ class Streams:
                 continue
             if isinstance(info, list):
                 info = dict(zip(info[::2], info[1::2], strict=True))
+            if b"entries-added" not in info:
+                raise UnusableRedisError(f"this Redis cannot be used: {too_old()}")
             first = info[b"first-entry"]
             result[stream] = End(
                 first[0].decode() if first else START,

@@ -15,8 +15,10 @@ from redis.backoff import ExponentialBackoff
 from ingest.settings import WriterSettings
 from ingest.writer.refusal import Pace
 from ingest.writer.session import AWAY, NotMigratedError, Session
+from tbg_core import redis_server
 from tbg_core.database import explain
 from tbg_core.metrics_server import MetricsServer
+from tbg_core.redis_server import Guard
 
 STOP_SECONDS: Final = 5.0  # that a stop may take when a server does not answer
 
@@ -34,13 +36,14 @@ class Writer:
         self._settings = settings
         self._stopping = asyncio.Event()
         self._pace = Pace(settings.batch_size)
+        self._guard = Guard(log)
         self._session = self._begin()
         self._metrics = MetricsServer(
             settings.metrics_host, settings.writer_metrics_port, self._ready
         )
 
     def _begin(self) -> Session:
-        return Session(self._settings, self._stopping, self._pace)
+        return Session(self._settings, self._stopping, self._pace, self._guard)
 
     def _ready(self) -> tuple[bool, str]:
         trouble = self._session.trouble
@@ -55,7 +58,7 @@ class Writer:
             error, asyncpg.PostgresError | asyncpg.InterfaceError | asyncpg.InternalClientError
         ):
             return explain(error, self._settings.database_url)
-        return str(error) or type(error).__name__
+        return redis_server.explain(error)
 
     async def run(self) -> None:
         """Runs until :meth:`stop`; waits with growing pauses while a server is away."""

@@ -11,6 +11,7 @@ import pytest
 
 from tbg.migrate import MigrateError, migrate
 from tbg.stack.embedded import EmbeddedPostgres, free_port
+from tbg_core import database as database_module
 from tbg_core.database import UnusableError, connect, examine
 from tbg_core.database_url import DatabaseError
 from tests.ingest.harness import packed, sending, stage
@@ -179,3 +180,12 @@ def test_a_server_that_is_not_there_is_named_without_a_traceback(tmp_path: Path)
     assert "the database at postgresql://u:***@127.0.0.1" in done.stderr
     assert "does not answer" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_server_that_is_too_old_is_refused(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # No older server is at hand: the bound is moved instead.
+    monkeypatch.setattr(database_module, "OLDEST_VERSION", 99)
+    with pytest.raises(UnusableError, match="and 99 or newer is needed: upgrade the server"):
+        examine(empty_database_url)
