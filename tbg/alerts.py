@@ -93,8 +93,9 @@ file_option = click.option(
     "path",
     type=click.Path(dir_okay=False, path_type=Path),
     envvar="ALERTS_FILE",
+    show_envvar=True,
     required=True,
-    help="The routes; ALERTS_FILE otherwise.",
+    help="The routes.",
 )
 
 

@@ -31,9 +31,10 @@ archive_option = click.option(
     "--archive",
     "url",
     envvar="ARCHIVE_URL",
+    show_envvar=True,
     required=True,
     metavar="URL",
-    help="Or ARCHIVE_URL: a folder, or s3://bucket/path.",
+    help="A folder, or s3://bucket/path.",
 )
 
 
@@ -53,6 +54,7 @@ def _both(url: str, state_path: Path) -> Iterator[tuple[Store, Connection]]:
 
 
 def _chosen(store: Store, first: date | None, last: date | None) -> list[date]:
+    store.require()
     days = store.days()
     if first is not None:
         last = last or first
@@ -103,7 +105,11 @@ def list_command(url: str, as_json: bool) -> None:
       ARCHIVE_URL=s3://tbg-archive/main tbg archive list --json
     """
     with _archive(url) as store:
-        _say(map(partial(_contents, store), store.days()), as_json=as_json)
+        store.require()
+        days = store.days()
+        if not days:
+            click.echo(f"the archive {store.place} holds no day", err=True)
+        _say(map(partial(_contents, store), days), as_json=as_json)
 
 
 def _contents(store: Store, day: date) -> tuple[dict[str, Any], str]:

@@ -242,7 +242,12 @@ def retention_days() -> int:
     "--wait", default=60.0, show_default=True, help="Seconds to wait for another migrate."
 )
 @click.option(
-    "--database-url", envvar="DATABASE_URL", required=True, help="Or DATABASE_URL.", metavar="URL"
+    "--database-url",
+    envvar="DATABASE_URL",
+    show_envvar=True,
+    required=True,
+    metavar="URL",
+    help="PostgreSQL or TimescaleDB, as postgresql://user:password@host:5432/name.",
 )
 def command(database_url: str, flavour: Flavour | None, wait: float) -> None:
     """Bring the database's schema up to date; run again, it does nothing.

@@ -52,6 +52,7 @@ signature_option: Final = click.option(
     default=SIGNATURE,
     show_default=True,
     envvar="TBG_COINBASE_SIGNATURE",
+    show_envvar=True,
     help="The pool's signature in its coinbases, or several between commas.",
 )
 HASH = Parsed(_hash, "be the 64 hex digits of a share's hash")

@@ -36,7 +36,8 @@ from tbg_core.periods import SECOND
     "socket_path",
     type=click.Path(path_type=Path),
     envvar="SOCKET_PATH",
-    help="Send to the receiver's datagram socket.  [env: SOCKET_PATH]",
+    show_envvar=True,
+    help="Send to the receiver's datagram socket.",
 )
 @click.option(
     "--output",

@@ -59,6 +59,7 @@ def command() -> None:
     "socket_path",
     type=click.Path(path_type=Path),
     envvar="SOCKET_PATH",
+    show_envvar=True,
     help="The receiver's event socket.  [default: the stack's]",
 )
 @click.option("--follow", is_flag=True, help="Follow new lines until Ctrl-C.")

@@ -237,5 +237,6 @@ def state_option(function: Any) -> Any:
         default=DEFAULT_STATE,
         show_default=True,
         envvar="TBG_STATE",
+        show_envvar=True,
         help="Folder that keeps the stack's data, logs and secrets.",
     )(function)

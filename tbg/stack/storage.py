@@ -9,7 +9,7 @@ from typing import Final
 
 import psycopg
 
-from tbg_core.database import libpq_url
+from tbg_core.database import libpq_url, open_connection
 from tbg_core.files import write_private
 
 # What Dagster's tables are, by its own migrations; the version that last looked at them.
@@ -61,7 +61,7 @@ def _mark(revision: str | None) -> str:
 
 def _revision(storage: str) -> str | None:
     """The revision of Dagster's tables; None where there are none yet."""
-    with psycopg.connect(libpq_url(storage), autocommit=True, connect_timeout=10) as database:
+    with open_connection(libpq_url(storage)) as database:
         row = database.execute("select to_regclass('alembic_version') is not null").fetchone()
         if row != (True,):
             return None

@@ -83,6 +83,22 @@ class Store:
             ) from None
         return cls(filesystem, root, place)
 
+    def require(self) -> None:
+        """Makes sure that there is something to read.
+
+        Raises:
+            ArchiveError: there is no such folder or bucket, or nothing in it.
+        """
+        with _named(self.place):
+            found = self._fs.get_file_info(self._root)
+        if found.type == fs.FileType.NotFound:
+            raise ArchiveError(
+                f"there is no archive at {self.place} (ARCHIVE_URL): look at the name, or wait "
+                "until Dagster has written the first day"
+            )
+        if found.type == fs.FileType.File:
+            raise ArchiveError(f"the archive {self.place} (ARCHIVE_URL) is a file and no folder")
+
     def days(self) -> list[date]:
         """The archived days, in order."""
         found = []

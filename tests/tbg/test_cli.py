@@ -2,7 +2,10 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -53,3 +56,59 @@ def test_every_command_has_help_with_examples(arguments: list[str]) -> None:
     result = CliRunner().invoke(main, [*arguments, "--help"])
     assert result.exit_code == 0, result.output
     assert "Examples:" in result.output
+
+
+def options(command: click.Command, path: str) -> Iterator[tuple[str, click.Option]]:
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            yield path, parameter
+    if isinstance(command, click.Group):
+        context = click.Context(command, info_name=path)
+        for name in command.list_commands(context):
+            found = command.get_command(context, name)
+            assert found is not None
+            yield from options(found, f"{path} {name}")
+
+
+def test_every_option_that_an_environment_variable_sets_says_so() -> None:
+    hidden = {
+        f"{path} {option.opts[0]}"
+        for path, option in options(main, "tbg")
+        if option.envvar and not (option.show_envvar or option.hidden)
+    }
+    assert not hidden
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variable"),
+    [
+        (["archive", "list"], "ARCHIVE_URL"),
+        (["migrate"], "DATABASE_URL"),
+        (["alerts", "test"], "ALERTS_FILE"),
+    ],
+)
+def test_an_option_that_is_missing_names_its_environment_variable(
+    arguments: list[str], variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(variable, raising=False)
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 2
+    assert f"(env var: '{variable}')" in result.output
+
+
+def test_an_archive_that_is_not_there_is_named(tmp_path: Path) -> None:
+    absent = tmp_path / "absent"
+    for command in (["list"], ["list", "--json"]):
+        result = CliRunner().invoke(main, ["archive", *command, "--archive", str(absent)])
+        assert result.exit_code == 1
+        assert f"there is no archive at {absent} (ARCHIVE_URL)" in result.output
+    file = tmp_path / "file"
+    file.touch()
+    result = CliRunner().invoke(main, ["archive", "list", "--archive", str(file)])
+    assert result.exit_code == 1
+    assert "is a file and no folder" in result.output
+    result = CliRunner().invoke(main, ["archive", "list", "--archive", str(tmp_path)])
+    assert result.exit_code == 0
+    assert f"the archive {tmp_path} holds no day" in result.output
+    result = CliRunner().invoke(main, ["archive", "list", "--json", "--archive", str(tmp_path)])
+    assert result.stdout == "[]\n"
