@@ -73,7 +73,7 @@ class Good(WeaveTest):
             "new_block_network",
         ):
             self.assertRegex(run.stdout, rf"{event}[^\n]*\(\), line \d+")
-        self.assertIn("23 checks passed", run.stdout)
+        self.assertIn("26 checks passed", run.stdout)
 
     def test_nothing_but_additions_is_made(self) -> None:
         before = self.file("stratifier.c").read_text().splitlines()
@@ -113,7 +113,7 @@ class Good(WeaveTest):
             if "Changed by The Bitcoin Game on 2025-11-22"
             in self.file(name).read_text().split("\n")[0]
         }
-        self.assertEqual(said, {"stratifier.c", "bitcoin.c", "Makefile.am"})
+        self.assertEqual(said, {"stratifier.c", "bitcoin.c", "connector.c", "Makefile.am"})
         os.environ["SOURCE_DATE_EPOCH"] = ""
         shapes.make(self.SHAPE, self.tree)
         self.weave()
@@ -128,6 +128,15 @@ class Good(WeaveTest):
         self.assertRegex(text, r"submit_block\([^)]*\)\n\{\n\ttbg_block_asked\(\);")
         self.assertRegex(text, r"res_ret = [^;]*;\n\t*tbg_block_answered\(\);")
         self.assertRegex(text, r'#include "bitcoin\.h"\n#include "tbg_events\.h"\n')
+
+    def test_a_proxys_header_is_read_in_front_of_the_first_request(self) -> None:
+        run = self.weave()
+        self.assertRegex(run.stdout, r"proxied: parse_client_msg\(\), line \d+")
+        text = self.file("connector.c").read_text()
+        self.assertRegex(text, r"parse_client_msg\([^)]*\)\n\{\n\tif \(!tbg_proxied\(&client->tbg,")
+        self.assertRegex(text, r"\nstruct client_instance \{\n\tstruct tbg_proxied tbg;\n")
+        self.assertIn('#include "stratifier.h"\n#include "tbg_proxy.h"\n', text)
+        self.assertEqual(text.count("tbg_"), 3)
 
     def test_a_second_time_is_refused(self) -> None:
         self.assertEqual(self.weave().returncode, 0)
@@ -227,7 +236,7 @@ class Older(WeaveTest):
     def test_every_hook_is_there_and_compiles(self) -> None:
         run = self.weave()
         self.assertEqual(run.returncode, 0, run.stderr)
-        self.assertIn("23 checks passed", run.stdout)
+        self.assertIn("26 checks passed", run.stdout)
         self.assertIn("has no SE_NO_WORKBASE", run.stdout)
         text = self.file("stratifier.c").read_text()
         self.assertIn("tbg_events_start(ckp->name, ckp->logdir, logmsg);", text)
@@ -397,6 +406,21 @@ class Changed(WeaveTest):
     def test_the_understood_rules_are_elsewhere(self) -> None:
         self.change("bitcoin.c", "char *understood_rules", "char *known_rules")
         self.assert_refused("src/bitcoin.c: the rules that are understood")
+
+    def test_connections_are_read_elsewhere(self) -> None:
+        for old, new, said in (
+            ("parse_client_msg(", "parse_message(", "0 functions parse_client_msg(), not 1"),
+            ("client_instance_t *client)", "client_instance_t *one)", "its argument `client`"),
+            ("static bool parse", "static int parse", "whether its argument `client` goes on"),
+            ("struct client_instance {", "struct ci {", "what is kept of a connection: 0 places"),
+            ('"stratifier.h"', '"other.h"', "the stratifier's header: 0 places"),
+        ):
+            with self.subTest(old):
+                shapes.make(self.SHAPE, self.tree)
+                text = self.file("connector.c").read_text()
+                self.assertIn(old, text)
+                self.file("connector.c").write_text(text.replace(old, new))
+                self.assert_refused("src/connector.c", said)
 
     def test_the_build_names_its_sources_differently(self) -> None:
         self.change("Makefile.am", "ckpool_SOURCES", "pool_SOURCES", count=4)

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "ckpool.h"
+#include "connector.h"
 #include "stratifier.h"
 
 ckpool_t ckpool = { .name = "ckpool", .btcsig = "/standin/" };
@@ -75,40 +76,17 @@ static int read_config(const char *path, int report)
 	return port;
 }
 
-static void *talk(void *argument)
+static int listen_on(int port)
 {
-	int fd = (int)(intptr_t)argument;
-	struct stratum_instance *client = NULL;
-	char line[1024], answer[256];
-	FILE *stream = fdopen(fd, "r");
-
-	while (fgets(line, sizeof(line), stream)) {
-		stratum_line(&client, line, answer, sizeof(answer));
-		if (send(fd, answer, strlen(answer), MSG_NOSIGNAL) < 0)
-			break;
-	}
-	stratum_line(&client, NULL, answer, sizeof(answer));
-	fclose(stream);
-	return NULL;
-}
-
-static void *listen_on(void *argument)
-{
-	struct sockaddr_in address = { .sin_family = AF_INET,
-				       .sin_port = htons((uint16_t)(intptr_t)argument) };
-	int on = 1, fd = socket(AF_INET, SOCK_STREAM, 0), one;
-	pthread_t thread;
+	struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port) };
+	int on = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
 
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
 	if (bind(fd, (struct sockaddr *)&address, sizeof(address)) || listen(fd, 64)) {
 		perror("bind");
 		exit(1);
 	}
-	while ((one = accept(fd, NULL, NULL)) >= 0) {
-		pthread_create(&thread, NULL, talk, (void *)(intptr_t)one);
-		pthread_detach(thread);
-	}
-	return NULL;
+	return fd;
 }
 
 int main(int argc, char **argv)
@@ -137,7 +115,7 @@ int main(int argc, char **argv)
 	ckpool.logdir = logdir;
 	stratifier(NULL);
 	stratum_work(&wb);
-	pthread_create(&listener, NULL, listen_on, (void *)(intptr_t)port);
+	pthread_create(&listener, NULL, connector, connector_new(listen_on(port)));
 	sigwait(&ends, &number);
 	return 0;
 }

@@ -8,7 +8,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -17,34 +16,9 @@ from typing import Any
 
 import pytest
 
+from tests.ckpool.standin import mine, stand_in
 from tests.ckpool.test_papers import CKPOOL, CONFIGS, DOCKERFILE, healthy, instructions
 from tests.processes import LIMIT, Process, running
-
-# A configure.ac that behaves like upstream's: Stratum V2 turns itself on wherever its
-# libraries are, as they are in the image's build.
-CONFIGURE = """\
-AC_INIT([ckpool], [1.0])
-AC_CONFIG_MACRO_DIR([m4])
-AC_CONFIG_HEADERS([config.h])
-AM_INIT_AUTOMAKE([foreign subdir-objects])
-AC_PROG_CC
-AC_PROG_CXX
-AC_PROG_RANLIB
-AC_ARG_ENABLE([sv2], [AS_HELP_STRING([--disable-sv2], [no Stratum V2])], [], [enable_sv2=auto])
-have_sodium=yes
-have_secp256k1=yes
-if test "x$enable_sv2" != xno && test $have_sodium$have_secp256k1 = yesyes; then
-  enable_sv2=yes
-  AC_DEFINE([HAVE_SV2], [1], [Stratum V2 is built in])
-fi
-AM_CONDITIONAL([HAVE_SV2], [test "x$enable_sv2" = xyes])
-AM_CONDITIONAL([HAVE_CAPNP], [false])
-LIBS="$LIBS -lm -lpthread"
-AC_CONFIG_FILES([Makefile src/Makefile])
-AC_OUTPUT
-"""
-STANDIN = Path(__file__).parent / "standin.c"
-
 
 @pytest.fixture
 def upstream(tmp_path: Path) -> Path:
@@ -53,21 +27,7 @@ def upstream(tmp_path: Path) -> Path:
         if shutil.which(tool) is None:
             pytest.skip(f"no {tool}: sudo make -C ckpool tools installs it")
     tree = tmp_path / "src"
-    shapes = CKPOOL / "tests" / "tree" / "shapes.py"
-    subprocess.run([sys.executable, shapes, "current", tree], check=True, timeout=LIMIT)
-    (tree / "configure.ac").write_text(CONFIGURE)
-    (tree / "Makefile.am").write_text("SUBDIRS = src\n")
-    (tree / "autogen.sh").write_text("#!/bin/sh\necho 'a submodule is fetched' >&2\nexit 1\n")
-    (tree / "autogen.sh").chmod(0o755)
-    for name, text in {
-        "ckpool.c": STANDIN.read_text(),
-        "generator.c": "int generator;\n",
-        "libckpool.c": "int libckpool;\n",
-        "notifier.c": "int main(void) { return 0; }\n",
-        "sv2.c": "int sv2;\n",
-        "sv2_noise.c": "int sv2_noise;\n",
-    }.items():
-        (tree / "src" / name).write_text(text)
+    stand_in(tree)
     subprocess.run([CKPOOL / "weave", tree], check=True, stdout=subprocess.DEVNULL, timeout=LIMIT)
     return tree
 
@@ -199,24 +159,6 @@ def until(
         came.append(json.loads(receiver.recv(65536)))
         if wanted(came[-1]):
             return came
-
-
-def mine(port: int, hashes: list[str]) -> list[Any]:
-    """Authorises, submits shares of these hashes, and leaves; the answers."""
-    with socket.create_connection(("127.0.0.1", port), timeout=LIMIT) as connection:
-        stream = connection.makefile("rw")
-
-        def ask(method: str, *params: str) -> Any:
-            request = {"id": 1, "method": method, "params": params}
-            # Without blanks, as the stand-in reads it.
-            stream.write(json.dumps(request, separators=(",", ":")) + "\n")
-            stream.flush()
-            return json.loads(stream.readline())["result"]
-
-        miner = "tb1qw508d6qejxtdg4y5r3zarvary0c5xw7kxpjzsx.rig"
-        answers = [ask("mining.subscribe"), ask("mining.authorize", miner)]
-        answers += [ask("mining.submit", miner, hash_) for hash_ in hashes]
-        return answers
 
 
 def wait_for_port(port: int) -> None:

@@ -20,7 +20,12 @@ from tests.processes import ROOT, running
 STANDINS: Final = Path(__file__).parent / "standins"
 STANDIN: Final = "tbg-standin"  # prefix of their own names, under which they are kept
 # Which stand-in serves for which image.
-STAND_IN_FOR: Final = {"python": "python", "redis": "redis", "timescale/timescaledb": "timescaledb"}
+STAND_IN_FOR: Final = {
+    "debian": "debian",
+    "python": "python",
+    "redis": "redis",
+    "timescale/timescaledb": "timescaledb",
+}
 PACKAGES: Final = "docker.io docker-compose debootstrap"
 REGISTRY_SECONDS: Final = 90.0
 CERTIFICATES: Final = Path("/etc/ssl/certs/ca-certificates.crt")
@@ -55,6 +60,14 @@ def run(
         text = (done.stdout + done.stderr).strip()
         raise ProofError(f"{' '.join(command[:12])}: exit {done.returncode}\n{text[-4000:]}")
     return done
+
+
+@dataclass(frozen=True)
+class Built:
+    """A build of an image: how long it took, and what it printed."""
+
+    seconds: float
+    output: str
 
 
 @dataclass
@@ -148,15 +161,22 @@ class Engine:
             run([self.docker, "rmi", image], check=False)
         self.tagged.clear()
 
-    def build(self, image: str, dockerfile: str) -> float:
-        """Builds an image from the repository's root; returns the seconds that it took."""
+    def build(
+        self, image: str, dockerfile: str, context: str = ".", arguments: Sequence[str] = ()
+    ) -> Built:
+        """Builds an image; paths are relative to the repository's root.
+
+        Args:
+            arguments: of the Dockerfile, each ``NAME=value``.
+        """
         command = [self.docker, "build", "--progress", "plain", "-t", image, "-f", dockerfile]
+        command += [part for argument in arguments for part in ("--build-arg", argument)]
         if self.stand_ins:
             command += ["--network", "host"]
-        command += [*_host_configuration(), "."]
+        command += [*_host_configuration(), context]
         started = time.monotonic()
-        run(command, timeout=1800, env={"DOCKER_BUILDKIT": "1"})
-        return time.monotonic() - started
+        done = run(command, timeout=1800, env={"DOCKER_BUILDKIT": "1"})
+        return Built(time.monotonic() - started, done.stdout + done.stderr)
 
     def megabytes(self, image: str) -> float:
         size = run([self.docker, "image", "inspect", "-f", "{{.Size}}", image]).stdout
@@ -170,6 +190,8 @@ class Engine:
         if self._has(image):
             return
         self._debian()
+        if name == "debian":
+            return
         command = [self.docker, "build", "--network", "host", "-t", image]
         command += ["-f", str(STANDINS / f"{name}.Dockerfile"), str(STANDINS)]
         run(command, timeout=1800, env={"DOCKER_BUILDKIT": "1"})
@@ -196,6 +218,7 @@ class Engine:
 
     def _contents(self, name: str) -> str:
         command = {
+            "debian": "cat /etc/debian_version",
             "python": "python3 --version",
             "redis": "redis-server --version | cut -d' ' -f1-3",
             "timescaledb": "postgres --version; echo without TimescaleDB",

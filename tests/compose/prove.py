@@ -98,8 +98,9 @@ class Proof:
     def run(self) -> None:
         self.check_configuration()
         self.engine.provide(self.images())
-        seconds = self.engine.build(IMAGE, DOCKERFILE)
-        self.say(f"image: {IMAGE} built in {seconds:.0f} s, {self.engine.megabytes(IMAGE):.0f} MB")
+        built = self.engine.build(IMAGE, DOCKERFILE)
+        size = self.engine.megabytes(IMAGE)
+        self.say(f"image: {IMAGE} built in {built.seconds:.0f} s, {size:.0f} MB")
         try:
             self.start()
             self.follow_shares()

@@ -93,6 +93,12 @@ def solo(text: str) -> str:
     return changed(text, r'"At least %"PRId64, mindiff', '"At least %f", mindiff')
 
 
+def connector(text: str) -> str:
+    """The connector of the older shapes: the pool is an argument there as well."""
+    text = changed(text, r"(bool parse_client_msg\()", r"\1__maybe_unused ckpool_t *ckp, ")
+    return changed(text, r"(= parse_client_msg\()", r"\1NULL, ")
+
+
 SHAPES = {"current": lambda text: text, "pinned": pinned, "older": older, "solo": solo}
 
 
@@ -102,6 +108,9 @@ def make(shape: str, folder: Path) -> None:
     shutil.copytree(CURRENT, folder)
     source = folder / "src" / "stratifier.c"
     source.write_text(SHAPES[shape](source.read_text()))
+    if shape in ("older", "solo"):
+        source = folder / "src" / "connector.c"
+        source.write_text(connector(source.read_text()))
 
 
 if __name__ == "__main__":

@@ -460,22 +460,22 @@ static void param(const char *line, const char *key, char *to)
 		sscanf(at + strlen(key), "%63[^\"]", to);
 }
 
-static struct stratum_instance *connection_of(const char *workername)
+static struct stratum_instance *connection_of(const char *workername, const char *address)
 {
 	struct stratum_instance *client = calloc(1, sizeof(*client));
 	struct user_instance *user = calloc(1, sizeof(*user));
 	struct worker_instance *worker = calloc(1, sizeof(*worker));
 	pool_data_t *sdata = ckpool.sdata;
-	static int64_t ids;
+	static _Atomic int64_t ids;
 
 	snprintf(user->username, sizeof(user->username), "%.*s", (int)strcspn(workername, "._"),
 		 workername);
 	worker->workername = strdup(workername);
 	user->worker_instances = worker;
 	*client = (struct stratum_instance){
-		.id = ++ids, .diff = 1, .start_time = time(NULL), .address = "127.0.0.1",
-		.workername = strdup(workername), .user_instance = user,
-		.worker_instance = worker, .sdata = sdata };
+		.id = ++ids, .diff = 1, .start_time = time(NULL), .workername = strdup(workername),
+		.user_instance = user, .worker_instance = worker, .sdata = sdata };
+	snprintf(client->address, sizeof(client->address), "%s", address);
 	return client;
 }
 
@@ -488,19 +488,31 @@ void stratum_work(struct genwork *wb)
 	block_update(sdata, wb);
 }
 
-void stratum_line(struct stratum_instance **connection, const char *line, char *answer,
-		  size_t size)
+static void end_of(struct stratum_instance *client)
 {
-	char name[64], job[64], hash[65];
+	struct worker_instance *worker = client->worker_instance;
+	struct user_instance *user = client->user_instance;
+
+	__kill_instance(ckpool.sdata, client);
+	free(worker->workername);
+	free(worker);
+	free(user);
+	free(client);
+}
+
+void stratum_line(struct stratum_instance **connection, const char *address, const char *line,
+		  char *answer, size_t size)
+{
+	char name[64], job[64], hash[65], header[161];
 	enum share_err err = SE_NONE;
 	bool good = false;
 
-	*answer = '\0';
 	if (!line) {
 		if (*connection)
-			__kill_instance(ckpool.sdata, *connection);
+			end_of(*connection);
 		return;
 	}
+	*answer = '\0';
 	if (strstr(line, "mining.subscribe")) {
 		snprintf(answer, size, "{\"id\":1,\"result\":[[[\"mining.notify\",\"1\"]],"
 			 "\"00000001\",8],\"error\":null}\n");
@@ -508,16 +520,17 @@ void stratum_line(struct stratum_instance **connection, const char *line, char *
 	}
 	param(line, "\"params\":[\"", name);
 	if (strstr(line, "mining.authorize") && !*connection) {
-		*connection = connection_of(name);
+		*connection = connection_of(name, address);
 		sauth_process(*connection);
 		good = true;
 	} else if (strstr(line, "mining.submit") && *connection) {
 		param(strstr(line, name), "\",\"", job);
 		snprintf(hash, sizeof(hash), "%064lx", strtoul(job, NULL, 16));
+		snprintf(header, sizeof(header), "%0160d", 0);
 		good = parse_submit(*connection, &(struct submission){
 			.workername = name, .job_id = job, .nonce = "7a1c03e2",
 			.nonce2 = "0000000000000029", .ntime = "6920fd41", .hash = hash,
-			.header = "", .coinbase = "01", .sdiff = 2 }, &err);
+			.header = header, .coinbase = "01", .sdiff = 2 }, &err);
 	}
 	snprintf(answer, size, "{\"id\":1,\"result\":%s,\"error\":null}\n", good ? "true" : "false");
 }

@@ -26,7 +26,7 @@ void *stratifier(void *arg);
  * line is its end. */
 struct stratum_instance;
 void stratum_work(struct genwork *wb);
-void stratum_line(struct stratum_instance **connection, const char *line, char *answer,
-		  size_t size);
+void stratum_line(struct stratum_instance **connection, const char *address, const char *line,
+		  char *answer, size_t size);
 
 #endif

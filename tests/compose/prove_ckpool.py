@@ -1,0 +1,305 @@
+"""``make test-image``: the ckpool image, built as it is and run in the profile ``signet``.
+
+Upstream's text is not in this repository. So git finds a stand-in for it at the mirrors'
+addresses, and the node is this project's own. The Dockerfile, the compose file and all
+that they start are real.
+"""
+
+import os
+import re
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import click
+
+from tbg.embedded import free_port
+from tbg.init import initialise
+from tests.ckpool.standin import MINER, mine, stand_in
+from tests.compose.engine import STANDIN, STANDINS, Engine, ProofError, run
+from tests.compose.project import Project, wait_for
+from tests.compose.prove import DOCKERFILE, HEALTHY_SECONDS, IMAGE, PORTS
+from tests.processes import ROOT
+
+CKPOOL: Final = "tbg-ckpool:proof"
+UPSTREAM: Final = f"{STANDIN}/upstream:bookworm"
+NODE: Final = f"{STANDIN}/node:bookworm"
+SERVICES: Final = (
+    "timescaledb",
+    "redis",
+    "ingest-receiver",
+    "ingest-writer",
+    "bitcoin-signet",
+    "ckpool",
+)
+CONFIGURATIONS: Final = 3
+SHARES: Final = "select count(*) from shares where is_valid"
+BOOTS: Final = (
+    "select instance, seq_max, seq_declared, unsent, state, coalesce(numbers_in(n.numbers), 0) "
+    "from engine_instances i left join stored_numbers('-infinity') n on n.instance_id = i.id "
+    "order by i.id"
+)
+
+
+class Proof:
+    """The steps, in order; each says what it saw and raises where it is wrong."""
+
+    def __init__(self, engine: Engine, folder: Path) -> None:
+        self.engine = engine
+        self.folder = folder
+        self.began = time.monotonic()
+        self.accepted = 0
+        engine.say = self.say
+        env_file = folder / ".env"
+        initialise(ROOT / ".env.example", env_file, "signet")
+        settings = {
+            **{port: str(free_port()) for port in PORTS},
+            "TBG_IMAGE": IMAGE,
+            "CKPOOL_IMAGE": CKPOOL,
+            "BITCOIN_IMAGE": NODE,
+            "CKPOOL_OPEN_FILES": str(min(65536, resource.getrlimit(resource.RLIMIT_NOFILE)[1])),
+        }
+        with env_file.open("a") as file:
+            file.writelines(f"{name}={value}\n" for name, value in settings.items())
+        self.port = int(settings["STRATUM_PORT"])
+        self.project = Project(engine, f"tbg-proof-{os.getpid()}", env_file, ["signet"])
+
+    def say(self, text: str) -> None:
+        click.echo(f"[{time.monotonic() - self.began:6.1f} s] {text}")
+
+    def run(self) -> None:
+        self.build()
+        try:
+            self.start()
+            self.look_inside()
+            self.follow_shares()
+            self.check_health()
+            self.stop()
+            self.kill()
+            self.account()
+        except (ProofError, OSError, KeyboardInterrupt):
+            self.show()
+            raise
+        finally:
+            self.project.compose("down", "--volumes", "--remove-orphans", check=False)
+            self.say("down: everything is gone")
+
+    # ---- steps ----------------------------------------------------------------
+
+    def build(self) -> None:
+        text = (ROOT / "ckpool/Dockerfile").read_text()
+        debian = "".join(re.findall(r"(?m)^ARG DEBIAN=(\S+)$", text))
+        bases = re.findall(r"(?m)^FROM (\S+:\S+)", (ROOT / DOCKERFILE).read_text())
+        compose = (ROOT / "docker-compose.yml").read_text()
+        stores = re.findall(r"image: ((?:redis|timescale/timescaledb):\S+)", compose)
+        self.engine.provide(sorted({debian, *bases, *stores}))
+        self.engine.build(IMAGE, DOCKERFILE)
+        self.engine.build(NODE, str(STANDINS / "node.Dockerfile"), str(STANDINS))
+        commit = self.upstream(debian)
+        arguments = [f"DEBIAN={UPSTREAM}", f"CKPOOL_COMMIT={commit}"]
+        built = self.engine.build(CKPOOL, "ckpool/Dockerfile", "ckpool", arguments)
+        size = self.engine.megabytes(CKPOOL)
+        self.say(f"image: {CKPOOL} built in {built.seconds:.0f} s, {size:.0f} MB")
+        for what, times in {"settings compared": 3, "Configuration check of": 3}.items():
+            found = built.output.count(what)
+            if found != times and "CACHED" not in built.output:
+                raise ProofError(f"the build says {what!r} {found} times, not {times}")
+        inside = self.once("cat /opt/ckpool/UPSTREAM_COMMIT")
+        if inside.strip() != commit:
+            raise ProofError(f"built from {inside}, not from {commit}")
+        packed = self.once("tar -tzf /opt/ckpool/source/ckpool-woven.tar.gz")
+        for name in ("src/src/stratifier.c", "src/src/tbg_events.c", "fork/weave"):
+            if f"{name}\n" not in packed:
+                raise ProofError(f"the source that goes along lacks {name}")
+        tools = self.once("command -v gcc git spatch make python3 || true").strip()
+        if tools:
+            raise ProofError(f"the image has tools of its build: {tools}")
+        self.say(f"image: of commit {commit}, with its woven source and without its build's tools")
+
+    def upstream(self, debian: str) -> str:
+        """Makes the base image that holds the stand-in's repository; its commit."""
+        context, tree = self.folder / "upstream", self.folder / "tree"
+        context.mkdir()
+        stand_in(tree)
+        git = ["git", "-C", str(tree), "-c", "user.name=proof", "-c", "user.email=proof@localhost"]
+        run([*git, "init", "-q"])
+        run([*git, "add", "-A"])
+        run([*git, "commit", "-q", "-m", "A miniature"])
+        run(["git", "clone", "-q", "--bare", str(tree), str(context / "upstream.git")])
+        mirrors = re.findall(r"https://\S+\.git", (ROOT / "ckpool/Dockerfile").read_text())
+        (context / "gitconfig").write_text(
+            f'[url "file:///upstream.git"]\n\tinsteadOf = {mirrors[0]}\n[safe]\n\tdirectory = *\n'
+        )
+        dockerfile = str(STANDINS / "upstream.Dockerfile")
+        self.engine.build(UPSTREAM, dockerfile, str(context), [f"DEBIAN={debian}"])
+        return run([*git, "rev-parse", "HEAD"]).stdout.strip()
+
+    def start(self) -> None:
+        began = time.monotonic()
+        self.project.compose(
+            "up", "-d", "--no-build", "ckpool", "ingest-writer", timeout=HEALTHY_SECONDS
+        )
+        wait_for("every service healthy", self.all_healthy, HEALTHY_SECONDS)
+        for service in SERVICES:
+            if (restarts := self.project.state(service).restarts) != 0:
+                raise ProofError(f"{service} needed {restarts} restarts")
+        self.say(f"up: everything healthy after {time.monotonic() - began:.1f} s, no restart")
+
+    def look_inside(self) -> None:
+        """Who runs, and what it could do if someone took it over."""
+        identity = self.inside("id")
+        if not re.match(r"uid=10333\(ckpool\) gid=10333\(ckpool\) groups=.*10100", identity):
+            raise ProofError(f"it runs as {identity}")
+        status = self.inside("cat /proc/1/status")
+        for line in ("CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1"):
+            if line not in status:
+                raise ProofError(f"process 1 lacks {line!r}:\n{status}")
+        mounts = self.inside("cut -d ' ' -f 2,4 /proc/mounts").splitlines()
+        for path in ("/", "/run/tbg"):
+            if not any(line.startswith(f"{path} ro,") for line in mounts):
+                raise ProofError(f"{path} is not read-only: {mounts}")
+        socket = self.inside("stat -c '%g %a' /run/tbg/events.sock").strip()
+        if socket != "10100 660":
+            raise ProofError(f"the socket belongs to group and has mode {socket}")
+        filled = self.inside("stat -c '%u %a' /opt/ckpool/run/ckpool.conf").strip()
+        if filled != "10333 600":
+            raise ProofError(f"the filled configuration belongs to {filled}")
+        if self.inside("stat -f -c %T /opt/ckpool/run").strip() != "tmpfs":
+            raise ProofError("the password of the node is on a disk")
+        tested = self.project.compose("run", "--rm", "--no-deps", "ckpool", "-T")
+        if "Configuration check of" not in tested:
+            raise ProofError(f"-T says: {tested}")
+        self.say(f"inside: {identity.strip()}, no capability, a read-only root; -T passes")
+
+    def follow_shares(self) -> None:
+        self.mine(["6a", "6b"])
+        rows = self.project.query(
+            "select btc_address || '.' || worker_name, source, ip_address is not null from shares_hex"
+        )
+        if rows != [[MINER, "hosted", "t"]] * 2:
+            raise ProofError(f"shares: {rows}")
+        tips = self.project.number("select count(*) from mining_events where event = 'new_block_network'")
+        if not tips:
+            raise ProofError("the tip did not come")
+        self.say("shares: two of two in the database, with user, worker and address")
+
+    def check_health(self) -> None:
+        script = "/opt/ckpool/bin/healthcheck; echo $?"
+        frozen = self.inside(f"kill -STOP -1; {script}; kill -CONT -1").strip()
+        if (frozen, self.inside(script).strip()) != ("1", "0"):
+            raise ProofError(f"a frozen pool is healthy: {frozen}")
+        self.say("health: a frozen pool is ill, one that goes on is well")
+
+    def stop(self) -> None:
+        self.mine(["6c"])
+        began = time.monotonic()
+        self.project.compose("stop", "ckpool")
+        seconds = time.monotonic() - began
+        state = self.project.state("ckpool")
+        if state.exit_code != 0 or seconds > 25:
+            raise ProofError(f"SIGTERM: exit {state.exit_code} after {seconds:.0f} s")
+        self.ended(1)
+        self.say(f"SIGTERM: exit 0 after {seconds:.1f} s, the end is in the books")
+        self.project.compose("start", "ckpool")
+        wait_for("ckpool healthy again", self.all_healthy, HEALTHY_SECONDS)
+
+    def kill(self) -> None:
+        """kill -9, by what restarts it and by hand: the last number is known exactly."""
+        self.mine(["6d"])
+        before = self.project.state("ckpool").restarts
+        self.project.crash("ckpool")
+        wait_for("a restart", lambda: self.project.state("ckpool").restarts > before, 60)
+        wait_for("ckpool healthy again", self.all_healthy, HEALTHY_SECONDS)
+        self.ended(2)
+        self.mine(["6e"])
+        run([self.engine.docker, "kill", "-s", "KILL", self.project.container("ckpool")])
+        self.project.compose("up", "-d", "--no-build", "ckpool")
+        wait_for("ckpool healthy again", self.all_healthy, HEALTHY_SECONDS)
+        self.ended(3)
+        self.say("kill -9: restarted twice; both boots ended at their exact last number")
+
+    def account(self) -> None:
+        self.project.compose("stop", "ckpool")
+        rows = self.ended(4)
+        for instance, *_, stored in rows:
+            self.say(f"account: {instance}: {stored} numbers, all stored")
+        stored_shares = self.project.number(SHARES)
+        if stored_shares != self.accepted or self.project.number("select count(*) from dead_letters"):
+            raise ProofError(f"{self.accepted} shares were accepted, {stored_shares} are stored")
+        self.say(f"account: {self.accepted} shares accepted, {stored_shares} stored, nothing lost")
+
+    # ---- what the steps use ---------------------------------------------------
+
+    def once(self, script: str) -> str:
+        command = [self.engine.docker, "run", "--rm", "--entrypoint", "sh", CKPOOL, "-c", script]
+        return run(command).stdout
+
+    def inside(self, script: str) -> str:
+        return self.project.execute("ckpool", "sh", "-c", script)
+
+    def all_healthy(self) -> bool:
+        return all(self.project.state(service).health == "healthy" for service in SERVICES)
+
+    def mine(self, hashes: list[str]) -> None:
+        """Submits shares, and waits until they are in the database."""
+        answers = mine(self.port, hashes)
+        if answers[1:] != [True] * (1 + len(hashes)):
+            raise ProofError(f"the pool answered {answers}")
+        self.accepted += len(hashes)
+        wait_for("the shares", lambda: self.project.number(SHARES) >= self.accepted, 120)
+
+    def ended(self, boots: int) -> list[list[str]]:
+        """Waits until so many boots are over, each known to its last number, nothing missing."""
+        seen: list[list[str]] = []
+
+        def over() -> bool:
+            seen[:] = self.project.query(BOOTS)[:boots]
+            return len(seen) == boots and all(
+                row[1:] == [row[1], row[1], "0", "ended", row[1]] for row in seen
+            )
+
+        try:
+            wait_for(f"the end of {boots} boots", over, 120)
+        except ProofError as error:
+            raise ProofError(f"{error}; {seen}") from None
+        return seen
+
+    def show(self) -> None:
+        for service in (*SERVICES, "migrate"):
+            try:
+                state = self.project.state(service)
+                lines = self.project.logs(service).splitlines()[-12:]
+            except ProofError as error:
+                state, lines = error, []
+            self.say(f"{service}: {state}\n    " + "\n    ".join(line[:300] for line in lines))
+
+
+@contextmanager
+def engine() -> Iterator[Engine]:
+    found = Engine.find(click.echo)
+    with found.daemon(Path(tempfile.gettempdir()) / "tbg-proof-dockerd.log"):
+        try:
+            yield found
+        finally:
+            found.untag()
+
+
+def prove() -> None:
+    with tempfile.TemporaryDirectory(prefix="tbg-proof-") as name:
+        try:
+            with engine() as found:
+                proof = Proof(found, Path(name))
+                proof.run()
+                proof.say("proved")
+        except ProofError as error:
+            click.echo(f"not proved: {error}", err=True)
+            sys.exit(1)
+
+
+if __name__ == "__main__":
+    prove()
