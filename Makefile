@@ -15,7 +15,7 @@ WORKERS ?= 4
 FAULTS ?= 3000
 
 .DEFAULT_GOAL := help
-.PHONY: help install up down secrets test test-python test-ckpool test-newest test-timescaledb test-compose test-faults bench check format smoke docs lock clean
+.PHONY: help install up down secrets test test-python test-ckpool test-newest test-timescaledb test-compose test-image test-faults bench check format smoke docs lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -75,6 +75,9 @@ test-faults: $(INSTALLED) ## Inject thousands of faults; takes hours (FAULTS=...
 
 test-compose: $(INSTALLED) ## Run the docker compose stack, crash every container, check that nothing is lost
 	$(BIN)/python -m tests.compose.prove $(ARGS)
+
+test-image: $(INSTALLED) ## Build the ckpool image on a stand-in for upstream, run it with signet and tls
+	$(BIN)/python -m tests.compose.prove_ckpool
 
 bench: $(INSTALLED) ## Measure every stage beside its limit
 	$(BIN)/python -m bench $(ARGS)

@@ -4,9 +4,8 @@
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
 
-/* The eight mining events, as ckpool's threads hand them over. This header is
- * the whole interface: the hooks that ckpool/rules weave into stratifier.c
- * call nothing else.
+/* The eight mining events, as ckpool's threads hand them over. The hooks that
+ * ckpool/rules weave into stratifier.c call nothing but what is here.
  *
  * What holds for every call below tbg_events_start():
  *  - It may be made from any thread, under any lock. It takes no lock, waits

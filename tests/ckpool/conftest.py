@@ -36,13 +36,30 @@ def solve(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if compiler is None or shutil.which("spatch") is None:
         pytest.skip("weaving needs gcc and spatch: apt-get install gcc libc6-dev coccinelle")
     folder = tmp_path_factory.mktemp("woven")
-    tests = CKPOOL / "tests"
-    subprocess.run(
-        [sys.executable, tests / "tree/shapes.py", "current", folder], check=True, timeout=LIMIT
-    )
-    subprocess.run([CKPOOL / "weave", folder], check=True, stdout=subprocess.DEVNULL, timeout=LIMIT)
-    compile_c(compiler, tests / "tree" / "solve.c", folder / "src", folder / "solve")
+    weave(folder)
+    compile_c(compiler, CKPOOL / "tests" / "tree" / "solve.c", folder / "src", folder / "solve")
     return folder / "solve"
+
+
+@pytest.fixture(scope="session")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole pool: the tree as the weave leaves it, and standin.c for its main program."""
+    compiler = shutil.which("gcc")
+    if compiler is None or shutil.which("spatch") is None:
+        pytest.skip("weaving needs gcc and spatch: apt-get install gcc libc6-dev coccinelle")
+    folder = tmp_path_factory.mktemp("pool")
+    weave(folder)
+    sources = [Path(__file__).parent / "standin.c", *sorted((folder / "src").glob("*.c"))]
+    options = ["-std=gnu11", "-O1", "-w", f"-I{folder / 'src'}", "-o", str(folder / "ckpool")]
+    command = [compiler, *options, *map(str, sources), "-lm", "-pthread"]
+    subprocess.run(command, check=True, timeout=LIMIT)
+    return folder / "ckpool"
+
+
+def weave(folder: Path) -> None:
+    shapes = CKPOOL / "tests" / "tree" / "shapes.py"
+    subprocess.run([sys.executable, shapes, "current", folder], check=True, timeout=LIMIT)
+    subprocess.run([CKPOOL / "weave", folder], check=True, stdout=subprocess.DEVNULL, timeout=LIMIT)
 
 
 def compile_c(compiler: str, program: Path, sources: Path, made: Path) -> None:

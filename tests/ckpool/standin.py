@@ -1,7 +1,9 @@
 """Upstream's stand-in: our miniature of its sources, which builds with the autotools."""
 
+import contextlib
 import json
 import socket
+import ssl
 import subprocess
 import sys
 from pathlib import Path
@@ -56,13 +58,20 @@ def stand_in(tree: Path) -> None:
         (tree / "src" / name).write_text(text)
 
 
-def mine(port: int, hashes: list[str], miner: str = MINER) -> list[Any]:
+def mine(port: int, hashes: list[str], tls: ssl.SSLContext | None = None) -> list[Any]:
     """Authorises at a stand-in that runs, submits shares of these hashes, and leaves.
 
     Returns:
         The answers.
     """
-    with socket.create_connection(("127.0.0.1", port), timeout=LIMIT) as connection:
+    with contextlib.ExitStack() as stack:
+        connection = stack.enter_context(
+            socket.create_connection(("127.0.0.1", port), timeout=LIMIT)
+        )
+        if tls:
+            connection = stack.enter_context(
+                tls.wrap_socket(connection, server_hostname="localhost")
+            )
         stream = connection.makefile("rw")
 
         def ask(method: str, *params: str) -> Any:
@@ -72,6 +81,6 @@ def mine(port: int, hashes: list[str], miner: str = MINER) -> list[Any]:
             stream.flush()
             return json.loads(stream.readline())["result"]
 
-        answers = [ask("mining.subscribe"), ask("mining.authorize", miner)]
-        answers += [ask("mining.submit", miner, hash_) for hash_ in hashes]
+        answers = [ask("mining.subscribe"), ask("mining.authorize", MINER)]
+        answers += [ask("mining.submit", MINER, hash_) for hash_ in hashes]
         return answers

@@ -20,6 +20,7 @@ from tests.ckpool.standin import mine, stand_in
 from tests.ckpool.test_papers import CKPOOL, CONFIGS, DOCKERFILE, healthy, instructions
 from tests.processes import LIMIT, Process, running
 
+
 @pytest.fixture
 def upstream(tmp_path: Path) -> Path:
     """A woven tree that builds with the autotools."""

@@ -34,7 +34,8 @@ def instructions() -> list[str]:
 
 
 def test_the_settings_table_is_what_the_module_reads() -> None:
-    read = set(re.findall(r'getenv\("(\w+)"\)', (CKPOOL / "src" / "tbg_settings.c").read_text()))
+    sources = "".join(path.read_text() for path in CKPOOL.glob("src/*.c"))
+    read = set(re.findall(r'getenv\("(\w+)"\)', sources))
     assert read == table_names("Settings")
 
 

@@ -22,6 +22,7 @@ STANDIN: Final = "tbg-standin"  # prefix of their own names, under which they ar
 # Which stand-in serves for which image.
 STAND_IN_FOR: Final = {
     "debian": "debian",
+    "haproxy": "haproxy",
     "python": "python",
     "redis": "redis",
     "timescale/timescaledb": "timescaledb",
@@ -219,6 +220,7 @@ class Engine:
     def _contents(self, name: str) -> str:
         command = {
             "debian": "cat /etc/debian_version",
+            "haproxy": "haproxy -v | head -1",
             "python": "python3 --version",
             "redis": "redis-server --version | cut -d' ' -f1-3",
             "timescaledb": "postgres --version; echo without TimescaleDB",

@@ -1,4 +1,4 @@
-"""``make test-image``: the ckpool image, built as it is and run in the profile ``signet``.
+"""``make test-image``: the ckpool image, built as it is and run in ``signet`` and ``tls``.
 
 Upstream's text is not in this repository. So git finds a stand-in for it at the mirrors'
 addresses, and the node is this project's own. The Dockerfile, the compose file and all
@@ -8,22 +8,25 @@ that they start are real.
 import os
 import re
 import resource
+import shutil
+import ssl
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 import click
 
-from tbg.embedded import free_port
 from tbg.init import initialise
+from tbg.stack.embedded import free_port
 from tests.ckpool.standin import MINER, mine, stand_in
 from tests.compose.engine import STANDIN, STANDINS, Engine, ProofError, run
 from tests.compose.project import Project, wait_for
 from tests.compose.prove import DOCKERFILE, HEALTHY_SECONDS, IMAGE, PORTS
+from tests.haproxy import certificate
 from tests.processes import ROOT
 
 CKPOOL: Final = "tbg-ckpool:proof"
@@ -36,8 +39,12 @@ SERVICES: Final = (
     "ingest-writer",
     "bitcoin-signet",
     "ckpool",
+    "stratum-tls",
 )
-CONFIGURATIONS: Final = 3
+PACKED: Final = ("src/src/stratifier.c", "src/src/tbg_events.c", "fork/weave")
+# The times that a build says so, once for each configuration.
+SAID: Final = {"settings compared": 3, "Configuration check of": 3}
+TLS: Final = ROOT / "tls"  # of no repository: the user's
 SHARES: Final = "select count(*) from shares where is_valid"
 BOOTS: Final = (
     "select instance, seq_max, seq_declared, unsent, state, coalesce(numbers_in(n.numbers), 0) "
@@ -58,7 +65,7 @@ class Proof:
         env_file = folder / ".env"
         initialise(ROOT / ".env.example", env_file, "signet")
         settings = {
-            **{port: str(free_port()) for port in PORTS},
+            **{port: str(free_port()) for port in (*PORTS, "STRATUM_TLS_PORT")},
             "TBG_IMAGE": IMAGE,
             "CKPOOL_IMAGE": CKPOOL,
             "BITCOIN_IMAGE": NODE,
@@ -66,18 +73,22 @@ class Proof:
         }
         with env_file.open("a") as file:
             file.writelines(f"{name}={value}\n" for name, value in settings.items())
-        self.port = int(settings["STRATUM_PORT"])
-        self.project = Project(engine, f"tbg-proof-{os.getpid()}", env_file, ["signet"])
+        self.port, self.tls = int(settings["STRATUM_PORT"]), int(settings["STRATUM_TLS_PORT"])
+        self.project = Project(engine, f"tbg-proof-{os.getpid()}", env_file, ["signet", "tls"])
 
     def say(self, text: str) -> None:
         click.echo(f"[{time.monotonic() - self.began:6.1f} s] {text}")
 
     def run(self) -> None:
         self.build()
+        if TLS.exists():
+            raise ProofError(f"{TLS} holds your certificates: the proof needs the folder")
         try:
+            self.certify()
             self.start()
             self.look_inside()
             self.follow_shares()
+            self.mine_over_tls()
             self.check_health()
             self.stop()
             self.kill()
@@ -87,6 +98,7 @@ class Proof:
             raise
         finally:
             self.project.compose("down", "--volumes", "--remove-orphans", check=False)
+            shutil.rmtree(TLS, ignore_errors=True)
             self.say("down: everything is gone")
 
     # ---- steps ----------------------------------------------------------------
@@ -96,7 +108,7 @@ class Proof:
         debian = "".join(re.findall(r"(?m)^ARG DEBIAN=(\S+)$", text))
         bases = re.findall(r"(?m)^FROM (\S+:\S+)", (ROOT / DOCKERFILE).read_text())
         compose = (ROOT / "docker-compose.yml").read_text()
-        stores = re.findall(r"image: ((?:redis|timescale/timescaledb):\S+)", compose)
+        stores = re.findall(r"image: ((?:haproxy|redis|timescale/timescaledb):\S+)", compose)
         self.engine.provide(sorted({debian, *bases, *stores}))
         self.engine.build(IMAGE, DOCKERFILE)
         self.engine.build(NODE, str(STANDINS / "node.Dockerfile"), str(STANDINS))
@@ -105,15 +117,15 @@ class Proof:
         built = self.engine.build(CKPOOL, "ckpool/Dockerfile", "ckpool", arguments)
         size = self.engine.megabytes(CKPOOL)
         self.say(f"image: {CKPOOL} built in {built.seconds:.0f} s, {size:.0f} MB")
-        for what, times in {"settings compared": 3, "Configuration check of": 3}.items():
+        for what, times in SAID.items():
             found = built.output.count(what)
-            if found != times and "CACHED" not in built.output:
+            if found != times and "CACHED" not in built.output:  # it was said before
                 raise ProofError(f"the build says {what!r} {found} times, not {times}")
         inside = self.once("cat /opt/ckpool/UPSTREAM_COMMIT")
         if inside.strip() != commit:
             raise ProofError(f"built from {inside}, not from {commit}")
         packed = self.once("tar -tzf /opt/ckpool/source/ckpool-woven.tar.gz")
-        for name in ("src/src/stratifier.c", "src/src/tbg_events.c", "fork/weave"):
+        for name in PACKED:
             if f"{name}\n" not in packed:
                 raise ProofError(f"the source that goes along lacks {name}")
         tools = self.once("command -v gcc git spatch make python3 || true").strip()
@@ -129,7 +141,9 @@ class Proof:
         git = ["git", "-C", str(tree), "-c", "user.name=proof", "-c", "user.email=proof@localhost"]
         run([*git, "init", "-q"])
         run([*git, "add", "-A"])
-        run([*git, "commit", "-q", "-m", "A miniature"])
+        # Always the same commit of the same files, so that the build's cache serves.
+        dates = {f"GIT_{who}_DATE": "2026-01-01T00:00:00Z" for who in ("AUTHOR", "COMMITTER")}
+        run([*git, "commit", "-q", "-m", "A miniature"], env=dates)
         run(["git", "clone", "-q", "--bare", str(tree), str(context / "upstream.git")])
         mirrors = re.findall(r"https://\S+\.git", (ROOT / "ckpool/Dockerfile").read_text())
         (context / "gitconfig").write_text(
@@ -139,10 +153,18 @@ class Proof:
         self.engine.build(UPSTREAM, dockerfile, str(context), [f"DEBIAN={debian}"])
         return run([*git, "rev-parse", "HEAD"]).stdout.strip()
 
+    def certify(self) -> None:
+        made, key = certificate(self.folder)
+        TLS.mkdir()
+        (TLS / "stratum.pem").write_text(made.read_text() + key.read_text())
+        os.chown(TLS / "stratum.pem", 99, -1)
+        (TLS / "stratum.pem").chmod(0o400)
+
     def start(self) -> None:
         began = time.monotonic()
         self.project.compose(
-            "up", "-d", "--no-build", "ckpool", "ingest-writer", timeout=HEALTHY_SECONDS
+            *("up", "-d", "--no-build", "ckpool", "ingest-writer", "stratum-tls"),
+            timeout=HEALTHY_SECONDS,
         )
         wait_for("every service healthy", self.all_healthy, HEALTHY_SECONDS)
         for service in SERVICES:
@@ -183,10 +205,22 @@ class Proof:
         )
         if rows != [[MINER, "hosted", "t"]] * 2:
             raise ProofError(f"shares: {rows}")
-        tips = self.project.number("select count(*) from mining_events where event = 'new_block_network'")
+        tips = self.project.number(
+            "select count(*) from mining_events where event = 'new_block_network'"
+        )
         if not tips:
             raise ProofError("the tip did not come")
         self.say("shares: two of two in the database, with user, worker and address")
+
+    def mine_over_tls(self) -> None:
+        """The share has the address that haproxy was dialled from, and not haproxy's own."""
+        self.mine(["7a"], ssl.create_default_context(cafile=self.folder / "pool.pem"))
+        newest = "select host(ip_address) from shares order by time desc limit 1"
+        ((found,),) = self.project.query(newest)
+        # This machine reaches a published port from the network's own address.
+        if found != "10.213.33.1":
+            raise ProofError(f"the share over TLS came from {found}")
+        self.say(f"tls: a share over TLS from {found}, which is not haproxy's address")
 
     def check_health(self) -> None:
         script = "/opt/ckpool/bin/healthcheck; echo $?"
@@ -229,7 +263,9 @@ class Proof:
         for instance, *_, stored in rows:
             self.say(f"account: {instance}: {stored} numbers, all stored")
         stored_shares = self.project.number(SHARES)
-        if stored_shares != self.accepted or self.project.number("select count(*) from dead_letters"):
+        if stored_shares != self.accepted or self.project.number(
+            "select count(*) from dead_letters"
+        ):
             raise ProofError(f"{self.accepted} shares were accepted, {stored_shares} are stored")
         self.say(f"account: {self.accepted} shares accepted, {stored_shares} stored, nothing lost")
 
@@ -245,9 +281,9 @@ class Proof:
     def all_healthy(self) -> bool:
         return all(self.project.state(service).health == "healthy" for service in SERVICES)
 
-    def mine(self, hashes: list[str]) -> None:
+    def mine(self, hashes: list[str], tls: ssl.SSLContext | None = None) -> None:
         """Submits shares, and waits until they are in the database."""
-        answers = mine(self.port, hashes)
+        answers = mine(self.tls if tls else self.port, hashes, tls=tls)
         if answers[1:] != [True] * (1 + len(hashes)):
             raise ProofError(f"the pool answered {answers}")
         self.accepted += len(hashes)
@@ -271,12 +307,10 @@ class Proof:
 
     def show(self) -> None:
         for service in (*SERVICES, "migrate"):
-            try:
+            with suppress(ProofError):
                 state = self.project.state(service)
                 lines = self.project.logs(service).splitlines()[-12:]
-            except ProofError as error:
-                state, lines = error, []
-            self.say(f"{service}: {state}\n    " + "\n    ".join(line[:300] for line in lines))
+                self.say(f"{service}: {state}\n    " + "\n    ".join(line[:300] for line in lines))
 
 
 @contextmanager

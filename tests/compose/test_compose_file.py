@@ -1,6 +1,7 @@
 """docker-compose.yml says what the project has promised, and what it names exists."""
 
 import fnmatch
+import ipaddress
 import re
 from pathlib import Path
 
@@ -40,6 +41,12 @@ def from_images(dockerfile: Path) -> set[str]:
                 found.add(image)
             stages.update(name_of_stage)
     return found
+
+
+def default(text: str) -> str:
+    """What ``${NAME:-default}`` is where nobody sets it."""
+    (found,) = re.findall(r"^\$\{\w+:-(.+)\}$", text)
+    return str(found)
 
 
 def is_ignored(path: Path, context: Path) -> bool:
@@ -140,6 +147,9 @@ def test_only_stratum_listens_on_all_interfaces() -> None:
         for port in service.get("ports", []):
             if port.startswith("127.0.0.1:"):
                 continue
+            if name == "stratum-tls":
+                assert port == "${STRATUM_TLS_PORT:-3334}:3334"
+                continue
             assert name in POOLS, f"{name} publishes {port}"
             assert port == "${STRATUM_PORT:-3333}:3333"
 
@@ -184,7 +194,8 @@ def test_the_database_is_stopped_after_everything_that_uses_it() -> None:
 def test_a_pool_starts_after_the_socket_and_can_only_write_to_it(pool: str) -> None:
     service = SERVICES[pool]
     assert "ingest-receiver" in service["depends_on"]
-    (socket,) = (volume for volume in service["volumes"] if isinstance(volume, dict))
+    named = [volume for volume in service["volumes"] if isinstance(volume, dict)]
+    (socket,) = (volume for volume in named if volume["source"] != "boots")
     assert (socket["source"], socket["target"]) == ("events", "/run/tbg")
     assert socket["read_only"] is True
     assert socket["volume"] == {"nocopy": True}
@@ -208,9 +219,49 @@ def test_the_pools_are_in_the_group_of_the_socket() -> None:
 
 def test_pools_reach_neither_redis_nor_the_database() -> None:
     for pool in POOLS:
-        assert set(SERVICES[pool]["networks"]) == {"mining"}
+        assert set(SERVICES[pool]["networks"]) == {"mining", "tls"}
     for store in ("redis", "timescaledb"):
         assert SERVICES[store]["networks"] == ["data"]
+
+
+def test_a_killed_ckpools_counters_stay_while_it_starts_again() -> None:
+    # In memory, so that no thread of the pool waits for a disk; and held by another container,
+    # as the last one to leave takes them along.
+    options = COMPOSE["volumes"]["boots"]["driver_opts"]
+    assert options["type"] == "tmpfs"
+    assert "uid=10333" in options["o"]
+    users = {
+        name: volume
+        for name, service in SERVICES.items()
+        for volume in service.get("volumes", [])
+        if isinstance(volume, dict) and volume["source"] == "boots"
+    }
+    assert users.keys() == {"ckpool", "ckpool-regtest", "ingest-receiver"}
+    assert users["ingest-receiver"]["read_only"] is True
+    for pool in ("ckpool", "ckpool-regtest"):
+        assert users[pool]["target"] == "/dev/shm"  # noqa: S108  where the module looks
+
+
+def test_pools_believe_the_one_address_that_nothing_but_the_tls_proxy_can_have() -> None:
+    subnet, dynamic, proxy = (
+        default(text)
+        for text in (
+            COMPOSE["networks"]["tls"]["ipam"]["config"][0]["subnet"],
+            COMPOSE["networks"]["tls"]["ipam"]["config"][0]["ip_range"],
+            SERVICES["stratum-tls"]["networks"]["tls"]["ipv4_address"],
+        )
+    )
+    address, given = ipaddress.ip_address(proxy), ipaddress.ip_network(dynamic)
+    assert address in ipaddress.ip_network(subnet)
+    assert given.subnet_of(ipaddress.ip_network(subnet))  # type: ignore[arg-type]
+    assert address not in given
+    assert given.num_addresses > len(POOLS)
+    for pool in POOLS:
+        environment = SERVICES[pool]["environment"]
+        believed = environment.get("TBG_PROXIES") or environment["POOL_PROXIES"]
+        assert default(believed) == proxy
+        assert "pool" in SERVICES[pool]["networks"]["tls"]["aliases"]
+    assert SERVICES["stratum-tls"]["environment"]["POOL_HOST"] == "pool"
 
 
 def test_the_receiver_raises_the_limit_of_the_namespace_that_it_binds_in() -> None:

@@ -65,6 +65,15 @@ def test_ckpool_finds_its_node(pool: str) -> None:
     }
 
 
+def test_tls_finds_the_pool_and_is_where_the_compose_file_says() -> None:
+    text = (ROOT / "images/stratum-tls/haproxy.cfg").read_text("utf-8")
+    assert {int(port) for port in re.findall(r"(?m)^    bind :(\d+) ssl", text)} == published(
+        "stratum-tls"
+    )
+    assert 'server pool "${POOL_HOST}:3333" send-proxy-v2' in text
+    assert f":{3334:04X} " in " ".join(SERVICES["stratum-tls"]["healthcheck"]["test"])
+
+
 def test_the_devnet_pool_finds_its_node_and_the_miner_finds_a_pool() -> None:
     url = urlsplit(option("devnet-pool", "--node-url"))
     assert url.hostname == "devnet-node"

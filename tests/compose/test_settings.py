@@ -77,7 +77,8 @@ def test_ckpool_gets_exactly_its_settings(pool: str) -> None:
     configuration = ROOT / "ckpool/config" / Path(SERVICES[pool]["environment"]["CKPOOL_CONF"]).name
     asked = set(re.findall(r"^ \*   (TBG_EVENTS_\w+)", header, re.MULTILINE))
     asked |= set(re.findall(r"@(\w+)@", configuration.read_text("utf-8")))
-    assert len(asked) == 9
+    asked |= {"TBG_PROXIES"}  # tbg_proxy.h
+    assert len(asked) == 10
     assert environment(pool) == asked | {"CKPOOL_CONF"}
     assert "CKPOOL_CONF" in (ROOT / "ckpool/image/entrypoint").read_text("utf-8")
 

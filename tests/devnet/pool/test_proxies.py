@@ -6,7 +6,6 @@ import ipaddress
 import json
 import ssl
 import struct
-import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from devnet.pool.proxy_header import SIGNATURE, ProxyHeaderError, read_header
 from devnet.pool.tls import Certificate
 from devnet.rpc import RPCClient
 from tests.devnet.pool.harness import EASY, PATIENCE, Client, Running, client, running_pool
+from tests.haproxy import certificate, tls_in_front_of
 
 MINER = "203.0.113.7"
 
@@ -173,22 +173,11 @@ async def test_no_limit_by_address_is_a_choice(tmp_path: Path, rpc: RPCClient) -
 # --- TLS
 
 
-def certificate(folder: Path, name: str = "pool") -> tuple[Path, Path]:
-    """A certificate for localhost that signs itself, and its key."""
-    made, key = folder / f"{name}.pem", folder / f"{name}.key"
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2"
-    command += " -subj /CN=localhost -addext subjectAltName=DNS:localhost"
-    subprocess.run(
-        [*command.split(), "-keyout", str(key), "-out", str(made)], check=True, capture_output=True
-    )
-    return made, key
-
-
 @contextlib.asynccontextmanager
-async def secure(port: int, trusted: Path) -> AsyncIterator[Client]:
+async def secure(port: int, trusted: Path, source: str = "127.0.0.1") -> AsyncIterator[Client]:
     context = ssl.create_default_context(cafile=trusted)
     reader, writer = await asyncio.open_connection(
-        "127.0.0.1", port, ssl=context, server_hostname="localhost"
+        "127.0.0.1", port, ssl=context, server_hostname="localhost", local_addr=(source, 0)
     )
     try:
         yield Client(reader, writer)
@@ -220,6 +209,23 @@ async def test_a_miner_works_over_tls_and_beside_it_one_without(
         async with secure(running.secure_port, made) as miner:
             await miner.start()
     assert [(item.valid, item.ip) for item in shares] == [(True, "127.0.0.1")] * 2
+
+
+async def test_events_have_the_address_of_a_miner_behind_haproxy(
+    tmp_path: Path, rpc: RPCClient
+) -> None:
+    async with running_pool(tmp_path, rpc.url, proxies="127.0.0.1") as running:
+        # It is waited for on a thread: the pool runs on this one.
+        with contextlib.ExitStack() as stack:
+            port, made = await asyncio.to_thread(
+                stack.enter_context, tls_in_front_of(running.port, tmp_path)
+            )
+            for source in ("127.0.0.5", "127.0.0.6"):
+                async with secure(port, made, source) as miner:
+                    job = await miner.start()
+                    await miner.ask("mining.submit", *miner.solve(job, EASY))
+            shares = await running.events.wait("share_submitted", 2)
+    assert [item.ip for item in shares] == ["127.0.0.5", "127.0.0.6"]
 
 
 def test_a_renewed_certificate_is_taken_and_a_broken_one_is_not(tmp_path: Path) -> None:
