@@ -5,6 +5,7 @@ addresses, and the node is this project's own. The Dockerfile, the compose file 
 that they start are real.
 """
 
+import json
 import os
 import re
 import resource
@@ -80,9 +81,9 @@ class Proof:
         click.echo(f"[{time.monotonic() - self.began:6.1f} s] {text}")
 
     def run(self) -> None:
-        self.build()
         if TLS.exists():
             raise ProofError(f"{TLS} holds your certificates: the proof needs the folder")
+        self.build()
         try:
             self.certify()
             self.start()
@@ -217,9 +218,12 @@ class Proof:
         self.mine(["7a"], ssl.create_default_context(cafile=self.folder / "pool.pem"))
         newest = "select host(ip_address) from shares order by time desc limit 1"
         ((found,),) = self.project.query(newest)
-        # This machine reaches a published port from the network's own address.
-        if found != "10.213.33.1":
-            raise ProofError(f"the share over TLS came from {found}")
+        # This machine reaches a published port by the network's gateway.
+        network = f"{self.project.name}_tls"
+        command = [self.engine.docker, "network", "inspect", network]
+        gateway = json.loads(run(command).stdout)[0]["IPAM"]["Config"][0]["Gateway"]
+        if found != gateway:
+            raise ProofError(f"the share over TLS came from {found}, not from {gateway}")
         self.say(f"tls: a share over TLS from {found}, which is not haproxy's address")
 
     def check_health(self) -> None:
