@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
 import structlog
@@ -158,21 +158,40 @@ def too_old(version: str = "") -> str:
     return f"{named}, and {OLDEST_VERSION} or newer (or Valkey) is needed: upgrade it"
 
 
-def warnings(about: About) -> list[str]:
-    """What may lose events in a Redis that can be used, and what to do about each."""
+class Trouble(NamedTuple):
+    """What may lose events, what to do about it, and what it was read from."""
+
+    what: str
+    action: str
+    details: tuple[tuple[str, object], ...] = ()
+
+    @property
+    def text(self) -> str:
+        return f"{self.what}: {self.action}"
+
+
+def warnings(about: About) -> list[Trouble]:
+    """What may lose events in a Redis that can be used."""
     found = []
     if about.limit and about.policy != SAFE_POLICY:
         found.append(
-            "redis may evict streams that are not committed: set maxmemory-policy "
-            f"{SAFE_POLICY} (it is {about.policy})"
+            Trouble(
+                "redis may evict streams that are not committed",
+                f"set maxmemory-policy {SAFE_POLICY}",
+                (("policy", about.policy), ("maxmemory", about.limit)),
+            )
         )
     if about.append_only is False:
         found.append(
-            "redis keeps no append-only file: what is not committed when it ends is lost; set"
-            " appendonly yes"
+            Trouble(
+                "redis keeps no append-only file, so what is not committed when it ends is lost",
+                "set appendonly yes",
+            )
         )
     if about.trouble:
-        found.append(f"redis cannot save: {about.trouble}; look at its log and its disk")
+        found.append(
+            Trouble(f"redis cannot save ({about.trouble})", "look at its log and its disk")
+        )
     return found
 
 
@@ -192,6 +211,9 @@ def needs_action(error: BaseException) -> bool:
     )
 
 
+_SILENT: Final = Trouble("redis does not say how it keeps streams (INFO)", "look yourself")
+
+
 class Guard:
     """Judges a Redis each time that one connects to it.
 
@@ -205,7 +227,7 @@ class Guard:
     def __init__(self, log: structlog.stdlib.BoundLogger, cell: str = "") -> None:
         self._log = log
         self._cell = cell
-        self._said: set[str] = set()
+        self._said: set[Trouble] = set()
 
     def judge(self, about: About) -> None:
         """Logs what may lose events.
@@ -218,10 +240,10 @@ class Guard:
             raise UnusableRedisError(f"this Redis cannot be used: {why}")
         self._say(warnings(about), self._log.error)
 
-    def _say(self, found: list[str], how: Callable[[str], Any]) -> None:
-        for text in found:
-            if text not in self._said:
-                how(text)
+    def _say(self, found: list[Trouble], how: Callable[..., Any]) -> None:
+        for trouble in found:
+            if trouble not in self._said:
+                how(trouble.text, **dict(trouble.details))
         self._said = set(found)
 
     async def look(self, client: Any) -> About | None:
@@ -236,12 +258,8 @@ class Guard:
         """
         try:
             about = About.read(await client.info())
-        except ResponseError as error:
-            if needs_action(error) and "INFO" not in str(error).upper():
-                raise
-            self._say(
-                ["redis does not say how it keeps streams (INFO): look yourself"], self._log.warning
-            )
+        except ResponseError:
+            self._say([_SILENT], self._log.warning)
             return None
         self.judge(about)
         return about

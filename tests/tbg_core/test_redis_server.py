@@ -43,7 +43,7 @@ class Lines:
     def __init__(self) -> None:
         self.all: list[str] = []
 
-    def error(self, text: str) -> None:
+    def error(self, text: str, **_: object) -> None:
         self.all.append(text)
 
     warning = error
@@ -79,7 +79,7 @@ def test_the_page_has_a_row_for_each_kind_and_each_row_is_true() -> None:
         about = About.read(info)
         why = refusal(about)
         assert (why is not None) == rows[row].startswith("refused"), row
-        assert said in (why or "".join(warnings(about))), row
+        assert said in (why or "".join(each.text for each in warnings(about))), row
         assert bool(warnings(about)) == ("with an error" in rows[row]), row
 
 
