@@ -57,9 +57,12 @@ class Proxy:
         self._open.clear()
 
     def hold(self) -> None:
-        """Keeps what the open connections send from now on, also after their client is gone."""
+        """Keeps what the open connections send from now on, also after their client is gone.
+
+        A connection that is opened later is not held, until this is called again.
+        """
         self._holding |= self._open
-        self._release = asyncio.Event()
+        self._release.clear()
 
     def release(self) -> None:
         """Lets what was kept go to the server, as the kernel does after an outage."""

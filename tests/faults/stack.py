@@ -15,7 +15,9 @@ import redis.asyncio as redis_async
 
 from tbg.migrate import migrate
 from tbg.stack.embedded import EmbeddedPostgres, EmbeddedValkey
+from tests.faults import disk, redis_tail
 from tests.faults.engine import Engine
+from tests.faults.judge import Excuses
 from tests.faults.proxy import Proxy
 from tests.ingest.harness import Stage, stage
 from tests.processes import LIMIT, until
@@ -23,8 +25,6 @@ from tests.settled import committed
 
 REDIS_TIMEOUT = 0.5  # seconds until the receiver takes Redis for away
 RATE = 1500  # events a second
-BATCH = 1000  # most events in the receiver's hands
-QUEUE_LENGTH = 4096  # most that it asks the kernel to hold for it
 
 _SUMS = """
 select
@@ -101,6 +101,59 @@ class Stack:
         self.receiver = receiver
         self.writer = writer
         self.markers = 0
+        self.excuses = Excuses()
+        self.redis_clock: redis_tail.Clock | None = None
+        self._receivers = 0
+        self._say_receiver()
+
+    def _say_receiver(self) -> None:
+        # In one step: a reader never finds the file empty.
+        new = self.folder / "receiver.new"
+        new.write_text(str(self._receivers))
+        new.replace(self.folder / "receiver")
+
+    async def end_receiver(self, *, kill: bool = True) -> None:
+        """Ends the receiver, and says that the next one is another."""
+        if kill:
+            await self.receiver.kill()
+            self.excuses.killed.add(self._receivers)
+        else:
+            assert await self.receiver.stop() == 0
+        self._receivers += 1
+        self._say_receiver()
+
+    def start_valkey(self) -> None:
+        """Starts Redis again, with the clock that it has."""
+        with contextlib.nullcontext() if self.redis_clock is None else self.redis_clock.given():
+            self.valkey.start()
+
+    def set_redis_clock(self, seconds: float) -> None:
+        """Makes the clock of Redis wrong by so much, if it has one that can be."""
+        if self.redis_clock is not None:
+            self.redis_clock.set(seconds)
+
+    def segments(self) -> list[Path]:
+        """The files of the spool that hold something."""
+        return [path for path in self.spool.glob("*.spool") if path.stat().st_size]
+
+    async def connect(self) -> asyncpg.Connection:
+        """A connection to the database itself, past the proxy, however long it recovers."""
+        deadline = time.monotonic() + LIMIT
+        while True:
+            try:
+                return await asyncpg.connect(self.postgres.url, timeout=5)
+            except (OSError, TimeoutError, asyncpg.PostgresError):
+                assert time.monotonic() < deadline, "the database does not come back"
+                await asyncio.sleep(0.05)
+
+    def heal(self) -> None:
+        """Undoes whatever a fault may have left."""
+        for proxy in (self.redis, self.database):
+            proxy.delay, proxy.deaf, proxy.cut_after, proxy.refusing = 0.0, False, None, False
+            proxy.release()
+        self.set_clock(0)
+        self.set_redis_clock(0)
+        (self.spool / disk.BALLAST).unlink(missing_ok=True)
 
     def set_clock(self, seconds: float) -> None:
         """Makes the daemon's own clock wrong by so much."""
@@ -136,8 +189,9 @@ class Stack:
     async def kill_a_backend(self, draw: random.Random) -> None:
         """kill -9 of one of PostgreSQL's processes: all its sessions end, and it recovers."""
         assert self.postgres.process is not None
-        children = psutil.Process(self.postgres.process.pid).children()
-        draw.choice(children).kill()
+        with contextlib.suppress(psutil.NoSuchProcess):  # it ended by itself
+            if children := psutil.Process(self.postgres.process.pid).children():
+                draw.choice(children).kill()
 
     async def settled(self, engine: Engine, seq: int, within: float = LIMIT) -> float:
         """Waits until everything up to a number is committed or written off.

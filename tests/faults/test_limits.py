@@ -6,8 +6,6 @@ under the database; and no memory that grows meanwhile.
 
 import asyncio
 import contextlib
-import os
-import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -18,8 +16,8 @@ import pytest
 from tbg.stack.embedded import EmbeddedPostgres, EmbeddedValkey, new_password
 from tests.conftest import started
 from tests.faults.conftest import Tell
+from tests.faults.disk import BALLAST, fill, mounted
 from tests.faults.stack import running
-from tests.processes import LIMIT
 
 MIB = 2**20
 
@@ -78,23 +76,6 @@ async def test_a_flood_without_a_database_takes_no_memory_and_is_accounted_for(
     )
 
 
-@contextlib.contextmanager
-def mounted(folder: Path, size: str) -> Iterator[None]:
-    """A file system of its own on a folder."""
-    if os.geteuid() != 0:
-        pytest.skip("only root may mount a small file system")
-    folder.mkdir()
-    subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)],
-        check=True,
-        timeout=LIMIT,
-    )
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True, timeout=LIMIT)
-
-
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of one megabyte."""
@@ -142,18 +123,6 @@ async def test_a_full_disk_under_the_spool_drops_and_counts_and_recovers(
     tell("disk full under the spool", sums, recovery)
 
 
-def fill(folder: Path) -> None:
-    """Writes until the file system has no room."""
-    opened = os.open(folder / "ballast", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
-    try:
-        while True:
-            os.write(opened, b"\0" * 4096)
-    except OSError:
-        pass
-    finally:
-        os.close(opened)
-
-
 @contextlib.asynccontextmanager
 async def supervised(server: EmbeddedPostgres) -> AsyncIterator[None]:
     """Starts a server again that ended.
@@ -190,7 +159,7 @@ async def test_a_full_disk_under_the_database_waits_and_recovers(
         fill(disk)
         await stack.writer.process.saying("cannot commit")
         await asyncio.sleep(1)
-        (disk / "ballast").unlink()
+        (disk / BALLAST).unlink()
         begun = time.monotonic()
         async with supervised(postgres):
             await stack.settled(engine, engine.sent + 1)
