@@ -168,18 +168,13 @@ class Emitter:
             self._empty.clear()
         return self.seq
 
-    async def drain(self, within: float) -> bool:
-        """Waits up to ``within`` seconds for the queue to empty; says whether it did."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(within):
-                await self._empty.wait()
-        return not self._queue
-
     async def close(self, within: float = 2.0) -> None:
         """Sends for at most ``within`` seconds, then drops what is left; safe to repeat."""
         if self._task is None:
             return
-        await self.drain(within)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                await self._taken()
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         self._task, self._closed = None, True
@@ -193,6 +188,18 @@ class Emitter:
         self._log.info(
             "emitter closed", events=self.seq, sent=self.sent, dropped=dict(self.dropped)
         )
+
+    async def _taken(self) -> None:
+        """Waits until all that was sent is with a receiver that lives."""
+        while True:
+            await self._empty.wait()
+            if self._socket is None:
+                return  # nothing was ever sent
+            # The death of a receiver shows only when something is sent.
+            error = self._say(self._page.status())
+            if error is None or error.errno in FULL:
+                return
+            self._lose(error)
 
     def _drop(self, reason: str) -> None:
         self.dropped[reason] += 1
@@ -214,6 +221,8 @@ class Emitter:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout_at(self._status_due):
                         await self._pending.wait()
+            if self._socket is None:
+                continue  # close() has found out that the receiver is gone
             if self._queue or self._again:
                 await self._send_burst()
             elif self._now() >= self._status_due:
@@ -286,7 +295,7 @@ class Emitter:
             else:
                 waiting.popleft()
                 self.resent += 1
-        if not self._queue:
+        if not self._queue and not self._again:
             self._pending.clear()
             self._empty.set()
         else:
@@ -297,6 +306,9 @@ class Emitter:
         self._log.warning("receiver lost", path=self.path, error=error.strerror)
         self._disconnect()
         self._again = deque(self._kept)
+        if self._again:
+            self._pending.set()
+            self._empty.clear()
 
     async def _wait_writable(self, code: int | None) -> None:
         """Waits until the receiver took something from its queue, or a short while."""

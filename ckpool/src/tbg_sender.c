@@ -339,14 +339,16 @@ static void beat(struct tbg_sender *sender)
 	sender->next_beat = tbg_now_ms() + BEAT_MS;
 }
 
-/* The last datagram: no event is taken any more, and every number is given. */
-static void say_end(struct tbg_sender *sender)
+/* The last datagram: no event is taken any more, and every number is given. False if a
+ * receiver is there that did not take it, or died since the last event: what it had then
+ * goes to the next one. */
+static bool say_end(struct tbg_sender *sender)
 {
 	uint64_t emitted = sender->boots->page->emitted, sent = sender->boots->page->sent;
 
-	if (sender->fd >= 0 && say_former(sender))
-		say(sender, sender->settings->instance, emitted, (int64_t)(emitted - sent),
-		    TBG_BOOT_ENDED);
+	return sender->fd < 0 ||
+	       (say_former(sender) && say(sender, sender->settings->instance, emitted,
+					  (int64_t)(emitted - sent), TBG_BOOT_ENDED));
 }
 
 /* --- The thread ----------------------------------------------------------------------- */
@@ -360,8 +362,9 @@ static void idle(struct tbg_sender *sender, int64_t *pause)
 	*pause = *pause * 2 > IDLE_US_MAX ? IDLE_US_MAX : *pause * 2;
 }
 
-/* Sends until it is time to stop and nothing waits, or the time to stop is up. */
-static void work(struct tbg_sender *sender)
+/* Sends until it is time to stop and nothing waits, which it says, or the time to stop is up:
+ * false. */
+static bool work(struct tbg_sender *sender)
 {
 	int64_t pause = IDLE_US_MIN;
 
@@ -373,11 +376,13 @@ static void work(struct tbg_sender *sender)
 				deliver(sender);
 			chores(sender);
 		} else if (sender->stopping && is_empty(sender)) {
-			break;
+			if (!*sender->over || say_end(sender))
+				return true;
 		} else {
 			idle(sender, &pause);
 		}
 	}
+	return false;
 }
 
 static void *run(void *argument)
@@ -389,8 +394,8 @@ static void *run(void *argument)
 	/* Events were taken as long as there was time; what threads were still writing
 	 * then comes now. */
 	*sender->over = true;
-	work(sender);
-	say_end(sender);
+	if (!work(sender))
+		say_end(sender);
 	if (sender->fd >= 0)
 		close(sender->fd);
 	return NULL;

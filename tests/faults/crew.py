@@ -7,7 +7,7 @@ import random
 import signal
 import socket
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from tbg_core.settings import SUN_PATH_MAX
@@ -25,8 +25,6 @@ class Boot:
     process: Process
     journal: Journal
     over: bool = False
-    # How many numbers it had handed over or emitted when a window of a fault began.
-    marks: list[int] = field(default_factory=list)
 
     @property
     def name(self) -> str:

@@ -8,6 +8,8 @@ import random
 import re
 import socket
 import stat
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -22,7 +24,7 @@ from ingest.receiver.datagram import (
     raise_queue_length,
 )
 from tests.ingest.harness import GOLDEN
-from tests.processes import LIMIT, until
+from tests.processes import LIMIT, PYTHON, running, until
 
 
 def bound(path: Path, limit: int = 1000) -> EventSocket:
@@ -102,6 +104,45 @@ async def test_everything_that_was_sent_before_the_end_is_there(tmp_path: Path) 
     with pytest.raises((ConnectionRefusedError, FileNotFoundError)):
         sender.send(b"too late")
     sender.close()
+
+
+_FLOOD = """
+import socket, sys
+to = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+to.settimeout(30)
+to.connect(sys.argv[1])
+sent = 0
+try:
+    while True:
+        to.send(b"%d" % (sent + 1))
+        sent += 1
+        if sent == 1000:
+            print("going", flush=True)
+except OSError:
+    print("sent", sent, flush=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux closes one way of a full socket")
+async def test_what_an_engine_could_send_is_read_also_while_the_receiver_stops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine may end in that moment: then it sends nothing again."""
+    close = datagram._Listening.close
+
+    def late(listening: datagram._Listening) -> None:
+        time.sleep(0.3)  # the moment lasts longer, and is there in every run
+        close(listening)
+
+    monkeypatch.setattr(datagram._Listening, "close", late)
+    sock = bound(tmp_path / "events.sock", limit=2**30)
+    sock.start(lambda: None)
+    with running([PYTHON, "-c", _FLOOD, sock.path], tmp_path / "log") as flood:
+        await flood.saying("going")
+        await asyncio.to_thread(sock.stop)
+        await flood.saying("sent")
+        sent = int(flood.output.split()[-1])
+    assert [int(datagram) for datagram in sock.take(2**30)] == list(range(1, sent + 1))
 
 
 async def test_whoever_waits_is_told_of_every_datagram(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from tbg_core.decode import Decoded, decode
 from tbg_core.events import MAX_DATAGRAM
 from tbg_core.settings import SUN_PATH_MAX
 from tests.devnet.pool.harness import PATIENCE
+from tests.processes import until
 
 BLOCK = {"height": 1, "hash": "ab" * 32, "network_difficulty": 1.0}
 
@@ -86,7 +87,7 @@ async def test_a_receiver_that_does_not_read_delays_nobody_and_loses_nothing(pat
             # Getting here at all shows it: nothing was read yet, and a blocking send would wait.
             assert emitter.dropped == {}
             events = await receiver.read(2_000)
-            assert await emitter.drain(PATIENCE)
+            await until(lambda: not emitter.queued)
     assert [event.seq for event in events] == list(range(1, 2_001))
 
 
@@ -176,6 +177,36 @@ async def test_closing_sends_what_waits_and_counts_what_it_could_not(path: Path)
     await absent.close(within=0.1)
     absent.emit("new_block_network", BLOCK)
     assert absent.dropped == {"shutdown": 2}
+
+
+async def test_an_engine_that_stops_gives_a_new_receiver_what_the_old_one_died_with(
+    path: Path,
+) -> None:
+    async with Emitter(path, "x") as emitter:
+        with listening(path) as first:
+            for _ in range(3):
+                emitter.emit("new_block_network", BLOCK)
+            await first.read(3)
+        # It has nothing to send, and so has not seen that the receiver is gone.
+        with listening(path) as second:
+            await emitter.close(within=PATIENCE)
+            assert [event.seq for event in await second.read(3)] == [1, 2, 3]
+    assert (emitter.sent, emitter.resent) == (3, 3)
+
+
+async def test_an_engine_that_stops_sends_again_to_the_end(path: Path) -> None:
+    async with Emitter(path, "x") as emitter:
+        with listening(path) as first:
+            for _ in range(1000):
+                emitter.emit("new_block_network", BLOCK)
+            await first.read(1000)
+        with listening(path) as second:
+            emitter.emit("new_block_network", BLOCK)
+            await until(lambda: emitter.resent)  # it is in the middle
+            closing = asyncio.create_task(emitter.close(within=PATIENCE))
+            events = await second.read(1001)
+            await closing
+    assert [event.seq for event in events] == list(range(1, 1002))
 
 
 def test_a_path_no_system_can_bind_is_named_at_once() -> None:
