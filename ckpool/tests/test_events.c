@@ -616,6 +616,40 @@ static void impossible(void)
 	check(seq == (long long)after.emitted, "and leaves a gap in seq");
 }
 
+static void *stop(void *nothing)
+{
+	tbg_events_stop(10000);
+	return nothing;
+}
+
+/* The receiver dies, and the engine, which has sent nothing since, stops. */
+static void last_words(const char *path)
+{
+	pthread_t stopping;
+	long long seq, before = 0, last = 0;
+	int patience = 500;
+
+	tbg_new_block_network(&(struct tbg_tip){ .hash = HASH, .height = 2, .network_diff = 1 });
+	while (strstr(next(), "{\"event\""))
+		before = number_after(text, "\"seq\":");
+	close(fd);
+	unlink(path);
+	fd = receiver_open(path);
+	receiver_status[0] = '\0';
+	pthread_create(&stopping, NULL, stop, NULL);
+	while (!strstr(receiver_status, "\"state\":\"ended\"") && patience) {
+		if (!receiver_next(fd, text)) {
+			patience--;
+			continue;
+		}
+		seq = number_after(text, "\"seq\":");
+		last = seq > last ? seq : last;
+	}
+	pthread_join(stopping, NULL);
+	check(before > 0 && last == before,
+	      "the next receiver gets what the last one died with (%lld of %lld)", last, before);
+}
+
 int main(void)
 {
 	char path[64];
@@ -642,7 +676,7 @@ int main(void)
 	tbg_new_block_network(&(struct tbg_tip){ .hash = HASH, .height = 1, .network_diff = 1 });
 	impossible();
 	proofs();
-	tbg_events_stop(5000);
+	last_words(path);
 	check(logged("unsayable"), "the end is summed up");
 	check(!access(state, R_OK), "best difficulties are saved");
 	close(fd);
