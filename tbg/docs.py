@@ -1,12 +1,13 @@
 """``tbg docs``: writes the pages that follow from the code.
 
 docs/events.md (for people) and docs/events.schema.json (JSON Schema 2020-12, for
-programs) both come from the models in :mod:`tbg_core.events`, docs/settings.md from
-:mod:`ingest.settings` and :mod:`tbg_dagster.resources`, so they cannot differ from what
-the programs accept.
+programs) both come from the models in :mod:`tbg_core.events`, docs/messages.md from
+:mod:`tbg_core.messages`, docs/settings.md from :mod:`ingest.settings` and
+:mod:`tbg_dagster.resources`, so they cannot differ from what the programs accept.
 """
 
 import json
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 from functools import reduce
@@ -35,6 +36,21 @@ from tbg_core.events import (
     EngineStatusData,
     Event,
     Proof,
+)
+from tbg_core.messages import (
+    MESSAGES,
+    NOTIFY,
+    NamedWorker,
+    Payload,
+    Place,
+    Released,
+    StillWaiting,
+)
+from tbg_core.names import (
+    ALERTS_STREAM,
+    BLOCK_STATUS_STREAM,
+    BLOCKS_CHANNEL,
+    WEEKLY_RESET_STREAM,
 )
 from tbg_core.settings import RetentionSettings
 
@@ -69,6 +85,33 @@ SETTINGS_INTRODUCTION: Final = """\
 
 They come from the environment. A wrong or missing one is named at the start, with what
 would be right, and the program ends.
+"""
+
+
+MESSAGES_INTRODUCTION: Final = f"""\
+# Messages
+
+<!-- Written by `tbg docs` from tbg_core/messages.py. Change the models, not this page. -->
+
+What other programs, the game's backend first, may read from Redis. `docs/events.md` has the
+events that engines send; each of them is an entry of a stream too (`mining:share_submitted`
+and so on).
+
+| key | kind | what it holds |
+| --- | --- | --- |
+| `{WEEKLY_RESET_STREAM}` | stream | a closed week's result, and each correction |
+| `{BLOCK_STATUS_STREAM}` | stream | each change of a block's state |
+| `{ALERTS_STREAM}` | stream | silent workers, failed runs and failing checks |
+| `{BLOCKS_CHANNEL}` | channel | each found block at once: the `data` of its `block_found` |
+| `leaderboard:best_diff:<Monday>` | sorted set | user → best share difficulty of that week |
+
+An entry of a stream has four fields: `event` (the stream's name without `mining:`), `timestamp`
+(microseconds since the Unix epoch), `source`, and `data`, a JSON object as below. An entry is
+written once; its id is its place in the order. `?` marks a field that may be left out. Fields may be
+added: a reader passes over those that it does not know.
+
+Messages named `{NOTIFY}…` wait in the table `outbox` for the notifier, and never reach Redis.
+Users and workers are texts of strangers: data everywhere.
 """
 
 
@@ -129,6 +172,34 @@ def render_markdown(golden: Path) -> str:
         _example(golden / "proven" / "share_best_diff.json"),
     ]
     return "\n".join(parts)
+
+
+def render_messages(golden: Path) -> str:
+    """Returns docs/messages.md.
+
+    Args:
+        golden: folder with one ``<model>.json`` per model of a message.
+    """
+    parts = [MESSAGES_INTRODUCTION]
+    streams: dict[type[Payload], list[str]] = {}
+    for stream, models in MESSAGES.items():
+        for model in models:
+            streams.setdefault(model, []).append(f"`{stream}`")
+    for model, names in streams.items():
+        parts += [
+            f"## {model.__name__}\n",
+            f"{_first_line(model)} In {', '.join(names)}.\n",
+            _table(model),
+            _example(golden / f"{snake_case(model.__name__)}.json"),
+        ]
+    for part in (Place, Released, StillWaiting, NamedWorker):
+        parts += [f"## {part.__name__}\n", f"{_first_line(part)}\n", _table(part)]
+    return "\n".join(parts)
+
+
+def snake_case(name: str) -> str:
+    """The file name of a model: ``weekly_reset`` of ``WeeklyReset``."""
+    return re.sub(r"(?<=.)([A-Z])", r"_\1", name).lower()
 
 
 def render_settings() -> str:
@@ -192,13 +263,26 @@ def _table(model: type[BaseModel]) -> str:
     rows = ["| field | type | bounds | meaning |", "| --- | --- | --- | --- |"]
     for name, field in schema["properties"].items():
         arms = [arm for arm in field.get("anyOf", [field]) if arm.get("type") != "null"]
-        required = name in schema["required"]
+        required = name in schema.get("required", ())
         nullable = required and len(arms) < len(field.get("anyOf", [field]))
         mark = "" if required else "*" if field.get("always_sent") else "?"
-        kind = arms[0].get("type", "[object](#proof)") + (" or null" if nullable else "")
-        cells = [f"`{name}`{mark}", kind, "; ".join(_bounds(arms[0])), field.get("description", "")]
+        kind = _kind(arms[0]) + (" or null" if nullable else "")
+        cells = [f"`{name}`{mark}", kind, "; ".join(_bounds(arms[0])), _meaning(field, arms[0])]
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(rows) + "\n"
+
+
+def _meaning(field: dict[str, Any], arm: dict[str, Any]) -> str:
+    return str(field.get("description") or arm.get("description", ""))
+
+
+def _kind(arm: dict[str, Any]) -> str:
+    """The JSON type of a field; a model's name links to its table."""
+    if "$ref" in arm:
+        return f"[object](#{arm['$ref'].rpartition('/')[2].lower()})"
+    if "$ref" in arm.get("items", {}):
+        return f"[list](#{arm['items']['$ref'].rpartition('/')[2].lower()})"
+    return str(arm.get("type", "text"))
 
 
 _NAMED: Final = {MAX_MONEY: "21 million BTC", MAX_DIFFICULTY: "2^224"}
@@ -206,7 +290,7 @@ _NAMED: Final = {MAX_MONEY: "21 million BTC", MAX_DIFFICULTY: "2^224"}
 
 def _bounds(arm: dict[str, Any]) -> Iterator[str]:
     """Says a field's JSON Schema constraints in words."""
-    if "items" in arm:
+    if "items" in arm and "$ref" not in arm["items"]:
         yield f"each {'; '.join(_bounds(arm['items']))}"
     shortest, longest = arm.get("minLength", 0), arm.get("maxLength")
     if longest is not None and shortest == longest:
@@ -249,6 +333,7 @@ def command(check: bool, root: Path) -> None:
     pages = {
         root / "docs" / "events.md": render_markdown(golden),
         root / "docs" / "events.schema.json": render_schema(),
+        root / "docs" / "messages.md": render_messages(golden.parent / "messages"),
         root / "docs" / "settings.md": render_settings(),
     }
     differing = [

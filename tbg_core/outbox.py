@@ -16,12 +16,12 @@ import redis
 from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
+from tbg_core.messages import Payload
+
 MAX_ENTRIES: Final = 100_000
 REMEMBER_SECONDS: Final = 7 * 86_400
 # Deliveries queue on this advisory lock, so that the order of messages is kept.
 LOCK: Final = "tbg outbox"
-# Messages for people alone: the notifier takes them, and Redis never sees them.
-NOTIFY: Final = "notify:"
 
 # KEYS: stream, memory. ARGV: seconds to remember, most entries, then the fields.
 _ADD_ONCE: Final = """
@@ -44,15 +44,26 @@ def post(
     connection: psycopg.Connection[DictRow],
     stream: str,
     key: str,
-    payload: Mapping[str, Any],
+    payload: Payload | Mapping[str, Any],
     source: str = "hosted",
 ) -> bool:
-    """Writes a message; False when the one with this key was written before."""
+    """Writes a message; False when the one with this key was written before.
+
+    Args:
+        stream: of Redis, or ``notify:<name>`` for the notifier alone.
+        payload: a model of :mod:`tbg_core.messages`, or what its ``payload`` gave.
+    """
     return (
         connection.execute(
             "insert into outbox (stream, key, event, source, payload) "
             "values (%s, %s, %s, %s, %s) on conflict (key) do nothing",
-            [stream, key, stream.partition(":")[2], source, Jsonb(dict(payload))],
+            [
+                stream,
+                key,
+                stream.partition(":")[2],
+                source,
+                Jsonb(payload.payload() if isinstance(payload, Payload) else dict(payload)),
+            ],
         ).rowcount
         == 1
     )

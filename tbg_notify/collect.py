@@ -14,8 +14,9 @@ import psycopg
 from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
+from tbg_core.messages import NOTIFY, BestNews, BlockNews, DigestNews
 from tbg_core.names import week_start
-from tbg_core.outbox import NOTIFY, post
+from tbg_core.outbox import post
 
 # What happened longer ago is history: an import, or a notifier that was off.
 FRESH: Final = timedelta(days=1)
@@ -201,14 +202,14 @@ def _blocks(connection: psycopg.Connection[DictRow], now: datetime) -> int:
             connection,
             f"{NOTIFY}block_found",
             f"notify block_found {row['block_hash']}",
-            {
-                "user": row["btc_address"],
-                "worker": row["worker_name"],
-                "height": row["block_height"],
-                "hash": row["block_hash"],
-                "reward_sats": row["reward_sats"],
-                "at": row["found_at"].isoformat(),
-            },
+            BlockNews(
+                user=row["btc_address"],
+                worker=row["worker_name"],
+                height=row["block_height"],
+                hash=row["block_hash"],
+                reward_sats=row["reward_sats"],
+                at=row["found_at"].isoformat(),
+            ),
             row["source"],
         )
         for row in rows
@@ -321,15 +322,15 @@ def _worker_bests(connection: psycopg.Connection[DictRow], now: datetime) -> int
                 connection,
                 f"{NOTIFY}best",
                 f"notify best of worker {row['worker_id']} {row['best']!r}",
-                {
-                    "kinds": ["best_worker"],
-                    "user": row["btc_address"],
-                    "worker": row["worker_name"],
-                    "best": row["best"],
-                    "chance": record["chance"],
-                    "hash": row["hash"],
-                    "at": row["time"].isoformat(),
-                },
+                BestNews(
+                    kinds=["best_worker"],
+                    user=row["btc_address"],
+                    worker=row["worker_name"],
+                    best=row["best"],
+                    chance=record["chance"],
+                    hash=row["hash"],
+                    at=row["time"].isoformat(),
+                ),
             )
         best = max(row["best"], record["best"])
         when = now if told else row["told_at"] or now - BETWEEN_BESTS
@@ -337,18 +338,18 @@ def _worker_bests(connection: psycopg.Connection[DictRow], now: datetime) -> int
     return posted
 
 
-def _news(row: dict[str, Any], kinds: list[str], record: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "kinds": kinds,
-        "user": row["btc_address"],
-        "worker": row["worker_name"],
-        "best": row["best_difficulty"],
-        "rank": row["place"],
-        "chance": record["chance"] if kinds == ["best_worker"] else row["chance"],
-        "hash": row["hash"],
-        "is_block": row["is_block"],
-        "at": row["best_share_time"].isoformat(),
-    }
+def _news(row: dict[str, Any], kinds: list[str], record: Mapping[str, Any]) -> BestNews:
+    return BestNews(
+        kinds=kinds,
+        user=row["btc_address"],
+        worker=row["worker_name"],
+        best=row["best_difficulty"],
+        rank=row["place"],
+        chance=record["chance"] if kinds == ["best_worker"] else row["chance"],
+        hash=row["hash"],
+        is_block=row["is_block"],
+        at=row["best_share_time"].isoformat(),
+    )
 
 
 def _digest(connection: psycopg.Connection[DictRow], now: datetime) -> int:
@@ -361,5 +362,5 @@ def _digest(connection: psycopg.Connection[DictRow], now: datetime) -> int:
         return 0
     day = row["day"].isoformat()
     return int(
-        post(connection, f"{NOTIFY}daily_digest", f"notify daily_digest {day}", {"day": day})
+        post(connection, f"{NOTIFY}daily_digest", f"notify daily_digest {day}", DigestNews(day=day))
     )

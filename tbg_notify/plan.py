@@ -10,8 +10,8 @@ import psycopg
 import structlog
 from psycopg.rows import DictRow
 
+from tbg_core.messages import NOTIFY
 from tbg_core.names import WEEKLY_RESET_STREAM
-from tbg_core.outbox import NOTIFY
 from tbg_notify.collect import FRESH
 from tbg_notify.kinds import WORKER_KINDS, Message, Worker, read
 from tbg_notify.routes import Route

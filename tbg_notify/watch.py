@@ -7,14 +7,15 @@ words of ``tbg status``.
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, Literal
 
 import psycopg
 from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
 from tbg_core.dagster_health import Findings
-from tbg_core.outbox import NOTIFY, post
+from tbg_core.messages import NOTIFY, Incident
+from tbg_core.outbox import post
 
 # It is back when it has been well for so long: one beat of a daemon that dies again is no news.
 SETTLED: Final = timedelta(minutes=2)
@@ -74,17 +75,21 @@ def _observe(
 
 
 def _tell(
-    connection: psycopg.Connection[DictRow], subject: str, state: str, since: str, detail: str
+    connection: psycopg.Connection[DictRow],
+    subject: str,
+    state: Literal["firing", "recovered"],
+    since: str,
+    detail: str,
 ) -> bool:
     return post(
         connection,
         f"{NOTIFY}incident",
         f"notify {subject} {since} {state}",
-        {
-            "state": state,
-            "incident": subject,
-            "severity": "ERROR",
-            "title": _TITLES[subject],
-            "detail": detail,
-        },
+        Incident(
+            state=state,
+            incident=subject,
+            severity="ERROR",
+            title=_TITLES[subject],
+            detail=detail,
+        ),
     )

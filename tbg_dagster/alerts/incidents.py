@@ -9,25 +9,22 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, Field, field_validator
 
+from tbg_core.messages import Incident
+
 Channel = Literal["redis", "outbox"]
 # Alerts that wait for a channel which is away; beyond it the oldest goes.
 MOST_WAITING = 200
 
 
-class Alert(BaseModel):
+class Alert(Incident):
     """What is seen of one thing now; a message when it differs from what was seen before."""
 
-    state: Literal["firing", "recovered"]
-    incident: str = Field(
-        description="what it is about: run:<job>, run:<job>:<partitions> or check:<asset>:<check>"
-    )
-    id: str = Field(
-        description="of this one incident from its beginning; the same when it recovers"
-    )
-    severity: Literal["WARN", "ERROR"] = "ERROR"
-    title: str
-    detail: str = ""
-    timestamp: int = Field(description="microseconds since the Unix epoch")
+    id: str
+    timestamp: int
+
+    def payload(self) -> dict[str, Any]:
+        """Every field, those with their default too."""
+        return self.model_dump(mode="json")
 
 
 class Waiting(BaseModel):

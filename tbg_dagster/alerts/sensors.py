@@ -9,8 +9,9 @@ import dagster as dg
 import psycopg
 import redis
 
+from tbg_core.messages import NOTIFY
 from tbg_core.names import ALERTS_STREAM
-from tbg_core.outbox import NOTIFY, add_once, post
+from tbg_core.outbox import add_once, post
 from tbg_core.wording import printable
 from tbg_dagster import clock
 from tbg_dagster.alerts.incidents import Alert, Channel, State, Waiting
@@ -74,11 +75,13 @@ def _send(
         with connect as connection:
             for one in waiting:
                 alert = one.alert
-                key, payload = f"alert:{alert.id}:{alert.state}", alert.model_dump()
+                key = f"alert:{alert.id}:{alert.state}"
                 if channel == "outbox":
-                    post(connection, f"{NOTIFY}incident", key, payload)
+                    post(connection, f"{NOTIFY}incident", key, alert)
                 else:
-                    add_once(connection, ALERTS_STREAM, key, "hosted", alert.timestamp, payload)
+                    add_once(
+                        connection, ALERTS_STREAM, key, "hosted", alert.timestamp, alert.payload()
+                    )
                 done += 1
                 context.log.info("sent to %s: %s %s", channel, alert.state, printable(alert.title))
     except (dg.Failure, psycopg.Error, redis.RedisError) as error:

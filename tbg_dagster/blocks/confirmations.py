@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 from psycopg.rows import DictRow
 
+from tbg_core.messages import BlockChange
 from tbg_core.names import BLOCK_STATUS_STREAM
 from tbg_core.outbox import micros, post
 from tbg_dagster import clock
@@ -119,15 +120,15 @@ def _update(
         connection,
         BLOCK_STATUS_STREAM,
         f"block_status:{block['block_hash']}:{row['status_changes']}",
-        {
-            "hash": block["block_hash"],
-            "height": block["block_height"],
-            "old_status": block["status"],
-            "new_status": new,
-            "confirmations": confirmations,
-            "user": block["btc_address"],
-            "reward_sats": block["reward_sats"],
-            "found_at": micros(block["found_at"]),
-        },
+        BlockChange(
+            hash=block["block_hash"],
+            height=block["block_height"],
+            old_status=block["status"],
+            new_status=new,
+            confirmations=confirmations,
+            user=block["btc_address"],
+            reward_sats=block["reward_sats"],
+            found_at=micros(block["found_at"]),
+        ),
         block["source"],
     )

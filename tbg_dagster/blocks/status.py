@@ -6,11 +6,12 @@ never heard of it after a grace time, and accepted after all if it turns up.
 """
 
 from datetime import timedelta
-from typing import Final, Literal
+from typing import Final
 
+from tbg_core.messages import BlockStatus
 from tbg_dagster.resources.bitcoin import Header
 
-Status = Literal["found", "accepted", "confirmed", "orphaned", "rejected"]
+Status = BlockStatus  # of a block
 
 # How long a rejected block is still asked for (open_blocks.sql).
 REJECTED_FINAL: Final = timedelta(days=1)

@@ -3,12 +3,13 @@
 import json
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import dagster as dg
 from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
+from tbg_core.messages import WeeklyReset
 from tbg_core.names import WEEKLY_RESET_STREAM, leaderboard_key
 from tbg_core.outbox import micros, post
 from tbg_dagster.partitions import DAY, HOUR, WEEK, midnight
@@ -232,7 +233,7 @@ def announce(connection: Connection, week: date, result: dict[str, Any]) -> str:
         if told is not None and same_places(told["result"], result):
             return "unchanged"
         revision = told["revision"] + 1 if told else 1
-        kind = "correction" if told else "result"
+        kind: Literal["result", "correction"] = "correction" if told else "result"
         connection.execute(
             "insert into weekly_publications (week_start, revision, result) values (%s, %s, %s)",
             [week, revision, Jsonb(result)],
@@ -241,7 +242,7 @@ def announce(connection: Connection, week: date, result: dict[str, Any]) -> str:
             connection,
             WEEKLY_RESET_STREAM,
             f"weekly_reset:{week}:{revision}",
-            {"kind": kind, "revision": revision, **result},
+            WeeklyReset(kind=kind, revision=revision, **result),
         )
     return kind
 

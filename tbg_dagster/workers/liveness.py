@@ -4,16 +4,17 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import psycopg
 from psycopg.rows import DictRow
 
 from tbg_core.difficulty import HASHES_PER_DIFFICULTY
+from tbg_core.messages import NOTIFY, NamedWorker, WorkersAlert, WorkersNews
 from tbg_core.names import ALERTS_STREAM
-from tbg_core.outbox import NOTIFY, post
+from tbg_core.outbox import post
 from tbg_core.periods import ONLINE_WITHIN
-from tbg_core.wording import printable
+from tbg_core.wording import counted, printable
 from tbg_dagster.queries import query
 from tbg_dagster.resources.database import Connection
 
@@ -164,7 +165,12 @@ def _mark(connection: Connection, row: Mapping[str, Any], limit: Allowance, now:
 
 
 def _tell(
-    connection: Connection, name: str, state: str, word: str, now: datetime, debounce: timedelta
+    connection: Connection,
+    name: str,
+    state: Literal["firing", "recovered"],
+    word: str,
+    now: datetime,
+    debounce: timedelta,
 ) -> int:
     rows = connection.execute(
         query(__package__, name), {"now": now, "debounce": debounce}
@@ -175,14 +181,14 @@ def _tell(
             connection,
             ALERTS_STREAM,
             f"workers {word} {now.isoformat()}",
-            {
-                "state": state,
-                "incident": "workers_offline",
-                "severity": "WARN",
-                "title": f"{len(rows)} worker{'' if len(rows) == 1 else 's'} {word}",
-                "workers": workers,
-                "workers_total": len(rows),
-            },
+            WorkersAlert(
+                state=state,
+                incident="workers_offline",
+                severity="WARN",
+                title=f"{counted(len(rows), 'worker')} {word}",
+                workers=workers,
+                workers_total=len(rows),
+            ),
         )
         # The notifier asks each route about each worker: it gets them all. Those that flap
         # are told by themselves, and later.
@@ -196,7 +202,7 @@ def _tell(
                     connection,
                     f"{NOTIFY}worker_{word}",
                     f"notify workers {word} {now.isoformat()}{' flapping' if flaps else ''}",
-                    {"workers": named, "flapping": flaps, "at": now.isoformat()},
+                    WorkersNews(workers=named, flapping=flaps, at=now.isoformat()),
                 )
     return len(rows)
 
@@ -210,13 +216,11 @@ def _tell_flapping(connection: Connection, now: datetime) -> None:
             connection,
             f"{NOTIFY}worker_flapping",
             f"notify workers flapping {now.isoformat()}",
-            {"workers": rows, "at": now.isoformat()},
+            WorkersNews(workers=[NamedWorker(**row) for row in rows], at=now.isoformat()),
         )
 
 
-def _named(row: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "user": row["user"],
-        "worker": row["worker"],
-        "silent_since": row["silent_since"].isoformat(),
-    }
+def _named(row: dict[str, Any]) -> NamedWorker:
+    return NamedWorker(
+        user=row["user"], worker=row["worker"], silent_since=row["silent_since"].isoformat()
+    )
