@@ -17,7 +17,7 @@ from tbg_core import log, signals
 from tbg_core.settings import SettingsError
 
 STDIN: Final = 0
-# Seconds that the receiver may take to end before the writer is told too: what is
+# Seconds that the receiver may take to end before the writer is stopped too: what is
 # published after that waits in Redis.
 RECEIVER_FIRST_SECONDS: Final = 2
 
@@ -165,7 +165,7 @@ def _both() -> int:
         elif number == signal.SIGALRM:
             _request_stop(writer)
     logger.info("stopped", receiver=codes[0], writer=codes[1])
-    # As a shell tells it: 128 and the number of the signal.
+    # As a shell reports it: 128 and the number of the signal.
     bad = [code if code > 0 else 128 - code for code in codes if code]
     return bad[0] if bad else int(by_itself)
 

@@ -156,7 +156,7 @@ class Tally:
         if instance != self._instance or not 0 <= timestamp - self._hour < HOUR:
             self._end_run()
             self._instance, self._hour = instance, timestamp - timestamp % HOUR
-            # One sample of a run tells a wrong clock.
+            # One sample of a run shows a wrong clock.
             ahead = timestamp - time.time_ns() // 1000
             _widen(self._skews, (instance, self._hour), (ahead, ahead))
         self._run += 1

@@ -2,7 +2,7 @@
 
 An instance numbers its events from 1 without a hole, dropped ones too, so a
 hole is a loss, or an event that is still on its way. ``Seen`` remembers the
-highest number and the holes below it; that is enough to tell a new event, a
+highest number and the holes below it; that is enough to know a new event, a
 late one and a resent one apart. A broken engine can make any number of holes, so
 only the newest are remembered: of a number before them ``Seen`` says that it does
 not know, and the caller must ask the database.

@@ -241,7 +241,7 @@ def _until(_context: click.Context, _parameter: click.Parameter, value: str) -> 
 @click.option("--until", required=True, callback=_until, help="A time in UTC, or 90m, 8h, 3d.")
 @click.option("--all", "everything", is_flag=True, help="WORKER is an address: all its workers.")
 def mute(state_path: Path, worker: str, until: datetime, everything: bool) -> None:
-    """Say nothing of WORKER (address.worker) until a time. Blocks and bests are still told.
+    """Say nothing of WORKER (address.worker) until a time. Blocks and bests are still sent.
 
     \b
     Examples:

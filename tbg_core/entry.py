@@ -90,7 +90,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def digest(self) -> bytes:
-        """What tells it from every other entry, also from one with its id in another Redis."""
+        """What makes it differ from every other entry, also from one with its id in another Redis."""
         return blake2b(b"\0".join((self.id, *self.fields)), digest_size=DIGEST).digest()
 
     @property

@@ -44,7 +44,7 @@ class MetricsServer:
     Args:
         host: address to listen on.
         port: 0 for none at all.
-        ready: tells whether the stage does its work, and what is missing.
+        ready: returns whether the stage does its work, and what is missing.
     """
 
     def __init__(self, host: str, port: int, ready: Health) -> None:

@@ -31,7 +31,7 @@ class Release:
         return (self.share_hash, self.user) == (case.claim.hash, case.claim.user)
 
     def told(self, rank: int | None) -> dict[str, Any]:
-        """What the world is told of it."""
+        """What is published of it."""
         return {
             "rank": rank,
             "best_share_hash": self.share_hash,

@@ -56,7 +56,7 @@ def picture(draw: Callable[Given, Drawn]) -> Callable[Given, Drawn]:
 
 
 def short(name: str) -> str:
-    """A stranger's name or address as a person tells it apart: its beginning and its end.
+    """A stranger's name or address, short enough to read and still distinct: its beginning and its end.
 
     The font has every printable ASCII character, and no drawing obeys one.
     """

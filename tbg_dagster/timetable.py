@@ -80,7 +80,7 @@ DAILY_ROLLUP: Final = Job(
 WEEKLY_RESET: Final = Job(
     "weekly_reset", ["weekly_best_diff", "weekly_leaderboard"],
     "weekly_reset_on_monday_at_0005", "5 0 * * 1",
-    "The result of the week that has closed, checked, then told once.",
+    "The result of the week that has closed, checked, then published once.",
     WEEKLY,
 )  # fmt: skip
 CLOSE_LEDGER: Final = Job(

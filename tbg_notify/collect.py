@@ -22,7 +22,7 @@ from tbg_core.outbox import post
 FRESH: Final = timedelta(days=1)
 # Bests of one follow each other quickly at first: the next message waits.
 BETWEEN_BESTS: Final = timedelta(minutes=10)
-# So many shares make a best worth telling: before them, each is a record by chance.
+# Shares. With fewer, each best is a record by chance, and not worth a message.
 ENOUGH_SHARES: Final = 100
 # The leaderboard of a week that has just begun changes with every share.
 WEEK_SETTLES: Final = timedelta(hours=1)
@@ -111,7 +111,7 @@ on conflict do nothing
 """
 
 # What a worker ever did. Its best is in the rollups, and in its user's weeks; or among the bests
-# that its engine told and the shares of the last two days, should the rollups be late. What is
+# that its engine sent and the shares of the last two days, should the rollups be late. What is
 # older and not rolled up is not looked for: it would be read from every chunk. One row.
 _RECORD: Final[LiteralString] = """
 with late as (
@@ -153,7 +153,7 @@ from (
 """
 
 # Workers that broke their session's best, as every best of a worker does. A share that is
-# its user's best of the week is told with the user's.
+# its user's best of the week is sent with the user's.
 _BROKEN: Final[LiteralString] = """
 with broken as (
     select distinct on (1, 2)
@@ -219,7 +219,7 @@ def _blocks(connection: psycopg.Connection[DictRow], now: datetime) -> int:
 def _bests(connection: psycopg.Connection[DictRow], now: datetime) -> int:
     week = week_start(now)
     young = week_start(now - WEEK_SETTLES) != week
-    # What came just before midnight, or waited then, is still told.
+    # Bests from just before midnight, or that waited then, are still sent.
     closed = (
         _bests_of(connection, now, week - timedelta(weeks=1), young=True, closed=True)
         if young
@@ -281,7 +281,7 @@ def _bests_of(
 
 
 def _kinds(row: dict[str, Any], mark: dict[str, Any], week: str, *, young: bool) -> list[str]:
-    """What a changed best is worth telling as."""
+    """The kinds of message that a changed best is worth."""
     if row["shares"] < ENOUGH_SHARES:
         return []
     if row["best_difficulty"] > (row["before"] or 0.0):

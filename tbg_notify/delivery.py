@@ -166,7 +166,7 @@ def _settle(
 def _set_aside(
     connection: psycopg.Connection[DictRow], name: str, why: Mapping[int, str], now: datetime
 ) -> int:
-    """Makes dead letters of messages that cannot be told on a route; returns how many."""
+    """Makes dead letters of messages that cannot be sent on a route; returns how many."""
     with connection.transaction():
         for id_, error in why.items():
             logger.error("a message cannot be told", route=name, message=id_, error=error)

@@ -1,4 +1,4 @@
-"""What people are told of: the kinds of messages, and how one is read from the outbox."""
+"""What people get messages about: their kinds, and how one is read from the outbox."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

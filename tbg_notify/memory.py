@@ -1,4 +1,4 @@
-"""What is told without a database: from memory, to each target of the system's routes once."""
+"""What is sent without a database: from memory, to each target of the system's routes once."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ class Memory:
     """Texts on their way, by target; one that does not take its text has a pause.
 
     Args:
-        routes: all of them; those for the system's messages are told.
+        routes: all of them; those for the system's messages are used.
     """
 
     routes: Mapping[str, Route]
@@ -52,7 +52,7 @@ class Memory:
         self._begun = dict(self._waiting)
 
     def end(self, text: Text) -> None:
-        """Lets a text wait for those who were told of the beginning; the others need none."""
+        """Lets a text wait for the targets that got the beginning; the others need none."""
         self._waiting = {
             key: _Waiting(one.target, one.route, text)
             for key, one in self._begun.items()

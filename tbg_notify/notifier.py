@@ -31,11 +31,13 @@ from tbg_notify.watch import watch
 LOOK_SECONDS: Final = 2.0
 WATCH_SECONDS: Final = 30.0  # a part of Dagster's daemon beats as often
 NODE_SILENT: Final = 120.0  # seconds without an answer until people hear of it
-# Without a database nothing can be planned: this is told from memory.
+# Without a database nothing can be planned: this is sent from memory.
 DATABASE_AWAY: Final = timedelta(seconds=60)
 
 SENT: Final = Counter("tbg_alerts_sent_total", "Messages that a channel has taken", ["route"])
-DROPPED: Final = Counter("tbg_alerts_dropped_total", "Messages that manners kept back", ["route"])
+DROPPED: Final = Counter(
+    "tbg_alerts_dropped_total", "Messages not sent because of quiet hours or rate limits", ["route"]
+)
 GIVEN_UP: Final = Counter("tbg_alerts_failed_total", "Messages given up after days", ["route"])
 REFUSALS: Final = Counter(
     "tbg_alerts_refusals_total", "Times that a channel did not take a message", ["route"]

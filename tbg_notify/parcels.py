@@ -22,7 +22,7 @@ MOST_OF_A_KIND: Final = 5
 
 @dataclass(frozen=True)
 class Parcel:
-    """A text, and the messages that it tells."""
+    """A text, and the messages that it stands for."""
 
     text: Text
     messages: tuple[int, ...]
@@ -30,7 +30,7 @@ class Parcel:
 
 @dataclass
 class Packed:
-    """What is due, as texts; messages of which nothing is left to tell; those that say nothing."""
+    """What is due, as texts; messages of which nothing is left to send; those that say nothing."""
 
     parcels: list[Parcel] = field(default_factory=list)
     silent: list[int] = field(default_factory=list)
@@ -44,7 +44,7 @@ def pack(
     rows: Sequence[DictRow],
     now: datetime,
 ) -> Packed:
-    """The texts of what is due; one message that cannot be read or told holds up no other."""
+    """The texts of what is due; one message that cannot be read or written holds up no other."""
     mutes = running_mutes(connection, now)
     about: list[tuple[Message, list[Worker]]] = []
     kinds: defaultdict[str, list[Message]] = defaultdict(list)
@@ -103,7 +103,7 @@ def pack(
 def _lasting(
     connection: psycopg.Connection[DictRow], name: str, message: Message, named: list[Worker]
 ) -> list[Worker]:
-    """Of workers that flap: those still silent, or back from a silence that was told."""
+    """Of workers that flap: those still silent, or back from a silence that was sent."""
     if "worker_offline" in message.kinds:
         rows = connection.execute(
             "select u.btc_address || '.' || w.worker_name as key from worker_liveness l "

@@ -1,4 +1,4 @@
-"""What becomes of each message on each route: the manners."""
+"""Decides for each message and route: send, hold, or drop (quiet hours, rate limits)."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ from tbg_notify.routes import Route
 # came meanwhile: an outage is noticed worker by worker, each by its own pace.
 OUTAGE: Final = 10
 OUTAGE_WAIT: Final = timedelta(minutes=15)
-# The silence of a worker that flaps is told if it lasts so much longer.
+# The silence of a worker that flaps is sent if it lasts this much longer.
 FLAPPING_WAIT: Final = timedelta(minutes=30)
 BATCH: Final = 500
 # The result of the last week is news however this database came by it.
@@ -41,7 +41,7 @@ class Verdict:
 
 @dataclass
 class Memory:
-    """What a route was told already.
+    """What a route got already.
 
     Attributes:
         sent: messages of this day by worker, in the route's zone.
@@ -185,7 +185,7 @@ def running_mutes(connection: psycopg.Connection[DictRow], now: datetime) -> lis
 def remember(
     connection: psycopg.Connection[DictRow], name: str, route: Route, now: datetime
 ) -> Memory:
-    """What a route was told on this day of its zone."""
+    """What a route got on this day of its zone."""
     midnight = now.astimezone(route.zone).replace(hour=0, minute=0, second=0, microsecond=0)
     counts = connection.execute(
         "select worker, count(*) as messages from alert_deliveries, unnest(workers) as worker "
@@ -207,5 +207,5 @@ def flaps(message: Message) -> bool:
 
 
 def is_about_workers(message: Message) -> bool:
-    """Whether it is told together with others about workers."""
+    """Whether it is sent together with others about workers."""
     return message.kinds[0] in WORKER_KINDS

@@ -1,4 +1,4 @@
-"""Routes: who is told of what, and where; read from ``alerts.yml``."""
+"""Routes: which messages go where; read from ``alerts.yml``."""
 
 import os
 import re

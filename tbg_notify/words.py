@@ -13,7 +13,7 @@ NAMED: Final = 20  # workers or messages in one text; the rest is counted
 
 
 def short(address: str) -> str:
-    """An address as a person tells it apart."""
+    """An address, short enough to read and still distinct."""
     plain = name(address, 128)
     return plain if len(plain) <= 16 else f"{plain[:8]}…{plain[-6:]}"
 
@@ -45,7 +45,7 @@ def workers(
 
     Args:
         messages: in order, each with the workers that the route is about.
-        capped: keys of workers of which nothing more is told on this day.
+        capped: keys of workers of which nothing more is sent on this day.
     """
     offline: dict[str, Worker] = {}
     back: dict[str, Worker] = {}

@@ -1,4 +1,4 @@
-"""The difficulty that one connection is held to: vardiff, wishes, and what was told before.
+"""The difficulty that one connection is held to: vardiff, wishes, and what was sent before.
 
 Pure: time comes in as seconds of any monotonic clock.
 """
@@ -23,13 +23,13 @@ class AssignedDifficulty:
 
     @property
     def now(self) -> float:
-        """What the miner was told last."""
+        """The difficulty that was sent to the miner last."""
         return self.vardiff.difficulty
 
     def required(self, serial: int) -> float:
         """The difficulty that a share of the work with this serial is held to.
 
-        A miner that is told a new difficulty may keep the old one until its next job, or use the
+        A miner that gets a new difficulty may keep the old one until its next job, or use the
         new one at once. For work that was handed out before the change, the lowest difficulty in
         force since then counts.
         """

@@ -76,7 +76,7 @@ class Pool:
     def renew_work(self, template: Template) -> bool:
         """Hands a new template out to all miners; says whether the tip moved.
 
-        If it did, older jobs are stale, and miners are told to drop them (clean jobs).
+        If it did, older jobs are stale, and miners get the order to drop them (clean jobs).
         """
         moved = self.works.renew(template)
         for session in list(self.sessions.values()):

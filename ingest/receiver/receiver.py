@@ -35,7 +35,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("ingest.receiver")
 
 
 class Receiver:
-    """Carries events from the socket to Redis until told to stop.
+    """Carries events from the socket to Redis until it is stopped.
 
     Args:
         settings: checked settings.

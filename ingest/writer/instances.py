@@ -34,7 +34,7 @@ class Instance(msgspec.Struct):
 
 
 class Instances:
-    """Tells new events from resent ones, and remembers it in the database.
+    """Separates new events from resent ones, and remembers it in the database.
 
     What :meth:`sift` changes counts only after :meth:`keep`; a failed batch
     is forgotten with :meth:`drop`.

@@ -186,7 +186,7 @@ where u.id = g.id
 """
 
 # Where there is news, last_share is brought up to the newest share. So a row that says
-# offline has the newest share of that moment, and one that comes later tells the return.
+# offline has the newest share of that moment, and a later share means that the worker is back.
 _UPDATE_WORKERS: Final = """
 with given as materialized (
     select *, (

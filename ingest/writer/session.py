@@ -88,7 +88,7 @@ class Session:
         self.trouble = "starting"
 
     async def run(self) -> None:
-        """Works until it is told to stop and what was in the streams is committed.
+        """Works until it is stopped and what was in the streams is committed.
 
         Raises:
             NotMigratedError: the database lacks the schema.

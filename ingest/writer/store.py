@@ -110,7 +110,7 @@ class Store:
             OffsetsMovedError: another writer took over.
             OSError, asyncpg.PostgresError, asyncpg.InterfaceError: the
                 database is away or fails; nothing of the batch is committed
-                unless it was halved, and then the offsets tell how far.
+                unless it was halved, and then the offsets say how far.
         """
         if items is None:
             items = [parse(entry) for entry in entries]

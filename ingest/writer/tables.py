@@ -459,7 +459,7 @@ where i.id = g.id and (
 )
 """
 
-# A finalised week belongs to the batch side: late_share_hours tells it to compute
+# A finalised week belongs to the batch side: late_share_hours makes it compute
 # the week again.
 _UPSERT_WEEKLY: Final = """
 insert into weekly_best_diff as w (

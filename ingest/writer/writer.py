@@ -26,7 +26,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("ingest.writer")
 
 
 class Writer:
-    """Commits what is in Redis until told to stop.
+    """Commits what is in Redis until it is stopped.
 
     Args:
         settings: checked settings.

@@ -27,8 +27,8 @@ class Backlog:
 
     Args:
         urls: database and Redis that the events go to.
-        stopped: tells whether the end was asked for.
-        say: is told when it waits longer than a moment.
+        stopped: returns whether the end was asked for.
+        say: is called when it waits longer than a moment.
 
     Raises:
         click.ClickException: if one of the two does not answer.

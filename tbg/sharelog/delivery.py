@@ -36,8 +36,8 @@ class Delivery:
 
     Args:
         path: the receiver's Unix datagram socket; it need not exist yet.
-        stopped: tells whether the end was asked for.
-        say: is told when the receiver is away, and when it is back.
+        stopped: returns whether the end was asked for.
+        say: is called when the receiver is away, and when it is back.
     """
 
     def __init__(self, path: Path, stopped: Callable[[], bool], say: Callable[[str], None]) -> None:

@@ -13,7 +13,7 @@ from tbg.sharelog.torn import TAIL, whole_shares
 from tbg_core.periods import HOUR
 
 CHUNK: Final = 1 << 18  # bytes
-_HEAD: Final = 4096  # bytes that tell whether a file is still the one it was
+_HEAD: Final = 4096  # bytes that show whether a file is still the one it was
 # How a share on a line that is not one share is numbered: apart, so that the numbers of the
 # lines stay what they were.
 _TORN: Final = "torn"
@@ -131,7 +131,7 @@ class Log:
             *lines, rest = (self._rest + chunk).split(b"\n")
             self._rest = b""
             for line in lines:
-                # Told by the line alone, however it came in.
+                # By the line alone, however it came in.
                 self._too_long = self._too_long or len(line) > MAX_LINE
                 yield line[-TAIL:] if self._too_long else line
                 self._too_long = False

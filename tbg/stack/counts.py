@@ -179,7 +179,7 @@ class CommitWatch:
 
     def _watch(self) -> None:
         # If the database goes away, this thread ends with its message on the screen,
-        # and the shares that it did not see are told as a difference.
+        # and the shares that it did not see are shown as a difference.
         with connect(self._url) as connection:
             while not self._end.wait(POLL_SECONDS):
                 rows = connection.execute(

@@ -1,4 +1,4 @@
-"""A program of a stack: what to run, where it listens, how to tell that it is ready."""
+"""A program of a stack: what to run, where it listens, how to see that it is ready."""
 
 import os
 import urllib.request

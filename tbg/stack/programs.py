@@ -1,4 +1,4 @@
-"""The programs of a stack, as data: what to run, how to tell that it is ready.
+"""The programs of a stack, as data: what to run, how to see that it is ready.
 
 The order of the list is the order of starting; stopping goes the other way.
 """

@@ -1,7 +1,7 @@
 """Runs the programs of a stack under supervisord, and talks to it.
 
 supervisord (a maintained process manager) starts them, keeps their logs, and restarts
-what died, after a growing pause. We write its configuration, tell it what to start
+what died, after a growing pause. We write its configuration, order what to start
 when, and watch over its Unix socket.
 """
 

@@ -1,7 +1,7 @@
 """Incidents: what fires, what recovers. Pure: no I/O.
 
 The state lives in the sensor's cursor, in Dagster's own storage, so that the
-database or Redis being away is told as well.
+database or Redis being away is reported as well.
 """
 
 from collections.abc import Collection, Iterable
@@ -68,7 +68,7 @@ class State(BaseModel):
         del self.waiting[:-MOST_WAITING]
 
     def forget(self, incident: str) -> None:
-        """Ends an incident of which there is nothing to tell."""
+        """Ends an incident without a message."""
         self.open.pop(incident, None)
         self.partitions.pop(incident, None)
 

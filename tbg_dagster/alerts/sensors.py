@@ -173,7 +173,7 @@ def _checks(context: dg.SensorEvaluationContext, state: State) -> None:
     latest = context.instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
     for key in keys:
         record = latest.get(key)
-        # Planned or crashed: no verdict. A crashed run is told as a failed run.
+        # Planned or crashed: no verdict. A crashed run is reported as a failed run.
         evaluation = _result(record) if record else None
         if record is None or evaluation is None:
             continue

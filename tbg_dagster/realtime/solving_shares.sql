@@ -1,7 +1,7 @@
 -- Shares that reached the network's difficulty, and are no block that was reported.
 --
 -- The difficulty is that of the tips that engines saw around the share, the highest of them. A
--- share that was held to more than the network asks for cannot tell: so it is on a devnet, whose
+-- share that was held to more than the network asks for cannot show it: so it is on a devnet, whose
 -- blocks have a difficulty of their own. Nor can a network that nearly every hash solves.
 -- Imported share logs come without blocks. All shares of the last while are looked at, and the
 -- valid ones of users whose best of these weeks is high enough: an index finds those.

@@ -35,7 +35,8 @@ class Thresholds(dg.ConfigurableResource):  # type: ignore[type-arg]  # yields i
         default=600, description="silence allowed to a worker of unknown hashrate"
     )
     liveness_debounce_seconds: int = Field(
-        default=300, description="how long a worker must be silent, or back, to be told"
+        default=300,
+        description="seconds that a worker must be silent, or back, before it is reported",
     )
     recent_hours: int = Field(
         default=1, description="how far back the row-by-row checks of shares look"

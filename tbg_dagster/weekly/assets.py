@@ -118,13 +118,13 @@ def weekly_leaderboard(
     bitcoin_node: BitcoinNode,
     thresholds: Thresholds,
 ) -> dg.MaterializeResult[None]:
-    """The news of a closed week: told once to `mining:weekly_reset`.
+    """The news of a closed week: published once in `mining:weekly_reset`.
 
     Week, winner, entrants and the top ten, each with `proven`: whether its proof of work
     holds; `released` where a person let a failing one pass; `complete`: whether every share
-    that had come was counted. A week with a proof that fails is not told. Where late shares
-    change the result, the new one is told as a `correction` with the next revision;
-    otherwise a second run tells nothing. The week's sorted set is made equal to the result
+    that had come was counted. A week with a proof that fails is not published. Where late shares
+    change the result, the new one is published as a `correction` with the next revision;
+    otherwise a second run publishes nothing. The week's sorted set is made equal to the result
     and expires; the new week has begun with an empty one.
 
     The late shares of the week count as taken in once all of this has happened.

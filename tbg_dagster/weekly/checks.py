@@ -96,7 +96,7 @@ def publications_equal_results(
 
     Of the weeks whose shares are kept, and of those of its run: no other can change. A week
     that was never published is a missing partition. ERROR:
-    the world was told something else; the run of `weekly_leaderboard` says why. WARN in the
+    something else was published; the run of `weekly_leaderboard` says why. WARN in the
     first ten minutes, in which a run may be on its way from the one to the other.
     """
     first = week_start(thresholds.horizon(clock.now()))

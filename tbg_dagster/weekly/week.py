@@ -192,7 +192,7 @@ def ranking(connection: Connection, week: date, most: int | None = None) -> list
 
 
 def result_of(week: date, rows: list[DictRow], entrants: int | None = None) -> dict[str, Any]:
-    """What the world is told of a week. The same ranking always gives the same result.
+    """What is published of a week. The same ranking always gives the same result.
 
     Args:
         rows: the ranking, or its first ten where ``entrants`` says how many there are.
@@ -221,7 +221,7 @@ def result_of(week: date, rows: list[DictRow], entrants: int | None = None) -> d
 def announce(connection: Connection, week: date, result: dict[str, Any]) -> str:
     """Writes the news of a week into the outbox: ``result``, ``correction`` or ``unchanged``.
 
-    Safe to repeat: what was told before is not told again.
+    Safe to repeat: what was published before is not published again.
     """
     with connection.transaction():
         lock(connection, week)
@@ -248,7 +248,7 @@ def announce(connection: Connection, week: date, result: dict[str, Any]) -> str:
 
 
 def same_places(told: dict[str, Any], result: dict[str, Any]) -> bool:
-    """Whether a result gives everybody the place that was told.
+    """Whether a result gives everybody the place that was published.
 
     A proof that came later, a release, or shares that were waited for change nobody's place.
     """

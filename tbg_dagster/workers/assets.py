@@ -171,9 +171,9 @@ def worker_liveness(
             "dagster/row_count": counts["workers"],
             "online": counts["online"],
             "marked_offline": len(done.marked_offline),
-            "said_goodbye": done.said_goodbye,
+            "disconnected": done.said_goodbye,
             "not_judged": len(done.not_judged),
-            "told_offline": done.alerted,
+            "reported_offline": done.alerted,
             "told_back": done.recovered,
             "messages_sent": len(sent),
         }

@@ -1,4 +1,4 @@
--- Workers of which it is to be told now that they flap: at so many naps in 24 hours, again
+-- Workers to report as flapping now: when they reach %(least)s short silences in 24 hours, again
 -- at four times as many, and once a day while it lasts.
 with counted as (
     select worker_id, sum(naps)::integer as naps

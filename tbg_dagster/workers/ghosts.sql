@@ -1,7 +1,7 @@
--- Online workers that are silent, with what is needed to tell how long they may be.
+-- Online workers that are silent, with what is needed to judge how long they may be.
 --
--- Who sent a share in the newest minute is not: one pass over that minute tells so of all of
--- them. Who may be silent for longer than its row tells is not looked at either; its
+-- A worker with a share in the newest minute is not silent: one pass over that minute finds all of
+-- them. A worker that may be silent for longer than its row says is not looked at either; its
 -- allowance is kept (worker_allowances), and half of it leaves room for a pace that has changed.
 --
 -- A row's own time (noted_share) lags, so of the others the shares are asked for the last one.

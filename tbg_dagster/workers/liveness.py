@@ -142,7 +142,7 @@ def _name(row: Mapping[str, Any]) -> str:
 def _mark(connection: Connection, row: Mapping[str, Any], limit: Allowance, now: datetime) -> bool:
     """Marks a worker offline that has been silent for too long."""
     # Only if nothing came since it was read, and nothing is being written: the writer may be
-    # marking it online. The row gets its true last share, so that a later one tells the return.
+    # marking it online. The row gets its true last share, so that a later one shows the return.
     done = connection.execute(
         "update workers set is_online = false, last_share = %(last_share)s "
         "where id = (select id from workers where id = %(worker_id)s for no key update skip locked) "
@@ -191,7 +191,7 @@ def _tell(
             ),
         )
         # The notifier asks each route about each worker: it gets them all. Those that flap
-        # are told by themselves, and later.
+        # get messages of their own, and later.
         flapping = {
             row["worker_id"] for row in connection.execute("select worker_id from worker_flaps")
         }

@@ -1,4 +1,4 @@
--- Workers whose return is to be told now.
+-- Workers whose return is to be reported now.
 with told as (
     delete from worker_liveness
     where alerted_at is not null and back_since <= %(now)s - %(debounce)s

@@ -1,4 +1,4 @@
--- Workers whose silence is to be told now.
+-- Workers whose silence is to be reported now.
 with told as (
     update worker_liveness
     set alerted_at = %(now)s
