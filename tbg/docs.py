@@ -2,8 +2,9 @@
 
 docs/events.md (for people) and docs/events.schema.json (JSON Schema 2020-12, for
 programs) both come from the models in :mod:`tbg_core.events`, docs/messages.md from
-:mod:`tbg_core.messages`, docs/settings.md from :mod:`ingest.settings` and
-:mod:`tbg_dagster.resources`, so they cannot differ from what the programs accept.
+:mod:`tbg_core.messages`, docs/schema.md from sql/, docs/settings.md from
+:mod:`ingest.settings` and :mod:`tbg_dagster.resources`, so they cannot differ from what the
+programs accept.
 """
 
 import json
@@ -115,6 +116,21 @@ Users and workers are texts of strangers: data everywhere.
 """
 
 
+SCHEMA_INTRODUCTION: Final = """\
+# Schema
+
+<!-- Written by `tbg docs` from the comments in sql/. Change a comment by the next migration. -->
+
+Every table and view of the database, and what each column holds, with its unit. Times are in UTC.
+Numbers of users, workers, blocks and engine boots mean nothing outside their database.
+"""
+
+# One statement of a migration. Later ones replace earlier ones.
+_COMMENT: Final = re.compile(
+    r"^comment on (?:table|view|column) (\w+)(?:\.(\w+))? is '((?:[^']|'')*)';$", re.MULTILINE
+)
+
+
 class _Schema(GenerateJsonSchema):
     """JSON Schema without the titles of fields, which repeat their names."""
 
@@ -194,6 +210,26 @@ def render_messages(golden: Path) -> str:
         ]
     for part in (Place, Released, StillWaiting, NamedWorker):
         parts += [f"## {part.__name__}\n", f"{_first_line(part)}\n", _table(part)]
+    return "\n".join(parts)
+
+
+def render_tables(sql: Path) -> str:
+    """Returns docs/schema.md.
+
+    Args:
+        sql: folder of the migrations; of the flavours' own, plain PostgreSQL's are read.
+    """
+    tables: dict[str, dict[str, str]] = {}
+    for path in sorted(
+        [*sql.glob("*.sql"), *sql.glob("postgresql/*.sql")], key=lambda one: one.stem
+    ):
+        for table, column, text in _COMMENT.findall(path.read_text()):
+            tables.setdefault(table, {})[column] = text.replace("''", "'")
+    parts = [SCHEMA_INTRODUCTION]
+    for table, columns in sorted(tables.items()):
+        rows = ["| column | meaning |", "| --- | --- |"]
+        rows += [f"| `{column}` | {text} |" for column, text in columns.items() if column]
+        parts += [f"## {table}\n", f"{columns['']}\n", "\n".join(rows) + "\n"]
     return "\n".join(parts)
 
 
@@ -318,7 +354,7 @@ def _bounds(arm: dict[str, Any]) -> Iterator[str]:
     help="The checkout; its docs/ is written and its tests/events/ read.",
 )
 def command(check: bool, root: Path) -> None:
-    """Write the pages about events and settings from the code.
+    """Write the pages about events, messages, tables and settings from the code.
 
     \b
     Examples:
@@ -334,6 +370,7 @@ def command(check: bool, root: Path) -> None:
         root / "docs" / "events.md": render_markdown(golden),
         root / "docs" / "events.schema.json": render_schema(),
         root / "docs" / "messages.md": render_messages(golden.parent / "messages"),
+        root / "docs" / "schema.md": render_tables(ROOT / "sql"),
         root / "docs" / "settings.md": render_settings(),
     }
     differing = [

@@ -42,7 +42,7 @@ def test_a_page_that_differs_is_named_and_then_written(tmp_path: Path) -> None:
     refused = CliRunner().invoke(main, [*arguments, "--check"])
     assert refused.exit_code == 1
     assert (
-        "docs/events.md, docs/events.schema.json, docs/messages.md, docs/settings.md differ"
+        "docs/events.md, docs/events.schema.json, docs/messages.md, docs/schema.md, docs/settings.md differ"
         in refused.output
     )
     assert (tmp_path / "docs" / "events.md").read_text() == "something else"
