@@ -85,7 +85,8 @@ bench: $(INSTALLED) ## Measure every stage beside its limit
 secrets: $(INSTALLED) ## Write .env for docker compose, with random passwords
 	$(BIN)/tbg init $(ARGS)
 
-check: $(INSTALLED) ## Check style, format and types
+check: $(INSTALLED) ## Check spelling, style, format and types
+	$(BIN)/codespell
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
