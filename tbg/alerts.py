@@ -52,7 +52,7 @@ def notify() -> None:
                 "BITCOIN_RPC_PASSWORD": settings.bitcoin_rpc_password,
                 "BITCOIN_RPC_COOKIE_FILE": settings.bitcoin_rpc_cookie_file,
             }
-            node = Node.named(settings.bitcoin_rpc_url, None, login).trouble
+            node = Node.named(settings.bitcoin_rpc_url, None, login)
         notifier = Notifier(
             settings.database_url,
             routes,

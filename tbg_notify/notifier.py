@@ -6,10 +6,10 @@ and opens it again when the database went away.
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import psycopg
 import structlog
@@ -56,6 +56,13 @@ DISK_FREE: Final = Gauge("tbg_disk_free_ratio", "Free part of the disk that DISK
 logger: structlog.stdlib.BoundLogger = structlog.get_logger("notify")
 
 
+class Watched(Protocol):
+    """What can say whether it is well."""
+
+    def trouble(self) -> str | None:
+        """Returns what is wrong; None if nothing is."""
+
+
 class Notifier:
     """Runs until :meth:`stop`.
 
@@ -63,7 +70,7 @@ class Notifier:
         database_url: PostgreSQL.
         routes: by name; none is allowed, messages are then planned for nobody.
         dagster_url: Dagster's own database; without it nobody watches its daemon.
-        node: says what is wrong with the node, if anything; without it the node is not watched.
+        node: is asked whether it answers; without it the node is not watched.
         disk: a folder on the disk whose room is watched.
     """
 
@@ -73,7 +80,7 @@ class Notifier:
         routes: Mapping[str, Route],
         dagster_url: str | None = None,
         *,
-        node: Callable[[], str | None] | None = None,
+        node: Watched | None = None,
         disk: Path | None = None,
     ) -> None:
         self._node = node
@@ -166,7 +173,7 @@ class Notifier:
         """What is wrong with the node and the disk, of those that are watched."""
         found: dict[str, list[str]] = {}
         if self._node is not None:
-            trouble = self._node()
+            trouble = self._node.trouble()
             if trouble is None:
                 self._node_answered = time.monotonic()
             silent = time.monotonic() - self._node_answered

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-ROOMS = ("tbg_core", "ingest", "tbg_dagster", "tbg_notify", "tbg", "devnet", "bench")
+ROOMS = ("tbg_core", "ingest", "tbg_dagster", "tbg_notify", "tbg_serve", "tbg", "devnet", "bench")
 # "Tell" stands for log, post, send, publish and return: say which. One may tell things apart.
 BANNED = re.compile(
     r"\b(amiss|anew|whence|somebody|whoever|whosoever|is owed|tells?|telling|told)\b(?!(\W+\w+){0,7}\W+apart\b)",

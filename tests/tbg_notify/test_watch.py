@@ -142,7 +142,7 @@ def test_people_hear_of_a_node_after_two_minutes_of_silence(
 ) -> None:
     now = 1000.0
     monkeypatch.setattr("time.monotonic", lambda: now)
-    notifier = Notifier(database_url, {}, node=SilentNode("http://x").trouble, disk=tmp_path)
+    notifier = Notifier(database_url, {}, node=SilentNode("http://x"), disk=tmp_path)
     now += NODE_SILENT - 1
     assert notifier.machine()["node"] == []
     now += 1
