@@ -25,6 +25,9 @@ COMMANDS: Final[dict[str, Subcommand]] = {
     ),
     "down": Subcommand("tbg.stack.down", "command", "Stop the stack; its data stays."),
     "status": Subcommand("tbg.status", "command", "Show what runs, flows, waits and was lost."),
+    "doctor": Subcommand(
+        "tbg.doctor", "command", "Look at everything that must be right, and say what to do."
+    ),
     "import": Subcommand(
         "tbg.sharelog.command", "command", "Import the share logs of a stock ckpool."
     ),

@@ -126,6 +126,16 @@ def migrate(
 _GRANT: Final = "select grant_serving(rolname) from pg_roles where rolname = %s"
 
 
+def missing_migrations(connection: Connection, flavour: Flavour) -> list[str]:
+    """Names the migrations that a database lacks, in their order.
+
+    Raises:
+        MigrateError: when the installation has none.
+    """
+    there = {name for (name,) in connection.execute("select migration_id from _yoyo_migration")}
+    return [one.id for one in read_migrations(flavour) if one.id not in there]
+
+
 def detect_flavour(connection: Connection) -> Flavour:
     """The schema's flavour; without a schema, the one that this server would get."""
     offered = "select 1 from pg_available_extensions where name = 'timescaledb'"

@@ -12,6 +12,7 @@ import psycopg
 from tbg.stack.state import State
 from tbg_core import database
 from tbg_core.database_url import DatabaseError, DatabaseUrlError, check
+from tbg_core.redis_server import check_url
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,12 @@ def find_urls(state: State, environ: Mapping[str, str] = os.environ) -> Urls:
     Raises:
         click.ClickException: when neither says where they are.
     """
-    return Urls(database_url(state, environ), _server(state, "REDIS_URL", environ))
+    redis = _server(state, "REDIS_URL", environ)
+    try:
+        check_url(redis)
+    except ValueError as error:
+        raise click.ClickException(f"REDIS_URL {error}") from None
+    return Urls(database_url(state, environ), redis)
 
 
 def database_url(state: State, environ: Mapping[str, str] = os.environ) -> str:

@@ -56,8 +56,8 @@ def command(state_path: Path, as_json: bool) -> None:
             raise
         place = without_password(urls.redis)
         raise click.ClickException(f"Redis at {place} does not answer: {error}") from error
-    programs = _programs(state)
-    sick = _dagster(state, programs)
+    programs = programs_of(state)
+    sick = dagster_troubles(state, programs)
     machine = _machine(state) if programs else []
     if as_json:
         click.echo(json.dumps(_document(found, programs, sick, machine), indent=2))
@@ -65,14 +65,15 @@ def command(state_path: Path, as_json: bool) -> None:
         _show(found, programs, sick, machine)
 
 
-def _programs(state: State) -> dict[str, Process]:
+def programs_of(state: State) -> dict[str, Process]:
+    """The programs of a stack that runs, by name; empty if it does not."""
     try:
         return Supervisor(state).processes()
     except BROKEN:
         return {}
 
 
-def _dagster(state: State, programs: dict[str, Process]) -> list[str] | None:
+def dagster_troubles(state: State, programs: dict[str, Process]) -> list[str] | None:
     """What is wrong with Dagster; None if it is not part of a running stack."""
     stack = state.read_stack()
     if stack is None or stack.dagster_database_url is None or DAEMON not in programs:
@@ -82,11 +83,15 @@ def _dagster(state: State, programs: dict[str, Process]) -> list[str] | None:
 
 def _machine(state: State) -> list[str]:
     """What is wrong with the node and the disk of a running stack."""
+    return [trouble for trouble in (disk_trouble(state.path), node_trouble(state)) if trouble]
+
+
+def node_trouble(state: State) -> str | None:
+    """What is wrong with the node of a stack, or None."""
     stack = state.read_stack()
-    found = [disk_trouble(state.path)]
-    if stack is not None and stack.rpc.get("BITCOIN_RPC_URL"):
-        found.append(Node.named(stack.rpc["BITCOIN_RPC_URL"], None, stack.rpc).trouble())
-    return [trouble for trouble in found if trouble]
+    if stack is None or not stack.rpc.get("BITCOIN_RPC_URL"):
+        return None
+    return Node.named(stack.rpc["BITCOIN_RPC_URL"], None, stack.rpc).trouble()
 
 
 def _document(
