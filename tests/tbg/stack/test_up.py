@@ -214,8 +214,8 @@ def test_no_password_is_printed_logged_or_on_a_command_line(
     running = up("--verbose", *arguments).wait_until_up()
     secrets = json.loads((state / "secrets.json").read_text())
     assert len(set(secrets.values())) == 5
-    status = tbg("status", "--state", str(state))
-    shown = running.output + status.stdout + status.stderr
+    status, doctor = tbg("status", "--state", str(state)), tbg("doctor", "--state", str(state))
+    shown = running.output + status.stdout + status.stderr + doctor.stdout + doctor.stderr
     for process in leftovers(State(state)):
         shown += " ".join(process.cmdline())
     assert running.end() == 0
@@ -225,6 +225,17 @@ def test_no_password_is_printed_logged_or_on_a_command_line(
         assert secret not in shown, name
     for file in ("secrets.json", "stack.json", "supervisord.conf"):
         assert (state / file).stat().st_mode & 0o077 == 0, file
+
+
+def test_doctor_looks_at_the_stack_that_runs(shared: Up) -> None:
+    done = tbg("doctor", "--state", str(shared.state), "--json")
+    found = {one["about"]: one for one in json.loads(done.stdout)["findings"]}
+    assert found["ports"]["text"] == "the stack that runs has them"
+    for name in ("programs", "receiver", "writer", "database", "schema", "Redis", "books"):
+        assert found[name]["state"] == "good", found
+    assert "listening on" in found["receiver"]["text"]
+    assert "committing" in found["writer"]["text"]
+    assert "Traceback" not in done.stderr
 
 
 def test_a_second_start_at_the_same_time_is_refused(shared: Up) -> None:
