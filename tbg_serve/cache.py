@@ -117,7 +117,7 @@ class Cache:
         return flight
 
     async def _compute(self, key: Key, scope: Scope) -> Answer:
-        """Runs the app for whoever waits, and keeps what it says."""
+        """Runs the app for all clients that wait, and keeps what it says."""
         # Nothing of the one who happened to ask first: neither conditions nor a hang-up.
         own = {**scope, "method": "GET", "headers": [(b"host", b"localhost")], "client": None}
         begun = monotonic()

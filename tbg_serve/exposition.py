@@ -28,7 +28,7 @@ def router(database: Database, pool: Pool, *, miners: bool, patience: float) -> 
         database: what to ask.
         pool: the pool's numbers.
         miners: whether every worker has metrics of its own.
-        patience: seconds that somebody waits for the workers.
+        patience: seconds that a person waits for the workers.
     """
     routes = APIRouter(tags=["prometheus"])
     started = now().timestamp()

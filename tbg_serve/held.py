@@ -19,7 +19,7 @@ class Held(Generic[Value]):
     Args:
         compute: the value.
         seconds: that it is kept at least; ten times what it took to compute if that is more.
-        patience: seconds that somebody waits for the first value.
+        patience: seconds that a person waits for the first value.
     """
 
     def __init__(

@@ -48,7 +48,7 @@ class Pool:
     Args:
         database: what to ask.
         seconds: that a count is kept at least.
-        patience: seconds that somebody waits for the first one.
+        patience: seconds that a person waits for the first one.
     """
 
     def __init__(self, database: Database, seconds: float, patience: float) -> None:

@@ -42,7 +42,7 @@ BEAT_SECONDS: Final = 15.0  # a comment at least so often, so that proxies keep 
 BLOCK_MILLISECONDS: Final = 2000
 RETRY_MILLISECONDS: Final = 3000  # a listener comes back after
 PAUSE_SECONDS: Final = 1.0
-# Of the data: never in an answer, whoever sent it.
+# Of the data: never in an answer, whatever event holds it.
 HIDDEN: Final = frozenset({"ip", "ip_address", "client_id"})
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("tbg_serve")
