@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final
 
 import asyncpg
 from fastapi import HTTPException, Path
+from starlette.convertors import Convertor, register_url_convertor
 
 from tbg_core.difficulty import HASHES_PER_DIFFICULTY
 from tbg_serve.database import Database
@@ -16,6 +17,22 @@ NO_NUL: Final = r"^[^\x00]*$"
 Address = Annotated[
     str, Path(max_length=256, pattern=NO_NUL, description="Bitcoin address of a miner")
 ]
+
+
+class _AnyText(Convertor[str]):
+    """The rest of a path as it is: slashes, and line ends, which starlette's own leaves out."""
+
+    regex = r"[\s\S]*"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("text", _AnyText())
+
 WorkerName = Annotated[
     str, Path(max_length=256, pattern=NO_NUL, description="name of a worker; may be empty")
 ]

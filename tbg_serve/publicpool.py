@@ -121,7 +121,7 @@ def router(database: Database, pool: Pool) -> APIRouter:
         user = await miners.find(address)
         return _chart(await _points(database, "user_id", user["id"]) if user else [])
 
-    @routes.get("/client/{address}/{worker:path}")
+    @routes.get("/client/{address}/{worker:text}")
     async def worker_or_session(address: Address, worker: WorkerName) -> Response:
         """A worker with its chart; with the id of its session after a slash, that session."""
         user = await miners.find(address)

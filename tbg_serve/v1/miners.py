@@ -75,7 +75,7 @@ def router(database: Database) -> APIRouter:
             next_cursor=_cursor(rows[limit - 1]["worker_name"]) if len(rows) > limit else None,
         )
 
-    @routes.get("/{address}/workers/{worker:path}")
+    @routes.get("/{address}/workers/{worker:text}")
     async def one_worker(address: Address, worker: WorkerName) -> Worker:
         """One worker; its name may hold slashes, and may be empty."""
         owner = await miners.user(address)

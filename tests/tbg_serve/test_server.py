@@ -1,0 +1,293 @@
+"""What the server does when it is asked much, when a store is away, and with hostile names."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any, cast
+
+import asyncpg
+import hypothesis
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, settings
+
+from devnet.simulator.worker_name import HOSTILE
+from tbg.migrate import SERVE_ROLE
+from tbg_serve.cache import Cache
+from tbg_serve.settings import ServeSettings
+from tests.tbg_serve.harness import ALICE, BOB, IP, Client, asked, past, served, user, worker
+
+NOWHERE = "postgresql://tbg@127.0.0.1:1/tbg"
+EVERYWHERE = "0.0.0.0"  # noqa: S104  compared, not bound
+NO_REDIS = "redis://127.0.0.1:1/0"
+
+
+async def test_what_is_away_says_so_with_a_reason(
+    db: asyncpg.Connection, database_url: str, redis_url: str
+) -> None:
+    await past(db)
+    async with asked(NOWHERE, redis_url) as client:
+        for path in ("/v1/week", "/v1/odds", "/api/info", "/pool/pool.status", "/readyz"):
+            answer = await client.get(path)
+            assert answer.status == 503, path
+            assert answer.json == {
+                "error": "not available",
+                "reason": "the database does not answer",
+            }
+            assert answer.headers["retry-after"] == "5"
+        assert (await client.get("/healthz")).status == 200
+    async with asked(database_url, NO_REDIS) as client:
+        assert (await client.get("/v1/events")).json["reason"] == "Redis does not answer"
+        # A place needs no Redis.
+        assert (await client.json(f"/v1/weeks/current/users/{BOB}"))["rank"] == 2
+
+
+async def test_a_slow_database_is_given_up(
+    db: asyncpg.Connection, database_url: str, redis_url: str
+) -> None:
+    await past(db)
+    async with (
+        asked(database_url, redis_url, serve_query_seconds=0.3) as client,
+        db.transaction(),
+    ):
+        await db.execute("lock table blocks in access exclusive mode")
+        answer = await client.get("/v1/blocks")
+        assert answer.status == 503
+        assert "slow" in answer.json["reason"] or "long" in answer.json["reason"]
+
+
+async def test_a_database_without_the_schema_says_so(
+    empty_database_url: str, redis_url: str
+) -> None:
+    async with asked(empty_database_url, redis_url) as client:
+        answer = await client.get("/v1/week")
+        assert (answer.status, answer.json["reason"]) == (
+            503,
+            "the database lacks the schema of this version",
+        )
+
+
+async def test_answers_are_kept_and_have_an_etag(
+    db: asyncpg.Connection, database_url: str, redis_url: str
+) -> None:
+    await past(db)
+    async with asked(database_url, redis_url, serve_cache_seconds=60) as client:
+        first = await client.get("/v1/week")
+        await db.execute("delete from weekly_best_diff")
+        again = await client.get("/v1/week?nonsense=1")
+        assert again.body == first.body
+        etag = first.headers["etag"]
+        for condition in (etag, f'W/{etag}, "x"', "*"):
+            unchanged = await client.get("/v1/week", if_none_match=condition)
+            assert (unchanged.status, unchanged.body) == (304, b"")
+        assert (await client.get("/v1/week", if_none_match='"x"')).status == 200
+        head = await client.get("/v1/week", method="HEAD")
+        assert (head.status, head.body) == (200, b"")
+        assert head.headers["content-length"] == str(len(first.body))
+        assert "max-age=60" in first.headers["cache-control"]
+        assert (await client.get("/v1/week", method="POST")).status == 405
+
+
+async def test_one_request_computes_what_many_wait_for() -> None:
+    computed = 0
+    go = asyncio.Event()
+
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        nonlocal computed
+        computed += 1
+        await go.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"x" * 400})
+
+    def kept(most: int) -> Client:
+        return Client(Cache(app, seconds=60, most_bytes=most, patience=60, parameters=(), never=()))
+
+    client = kept(3000)
+    waiting = [asyncio.ensure_future(client.get("/a")) for _ in range(20)]
+    await asyncio.sleep(0)
+    go.set()
+    assert {answer.status for answer in await asyncio.gather(*waiting)} == {200}
+    assert computed == 1
+    # The bytes are bounded: the answer that was not asked for longest goes first.
+    await client.get("/b")
+    await client.get("/c")
+    assert computed == 3
+    await client.get("/a")
+    assert computed == 4
+    tiny = kept(10)
+    await tiny.get("/a")
+    await tiny.get("/a")
+    assert computed == 6
+
+
+async def test_who_waits_too_long_is_answered_and_the_next_one_gets_the_answer() -> None:
+    go = asyncio.Event()
+
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        await go.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"done"})
+
+    cache = Cache(app, seconds=60, most_bytes=10_000, patience=0.01, parameters=(), never=())
+    client = Client(cache)
+    assert (await client.get("/a")).status == 503
+    go.set()
+    await asyncio.gather(*cache._flights.values())
+    assert (await client.get("/a")).body == b"done"
+
+
+async def test_an_address_that_asks_too_often_waits(
+    db: asyncpg.Connection, database_url: str, redis_url: str
+) -> None:
+    async with asked(database_url, redis_url, serve_rate=0.001) as client:
+        assert (await client.get("/healthz")).status == 200
+        refused = await client.get("/healthz")
+        assert refused.status == 429
+        assert int(refused.headers["retry-after"]) > 0
+        client.address = "2001:db8:1:2:3::1"
+        assert (await client.get("/healthz")).status == 200
+        client.address = "2001:db8:1:2:ffff::2"  # of the same /64
+        assert (await client.get("/healthz")).status == 429
+        client.address = "::ffff:192.0.2.1"  # the first one
+        assert (await client.get("/healthz")).status == 429
+
+
+def test_an_open_server_limits_everybody_and_a_local_one_nobody() -> None:
+    def rate(**chosen: Any) -> float:
+        return ServeSettings.load(database_url=NOWHERE, redis_url=NO_REDIS, **chosen).rate
+
+    assert rate() == rate(serve_host="localhost") == rate(serve_host="::1") == 0
+    assert rate(serve_host=EVERYWHERE) == rate(serve_host="tbg.example") == 50
+    assert rate(serve_host=EVERYWHERE, serve_rate="") == 50
+    assert rate(serve_host=EVERYWHERE, serve_rate=0) == 0
+
+
+async def test_only_named_origins_may_read(database_url: str, redis_url: str) -> None:
+    async with asked(database_url, redis_url, serve_origins="https://game.example") as client:
+        allowed = await client.get("/healthz", origin="https://game.example")
+        assert allowed.headers["access-control-allow-origin"] == "https://game.example"
+        other = await client.get("/healthz", origin="https://evil.example")
+        assert "access-control-allow-origin" not in other.headers
+    async with asked(database_url, redis_url) as client:
+        closed = await client.get("/healthz", origin="https://game.example")
+        assert "access-control-allow-origin" not in closed.headers
+
+
+async def test_hostile_names_are_data_in_every_dialect(
+    db: asyncpg.Connection, database_url: str, redis_url: str
+) -> None:
+    from urllib.parse import quote
+
+    made = await past(db)
+    for name in HOSTILE:
+        await worker(db, made.bob, name, agent=name)
+    evil = "<script>alert(1)</script>"
+    await user(db, evil)
+    async with asked(database_url, redis_url, serve_miner_metrics=True) as client:
+        lines = (await client.json(f"/v1/users/{BOB}/workers?limit=1000"))["items"]
+        assert set(HOSTILE) <= {line["worker"] for line in lines}
+        listed = (await client.json(f"/api/client/{BOB}"))["workers"]
+        assert set(HOSTILE) <= {one["name"] for one in listed}
+        written = json.loads((await client.get(f"/users/{BOB}")).text)["worker"]
+        names = {one["workername"].removeprefix(BOB).removeprefix(".") for one in written}
+        assert set(HOSTILE) <= names
+        agents = (await client.json("/api/info"))["userAgents"]
+        assert set(HOSTILE) <= {agent["userAgent"] for agent in agents}
+        for name in HOSTILE:
+            path = f"/v1/users/{BOB}/workers/{quote(name, safe='')}"
+            assert (await client.json(path))["worker"] == name
+            if name != "chart":
+                path = f"/api/client/{BOB}/{quote(name, safe='')}"
+                assert (await client.json(path))["name"] == name
+        for path in (f"/v1/users/{quote(evil, safe='')}", f"/users/{quote(evil, safe='')}"):
+            answer = await client.get(path)
+            assert "html" not in answer.headers["content-type"]
+            assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+async def test_the_role_reads_what_is_served_and_no_address(
+    db: asyncpg.Connection, database_url: str, redis_url: str, postgres_url: str
+) -> None:
+    from urllib.parse import urlsplit, urlunsplit
+
+    await past(db)
+    role = f"{SERVE_ROLE}_test"
+    if not await db.fetchval("select true from pg_roles where rolname = $1", role):
+        await db.execute(f"create role {role} login password 'secret'")
+    await db.execute("select grant_serving($1)", role)
+    await db.execute("select grant_serving($1)", role)
+    parts = urlsplit(database_url)
+    place = parts.netloc.rpartition("@")[2]
+    url = urlunsplit(parts._replace(netloc=f"{role}:secret@{place}"))
+    reader = await asyncpg.connect(url)
+    try:
+        for query in (
+            "select ip_address from shares",
+            "select payload from mining_events",
+            "select raw from dead_letters",
+            "delete from blocks",
+            "insert into users (btc_address) values ('x')",
+        ):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await reader.execute(query)
+    finally:
+        await reader.close()
+    async with asked(url, redis_url, serve_miner_metrics=True) as client:
+        schema = (await client.get("/openapi.json")).json
+        for path in schema["paths"]:
+            if path == "/v1/events":
+                continue
+            filled = path.format(
+                address=ALICE,
+                worker="garage",
+                week="current",
+                block_hash="00" * 32,
+                share_hash="00" * 32,
+            )
+            answer = await client.get(filled)
+            assert answer.status in (200, 404), (filled, answer.text)
+            assert IP not in answer.text
+
+
+async def test_no_path_and_no_query_is_an_internal_error(
+    db: asyncpg.Connection, database_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    made = await past(db)
+    with served(database_url, redis_url, tmp_path, SERVE_MINER_METRICS="true") as server:
+        document = server.get("/openapi.json").json
+        del document["paths"]["/v1/events"]  # it does not end
+        schema = schemathesis.openapi.from_dict(document)
+        schema.config.update(base_url=server.url)
+        known = {"address": ALICE, "worker": "garage", "week": "current"}
+
+        for result in schema.get_all_operations():
+            operation = cast(Any, result).ok()
+
+            @hypothesis.given(
+                case=operation.as_strategy(), known_values=hypothesis.strategies.booleans()
+            )
+            @settings(max_examples=15, suppress_health_check=list(HealthCheck), database=None)
+            def ask(case: Any, known_values: bool) -> None:
+                if known_values:
+                    for name in case.path_parameters or {}:
+                        if name in known:
+                            case.path_parameters[name] = known[name]
+                response = case.call()
+                assert response.status_code < 500, (case.formatted_path, response.text)
+
+            await asyncio.to_thread(ask)
+        for path in (
+            "/%ff%fe",
+            "/v1/users/%ed%a0%80",
+            "/v1/week?cursor=WzFlOTk5LCIyMDI2LTAxLTAxVDAwOjAwOjAwWiIsMSwxXQ",
+            f"/v1/users/{ALICE}/workers?cursor=IlwwMDAwIg",
+            f"/v1/users/{ALICE}/workers/" + "x" * 300,
+            "/v1/hours?before=9999-12-31T23:59:59Z",
+            "/v1/hours?before=2026-01-01T00:00:00-99:99",
+            "/v1/weeks/9999-W52",
+            "/v1/weeks/0000-W01",
+            f"/api/client/{ALICE}/garage/{made.garage:08x}/more",
+            "//etc/passwd",
+            "/users/" + "a" * 5000,
+        ):
+            assert server.get(path).status < 500, path
