@@ -318,7 +318,11 @@ def examine(url: str) -> Server:
         try:
             return await examine_async(connection, url)
         finally:
-            connection.terminate()
+            # In order: a server that takes one connection must be free for the next.
+            try:
+                await connection.close(timeout=2)
+            except AWAY:
+                connection.terminate()
 
     try:
         return _run(ask())
