@@ -10,12 +10,15 @@ from typing import Any
 
 import click
 import psycopg
+import structlog
 from psycopg.rows import DictRow, dict_row
 
 from tbg.servers import connect, database_url
 from tbg.stack.node import Node
 from tbg.stack.state import State, state_option
 from tbg_core import log, signals
+from tbg_core.database import examine
+from tbg_core.database_url import DatabaseError
 from tbg_core.metrics_server import MetricsServer
 from tbg_core.settings import SettingsError
 from tbg_core.wording import counted
@@ -69,6 +72,11 @@ def notify() -> None:
         raise click.ClickException(
             f"port {settings.notifier_metrics_port} (NOTIFIER_METRICS_PORT): {error}"
         ) from None
+    try:
+        examine(settings.database_url)
+    except DatabaseError as error:
+        # The notifier waits for it, and people hear of that.
+        structlog.get_logger("notify").error("the database cannot be used", error=str(error))
     for number in signals.STOP:
         signal.signal(number, lambda *_: notifier.stop())
     signals.release()

@@ -29,11 +29,7 @@ def find_urls(state: State, environ: Mapping[str, str] = os.environ) -> Urls:
     Raises:
         click.ClickException: when neither says where they are.
     """
-    redis = _server(state, "REDIS_URL", environ)
-    try:
-        check_url(redis)
-    except ValueError as error:
-        raise click.ClickException(f"REDIS_URL {error}") from None
+    redis = usable_redis(_server(state, "REDIS_URL", environ))
     return Urls(database_url(state, environ), redis)
 
 
@@ -52,6 +48,14 @@ def usable(url: str) -> str:
         return check(url)
     except DatabaseUrlError as error:
         raise click.ClickException(str(error)) from None
+
+
+def usable_redis(url: str) -> str:
+    """As :func:`usable`, of a Redis."""
+    try:
+        return check_url(url)
+    except ValueError as error:
+        raise click.ClickException(f"REDIS_URL {error}") from None
 
 
 def _server(state: State, variable: str, environ: Mapping[str, str]) -> str:

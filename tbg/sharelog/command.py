@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from tbg.migrate import retention_days
 from tbg.options import Parsed, utc
-from tbg.servers import Urls, find_urls
+from tbg.servers import Urls, find_urls, usable, usable_redis
 from tbg.sharelog.backlog import Backlog
 from tbg.sharelog.delivery import Delivery, Stopped
 from tbg.sharelog.folder import WORD, Folder
@@ -207,7 +207,8 @@ def _target(state: State, socket_path: Path | None) -> tuple[Path, Urls | None]:
     """The socket, and the database and Redis behind it if they are known."""
     if socket_path is not None:
         database, cache = os.environ.get("DATABASE_URL"), os.environ.get("REDIS_URL")
-        return socket_path, Urls(database, cache) if database and cache else None
+        both = Urls(usable(database), usable_redis(cache)) if database and cache else None
+        return socket_path, both
     stack = state.read_stack()
     if stack is None:
         raise click.ClickException(

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import click
 
 from tbg.migrate import SERVE_ROLE
-from tbg.servers import usable
+from tbg.servers import usable, usable_redis
 from tbg.stack import dagster as batch
 from tbg.stack.dagster import first_week, storage_url
 from tbg.stack.embedded import EmbeddedPostgres, EmbeddedValkey
@@ -89,6 +89,8 @@ class StackPlan:
         cache = _elsewhere(environ.get("REDIS_URL"), self.secrets.redis)
         if database is not None:
             usable(database)
+        if cache is not None:
+            usable_redis(cache)
         named = {"DATABASE_URL": database, "REDIS_URL": cache}
         self.elsewhere = {name: without_password(url) for name, url in named.items() if url}
         """Servers that the environment names instead of ours, without passwords."""

@@ -160,6 +160,8 @@ def test_commands_refuse_a_url_that_cannot_work_without_a_traceback(tmp_path: Pa
         ("bests",),
         ("ledger",),
         ("ingest", "writer"),
+        ("notify",),
+        ("doctor",),
         ("up", "--no-dagster"),
     ):
         done = tbg(
@@ -167,9 +169,11 @@ def test_commands_refuse_a_url_that_cannot_work_without_a_traceback(tmp_path: Pa
             DATABASE_URL=url,
             REDIS_URL="redis://127.0.0.1:1",
             TBG_STATE=str(tmp_path / "state"),
+            COLUMNS="400",
         )
         assert done.returncode == 1, (command, done)
-        assert said in done.stderr.replace("DATABASE_URL: ", "DATABASE_URL "), command
+        shown = " ".join((done.stdout + done.stderr).split())
+        assert said in shown.replace("DATABASE_URL: ", "DATABASE_URL "), command
         assert "Traceback" not in done.stderr
 
 
@@ -189,3 +193,17 @@ def test_a_server_that_is_too_old_is_refused(
     monkeypatch.setattr(database_module, "OLDEST_VERSION", 99)
     with pytest.raises(UnusableError, match="and 99 or newer is needed: upgrade the server"):
         examine(empty_database_url)
+
+
+def test_commands_refuse_a_redis_url_that_cannot_work_without_a_traceback(tmp_path: Path) -> None:
+    said = "REDIS_URL must start with redis://, rediss:// or unix://"
+    for command in (("status",), ("ingest", "receiver"), ("up", "--no-dagster")):
+        done = tbg(
+            *command,
+            DATABASE_URL="postgresql://127.0.0.1:1/tbg",
+            REDIS_URL="http://x",
+            TBG_STATE=str(tmp_path / "state"),
+        )
+        assert done.returncode == 1, (command, done)
+        assert said in done.stderr.replace("REDIS_URL: ", "REDIS_URL "), command
+        assert "Traceback" not in done.stderr
