@@ -15,7 +15,7 @@ WORKERS ?= 4
 FAULTS ?= 3000
 
 .DEFAULT_GOAL := help
-.PHONY: help install up down secrets test test-python test-ckpool test-newest test-timescaledb test-compose test-image test-faults bench check format smoke docs lock clean
+.PHONY: help install up down secrets test test-python test-ckpool test-newest test-timescaledb test-compose test-image test-upstream test-faults bench check format smoke docs lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -78,6 +78,9 @@ test-compose: $(INSTALLED) ## Run the docker compose stack, crash every containe
 
 test-image: $(INSTALLED) ## Build the ckpool image on a stand-in for upstream, run it with signet and tls
 	$(BIN)/python -m tests.compose.prove_ckpool
+
+test-upstream: $(INSTALLED) ## The same with upstream's own ckpool on regtest, from the internet; MINER=... mines
+	$(BIN)/python -m tests.compose.prove_upstream
 
 bench: $(INSTALLED) ## Measure every stage beside its limit
 	$(BIN)/python -m bench $(ARGS)

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import click
 
@@ -54,7 +54,17 @@ BOOTS: Final = (
 
 
 class Proof:
-    """The steps, in order; each says what it saw and raises where it is wrong."""
+    """The steps, in order; each says what it saw and raises where it is wrong.
+
+    Attributes:
+        network: the profile of the compose file that mines.
+        pool: its service.
+        services: all that run.
+    """
+
+    network: Literal["signet", "regtest"] = "signet"
+    pool = "ckpool"
+    services: tuple[str, ...] = SERVICES
 
     def __init__(self, engine: Engine, folder: Path) -> None:
         self.engine = engine
@@ -63,7 +73,7 @@ class Proof:
         self.accepted = 0
         engine.say = self.say
         env_file = folder / ".env"
-        initialise(ROOT / ".env.example", env_file, "signet")
+        initialise(ROOT / ".env.example", env_file, self.network)
         settings = {
             **{port: str(free_port()) for port in (*PORTS, "STRATUM_TLS_PORT")},
             "TBG_IMAGE": IMAGE,
@@ -74,7 +84,7 @@ class Proof:
         with env_file.open("a") as file:
             file.writelines(f"{name}={value}\n" for name, value in settings.items())
         self.port, self.tls = int(settings["STRATUM_PORT"]), int(settings["STRATUM_TLS_PORT"])
-        self.project = Project(engine, f"tbg-proof-{os.getpid()}", env_file, ["signet", "tls"])
+        self.project = Project(engine, f"tbg-proof-{os.getpid()}", env_file, [self.network, "tls"])
 
     def say(self, text: str) -> None:
         click.echo(f"[{time.monotonic() - self.began:6.1f} s] {text}")
@@ -104,16 +114,21 @@ class Proof:
     # ---- steps ----------------------------------------------------------------
 
     def build(self) -> None:
-        text = (ROOT / "ckpool/Dockerfile").read_text()
-        debian = "".join(re.findall(r"(?m)^ARG DEBIAN=(\S+)$", text))
+        debian = dockerfile_says("DEBIAN")
+        self.provide(debian)
+        self.engine.build(NODE, str(STANDINS / "node.Dockerfile"), str(STANDINS))
+        commit = self.upstream(debian)
+        self.build_pool(commit, [f"DEBIAN={UPSTREAM}", f"CKPOOL_COMMIT={commit}"])
+
+    def provide(self, debian: str) -> None:
+        """Base images, and our own image."""
         bases = re.findall(r"(?m)^FROM (\S+:\S+)", (ROOT / DOCKERFILE).read_text())
         compose = (ROOT / "docker-compose.yml").read_text()
         stores = re.findall(r"image: ((?:haproxy|redis|timescale/timescaledb):\S+)", compose)
         self.engine.provide(sorted({debian, *bases, *stores}))
         self.engine.build(IMAGE, DOCKERFILE)
-        self.engine.build(NODE, str(STANDINS / "node.Dockerfile"), str(STANDINS))
-        commit = self.upstream(debian)
-        arguments = [f"DEBIAN={UPSTREAM}", f"CKPOOL_COMMIT={commit}"]
+
+    def build_pool(self, commit: str, arguments: list[str]) -> None:
         built = self.engine.build(CKPOOL, "ckpool/Dockerfile", "ckpool", arguments)
         size = self.engine.megabytes(CKPOOL)
         self.say(f"image: {CKPOOL} built in {built.seconds:.0f} s, {size:.0f} MB")
@@ -145,6 +160,7 @@ class Proof:
         dates = {f"GIT_{who}_DATE": "2026-01-01T00:00:00Z" for who in ("AUTHOR", "COMMITTER")}
         run([*git, "commit", "-q", "-m", "A miniature"], env=dates)
         run(["git", "clone", "-q", "--bare", str(tree), str(context / "upstream.git")])
+        run(["git", "-C", str(context / "upstream.git"), "remote", "remove", "origin"])
         mirrors = re.findall(r"https://\S+\.git", (ROOT / "ckpool/Dockerfile").read_text())
         (context / "gitconfig").write_text(
             f'[url "file:///upstream.git"]\n\tinsteadOf = {mirrors[0]}\n[safe]\n\tdirectory = *\n'
@@ -156,17 +172,19 @@ class Proof:
     def certify(self) -> None:
         made, key = certificate(self.folder)
         CERTIFICATE.write_text(made.read_text() + key.read_text())
-        os.chown(CERTIFICATE, 99, -1)
-        CERTIFICATE.chmod(0o400)
+        # haproxy's user reads it: alone, where we may give it away.
+        if os.geteuid() == 0:
+            os.chown(CERTIFICATE, 99, -1)
+        CERTIFICATE.chmod(0o400 if os.geteuid() == 0 else 0o444)
 
     def start(self) -> None:
         began = time.monotonic()
         self.project.compose(
-            *("up", "-d", "--no-build", "ckpool", "ingest-writer", "stratum-tls"),
+            *("up", "-d", "--no-build", self.pool, "ingest-writer", "stratum-tls"),
             timeout=HEALTHY_SECONDS,
         )
         wait_for("every service healthy", self.all_healthy, HEALTHY_SECONDS)
-        for service in SERVICES:
+        for service in self.services:
             if (restarts := self.project.state(service).restarts) != 0:
                 raise ProofError(f"{service} needed {restarts} restarts")
         self.say(f"up: everything healthy after {time.monotonic() - began:.1f} s, no restart")
@@ -192,7 +210,7 @@ class Proof:
             raise ProofError(f"the filled configuration belongs to {filled}")
         if self.inside("stat -f -c %T /opt/ckpool/run").strip() != "tmpfs":
             raise ProofError("the password of the node is on a disk")
-        tested = self.project.compose("run", "--rm", "--no-deps", "ckpool", "-T")
+        tested = self.project.compose("run", "--rm", "--no-deps", self.pool, "-T")
         if "Configuration check of" not in tested:
             raise ProofError(f"-T says: {tested}")
         self.say(f"inside: {identity.strip()}, no capability, a read-only root; -T passes")
@@ -232,33 +250,33 @@ class Proof:
     def stop(self) -> None:
         self.mine(["6c"])
         began = time.monotonic()
-        self.project.compose("stop", "ckpool")
+        self.project.compose("stop", self.pool)
         seconds = time.monotonic() - began
-        state = self.project.state("ckpool")
+        state = self.project.state(self.pool)
         if state.exit_code != 0 or seconds > 25:
             raise ProofError(f"SIGTERM: exit {state.exit_code} after {seconds:.0f} s")
         self.ended(1)
         self.say(f"SIGTERM: exit 0 after {seconds:.1f} s, the end is in the books")
-        self.project.compose("start", "ckpool")
+        self.project.compose("start", self.pool)
         wait_for("ckpool healthy again", self.all_healthy, HEALTHY_SECONDS)
 
     def kill(self) -> None:
         """kill -9, by what restarts it and by hand: the last number is known exactly."""
         self.mine(["6d"])
-        before = self.project.state("ckpool").restarts
-        self.project.crash("ckpool")
-        wait_for("a restart", lambda: self.project.state("ckpool").restarts > before, 60)
+        before = self.project.state(self.pool).restarts
+        self.project.crash(self.pool)
+        wait_for("a restart", lambda: self.project.state(self.pool).restarts > before, 60)
         wait_for("ckpool healthy again", self.all_healthy, HEALTHY_SECONDS)
         self.ended(2)
         self.mine(["6e"])
-        run([self.engine.docker, "kill", "-s", "KILL", self.project.container("ckpool")])
-        self.project.compose("up", "-d", "--no-build", "ckpool")
+        run([self.engine.docker, "kill", "-s", "KILL", self.project.container(self.pool)])
+        self.project.compose("up", "-d", "--no-build", self.pool)
         wait_for("ckpool healthy again", self.all_healthy, HEALTHY_SECONDS)
         self.ended(3)
         self.say("kill -9: restarted twice; both boots ended at their exact last number")
 
     def account(self) -> None:
-        self.project.compose("stop", "ckpool")
+        self.project.compose("stop", self.pool)
         rows = self.ended(4)
         for instance, *_, stored in rows:
             self.say(f"account: {instance}: {stored} numbers, all stored")
@@ -276,10 +294,10 @@ class Proof:
         return run(command).stdout
 
     def inside(self, script: str) -> str:
-        return self.project.execute("ckpool", "sh", "-c", script)
+        return self.project.execute(self.pool, "sh", "-c", script)
 
     def all_healthy(self) -> bool:
-        return all(self.project.state(service).health == "healthy" for service in SERVICES)
+        return all(self.project.state(service).health == "healthy" for service in self.services)
 
     def mine(self, hashes: list[str], tls: ssl.SSLContext | None = None) -> None:
         """Submits shares, and waits until they are in the database."""
@@ -306,11 +324,18 @@ class Proof:
         return seen
 
     def show(self) -> None:
-        for service in (*SERVICES, "migrate"):
+        for service in (*self.services, "migrate"):
             with suppress(ProofError):
                 state = self.project.state(service)
                 lines = self.project.logs(service).splitlines()[-12:]
                 self.say(f"{service}: {state}\n    " + "\n    ".join(line[:300] for line in lines))
+
+
+def dockerfile_says(argument: str) -> str:
+    """The default of an argument of ckpool's Dockerfile."""
+    text = (ROOT / "ckpool/Dockerfile").read_text()
+    (found,) = re.findall(rf"(?m)^ARG {argument}=(\S+)$", text)
+    return str(found)
 
 
 @contextmanager
@@ -323,11 +348,11 @@ def engine() -> Iterator[Engine]:
             found.untag()
 
 
-def prove() -> None:
+def prove(kind: type[Proof] = Proof) -> None:
     with tempfile.TemporaryDirectory(prefix="tbg-proof-") as name:
         try:
             with engine() as found:
-                proof = Proof(found, Path(name))
+                proof = kind(found, Path(name))
                 proof.run()
                 proof.say("proved")
         except ProofError as error:
