@@ -23,7 +23,7 @@ from tests.ingest.harness import packed
 from tests.processes import LIMIT, until
 from tests.settled import committed
 
-RATES = [250, 120, 20]  # events a second of each engine
+RATES = [250, 40]  # events a second of each engine
 ROUND = 25  # faults
 PART = 500  # faults before the stack is a new one
 DISK = "48m"
