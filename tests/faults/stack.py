@@ -310,7 +310,7 @@ class Stack:
         assert weekly["raw_shares"] == weekly["shares"]
         assert weekly["raw_work"] == weekly["work"]
         assert weekly["raw_best"] == weekly["best"]
-        if not sums.missing and not engine.misjudged:
+        if not sums.missing:
             assert sums.dead_lettered == engine.broken
             assert sums.duplicates >= engine.resent, (sums, engine.resent)
         sums.doubled = rows["stored"] - rows["distinct"]
