@@ -154,7 +154,7 @@ MUTANTS = (
     source("lost events not counted", "events.c", "\tatomic_fetch_add_explicit(&lost_full, 1", "\tatomic_fetch_add_explicit(&lost_rates, 0", "test_rare"),
     source("off before it drains", "events.c", "\tstarted = false;\n\ttbg_sender", "\tstarted = false;\n\tkinds = 0;\n\ttbg_sender", "test_boot"),
     source("what comes after the end is not counted", "events.c", "\tif (!is_on(kind))\n\t\treturn NULL;\n\t/*", "\tif (!is_on(kind) || over)\n\t\treturn NULL;\n\t/*", "test_boot"),
-    source("the end is not said", "sender.c", "say_end(sender))\n", "true)\n", "test_boot"),
+    source("the end is not said", "sender.c", "\treturn sender->fd < 0 ||\n", "\treturn true ||\n", "test_boot"),
     source("who stops does not look for the next receiver", "sender.c", "|| say_end(sender))\n", "|| (say_end(sender), true))\n", "test_events"),
     source("no heartbeat", "sender.c", "\t\tbeat(sender);\n", "", "test_boot"),
     source("former boots not said", "sender.c", "\tif (!say_former(sender) ||\n\t    !say(", "\tif (!say(", "test_boot"),
