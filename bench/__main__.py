@@ -9,7 +9,7 @@ from typing import Final
 import click
 from rich.console import Console
 
-from bench import alone, backfill, batch, competitors, long_table, whole
+from bench import alone, backfill, batch, competitors, long_table, serve, whole
 from bench.figures import Report
 from bench.stack import Servers, servers
 
@@ -41,6 +41,8 @@ def steps(quick: bool, batch_scale: float = 0.1, rows: int = 10_000_000) -> dict
         ),
         "batch": lambda r, s: batch.measure(r, s, 0.01 if quick else batch_scale),
         "backfill": lambda r, _: backfill.measure(r, weeks=0 if quick else 1),
+        "large pool": lambda r, s: serve.large_pool(r, s, 5_000 if quick else 250_000, 10_000),
+        "requests": lambda r, s: serve.beside(r, s, 1_000, 10_000, seconds),
         "rsyslog": lambda r, s: competitors.compare(r, s, many, 15 if quick else 60),
     }
 

@@ -8,6 +8,7 @@
 """
 
 import asyncio
+import gzip
 import json
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -25,6 +26,7 @@ COST_FACTOR: Final = 10.0  # kept for so many times what it took
 LONGEST: Final = 60.0  # seconds
 STALE: Final = 30.0  # seconds that an answer may be given out while it is computed again
 KEPT: Final = frozenset({200, 404})
+LONG: Final = 8192  # bytes: a longer body is sent with gzip to who takes it
 _OVERHEAD: Final = 1000  # bytes of an answer beside its body
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("tbg_serve")
@@ -42,11 +44,12 @@ class Answer:
     etag: bytes
     fresh_until: float
     seconds: float  # how long it is kept
+    packed: bytes | None  # the body with gzip, of one that is long
 
     @property
     def size(self) -> int:
         """Bytes of memory, about."""
-        return len(self.body) + _OVERHEAD
+        return len(self.body) + len(self.packed or b"") + _OVERHEAD
 
 
 class Cache:
@@ -149,8 +152,12 @@ class Cache:
         body = b"".join(parts)
         now = monotonic()
         seconds = max(self._seconds, min((now - begun) * COST_FACTOR, LONGEST))
-        etag = b'"' + blake2b(body, digest_size=12).hexdigest().encode() + b'"'
-        answer = Answer(status, tuple(headers), body, etag, now + seconds, seconds)
+        # Weak: the same for the body with gzip and without.
+        etag = b'W/"' + blake2b(body, digest_size=12).hexdigest().encode() + b'"'
+        packed = None
+        if status == 200 and len(body) >= LONG:
+            packed = await asyncio.to_thread(gzip.compress, body, 1)
+        answer = Answer(status, tuple(headers), body, etag, now + seconds, seconds, packed)
         self._forget(key)
         if status in KEPT and self._seconds and answer.size <= self._most_bytes:
             self._answers[key] = answer
@@ -174,6 +181,13 @@ class Cache:
             gone = (b"content-length", b"content-type")
             headers = [pair for pair in headers if pair[0].lower() not in gone]
             status, body = 304, b""
+        elif answer.packed is not None:
+            headers.append((b"vary", b"Accept-Encoding"))
+            if "gzip" in Headers(scope=scope).get("accept-encoding", ""):
+                body = answer.packed
+                headers = [pair for pair in headers if pair[0].lower() != b"content-length"]
+                headers.append((b"content-length", str(len(body)).encode()))
+                headers.append((b"content-encoding", b"gzip"))
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send(
             {"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body}
@@ -189,7 +203,7 @@ def slow() -> Answer:
         {"error": "not available", "reason": "the answer takes long: ask again in a moment"}
     ).encode()
     headers = (*_JSON, (b"content-length", str(len(body)).encode()), (b"retry-after", b"5"))
-    return Answer(503, headers, body, b"", 0, 0)
+    return Answer(503, headers, body, b"", 0, 0, None)
 
 
 def _matches(condition: str | None, etag: bytes) -> bool:
@@ -197,4 +211,4 @@ def _matches(condition: str | None, etag: bytes) -> bool:
     if condition is None:
         return False
     names = [name.strip().removeprefix("W/") for name in condition.split(",")]
-    return "*" in names or etag.decode() in names
+    return "*" in names or etag.decode().removeprefix("W/") in names

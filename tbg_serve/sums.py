@@ -90,22 +90,13 @@ async def recent(database: Database, whose: Whose, number: int) -> Recent:
     today = now().date()
     days = [today - timedelta(days=back) for back in range(DAYS)]
     found = Recent()
-    first = days[-1]
-    for row in await database.fetch(_DAYS[whose], number, days):
+    rows = await database.fetch(_RECENT[whose], number, days, MOST_SHARES + 1)
+    raw = sum(row["shares"] or 0 for row in rows)
+    for row in rows:
+        if row["shares"] is not None and raw > MOST_SHARES:
+            continue
         found.days[row["day"]].add(row)
-        first = max(first, row["day"] + timedelta(days=1))
-    hours = hours_between(midnight(first), now())
-    until = midnight(first)
-    for row in await database.fetch(_HOURS[whose], number, hours):
-        found.days[row["bucket"].date()].add(row)
-        until = max(until, row["until"])
-        found.until = until
-    # A share at the very moment of the last one that an hour counts is in that hour.
-    after = found.until or until - timedelta(microseconds=1)
-    rest = await database.fetch(_SHARES[whose], number, after, MOST_SHARES + 1)
-    if sum(row["shares"] for row in rest) <= MOST_SHARES:
-        for row in rest:
-            found.days[row["day"]].add(row)
+        if row["until"] is not None:
             found.until = max(found.until or row["until"], row["until"])
     if found.until is None and found.days:
         found.until = midnight(max(found.days) + timedelta(days=1))
@@ -157,37 +148,55 @@ def _both(query: str) -> dict[Whose, str]:
 
 
 # A list of days or hours, not a span: the primary keys begin with the day or hour, and each of
-# the list is looked up there.
-_DAYS: Final = _both("""
-select day, sum(accepted)::bigint as accepted, sum(rejected)::bigint as rejected,
-    sum(least(work, 1e290)) as work, max(best_share_diff) as best
-from worker_stats_daily
-where WHOSE = $1 and day = any($2::date[])
-group by day
+# the list is looked up there. The hours begin after the last day that is counted, and the shares
+# after the last one that an hour counts: one at its very moment is in that hour.
+_RECENT: Final = _both("""
+with days as materialized (
+    select day, sum(accepted)::bigint as accepted, sum(rejected)::bigint as rejected,
+        sum(least(work, 1e290)) as work, max(best_share_diff) as best
+    from worker_stats_daily
+    where WHOSE = $1 and day = any($2::date[])
+    group by day
+),
+edge as materialized (
+    select coalesce(
+        (select max(day) + 1 from days), (select min(day) from unnest($2::date[]) as d (day))
+    )::timestamp at time zone 'UTC' as moment
+),
+hours as materialized (
+    select (bucket at time zone 'UTC')::date as day, sum(accepted)::bigint as accepted,
+        sum(rejected)::bigint as rejected, sum(least(work, 1e290)) as work,
+        max(best_share_diff) as best, max(last_share) as until
+    from shares_hourly
+    where WHOSE = $1 and bucket = any(
+        array(select generate_series((select moment from edge), now(), interval '1 hour'))
+    )
+    group by 1
+),
+rest as (
+    select (time at time zone 'UTC')::date as day, count(*) as shares,
+        count(*) filter (where is_valid) as accepted,
+        count(*) filter (where not is_valid) as rejected,
+        sum(difficulty) filter (where is_valid) as work,
+        max(share_diff) filter (where is_valid) as best,
+        max(time) as until
+    from (
+        select time, is_valid, difficulty, share_diff from served_shares
+        where WHOSE = $1 and time < now() + interval '1 day' and time > coalesce(
+            (select max(until) from hours),
+            (select moment - interval '1 microsecond' from edge)
+        )
+        limit $3
+    ) s
+    group by 1
+)
+select day, accepted, rejected, work, best, null::timestamptz as until, null::bigint as shares
+from days
+union all
+select day, accepted, rejected, work, best, until, null from hours
+union all
+select day, accepted, rejected, work, best, until, shares from rest
 """)
-_HOURS: Final = _both("""
-select bucket, sum(accepted)::bigint as accepted, sum(rejected)::bigint as rejected,
-    sum(least(work, 1e290)) as work, max(best_share_diff) as best, max(last_share) as until
-from shares_hourly
-where WHOSE = $1 and bucket = any($2::timestamptz[])
-group by bucket
-""")
-_SUMS: Final = """
-    count(*) as shares,
-    count(*) filter (where is_valid) as accepted,
-    count(*) filter (where not is_valid) as rejected,
-    sum(difficulty) filter (where is_valid) as work,
-    max(share_diff) filter (where is_valid) as best,
-    max(time) as until
-"""
-_SHARES: Final = _both(f"""
-select (time at time zone 'UTC')::date as day, {_SUMS}
-from (
-    select time, is_valid, difficulty, share_diff from served_shares
-    where WHOSE = $1 and time > $2 and time < now() + interval '1 day' limit $3
-) s
-group by 1
-""")  # noqa: S608  a constant
 # Each with the sums of the running week, which begins with the last value, and the work of all.
 _WORKERS_DAYS: Final = """
 select worker_id,

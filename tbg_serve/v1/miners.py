@@ -180,24 +180,19 @@ async def _worker_bests(
         "round": last["found_at"] if last else None,
         "alltime": None,
     }
-    found: dict[str, Best | None] = {}
+    known = {period: since for period, since in periods.items() if since or period == "alltime"}
+    rows = await database.fetch(_WORKER_BESTS, worker, list(known), list(known.values()))
+    found: dict[str, Best | None] = dict.fromkeys(periods)
     best_hash: bytes | None = None
-    for period, since in periods.items():
-        if period == "session" and since is None:
-            found[period] = None
-            continue
-        row = await database.row(_WORKER_BEST, worker, since)
-        if row is None:
-            found[period] = None
-            continue
-        found[period] = Best(
-            since=since,
+    for row in rows:
+        found[row["period"]] = Best(
+            since=periods[row["period"]],
             difficulty=row["best_difficulty"],
             found_at=row["found_at"],
             share_hash=row["share_hash"].hex() if row["share_hash"] else None,
             chance=row["chance"],
         )
-        if period == "alltime":
+        if row["period"] == "alltime":
             best_hash = row["share_hash"]
     return WorkerBests(**found), best_hash
 
@@ -268,11 +263,12 @@ reasons as (
 select reason, sum(shares)::bigint as shares from reasons group by 1 order by 2 desc, 1 limit 100
 """
 _LAST_BLOCK: Final = "select max(found_at) as found_at from blocks where status <> 'rejected'"
-_WORKER_BEST: Final = """
-select bounded(best_difficulty) as best_difficulty, found_at, share_hash,
-    case when work > 0 then chance_of(best_difficulty, work) end as chance
-from served_worker_bests($1, coalesce($2::timestamptz, '2009-01-03Z'))
-where best_difficulty is not null
+_WORKER_BESTS: Final = """
+select p.period, bounded(b.best_difficulty) as best_difficulty, b.found_at, b.share_hash,
+    case when b.work > 0 then chance_of(b.best_difficulty, b.work) end as chance
+from unnest($2::text[], $3::timestamptz[]) as p (period, since)
+cross join lateral served_worker_bests($1, coalesce(p.since, '2009-01-03Z')) b
+where b.best_difficulty is not null
 """
 _PROOF: Final = """
 select bounded(difficulty) as difficulty, found_at, header, coinbase, branch
