@@ -84,8 +84,8 @@ def test_new_migrations_build_no_index_in_front_of_a_writer() -> None:
 
 APART = """-- depends: {last}
 -- transactional: false
-drop index concurrently if exists workers_seen;
-create index concurrently workers_seen on workers (first_seen);
+drop index concurrently if exists workers_since;
+create index concurrently workers_since on workers (first_seen);
 """
 
 
@@ -94,13 +94,13 @@ create index concurrently workers_seen on workers (first_seen);
     [
         ("create table t (a int); create index t_a on t (a);", "", 0),
         ("create function f() returns void as $$ create index t_a on t (a); $$;", "", 0),
-        ("create index workers_seen on workers (first_seen);", "", 3),
-        ("create UNIQUE index workers_seen on workers (first_seen);", "", 3),
+        ("create index workers_since on workers (first_seen);", "", 3),
+        ("create UNIQUE index workers_since on workers (first_seen);", "", 3),
         (APART, "", 0),
         (APART + "alter table workers add column a int;", "", 1),
         (APART.replace("-- transactional: false\n", ""), "", 1),
         ("alter table workers add constraint w unique (name);", "", 1),
-        ("alter table workers add unique using index workers_seen;", "", 0),
+        ("alter table workers add unique using index workers_since;", "", 0),
         (APART.replace("on workers", "on shares"), "postgresql", 1),
         (APART.replace("on workers", "on shares"), "timescaledb", 1),
         (
@@ -116,8 +116,8 @@ def test_the_rule_sees_what_holds_up_a_writer(text: str, flavour: str, count: in
 
 
 BUILDS = """select 1 from pg_stat_activity where datname = current_database()
-    and query like 'create%index concurrently%' and wait_event_type = 'Lock'"""
-VALID = "select indisvalid from pg_index where indexrelid = to_regclass('workers_seen')"
+    and query like '%create%index concurrently%' and wait_event_type = 'Lock'"""
+VALID = "select indisvalid from pg_index where indexrelid = to_regclass('workers_since')"
 WORKER = (
     "insert into workers (user_id, worker_name) select id, %s from users where btc_address = 'a'"
 )
@@ -130,7 +130,7 @@ def test_an_index_is_built_beside_writers_and_again_after_a_build_that_was_cut_o
     folder = shutil.copytree(sql_folder(), tmp_path / "sql")
     last = max(path.stem for path in folder.glob("*.sql"))
     text = APART.format(last=last).replace("create index", "create unique index")
-    (folder / "9000_workers_seen.sql").write_text(text.replace("first_seen", "user_id"))
+    (folder / "9000_workers_since.sql").write_text(text.replace("first_seen", "user_id"))
     monkeypatch.setattr(module, "sql_folder", lambda: folder)
     with (
         psycopg.connect(database_url, autocommit=True) as connection,
@@ -140,15 +140,15 @@ def test_an_index_is_built_beside_writers_and_again_after_a_build_that_was_cut_o
         connection.execute("insert into users (btc_address) values ('a')")
         open_writer.execute(WORKER, ["of the open writer"])
         build = threads.submit(migrate, database_url)
-        wait_until(lambda: connection.execute(BUILDS).fetchone(), "the build waits")
+        wait_until(lambda: connection.execute(BUILDS).fetchone(), "the build waits", 90)
         connection.execute("set lock_timeout = '10s'")
         connection.execute(WORKER, ["of another"])
         open_writer.commit()
         # Two workers of one user: not unique.
-        with pytest.raises(MigrateError, match="9000_workers_seen failed"):
+        with pytest.raises(MigrateError, match="9000_workers_since failed"):
             build.result()
         assert connection.execute(VALID).fetchall() == [(False,)]
         connection.execute("delete from workers where worker_name = 'of another'")
-        assert migrate(database_url).applied == ["9000_workers_seen"]
+        assert migrate(database_url).applied == ["9000_workers_since"]
         assert connection.execute(VALID).fetchall() == [(True,)]
         assert migrate(database_url).applied == []
