@@ -186,14 +186,17 @@ def _locked(connection: Connection, day: date) -> Iterator[None]:
 def _write(
     connection: Connection, store: Store, day: date, before: Manifest | None, owner: Owner
 ) -> Manifest:
+    revision = before.revision + 1 if before else 1
     connection.isolation_level = IsolationLevel.REPEATABLE_READ  # one moment for all reads
     try:
         with connection.transaction():
             [row] = connection.execute("select now() as moment")
             _stage(connection, store, before, owner)
             _compare(connection, day)
-            parts = {
-                kind: store.write(f"{kind}/{day}", _filler(connection, day, kind))
+            files = {
+                kind: store.write(
+                    f"{kind}/{day}.{revision}.parquet", _filler(connection, day, kind)
+                )
                 for kind in parquet.SCHEMAS
             }
             stored = database_hours(connection, day)
@@ -202,10 +205,10 @@ def _write(
                 "(select count(*) from missing_events) as events"
             )
             if before is not None:
-                _prove(connection, store, day, parts)
+                _prove(connection, store, day, files)
     finally:
         connection.isolation_level = None
-    with store.read(parts["shares"].file) as shares, store.read(parts["events"].file) as events:
+    with store.read(files["shares"].file) as shares, store.read(files["events"].file) as events:
         hours = parquet.sums(shares, events)
     # With rows of the revision before, the archive has more than the database.
     if not sum(taken_over.values()) and (wrong := differences(hours, stored)):
@@ -219,19 +222,14 @@ def _write(
                 f"{day}: {rows} {kind} were written; the database has {there[kind]}, and "
                 f"{taken_over[kind]} come from the revision before"
             )
-    revision = before.revision + 1 if before else 1
-    files = {
-        kind: store.place_file(part, f"{kind}/{day}.{revision}.parquet", written[kind])
-        for kind, part in parts.items()
-    }
     return Manifest(
         database=owner.id,
         day=day,
         revision=revision,
         archived_at=clock.now(),
         read_at=row["moment"],
-        shares=files["shares"],
-        events=files["events"],
+        shares=files["shares"].model_copy(update={"rows": written["shares"]}),
+        events=files["events"].model_copy(update={"rows": written["events"]}),
         best=best_of(hours),
         difficulty=sum(hour.difficulty for hour in hours),
         hours=hours,
@@ -282,13 +280,13 @@ def _load(connection: Connection, store: Store, table: str, file: File) -> None:
                 copy.write_row(row)
 
 
-def _prove(connection: Connection, store: Store, day: date, parts: dict[str, File]) -> None:
+def _prove(connection: Connection, store: Store, day: date, files: dict[str, File]) -> None:
     """Proves row by row that a new revision has the rows of the one before and the database's.
 
     Raises:
         ArchiveError: when one is not there.
     """
-    for kind, file in parts.items():
+    for kind, file in files.items():
         _load(connection, store, f"written_{kind}", file)
         [row] = connection.execute(query(__package__, f"lost_{kind}.sql"), _span(day))
         if row["archived"] or row["stored"]:

@@ -1,8 +1,9 @@
 """Where archived days lie: a folder, or a bucket, and the manifest of each day.
 
-A day is what its manifest names. A revision's files get names of their own and are in
-place before the manifest is replaced by one move, so a reader that goes by the manifest
-sees the old revision or the new one, whole, whenever the writer is killed.
+A day is what its manifest names, and nothing else is read. A revision's files get names of their
+own and are written in place: a bucket copies no object over 5 GiB. Then the manifest is replaced
+by one move. So a reader that goes by the manifest sees the old revision or the new one, whole,
+whenever the writer is killed or fails; what it left is overwritten or removed by the next one.
 
     manifests/2026-11-20.json
     shares/2026-11-20.1.parquet      the first revision
@@ -26,7 +27,7 @@ from pydantic import ValidationError
 from tbg_dagster.archive.manifest import File, Manifest
 
 PART: Final = ".part"
-_CHUNK: Final = 1 << 20
+_CHUNK: Final = 1 << 23  # one request each, in a bucket
 
 
 class ArchiveError(Exception):
@@ -102,7 +103,7 @@ class Store:
     def days(self) -> list[date]:
         """The archived days, in order."""
         found = []
-        for name in self._names("manifests"):
+        for name in self.names("manifests"):
             stem, _, ending = name.partition(".")
             if ending == "json":
                 with suppress(ValueError):  # not a file of ours
@@ -132,19 +133,19 @@ class Store:
         return found
 
     def write(self, name: str, fill: Callable[[Any], None]) -> File:
-        """Writes a file beside its place; ``fill`` gets the stream. :meth:`place_file` moves it.
+        """Writes a file that no manifest names; ``fill`` gets the stream.
 
         The returned size and checksum are of what was read back.
         """
-        folder, _, last = name.rpartition("/")
-        part = f"{folder}/{last}.{secrets.token_hex(4)}{PART}"
+        folder = name.rpartition("/")[0]
         with _named(self.place):
             self._fs.create_dir(self._path(folder), recursive=True)
-            with self._fs.open_output_stream(self._path(part)) as sink:
+            with self._fs.open_output_stream(self._path(name)) as sink:
                 fill(sink)
             # The day's rows are dropped on the strength of this file: it must outlast a power cut.
-            self._sync(part)
-        return self.measure(part)
+            self._sync(name)
+            self._sync(folder)
+        return self.measure(name)
 
     def measure(self, name: str) -> File:
         """Size and SHA-256 of a file, read from the archive.
@@ -180,18 +181,15 @@ class Store:
         with _named(self.place), self._fs.open_input_file(self._path(name)) as file:
             yield file
 
-    def place_file(self, part: File, name: str, rows: int) -> File:
-        """Moves a written file to its name, replacing what was there."""
-        with _named(self.place):
-            self._fs.move(self._path(part.file), self._path(name))
-            self._sync(name.rpartition("/")[0])
-        return part.model_copy(update={"file": name, "rows": rows})
-
     def commit(self, manifest: Manifest) -> None:
         """Replaces a day's manifest: from here on the day is this revision."""
         text = (manifest.model_dump_json(indent=1) + "\n").encode()
         name = _manifest_name(manifest.day)
-        self.place_file(self.write(name, lambda sink: sink.write(text)), name, 0)
+        # Beside its place, and then moved: a file that is being written is not whole.
+        part = self.write(f"{name}.{secrets.token_hex(4)}{PART}", lambda sink: sink.write(text))
+        with _named(self.place):
+            self._fs.move(self._path(part.file), self._path(name))
+            self._sync(name.rpartition("/")[0])
 
     def clean(self, day: date, keep: Manifest | None) -> None:
         """Removes what killed writers and older revisions left of a day.
@@ -202,13 +200,14 @@ class Store:
         if keep is not None:
             kept |= {keep.shares.file, keep.events.file}
         for folder in ("shares", "events", "manifests"):
-            for last in self._names(folder):
+            for last in self.names(folder):
                 name = f"{folder}/{last}"
                 if last.startswith(f"{day}.") and name not in kept:
                     with _named(self.place):
                         self._fs.delete_file(self._path(name))
 
-    def _names(self, folder: str) -> list[str]:
+    def names(self, folder: str) -> list[str]:
+        """The files of a folder: ``shares``, ``events`` or ``manifests``."""
         selector = fs.FileSelector(self._path(folder), allow_not_found=True)
         with _named(self.place):
             return [info.base_name for info in self._fs.get_file_info(selector)]
