@@ -6,6 +6,7 @@ from typing import Any
 
 import dagster as dg
 
+from tbg_core.events import MAX_DIFFICULTY, MIN_DIFFICULTY
 from tbg_dagster.picture import INK, ORANGE, PALE, as_metadata, canvas, log_axis, picture, short, si
 
 
@@ -18,7 +19,8 @@ def leaderboard(rows: Sequence[dict[str, Any]], week: date) -> dg.MarkdownMetada
         return dg.MetadataValue.md("Nobody found a share in this week.")
     figure, axes = canvas(title)
     places = range(len(best))
-    values = [row["best_difficulty"] for row in best]
+    # A logarithmic axis has no zero, and a float's end is no place for a bar.
+    values = [min(max(row["best_difficulty"], MIN_DIFFICULTY), MAX_DIFFICULTY) for row in best]
     axes.barh(places, values, color=[ORANGE] + ["#f9c784"] * (len(best) - 1))
     axes.set_yticks(places, [f"{row['rank']}.  {short(row['user'])}" for row in best])
     axes.invert_yaxis()
