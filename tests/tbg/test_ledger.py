@@ -4,11 +4,13 @@ import contextlib
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 import redis
 from click.testing import CliRunner, Result
+from psycopg import sql
 
 from tbg.cli import main
 from tbg.migrate import detect_flavour
@@ -197,6 +199,74 @@ def test_the_audit_finds_a_number_that_is_stored_twice(ledger: Ledger, database_
     result = ledger("--audit", "--json")
     (row,) = json.loads(result.stdout)
     assert (result.exit_code, row["doubled"], row["unaccounted"]) == (3, 2, 0)
+
+
+DAYS = ("2026-11-18", "2026-11-20", "2026-11-22")
+
+
+def fill_days(database: psycopg.Connection[Any]) -> None:
+    """One engine boot over three days, of 100 events each."""
+    if detect_flavour(database) == "postgresql":
+        database.execute("select ensure_partitions('2026-11-18', '2026-11-22')")
+    database.execute("insert into engine_instances (instance, seq_max) values ('pool/1', 300)")
+    for number, day in enumerate(DAYS):
+        first, last = 100 * number + 1, 100 * number + 100
+        database.execute(
+            "insert into ledger (instance_id, hour, received, first_seq, last_seq, committed) "
+            "select id, %s::timestamptz, 100, %s, %s, 100 from engine_instances",
+            [f"{day} 07:00+00", first, last],
+        )
+        database.execute(
+            "insert into shares (time, difficulty, seq, user_id, worker_id, instance_id, is_valid) "
+            "select %s::timestamptz, 1, n, 1, 1, id, true "
+            "from engine_instances, generate_series(%s::bigint, %s) as n",
+            [f"{day} 07:30+00", first, last],
+        )
+
+
+def drop_day(database: psycopg.Connection[Any], day: str) -> None:
+    """What retention does."""
+    if detect_flavour(database) == "postgresql":
+        for table in ("shares", "mining_events"):
+            name = f"{table}_p{day.replace('-', '')}"
+            database.execute(sql.SQL("drop table {}").format(sql.Identifier(name)))
+        return
+    database.execute(
+        "select drop_chunks('shares', older_than => %s::timestamptz + interval '1 day', "
+        "newer_than => %s::timestamptz)",
+        [f"{day} 00:00+00", f"{day} 00:00+00"],
+    )
+
+
+@pytest.mark.parametrize("lost", [0, 1, 2])
+def test_a_day_that_lost_all_of_its_rows_does_not_hide_from_the_audit(
+    ledger: Ledger, database_url: str, lost: int
+) -> None:
+    with psycopg.connect(database_url, autocommit=True) as database:
+        fill_days(database)
+        assert ledger("--audit").exit_code == 0
+        database.execute(
+            "delete from shares where seq > %s and seq <= %s", [100 * lost, 100 * lost + 100]
+        )
+    result = ledger("--audit", "--json")
+    (row,) = json.loads(result.stdout)
+    assert (result.exit_code, row["emitted"], row["stored"]) == (3, 300, 200)
+    assert row["absent"] == [[100 * lost + 1, 100 * lost + 100]]
+
+
+@pytest.mark.parametrize("dropped", [DAYS[:1], DAYS[1:2], DAYS[:2], DAYS])
+def test_days_that_were_dropped_are_no_loss_wherever_they_lie(
+    ledger: Ledger, database_url: str, dropped: tuple[str, ...]
+) -> None:
+    with psycopg.connect(database_url, autocommit=True) as database:
+        fill_days(database)
+        # One beside them was restored, or is held back.
+        for day in dropped:
+            drop_day(database, day)
+    result = ledger("--audit", "--json")
+    kept = 100 * (len(DAYS) - len(dropped))
+    counted = [(row["stored"], row["unaccounted"]) for row in json.loads(result.stdout)]
+    assert (result.exit_code, counted) == (0, [(kept, 0)] if kept else [])
 
 
 def test_the_name_of_an_engine_is_neither_markup_nor_a_command_to_the_terminal(
