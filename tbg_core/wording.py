@@ -31,8 +31,19 @@ def counted(number: int, one: str, many: str | None = None) -> str:
 LONGEST: Final = 1000
 
 
-def printable(text: str, longest: int = LONGEST) -> str:
-    """A stranger's text without what a terminal obeys or a log takes for a line's end."""
+def printable(text: str, longest: int = LONGEST, *, instead: str = "�", ending: str = "…") -> str:
+    """A stranger's text without what a terminal obeys or a log takes for a line's end.
+
+    What remains fits every store: PostgreSQL refuses U+0000, UTF-8 refuses surrogates.
+
+    Args:
+        longest: characters of the result.
+        instead: stands for each character that cannot be printed; may be empty.
+        ending: of a text that was cut.
+    """
     # Cut first, so that the work on a hostile text is bounded too.
-    cut = text if len(text) <= longest else f"{text[: longest - 1]}…"
-    return "".join(char if char.isprintable() else "�" for char in cut)
+    seen = text[: 4 * longest]
+    clean = "".join(char if char.isprintable() else instead for char in seen)
+    if len(clean) <= longest and len(seen) == len(text):
+        return clean
+    return clean[: longest - len(ending)] + ending

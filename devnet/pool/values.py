@@ -8,6 +8,8 @@ confirms it. An ambiguous value is refused.
 import re
 from typing import Any, Final
 
+from tbg_core import wording
+
 PADDING: Final = " \t\n\r\v\f\0"
 """Characters that mean nothing around a value."""
 
@@ -51,13 +53,8 @@ def difficulty(value: Any) -> float | None:
 
 
 def printable(text: str, limit: int) -> str:
-    """``text`` without control characters, lone surrogates and the like, cut to ``limit``.
-
-    What remains fits every store: PostgreSQL refuses U+0000, UTF-8 refuses surrogates, and a
-    terminal obeys escape sequences.
-    """
-    # Cut first, so that the work on a hostile text is bounded too.
-    return "".join(item for item in text[: 4 * limit] if item.isprintable())[:limit]
+    """``text`` without what cannot be printed, cut to ``limit``: a value of events."""
+    return wording.printable(text, limit, instead="", ending="")
 
 
 def printable_or_none(value: Any, limit: int) -> str | None:

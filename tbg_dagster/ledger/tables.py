@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
+from tbg_core.wording import printable
+
 Rows = Sequence[dict[str, Any]]
 
 # Columns of the ledger under the names of `tbg ledger`; what must be 0 comes first,
@@ -17,6 +19,8 @@ COUNTS: Final = {
     "duplicates": "resent",
 }
 MOST_LINES: Final = 20
+# What Markdown obeys inside of code in a table.
+_OBEYED: Final = str.maketrans("`|\\", "???")
 
 
 def engines(rows: Rows) -> str:
@@ -70,11 +74,7 @@ def endings(rows: Rows) -> str:
 
 def code(text: str) -> str:
     """Text from an engine, as inert code in a table cell."""
-    plain = "".join(
-        character if character.isprintable() and character not in "`|\\" else "?"
-        for character in text
-    )
-    return f"`{plain}`"
+    return f"`{printable(text, instead='?').translate(_OBEYED)}`"
 
 
 def _number(row: dict[str, Any], name: str) -> str:
