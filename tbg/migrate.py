@@ -25,6 +25,7 @@ import click
 import psycopg
 import yoyo
 
+from tbg.indexes import build_partition_indexes
 from tbg_core.database import UnusableError, connect, examine
 from tbg_core.database_url import DatabaseError, DatabaseUrlError, for_psycopg
 from tbg_core.flavour import FLAVOURS, Flavour, flavour_of
@@ -114,6 +115,7 @@ def migrate(
             say(f"PostgreSQL {server.version}, flavour {chosen}")
             _refuse_shared_offsets(connection)
             applied, already = _apply(database_url, chosen, say)
+            build_partition_indexes(connection, say)
             partitions = _make_partitions(connection) if chosen == "postgresql" else 0
             connection.execute(_GRANT, [SERVE_ROLE])
             return Migrated(server.version, chosen, applied, already, partitions)

@@ -19,15 +19,16 @@ BODY = re.compile(r"\$(\w*)\$.*?\$\1\$", re.DOTALL)  # of a function: runs when 
 MADE = re.compile(r"create\s+(?:unlogged\s+)?table\s+(?:if\s+not\s+exists\s+)?(\w+)", re.I)
 INDEX = re.compile(
     r"create\s+(?:unique\s+)?index\s+(?P<concurrently>concurrently\s+)?"
-    r"(?:if\s+not\s+exists\s+)?(?P<name>\w+)\s+on\s+(?:only\s+)?(?P<table>\w+)(?P<rest>.*)",
+    r"(?:if\s+not\s+exists\s+)?(?P<name>\w+)\s+on\s+(?P<only>only\s+)?(?P<table>\w+)(?P<rest>.*)",
     re.I | re.DOTALL,
 )
+LEFT = re.compile(r"drop\s+index\s+(?:concurrently\s+)?if\s+exists\s+(\w+)$", re.I)
 CONSTRAINT = re.compile(
     r"alter\s+table\s+(?:if\s+exists\s+)?(?:only\s+)?(?P<table>\w+)\s.*"
     r"(?:primary\s+key|\bunique\b|\bexclude\b)(?P<rest>.*)",
     re.I | re.DOTALL,
 )
-# Plain PostgreSQL builds no index of a partitioned table concurrently.
+# Of these, plain PostgreSQL builds none concurrently; tbg migrate builds it a partition at a time.
 PARTITIONED = {"shares", "mining_events"}
 
 
@@ -35,8 +36,9 @@ def faults(text: str, flavour: str = "") -> list[str]:
     """What a migration does that holds up writers for as long as an index is built.
 
     An index of a table that was there before is built in a migration of its own, which is not
-    a transaction: concurrently, having removed what a build that was cut off has left. On
-    TimescaleDB a hypertable's is built a chunk at a time (``transaction_per_chunk``).
+    a transaction: concurrently, having removed what a build that was cut off has left. One of
+    shares or events is made ``on only`` the table on plain PostgreSQL, and on TimescaleDB it is
+    built a chunk at a time (``transaction_per_chunk``).
     """
     bare = BODY.sub("", COMMENT.sub("", text))
     made = {name.lower() for name in MADE.findall(bare)}
@@ -53,15 +55,15 @@ def faults(text: str, flavour: str = "") -> list[str]:
                 found.append(f"a constraint of {built['table']} is made using an index")
             continue
         if index["table"].lower() in PARTITIONED:
-            per_chunk = "transaction_per_chunk" in index["rest"]
-            if flavour != "timescaledb" or not per_chunk:
+            if flavour == "postgresql" and index["only"]:
+                continue
+            if flavour != "timescaledb" or "transaction_per_chunk" not in index["rest"]:
                 found.append(f"{index['name']} is built a chunk or a partition at a time")
         elif not index["concurrently"]:
             found.append(f"{index['name']} is built concurrently")
-        if not alone or len(statements) > 2:
+        if not alone or not all(LEFT.match(one) or INDEX.match(one) for one in statements):
             found.append(f"{index['name']} has a migration of its own, transactional: false")
-        left = rf"drop\s+index\s+(?:concurrently\s+)?if\s+exists\s+{index['name']}$"
-        if not re.match(left, statements[0], re.I):
+        if not any((left := LEFT.match(one)) and left[1] == index["name"] for one in statements):
             found.append(f"what is left of {index['name']} is dropped first")
     return found
 
@@ -102,6 +104,8 @@ create index concurrently workers_since on workers (first_seen);
         ("alter table workers add constraint w unique (name);", "", 1),
         ("alter table workers add unique using index workers_since;", "", 0),
         (APART.replace("on workers", "on shares"), "postgresql", 1),
+        ("create index i on only shares (hash);", "postgresql", 0),
+        ("create index i on only shares (hash);", "", 3),
         (APART.replace("on workers", "on shares"), "timescaledb", 1),
         (
             "-- transactional: false\ndrop index if exists i;\n"
@@ -152,3 +156,48 @@ def test_an_index_is_built_beside_writers_and_again_after_a_build_that_was_cut_o
         assert migrate(database_url).applied == ["9000_workers_since"]
         assert connection.execute(VALID).fetchall() == [(True,)]
         assert migrate(database_url).applied == []
+
+
+@pytest.mark.plain_postgresql
+def test_an_index_of_the_partitions_is_built_one_by_one_beside_a_writer(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(sql_folder(), tmp_path / "sql")
+    last = max(path.stem for path in folder.glob("*.sql"))
+    (folder / "postgresql" / "9000_shares_job.sql").write_text(
+        f"-- depends: {last}\ncreate index shares_job on only shares (job_id) where is_valid;\n"
+    )
+    monkeypatch.setattr(module, "sql_folder", lambda: folder)
+    share = (
+        "insert into shares (time, difficulty, user_id, worker_id, is_valid, job_id) "
+        "values (now(), 1, 1, 1, true, 'of today')"
+    )
+    valid = "select indisvalid from pg_index where indexrelid = 'shares_job'::regclass"
+    with (
+        psycopg.connect(database_url, autocommit=True) as connection,
+        psycopg.connect(database_url) as open_writer,
+        ThreadPoolExecutor() as threads,
+    ):
+        with monkeypatch.context() as cut_off:
+            cut_off.setattr(module, "build_partition_indexes", lambda *_: None)
+            assert migrate(database_url).applied == ["9000_shares_job"]
+        open_writer.execute(share)
+        build = threads.submit(migrate, database_url)
+        wait_until(lambda: connection.execute(BUILDS).fetchone(), "the build waits")
+        assert connection.execute(valid).fetchall() == [(False,)]
+        connection.execute("set lock_timeout = '10s'")
+        connection.execute(share)
+        open_writer.commit()
+        assert build.result().applied == []
+        assert connection.execute(valid).fetchall() == [(True,)]
+        # Nothing is left to do, and a new partition has it from its beginning.
+        said: list[str] = []
+        migrate(database_url, say=said.append)
+        assert not [line for line in said if line.startswith("building")]
+        connection.execute("select ensure_partitions('2031-01-01', '2031-01-01')")
+        assert connection.execute(valid).fetchall() == [(True,)]
+        [built] = connection.execute(
+            "select count(*) from pg_indexes where tablename = 'shares_p20310101' "
+            "and indexdef like '%(job_id) WHERE is_valid'"
+        ).fetchall()
+        assert built == (1,)
