@@ -68,10 +68,13 @@ def faults(text: str, flavour: str = "") -> list[str]:
     return found
 
 
+# On TimescaleDB, 0034 builds in front of the writers, once: our test server for it gives all
+# connections one session, in which nothing runs outside of a transaction.
+EXCEPT = sql_folder() / "timescaledb" / "0034_serving_indexes.sql"
 NEW = [
     path
     for path in sorted(sql_folder().rglob("*.sql"))
-    if path.name.partition("_")[0] > LAST_RELEASED
+    if path.name.partition("_")[0] > LAST_RELEASED and path != EXCEPT
 ]
 
 
