@@ -1,0 +1,46 @@
+"""What we depend on has bounds, and what was tested together lies within them."""
+
+import tomllib
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests.processes import ROOT
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+NEEDED = [
+    Requirement(line)
+    for lines in (PROJECT["dependencies"], *(EXTRAS[name] for name in EXTRAS if name != "dev"))
+    for line in lines
+]
+TESTED = {
+    canonicalize_name(name): version
+    for name, _, version in (
+        line.partition("==") for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines()
+    )
+    if version
+}
+
+
+@pytest.mark.parametrize("needed", NEEDED, ids=str)
+def test_a_package_has_a_lower_bound_and_the_tested_version_lies_within(
+    needed: Requirement,
+) -> None:
+    assert any(bound.operator == ">=" for bound in needed.specifier), needed
+    assert needed.specifier.contains(TESTED[canonicalize_name(needed.name)], prereleases=True)
+
+
+@pytest.mark.parametrize(
+    "name", ["dagster", "dagster-postgres", "dagster-webserver", "redis", "psycopg", "sqlalchemy"]
+)
+def test_what_our_code_knows_well_has_an_upper_bound_too(name: str) -> None:
+    [found] = [one for one in NEEDED if canonicalize_name(one.name) == name]
+    assert any(bound.operator == "<" for bound in found.specifier)
+
+
+def test_every_tool_of_the_tests_was_tested() -> None:
+    for line in EXTRAS["dev"]:
+        needed = Requirement(line)
+        assert needed.specifier.contains(TESTED[canonicalize_name(needed.name)], prereleases=True)
