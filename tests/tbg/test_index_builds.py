@@ -68,13 +68,14 @@ def faults(text: str, flavour: str = "") -> list[str]:
     return found
 
 
-# On TimescaleDB, 0034 builds in front of the writers, once: our test server for it gives all
-# connections one session, in which nothing runs outside of a transaction.
-EXCEPT = sql_folder() / "timescaledb" / "0034_serving_indexes.sql"
+# Written before there was this rule: they build in front of the writers, once. The first ones
+# are of tables that no share waits for; the second is of all events.
+EXCEPT = {"0034_serving_indexes.sql", "timescaledb/0034a_serving_sessions.sql"}
 NEW = [
     path
     for path in sorted(sql_folder().rglob("*.sql"))
-    if path.name.partition("_")[0] > LAST_RELEASED and path != EXCEPT
+    if path.name.partition("_")[0] > LAST_RELEASED
+    and str(path.relative_to(sql_folder())) not in EXCEPT
 ]
 
 

@@ -148,8 +148,14 @@ def apply(connection: Connection, flavour: Flavour) -> list[str]:
     """
     names = []
     for migration in yoyo.migrations.topological_sort(read_migrations(flavour)):
-        with connection.transaction():
-            connection.execute(Path(migration.path).read_bytes())
+        migration.load()
+        if migration.use_transactions:
+            with connection.transaction():
+                connection.execute(Path(migration.path).read_bytes())
+        else:
+            _, _, statements = yoyo.migrations.read_sql_migration(migration.path)
+            for statement in statements:
+                connection.execute(statement)
         names.append(migration.id)
     return names
 

@@ -4,11 +4,6 @@
 -- The best shares of all weeks.
 create index weekly_best_diff_ever on weekly_best_diff (best_difficulty desc);
 
--- When a worker connected last: a user with many workers has many connections.
-create index mining_events_sessions
-on mining_events ((payload ->> 'user'), (payload ->> 'worker'), time desc)
-where event = 'miner_connected';
-
 -- A user's days with what is summed, without a look at the rows.
 create index worker_stats_daily_sums on worker_stats_daily (user_id, day)
 include (worker_id, accepted, rejected, work, best_share_diff);
