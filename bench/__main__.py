@@ -9,7 +9,7 @@ from typing import Final
 import click
 from rich.console import Console
 
-from bench import alone, backfill, batch, competitors, long_table, serve, whole
+from bench import alone, backfill, batch, cells, competitors, long_table, serve, whole
 from bench.figures import Report
 from bench.stack import Servers, servers
 
@@ -30,6 +30,7 @@ def steps(quick: bool, batch_scale: float = 0.1, rows: int = 10_000_000) -> dict
         "writer": lambda r, s: alone.writer(r, s, many),
         "end to end": lambda r, s: whole.end_to_end(r, s, 3 * many),
         "three engines": lambda r, s: whole.three_engines(r, s, many),
+        "cells": lambda r, s: cells.measure(r, s, many),
         "latency at 1,000/s": lambda r, s: whole.paced(r, s, 1_000, seconds),
         "latency at 10,000/s": lambda r, s: whole.paced(r, s, 10_000, seconds),
         "queue lengths": lambda r, s: whole.queue_lengths(

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import redis.asyncio as redis
 
+from tbg_core.names import in_cell
+
 if TYPE_CHECKING:  # a receiver needs no driver of the database
     import asyncpg
 
@@ -24,9 +26,9 @@ MOST_SPANS: Final = 1000  # of a boot, the newest
 MOST_BOOTS: Final = 1000
 
 
-def missing_key(instance: str) -> str:
+def missing_key(instance: str, cell: str = "") -> str:
     """The key that says which numbers of an engine boot are missing."""
-    return f"mining:missing:{instance}"
+    return in_cell(f"mining:missing:{instance}", cell)
 
 
 def packed(spans: Spans) -> bytes:
@@ -51,10 +53,12 @@ class Missing:
 
     Args:
         client: of Redis.
+        cell: whose receivers shall know.
     """
 
-    def __init__(self, client: redis.Redis) -> None:
+    def __init__(self, client: redis.Redis, cell: str = "") -> None:
         self._client = client
+        self._cell = cell
         self._unsaid: dict[str, Spans] = {}
 
     async def say_all(self, connection: "asyncpg.Connection") -> None:
@@ -63,9 +67,10 @@ class Missing:
         for row in await connection.fetch(
             "select instance, seq_missing from engine_instances "
             "where seq_missing <> '{}' and last_seen > now() - make_interval(secs => $1) "
-            "order by last_seen desc limit $2",
+            "and cell = $3 order by last_seen desc limit $2",
             REMEMBERED,
             MOST_BOOTS,
+            self._cell,
         ):
             found[row["instance"]] = [(span.lower, span.upper) for span in row["seq_missing"]]
         await self.say(found)
@@ -77,9 +82,10 @@ class Missing:
             return
         pipeline = self._client.pipeline(transaction=False)
         for instance, spans in self._unsaid.items():
+            key = missing_key(instance, self._cell)
             if spans:
-                pipeline.set(missing_key(instance), packed(spans), ex=REMEMBERED)
+                pipeline.set(key, packed(spans), ex=REMEMBERED)
             else:
-                pipeline.delete(missing_key(instance))
+                pipeline.delete(key)
         await pipeline.execute()
         self._unsaid.clear()

@@ -24,7 +24,19 @@ class StageSettings(EnvironmentSettings):
     """What both stages need."""
 
     redis_url: RedisUrl = Field(
-        description="Redis or Valkey, as redis://user:password@host:6379/0", repr=False
+        description=(
+            "Redis or Valkey, as redis://user:password@host:6379/0; several hosts with commas"
+            " between; redis+sentinel://…/name asks Sentinel"
+        ),
+        repr=False,
+    )
+    cell: str = Field(
+        default="",
+        pattern=r"^[A-Za-z0-9_.-]{0,32}$",
+        description=(
+            "name of the engines, receivers and streams that one writer serves; empty where one"
+            " machine is enough, needed in a cluster"
+        ),
     )
     log_level: LogLevel = Field(
         default="INFO", description="DEBUG logs one line per event; then INFO, WARNING, ERROR"
@@ -84,6 +96,13 @@ class ReceiverSettings(StageSettings):
     )
     redis_timeout: float = Field(
         default=5.0, gt=0, description="seconds without an answer until Redis counts as away"
+    )
+    redis_confirm: Literal["", "local", "replica"] = Field(
+        default="",
+        description=(
+            "what must have events before they count as published: local, the disk of Redis;"
+            " replica, one of its replicas; empty, its memory"
+        ),
     )
     receiver_metrics_port: Port = Field(
         default=9101, description="port of the receiver's metrics; 0 for none"

@@ -16,6 +16,7 @@ from tbg.repair import repair
 from tbg.servers import connect, database_url, find_urls
 from tbg.stack.state import State, state_option
 from tbg.terminal import terminal
+from tbg_core.primary import connect_redis
 from tbg_core.wording import counted, printable
 
 # What the table shows, under names short enough for 80 columns.
@@ -31,11 +32,12 @@ COUNTS: Final = {
 _QUERY: Final[LiteralString] = """
 select l.instance, l.hour, l.emitted, l.received, l.published, l.committed, l.dead_lettered,
     l.duplicates, l.dropped, l.dropped_by_cause, l.missing, l.unexplained, e.ending,
-    e.seq_emitted as last_seq, e.unsent, e.heard_at
+    e.seq_emitted as last_seq, e.unsent, e.heard_at, e.cell
 from ledger_hours l
 join engine_endings e using (instance_id)
 where (%(hour)s::timestamptz is null or hour = %(hour)s)
   and (%(instance)s::text is null or l.instance = %(instance)s)
+  and (%(cell)s::text is null or e.cell = %(cell)s)
 order by l.hour desc, l.instance
 limit %(most)s
 """
@@ -52,6 +54,7 @@ HOUR: Final = Parsed(_hour, "look like 2026-11-22T07, in UTC")
 @state_option
 @click.option("--hour", type=HOUR, help="One hour, UTC, as 2026-11-22T07.")
 @click.option("--instance", help="One engine boot, as tbg status names it.")
+@click.option("--cell", help="One cell, as CELL names it.")
 @click.option("--last", "most", default=48, show_default=True, help="Most rows, newest first.")
 @json_list_option
 @click.option(
@@ -70,6 +73,7 @@ def command(
     state_path: Path,
     hour: datetime | None,
     instance: str | None,
+    cell: str | None,
     most: int,
     as_json: bool,
     audited: bool,
@@ -107,7 +111,7 @@ def command(
             if any(audit.wrong(row) for row in rows):
                 raise SystemExit(3)
             return
-        wanted = {"hour": hour, "instance": instance, "most": most}
+        wanted = {"hour": hour, "instance": instance, "cell": cell, "most": most}
         rows = database.execute(_QUERY, wanted).fetchall()
     if as_json:
         click.echo(json.dumps(rows, indent=2, default=datetime.isoformat))
@@ -133,7 +137,7 @@ def _repair(
 ) -> None:
     console = terminal(stderr=as_json)
     try:
-        with redis.Redis.from_url(find_urls(state).redis, socket_timeout=10) as client:
+        with connect_redis(find_urls(state).redis) as client:
             done = repair(database, client, rows)
     except (redis.RedisError, click.ClickException) as error:
         console.print(f"the streams were not searched: {error}", markup=False)
@@ -150,6 +154,12 @@ def _repair(
             f"{counted(left, 'number is', 'numbers are')} in no stream: an engine may send them "
             "again, with the old instance and number"
         )
+    for cell in done.unreached:
+        console.print(
+            f"the streams of cell {cell} are in another Redis and were not searched: run this again "
+            "with its REDIS_URL",
+            markup=False,
+        )
     if done.reopened or done.found:
         console.print("Run tbg ledger --audit when tbg status shows no lag")
 
@@ -159,8 +169,9 @@ def _show(rows: list[dict[str, Any]]) -> None:
     if not rows:
         console.print("the ledger has no such hour")
         return
-    for instance in dict.fromkeys(row["instance"] for row in rows):
-        console.print(printable(instance), markup=False)
+    for instance, cell in {row["instance"]: row["cell"] for row in rows}.items():
+        at = f" (cell {cell})" if cell else ""
+        console.print(f"{printable(instance)}{at}", markup=False)
         hours = (
             (f"{row['hour'].astimezone(UTC):%m-%d %H:%M}", row, bool(row["unexplained"]))
             for row in rows

@@ -1,6 +1,7 @@
 """``tbg dead-letters``: what was refused, and bringing it back."""
 
 import asyncio
+import contextlib
 import json
 from collections import Counter
 from collections.abc import Callable
@@ -10,7 +11,6 @@ from typing import Any, Final, LiteralString
 
 import asyncpg
 import click
-import redis.asyncio as redis
 from psycopg.rows import dict_row
 from redis.exceptions import RedisError
 from rich import box
@@ -26,6 +26,7 @@ from tbg.servers import connect, database_url, find_urls
 from tbg.stack.state import State, state_option
 from tbg_core.database import connect_async, explain
 from tbg_core.flavour import fetch_flavour
+from tbg_core.primary import connect_redis_async
 from tbg_core.settings import RetentionSettings
 from tbg_core.wording import counted, printable
 
@@ -178,14 +179,15 @@ async def _replay(url: str, redis_url: str | None, ids: list[int], *, dry: bool)
     finally:
         await connection.close()
     if replay.raised and not dry and redis_url is not None:
-        client = redis.Redis.from_url(redis_url, socket_timeout=5)
-        board = Leaderboard(client, timedelta(days=retention.leaderboard_days))
-        try:
-            await board.raise_bests([(week, user, best) for week, _, user, best in replay.raised])
-        except (RedisError, OSError):
-            pass  # as above
-        finally:
-            await client.aclose()
+        with contextlib.suppress(RedisError, OSError):  # as above
+            client = await connect_redis_async(redis_url, seconds=5)
+            board = Leaderboard(client, timedelta(days=retention.leaderboard_days))
+            try:
+                await board.raise_bests(
+                    [(week, user, best) for week, _, user, best in replay.raised]
+                )
+            finally:
+                await client.aclose()
     return outcomes
 
 

@@ -14,11 +14,13 @@ import redis
 from psycopg.rows import tuple_row
 
 from ingest.missing import REMEMBERED, Spans, missing_key, packed
-from tbg_core.entry import START, Entry, id_key, identity
+from tbg_core.backlog import Place, find_places, reached, slowest
+from tbg_core.entry import START, Entry, identity
 from tbg_core.names import DEAD_LETTER_STREAM, EVENT_STREAMS
 
 PAGE: Final = 5000  # entries in one round trip
 
+Places = dict[tuple[str, str], tuple[str, str | None]]  # by cell and stream
 Rows = Sequence[Mapping[str, Any]]
 Database = psycopg.Connection[Any]
 
@@ -31,11 +33,13 @@ class Repaired:
         reopened: numbers that were taken for stored, and are holes now.
         found: missing numbers that a stream holds; None if Redis was not asked.
         missing: missing numbers, those found included.
+        unreached: cells that miss some of them and whose streams are in another Redis.
     """
 
     reopened: int
     found: int | None
     missing: int
+    unreached: list[str]
 
 
 def repair(database: Database, client: "redis.Redis | None", rows: Rows) -> Repaired:
@@ -54,28 +58,34 @@ def repair(database: Database, client: "redis.Redis | None", rows: Rows) -> Repa
     """
     hurt = [row for row in rows if row["unaccounted"]]
     lost = _lost(database, hurt)
-    places: dict[str, tuple[str, str | None]] = {}
+    cells = _cells(database)
+    places: Places = {}
     found: set[tuple[str, int]] | None = None
+    unreached: set[str] = set()
     if client is not None:
-        found = _search(database, client, lost, places)
-    if hurt:
+        committed = slowest(find_places(database))
+        here = reached(committed, client)
+        unreached = {cells[instance] for instance in lost} - here
+        found = _search([one for one in committed if one.cell in here], client, lost, places)
+    for row in hurt:
         # Where their entries are, nobody knows.
-        places |= dict.fromkeys(EVENT_STREAMS, (START, None))
+        cell = cells[row["instance"]]
+        places |= {(cell, stream): (START, None) for stream in EVENT_STREAMS}
     with database.transaction():
         # In the order in which the writer locks them.
-        for stream, (last_id, entry) in sorted(places.items()):
+        for (cell, stream), (last_id, entry) in sorted(places.items()):
             # What is committed stays known: it is read again, not stored again.
             database.execute(
                 "insert into stream_marks (redis, stream, last_id, entry, entries, unnumbered) "
                 "select redis, stream, last_id, entry, 0, '' from stream_offsets "
-                "where stream = %s and redis is not null and entry is not null "
+                "where cell = %s and stream = %s and redis is not null and entry is not null "
                 "on conflict do nothing",
-                [stream],
+                [cell, stream],
             )
             database.execute(
                 "update stream_offsets set last_id = %s, entry = %s, entries = 0, "
-                "updated_at = now() where stream = %s",
-                [last_id, entry, stream],
+                "updated_at = now() where cell = %s and stream = %s",
+                [last_id, entry, cell, stream],
             )
         for row in hurt:
             database.execute(
@@ -89,13 +99,21 @@ def repair(database: Database, client: "redis.Redis | None", rows: Rows) -> Repa
                 ],
             )
     if client is not None:
+        # The writer of a cell that is not reached says so itself when it begins again.
         for instance, spans in lost.items():
-            client.set(missing_key(instance), packed(spans), ex=REMEMBERED)
+            if cells[instance] in here:
+                client.set(missing_key(instance, cells[instance]), packed(spans), ex=REMEMBERED)
     return Repaired(
         sum(row["unaccounted"] for row in hurt),
         None if found is None else len(found),
         sum(end - start for spans in lost.values() for start, end in spans),
+        sorted(unreached),
     )
+
+
+def _cells(database: Database) -> dict[str, str]:
+    with database.cursor(row_factory=tuple_row) as cursor:
+        return dict(cursor.execute("select instance, cell from engine_instances").fetchall())
 
 
 def _lost(database: Database, hurt: Rows) -> dict[str, Spans]:
@@ -113,31 +131,25 @@ def _lost(database: Database, hurt: Rows) -> dict[str, Spans]:
 
 
 def _search(
-    database: Database,
-    client: "redis.Redis",
-    lost: Mapping[str, Spans],
-    places: dict[str, tuple[str, str | None]],
+    committed: Sequence[Place], client: "redis.Redis", lost: Mapping[str, Spans], places: Places
 ) -> set[tuple[str, int]]:
     """Finds lost numbers among what was committed; ``places`` says where to read on for them."""
     found: set[tuple[str, int]] = set()
-    offsets: dict[str, str] = {}
-    with database.cursor(row_factory=tuple_row) as cursor:
-        for stream, last_id in cursor.execute("select stream, last_id from stream_offsets"):
-            offsets[stream] = min(last_id, offsets.get(stream, last_id), key=id_key)
-    for stream in (*EVENT_STREAMS, DEAD_LETTER_STREAM):
+    for place in committed:
+        if place.stream not in (*EVENT_STREAMS, DEAD_LETTER_STREAM):
+            continue
         before: Entry | None = None
         last = "-"
         # What lies past the offset is on its way.
-        upto = offsets.get(stream, START)
-        while upto != START:
-            page: Any = client.execute_command("XRANGE", stream, last, upto, "COUNT", PAGE)
+        while place.last_id != START:
+            page: Any = client.xrange(place.key, last, place.last_id, PAGE)
             for entry_id, fields in page:
-                entry = Entry(stream, entry_id, _flat(fields))
+                entry = Entry(place.stream, entry_id, _flat(fields))
                 instance, seq = identity(entry.named())
                 if seq is not None and _within(lost.get(instance or "", []), seq):
                     found.add((instance or "", seq))
-                    if stream not in places:
-                        places[stream] = (
+                    if (place.cell, place.stream) not in places:
+                        places[place.cell, place.stream] = (
                             (START, None) if before is None else (before.id.decode(), before.mark)
                         )
                 before = entry

@@ -14,7 +14,7 @@ import psycopg
 import redis
 from psycopg.rows import TupleRow
 
-from tbg_core.entry import START, id_key
+from tbg_core.backlog import Place, find_places, reached, redis_now, slowest, waiting
 from tbg_core.events import EVENTS
 from tbg_core.names import DEAD_LETTER_STREAM, EVENT_STREAMS, STREAMS, stream_of
 from tbg_notify.failing import FailingChannel, failing
@@ -30,7 +30,7 @@ Spans = Sequence[tuple[int, int]]  # of sequence numbers: first, and one past th
 
 @dataclass(frozen=True)
 class Lag:
-    """What a stream holds that is not committed yet."""
+    """What a stream holds in all cells that is not committed yet."""
 
     entries: int  # counted up to MOST_COUNTED
     seconds: float  # age of the oldest of them
@@ -48,10 +48,27 @@ class EventCounts:
 
 
 @dataclass(frozen=True)
+class Cell:
+    """The streams that one writer serves.
+
+    Attributes:
+        committed: when its writer last committed something.
+        behind: seconds that its oldest entry has waited.
+        reached: whether its streams are in the Redis that was asked. What is in other ones is in
+            no other figure; of those, its writer has noted how far it is behind.
+    """
+
+    committed: datetime
+    behind: float
+    reached: bool
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """The state of the data at one moment.
 
     Attributes:
+        cells: by name, '' for one without.
         missing: numbers of engines that are neither in the database nor in a stream.
         on_the_way: numbers that are in a stream, after later ones were committed.
         instances_with_gaps: what is missing, by engine boot.
@@ -71,36 +88,28 @@ class Snapshot:
     duplicates: int
     instances_with_gaps: dict[str, int] = field(default_factory=dict)
     failing_channels: list[FailingChannel] = field(default_factory=list)
+    cells: dict[str, Cell] = field(default_factory=dict)
 
 
 def stream_lags(database: Connection, client: "redis.Redis") -> dict[str, Lag]:
     """Returns what each stream holds past the offset that the slowest writer has committed."""
-    return _lags(client, _offsets(database))
+    places = slowest(find_places(database))
+    return _lags(places, client)[0]
 
 
-def _offsets(database: Connection) -> dict[str, str]:
-    """What the slowest writer has committed of each stream."""
-    offsets = dict.fromkeys(STREAMS, START)
-    seen = set()
-    for stream, last_id in database.execute("select stream, last_id from stream_offsets"):
-        known = offsets[stream] if stream in seen else last_id
-        offsets[stream] = min(known, last_id, key=id_key)
-        seen.add(stream)
-    return offsets
-
-
-def _lags(client: "redis.Redis", offsets: Mapping[str, str]) -> dict[str, Lag]:
-    pipeline = client.pipeline(transaction=False)
-    pipeline.time()
-    for stream in STREAMS:
-        pipeline.xrange(stream, f"({offsets[stream]}", "+", count=MOST_COUNTED)
-    (seconds, microseconds), *waiting = pipeline.execute()
-    now = seconds + microseconds / 1e6
-    lags = {}
-    for stream, entries in zip(STREAMS, waiting, strict=True):
-        oldest = int(entries[0][0].split(b"-")[0]) / 1000 if entries else now
-        lags[stream] = Lag(len(entries), max(0.0, now - oldest))
-    return lags
+def _lags(
+    places: Sequence[Place], client: "redis.Redis"
+) -> tuple[dict[str, Lag], dict[str, float]]:
+    """The lag of each stream, over all cells, and how many seconds each cell is behind."""
+    now = redis_now(client)
+    lags = dict.fromkeys(STREAMS, Lag(0, 0.0))
+    behind = {place.cell: 0.0 for place in places}
+    for one in waiting(places, client, MOST_COUNTED):
+        known, seconds = lags[one.stream], max(0.0, (now - one.since).total_seconds())
+        entries = min(known.entries + one.entries, MOST_COUNTED)
+        lags[one.stream] = Lag(entries, max(known.seconds, seconds) if entries else 0.0)
+        behind[one.cell] = max(behind[one.cell], seconds)
+    return lags, behind
 
 
 def take(database: Connection, client: "redis.Redis") -> Snapshot:
@@ -112,7 +121,7 @@ def take(database: Connection, client: "redis.Redis") -> Snapshot:
     with database.transaction():
         # At one moment: what is committed after it is still in the stream, past the offset.
         database.execute("set transaction isolation level repeatable read, read only")
-        offsets = _offsets(database)
+        places = slowest(find_places(database))
         gaps: dict[str, Spans] = dict(
             database.execute(
                 """
@@ -122,7 +131,8 @@ def take(database: Connection, client: "redis.Redis") -> Snapshot:
                 """
             ).fetchall()
         )
-    lags = _lags(client, offsets)
+    here = reached(places, client)
+    lags, behind = _lags(places, client)
     others = _other_events(database)
     [(accepted_minute, rejected_minute, accepted_hour, rejected_hour)] = database.execute(
         """
@@ -141,7 +151,8 @@ def take(database: Connection, client: "redis.Redis") -> Snapshot:
         minute, hour = others.get(name, (0, 0))
         if name == "share_submitted":
             minute, hour = accepted_minute + rejected_minute, accepted_hour + rejected_hour
-        length, last = _stream(client, stream)
+        keys = [one.key for one in places if one.cell in here and one.stream == stream]
+        length, last = _stream(client, keys)
         events[name] = EventCounts(last, minute, hour, length, lags[stream])
     [(letters, letters_hour)] = database.execute(
         "select count(*), count(*) filter (where received_at > now() - interval '1 hour') "
@@ -151,7 +162,7 @@ def take(database: Connection, client: "redis.Redis") -> Snapshot:
         "select stage || '/' || reason, count(*) from dead_letters where replayed_at is null "
         "group by 1 order by 2 desc"
     ).fetchall()
-    on_the_way = _on_the_way(client, offsets, gaps)
+    on_the_way = _on_the_way(client, [one for one in places if one.cell in here], gaps)
     missing = {instance: _numbers(spans) - on_the_way[instance] for instance, spans in gaps.items()}
     worst_first = sorted(missing.items(), key=lambda item: item[1], reverse=True)
     [(duplicates,)] = database.execute(
@@ -171,19 +182,27 @@ def take(database: Connection, client: "redis.Redis") -> Snapshot:
         duplicates=duplicates,
         instances_with_gaps={instance: count for instance, count in worst_first if count},
         failing_channels=failing(database),
+        cells={
+            cell: Cell(
+                max(one.updated_at for one in places if one.cell == cell),
+                seconds,
+                cell in here,
+            )
+            for cell, seconds in behind.items()
+        },
     )
 
 
 def _on_the_way(
-    client: "redis.Redis", offsets: Mapping[str, str], gaps: Mapping[str, Spans]
+    client: "redis.Redis", places: Sequence[Place], gaps: Mapping[str, Spans]
 ) -> dict[str, int]:
     """How many numbers of each instance's gaps are in a stream, not committed yet."""
     left = sum(map(_numbers, gaps.values()))
     found: dict[str, set[int]] = {instance: set() for instance in gaps}
-    for stream in (*EVENT_STREAMS, DEAD_LETTER_STREAM):
-        last = offsets[stream]
-        while left:
-            page: Any = client.xrange(stream, f"({last}", "+", count=PAGE)
+    for place in places:
+        last = place.last_id
+        while left and place.stream in (*EVENT_STREAMS, DEAD_LETTER_STREAM):
+            page: Any = client.xrange(place.key, f"({last}", "+", count=PAGE)
             if not page:
                 break
             last = page[-1][0].decode()
@@ -224,11 +243,9 @@ def _other_events(database: Connection) -> dict[str, tuple[int, int]]:
     return {event: (minute, hour) for event, minute, hour in rows}
 
 
-def _stream(client: "redis.Redis", stream: str) -> tuple[int, datetime | None]:
-    """Length of a stream, and the time of the newest event in it."""
-    length: Any = client.xlen(stream)
-    newest: Any = client.xrevrange(stream, count=1)
-    if not newest:
-        return length, None
-    microseconds = int(newest[0][1].get(b"timestamp", 0))
-    return length, datetime.fromtimestamp(microseconds / 1e6, UTC)
+def _stream(client: "redis.Redis", keys: Sequence[str]) -> tuple[int, datetime | None]:
+    """Length of an event's streams, and the time of the newest event in them."""
+    lengths: list[Any] = [client.xlen(key) for key in keys]
+    newest: list[Any] = [entry for key in keys for entry in client.xrevrange(key, count=1) or ()]
+    times = [int(fields.get(b"timestamp", 0)) for _, fields in newest]
+    return sum(lengths), datetime.fromtimestamp(max(times) / 1e6, UTC) if times else None

@@ -21,6 +21,7 @@ from tbg.stack.supervisor import BROKEN, Process, Supervisor
 from tbg.terminal import terminal
 from tbg_core.database import without_password
 from tbg_core.disk import disk_trouble
+from tbg_core.primary import connect_redis
 from tbg_core.wording import printable
 
 
@@ -44,7 +45,7 @@ def command(state_path: Path, as_json: bool) -> None:
     try:
         with (
             connect(urls.database) as database,
-            redis.Redis.from_url(urls.redis, socket_timeout=10) as client,
+            connect_redis(urls.redis) as client,
         ):
             found = take(database, client)
     except (click.ClickException, redis.RedisError) as error:
@@ -101,6 +102,8 @@ def _document(
     for event in document["events"].values():
         last = event["last"]
         event["last"] = last.isoformat() if last else None
+    for cell in document["cells"].values():
+        cell["committed"] = cell["committed"].isoformat()
     return {
         "programs": {name: asdict(one) for name, one in programs.items()},
         "dagster": None if sick is None else {"problems": sick},
@@ -151,6 +154,13 @@ def _show(
         f"missing by sequence: {found.missing:,}; on the way: {found.on_the_way:,}; "
         f"duplicates: {found.duplicates:,}"
     )
+    for name, cell in found.cells.items() if any(found.cells) else ():
+        ago = _span((datetime.now(UTC) - cell.committed).total_seconds())
+        place = "" if cell.reached else "; its streams are in another Redis"
+        console.print(
+            f"cell {name or '(no name)'}: committed {ago} ago, {cell.behind:.1f} s behind{place}",
+            markup=False,
+        )
     for instance, missing in found.instances_with_gaps.items():
         console.print(f"  {printable(instance)}: {missing:,} missing", markup=False)
     for channel in found.failing_channels:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from hashlib import blake2b
 from itertools import chain, repeat
 from typing import Final
@@ -10,7 +11,7 @@ import msgspec
 
 from tbg_core.decode import Decoded, Refused
 from tbg_core.events import MAX_INSTANCE, SEQ_MAX
-from tbg_core.names import DEAD_LETTER_STREAM, EVENT_STREAMS, LEDGER_STREAM, stream_of
+from tbg_core.names import DEAD_LETTER_STREAM, EVENT_STREAMS, LEDGER_STREAM, in_cell, stream_of
 
 LATEST: Final = 253_402_300_799_999_999  # the last microsecond that a datetime can hold
 START: Final = "0-0"  # before the first entry of any stream
@@ -69,7 +70,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     """One entry as Redis gave it.
 
     Attributes:
-        stream: key of the stream.
+        stream: its name, whatever cell it is in.
         id: entry id, ``<milliseconds>-<number>``.
         fields: names and values in turn.
     """
@@ -208,23 +209,22 @@ def command(*words: bytes) -> bytes:
     return b"*%d\r\n" % len(words) + b"".join(map(_bulk, words))
 
 
-def additions(batch: Batch) -> Iterable[bytes]:
+def additions(batch: Batch, cell: str = "") -> Iterable[bytes]:
     """The XADD commands of a batch, those of a stream in one piece."""
     for stream, values in batch.values.items():
         # One format for all entries: a call in C for each stream, not for each entry.
         pairs = tuple(chain.from_iterable(zip(map(len, values), values, strict=True)))
-        yield (_ADD[stream] * batch.count(stream)) % pairs
+        yield (_add(stream, cell) * batch.count(stream)) % pairs
 
 
 def _bulk(word: bytes) -> bytes:
     return b"$%d\r\n%b\r\n" % (len(word), word)
 
 
-def _add(stream: str, fields: Values) -> bytes:
+@cache
+def _add(stream: str, cell: str) -> bytes:
     """XADD of one entry with ``%d`` and ``%b`` for each value's length and bytes."""
-    head = b"".join(map(_bulk, (b"XADD", stream.encode(), b"*")))
+    fields = FIELDS[stream]
+    head = b"".join(map(_bulk, (b"XADD", in_cell(stream, cell).encode(), b"*")))
     pairs = b"".join(_bulk(name) + b"$%d\r\n%b\r\n" for name in fields)
     return b"*%d\r\n" % (3 + 2 * len(fields)) + head + pairs
-
-
-_ADD: Final = {stream: _add(stream, fields) for stream, fields in FIELDS.items()}

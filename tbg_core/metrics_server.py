@@ -8,7 +8,8 @@ from typing import Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import structlog
-from prometheus_client import REGISTRY, make_wsgi_app
+from prometheus_client import REGISTRY, CollectorRegistry, Metric, make_wsgi_app
+from prometheus_client.registry import Collector
 
 RETRY_SECONDS: Final = 5.0  # between two tries to get the port
 
@@ -36,6 +37,25 @@ class _Quiet(WSGIRequestHandler):
         """Says nothing: a probe every few seconds is not logged."""
 
 
+class _OfCell(Collector):
+    def __init__(self, cell: str) -> None:
+        self._cell = cell
+
+    def collect(self) -> Iterable[Metric]:
+        for family in REGISTRY.collect():
+            family.samples = [
+                one._replace(labels={"cell": self._cell, **one.labels}) for one in family.samples
+            ]
+            yield family
+
+
+def _of_cell(cell: str) -> CollectorRegistry:
+    """All metrics with the label ``cell``: one Prometheus asks the daemons of all cells."""
+    registry = CollectorRegistry()
+    registry.register(_OfCell(cell))
+    return registry
+
+
 class MetricsServer:
     """Serves /metrics, /healthz and /readyz from a thread of its own.
 
@@ -45,12 +65,13 @@ class MetricsServer:
         host: address to listen on.
         port: 0 for none at all.
         ready: returns whether the stage does its work, and what is missing.
+        cell: a label of all metrics, where it has a name.
     """
 
-    def __init__(self, host: str, port: int, ready: Health) -> None:
+    def __init__(self, host: str, port: int, ready: Health, cell: str = "") -> None:
         self._address = host, port
         self._ready = ready
-        self._metrics = make_wsgi_app(REGISTRY)
+        self._metrics = make_wsgi_app(_of_cell(cell) if cell else REGISTRY)
         self._server: WSGIServer | None = None
         self._closed = threading.Event()
         if port and not self._listen():

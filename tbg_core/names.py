@@ -27,6 +27,15 @@ ALERTS_STREAM: Final = "mining:alerts"
 BLOCKS_CHANNEL: Final = "blocks:found"
 
 
+def in_cell(name: str, cell: str = "") -> str:
+    """A key of the realtime path as a cell has it; as it is where the cell has no name.
+
+    The hash tag keeps all keys of a cell on one node of a cluster, so that one transaction
+    writes them and one command reads all streams. What the whole pool shares has none.
+    """
+    return name.replace("mining:", f"mining:{{{cell}}}:", 1) if cell else name
+
+
 def week_start(moment: datetime) -> date:
     """The Monday, UTC, of the ISO week that holds ``moment`` (aware)."""
     day = moment.astimezone(UTC).date()

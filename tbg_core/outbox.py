@@ -126,12 +126,14 @@ def add_once(
         "data": json.dumps(payload, separators=(",", ":")),
     }
     arguments: list[str | int] = [item for pair in fields.items() for item in pair]
+    # In a cluster, what is remembered must be on the stream's node.
+    tag = f"{{{stream}}}:" if isinstance(client, redis.RedisCluster) else ""
     return str(
         client.eval(
             _ADD_ONCE,
             2,
             stream,
-            f"mining:sent:{identity}",
+            f"mining:sent:{tag}{identity}",
             REMEMBER_SECONDS,
             MAX_ENTRIES,
             *arguments,

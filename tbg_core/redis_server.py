@@ -14,7 +14,7 @@ from redis.exceptions import RedisError, ResponseError
 OLDEST_VERSION: Final = 7
 SAFE_POLICY: Final = "noeviction"
 
-_SCHEMES: Final = re.compile(r"(rediss?|unix)://")
+_SCHEMES: Final = re.compile(r"(rediss?(\+sentinel)?|unix)://")
 _PLAIN_OPTIONS: Final = frozenset({"db", "username", "password", "protocol", "client_name"})
 _TLS_OPTIONS: Final = frozenset(
     {"ssl_ca_certs", "ssl_ca_path", "ssl_ca_data", "ssl_certfile", "ssl_keyfile", "ssl_password"}
@@ -137,8 +137,8 @@ def refusal(about: About, cell: str = "") -> str | None:
     """
     if about.mode == "sentinel":
         return (
-            "it is a Sentinel, which keeps no streams: name the primary in REDIS_URL"
-            " (docs/servers.md has failover)"
+            "it is a Sentinel, which keeps no streams: write REDIS_URL as"
+            " redis+sentinel://host:26379/name (docs/scale.md)"
         )
     if about.level < OLDEST_VERSION:
         return too_old(about.version)
@@ -285,7 +285,11 @@ def check_url(url: str) -> str:
         if port and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
             raise ValueError(f"has the port {port!r}, which is no number from 1 to 65535")
     database = parts.path.strip("/")
-    if parts.scheme in ("redis", "rediss") and database and not database.isdigit():
+    if parts.scheme.endswith("+sentinel"):
+        name, _, database = database.partition("/")
+        if not name:
+            raise ValueError("names no primary for Sentinel: end it with /name")
+    if parts.scheme != "unix" and database and not database.isdigit():
         raise ValueError(f"names the database {database!r}, which is no number")
     for name, value in parse_qsl(parts.query):
         if name in _TLS_OPTIONS:

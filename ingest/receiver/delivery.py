@@ -67,6 +67,15 @@ class Delivery:
         """Bytes that wait on disk."""
         return self._spool.bytes + self._refused_spool.bytes
 
+    async def greet(self) -> None:
+        """Connects before the first event, so that what must be changed is said at the start."""
+        async with self._turn:
+            try:
+                await self._publisher.connect()
+            except _AWAY as error:
+                if needs_action(error):
+                    self._note_away(error)
+
     async def hand_on(self, batch: Batch) -> None:
         """Publishes a batch, or keeps it for later."""
         if self._spool.empty:

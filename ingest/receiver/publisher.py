@@ -33,7 +33,8 @@ from ingest.lock import Lock
 from ingest.missing import is_missing, missing_key
 from ingest.sequence import Arrival, Seen
 from tbg_core.entry import Batch, Places, additions, command
-from tbg_core.names import BLOCKS_CHANNEL
+from tbg_core.names import BLOCKS_CHANNEL, IDENTITY_KEY, in_cell
+from tbg_core.primary import find_primary
 from tbg_core.redis_server import Guard
 
 REMEMBERED: Final = b"604800"  # seconds that marks live: a week
@@ -44,18 +45,24 @@ MAX_HOLES: Final = 1000
 _READ: Final = 2**16  # bytes
 # How a line begins that is an error, or no answer: EXEC did nothing, as the fence was written.
 _FAILURES: Final = (b"\n-", b"\n*-1\r", b"\n_\r")
+# Waits for those that must have a batch; the milliseconds follow.
+_CONFIRM: Final[dict[str, tuple[bytes, ...]]] = {
+    "": (),
+    "local": (b"WAITAOF", b"1", b"0"),
+    "replica": (b"WAIT", b"1"),
+}
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("ingest.receiver.publisher")
 
 
-def published_key(instance: str) -> str:
+def published_key(instance: str, cell: str = "") -> str:
     """The key that says which numbers of an engine boot are in the streams."""
-    return f"mining:published:{instance}"
+    return in_cell(f"mining:published:{instance}", cell)
 
 
-def fence_key(connection: str) -> str:
+def fence_key(connection: str, cell: str = "") -> str:
     """The key that a connection watches; writing it ends that connection's requests."""
-    return f"mining:fence:{connection}"
+    return in_cell(f"mining:fence:{connection}", cell)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,28 +96,47 @@ class Publisher:
     """A connection to Redis that publishes batches.
 
     Args:
-        url: redis://, rediss:// or unix://.
+        url: as REDIS_URL.
         timeout: seconds without an answer until Redis counts as away.
         lock: remembers the name of the connection beyond the end of this process.
+        cell: whose keys are written.
+        confirm: what must have a batch before it is published: the disk of its server
+            (``local``), or a replica (``replica``); empty for its server's memory.
     """
 
-    def __init__(self, url: str, timeout: float, lock: Lock | None = None) -> None:
-        self._pool: redis.ConnectionPool = redis.ConnectionPool.from_url(
-            url,
-            socket_timeout=timeout,
-            socket_connect_timeout=timeout,
-            retry=None,
-            max_connections=2,
-        )
-        self._client = redis.Redis(connection_pool=self._pool)
+    def __init__(
+        self,
+        url: str,
+        timeout: float,
+        lock: Lock | None = None,
+        *,
+        cell: str = "",
+        confirm: str = "",
+    ) -> None:
+        self._url = url
         self._timeout = timeout
         self._lock = lock
-        self._guard = Guard(log)
+        self._guard = Guard(log, cell)
+        self._cell = cell
+        self._confirm = confirm
+        self._pool: redis.ConnectionPool | None = None
         self._connection: Connection | None = None
         self._fence = lock.read() if lock is not None else ""
         self._corrections: list[bytes] = []  # marks to set right as soon as Redis answers
         self._seen: dict[str, Seen] = {}
         self._sure: set[str] = set()  # marks under which Redis has no batch but confirmed ones
+
+    async def connect(self) -> None:
+        """Connects to the server that takes the cell's writes now, unless it is connected.
+
+        Raises:
+            RedisError, OSError: there is none, or it cannot be used.
+        """
+        try:
+            await self._connect()
+        except (RedisError, OSError, TimeoutError):
+            await self.disconnect()
+            raise
 
     async def publish(self, batch: Batch) -> Outcome:
         """Publishes a batch, but for the events that are in the streams already.
@@ -143,7 +169,12 @@ class Publisher:
         rest = batch.without(known)
         entries = sum(map(rest.count, rest.values))
         errors = await self._transact(
-            [*additions(rest), *_published(seen), *_bells(rest), _done(batch, known, set())],
+            [
+                *additions(rest, self._cell),
+                *self._published(seen),
+                *_bells(rest),
+                self._done(batch, known, set()),
+            ],
             entries + len(seen) + len(rest.blocks()) + 1,
             entries=entries,
         )
@@ -163,6 +194,9 @@ class Publisher:
     async def _recognised(self, batch: Batch, mark: _Done) -> Outcome:
         """The outcome of a batch whose answer was lost: what Redis refused, it said there."""
         known, refused, why = set(mark.known), set(mark.refused), "refused before"
+        if self._confirm:
+            # What confirms this write confirms all that came before it.
+            await self._transact([self._done(batch, known, refused)], 1)
         if not refused:
             # What made a stream refuse is likely still there.
             wrong = await self._wrong_types(batch)
@@ -180,7 +214,7 @@ class Publisher:
     async def _wrong_types(self, batch: Batch) -> dict[str, str]:
         pipe = self._client.pipeline(transaction=False)
         for stream in batch.values:
-            pipe.type(stream)
+            pipe.type(in_cell(stream, self._cell))
         kinds = [kind.decode() for kind in await pipe.execute()]
         return {
             stream: f"the key {stream} is a {kind}: it must be a stream"
@@ -189,7 +223,7 @@ class Publisher:
         }
 
     async def _mark(self, batch: Batch) -> _Done | None:
-        raw = await self._values([batch.mark])
+        raw = await self._values([in_cell(batch.mark, self._cell)])
         return _unmarked(raw[0]) if raw[0] else None
 
     async def _values(self, keys: list[str]) -> list[bytes | None]:
@@ -216,7 +250,7 @@ class Publisher:
             return
         if len(self._seen) + len(unknown) > MAX_INSTANCES:
             self._seen = {name: self._seen[name] for name in names if name in self._seen}
-        stored = await self._values([published_key(name) for name in unknown])
+        stored = await self._values([published_key(name, self._cell) for name in unknown])
         for name, value in zip(unknown, stored, strict=True):
             self._seen[name] = _unpacked(value) if value else Seen()
 
@@ -260,7 +294,7 @@ class Publisher:
         asked = [name for name, found in copies.items() if found]
         if not asked:
             return set()
-        stored = await self._values([missing_key(name) for name in asked])
+        stored = await self._values([missing_key(name, self._cell) for name in asked])
         return {
             place
             for name, value in zip(asked, stored, strict=True)
@@ -271,13 +305,24 @@ class Publisher:
     async def _connect(self) -> None:
         if self._connection is not None:
             return
+        key = in_cell(IDENTITY_KEY, self._cell)
+        found = await asyncio.to_thread(find_primary, self._url, key, self._timeout)
+        self._pool = redis.ConnectionPool.from_url(
+            found.url,
+            socket_timeout=self._timeout,
+            socket_connect_timeout=self._timeout,
+            retry=None,
+            max_connections=2,
+        )
+        self._client = redis.Redis(connection_pool=self._pool)
         await self._guard.look(self._client)
         connection = cast(Connection, await self._pool.get_connection())
         name = secrets.token_hex(8)
-        words: list[tuple[bytes, ...]] = [(b"WATCH", fence_key(name).encode())]
+        words: list[tuple[bytes, ...]] = [(b"WATCH", fence_key(name, self._cell).encode())]
         if self._fence:
             # A key that is written and gone in a millisecond stays written for its watchers.
-            words.insert(0, (b"SET", fence_key(self._fence).encode(), b"", b"PX", b"1"))
+            key = fence_key(self._fence, self._cell).encode()
+            words.insert(0, (b"SET", key, b"", b"PX", b"1"))
         try:
             await connection.send_packed_command([command(*each) for each in words])
             for _ in words:
@@ -300,12 +345,22 @@ class Publisher:
             await self._transact(self._corrections, len(self._corrections))
             self._corrections = []
 
+    def _published(self, seen: dict[str, Seen]) -> Iterator[bytes]:
+        for name, state in seen.items():
+            key = published_key(name, self._cell).encode()
+            yield command(b"SET", key, _packed(state), b"EX", REMEMBERED)
+
+    def _done(self, batch: Batch, known: Places, refused: Places) -> bytes:
+        mark = msgspec.json.encode(_Done(batch.name, sorted(known), sorted(refused)))
+        key = in_cell(batch.mark, self._cell).encode()
+        return command(b"SET", key, mark, b"EX", REMEMBERED)
+
     async def _correct(
         self, batch: Batch, seen: dict[str, Seen], known: Places, refused: Places
     ) -> None:
         """Says in the marks that a part of the batch is not there."""
         # Kept until it is done: this connection may end here.
-        self._corrections = [*_published(seen), _done(batch, known, refused)]
+        self._corrections = [*self._published(seen), self._done(batch, known, refused)]
         await self._transact(self._corrections, len(self._corrections))
         self._corrections = []
 
@@ -323,32 +378,41 @@ class Publisher:
             having done the others.
         """
         assert self._connection is not None
+        words = _CONFIRM[self._confirm]
         await self._connection.send_packed_command(
             [
                 command(b"MULTI"),
                 *commands,
                 command(b"EXEC"),
-                command(b"WATCH", fence_key(self._fence).encode()),
+                command(b"WATCH", fence_key(self._fence, self._cell).encode()),
+                *([command(*words, b"%d" % (1000 * self._timeout))] if words else []),
             ]
         )
         try:
-            async with asyncio.timeout(self._timeout):
-                answers = await _answers(self._connection, count, entries)
+            # As long again for whoever confirms.
+            async with asyncio.timeout(self._timeout * (2 if words else 1)):
+                answers, confirmed = await _answers(self._connection, count, entries, self._confirm)
         except TimeoutError:
             raise RedisTimeoutError(f"no answer within {self._timeout:g} s") from None
         if answers is None:
-            return {}
-        queued, done, watched = answers[1:-2], answers[-2], answers[-1]
-        if isinstance(done, list) and not isinstance(watched, Exception):
-            return {at: str(one) for at, one in enumerate(done) if isinstance(one, Exception)}
-        if done is None:
-            raise ResponseError("another connection took over before this one was answered")
-        said = [one for one in (answers[0], *queued, done, watched) if isinstance(one, Exception)]
-        raise ResponseError(str(said[0]))
+            errors = {}
+        else:
+            queued, done, watched = answers[1 : count + 1], answers[count + 1], answers[count + 2]
+            if done is None:
+                raise ResponseError("another connection took over before this one was answered")
+            if not isinstance(done, list) or isinstance(watched, Exception):
+                said = [answers[0], *queued, done, watched]
+                raise ResponseError(str(next(one for one in said if isinstance(one, Exception))))
+            errors = {at: str(one) for at, one in enumerate(done) if isinstance(one, Exception)}
+        if words and not (isinstance(confirmed, int) and confirmed):
+            why = confirmed or f"not confirmed within {self._timeout:g} s"
+            raise RedisTimeoutError(f"REDIS_CONFIRM={self._confirm}: {why}")
+        return errors
 
     async def _drop(self, connection: Connection) -> None:
         await connection.disconnect(nowait=True)
-        await self._pool.release(connection)
+        if self._pool is not None:
+            await self._pool.release(connection)
 
     async def disconnect(self) -> None:
         """Drops the connection; the next batch makes a new one."""
@@ -359,37 +423,45 @@ class Publisher:
         if connection is not None:
             await self._drop(connection)
         # What ended one connection has likely ended the others.
-        await self._pool.disconnect(inuse_connections=False)
+        if self._pool is not None:
+            await self._pool.disconnect(inuse_connections=False)
 
     async def close(self) -> None:
         """Closes everything."""
         await self.disconnect()
-        await self._client.aclose()
-        await self._pool.aclose()
 
 
-async def _answers(connection: Connection, count: int, entries: int) -> list[Any] | None:
+async def _answers(
+    connection: Connection, count: int, entries: int, confirm: str
+) -> tuple[list[Any] | None, object]:
     """The answers to MULTI, so many commands, EXEC and WATCH; None if all of them were done.
 
     To make an object of each answer would cost more than all the rest. So the lines are
     counted, and they are read only if one of them is no success.
+
+    Returns:
+        The answers, and how many have confirmed them, or an error.
     """
-    lines = 3 + 2 * count + entries
+    lines = 3 + 2 * count + entries + {"": 0, "local": 3, "replica": 1}[confirm]
     data = b"\n"
     while not (failed := any(one in data for one in _FAILURES)) and data.count(b"\n") <= lines:
         data += await _more(connection)
     if not failed:
-        return None
+        *_, local, last, _ = data.rsplit(b"\r\n", 3)
+        return None, int((local if confirm == "local" else last).lstrip(b":")) if confirm else 0
     reader = hiredis.Reader()
     reader.feed(data[1:])
     answers: list[Any] = []
-    while len(answers) < count + 3:
+    while len(answers) < count + (4 if confirm else 3):
         answer = reader.gets()
         if answer is False:
             reader.feed(await _more(connection))
         else:
             answers.append(answer)
-    return answers
+    confirmed = answers[-1]
+    return answers, confirmed[0] if confirm == "local" and isinstance(
+        confirmed, list
+    ) else confirmed
 
 
 async def _more(connection: Connection) -> bytes:
@@ -424,19 +496,9 @@ def _numbered(batch: Batch) -> Numbered:
     return found
 
 
-def _published(seen: dict[str, Seen]) -> Iterator[bytes]:
-    for name, state in seen.items():
-        yield command(b"SET", published_key(name).encode(), _packed(state), b"EX", REMEMBERED)
-
-
 def _bells(batch: Batch) -> Iterator[bytes]:
     for block in batch.blocks():
         yield command(b"PUBLISH", BLOCKS_CHANNEL.encode(), block)
-
-
-def _done(batch: Batch, known: Places, refused: Places) -> bytes:
-    mark = msgspec.json.encode(_Done(batch.name, sorted(known), sorted(refused)))
-    return command(b"SET", batch.mark.encode(), mark, b"EX", REMEMBERED)
 
 
 def _unmarked(raw: bytes) -> _Done:

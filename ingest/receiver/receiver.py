@@ -64,10 +64,16 @@ class Receiver:
         self._socket.limit = most_held(settings.memory_events, self._socket.queue_length)
         # While one third is in flight, one is packed and one is read.
         self._most = min(settings.publish_batch, self._socket.limit // 3)
-        publisher = Publisher(settings.redis_url, settings.redis_timeout, lock)
+        publisher = Publisher(
+            settings.redis_url,
+            settings.redis_timeout,
+            lock,
+            cell=settings.cell,
+            confirm=settings.redis_confirm,
+        )
         self._delivery = Delivery(publisher, spool, self._tally)
         self._metrics = MetricsServer(
-            settings.metrics_host, settings.receiver_metrics_port, self._ready
+            settings.metrics_host, settings.receiver_metrics_port, self._ready, settings.cell
         )
         self._arrived = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -100,6 +106,7 @@ class Receiver:
                 drain,
                 group.create_task(self._report()),
                 group.create_task(self._watch()),
+                group.create_task(self._delivery.greet()),
                 group.create_task(witness.watch(self._arrived.set)),
             ]
             await self._pump(group)

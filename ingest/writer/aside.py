@@ -9,6 +9,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from ingest import metrics
+from tbg_core.primary import ELSEWHERE
 
 PATIENCE: Final = 5.0  # seconds that a job may take
 PAUSE: Final = 30.0  # seconds until a job that failed is tried again
@@ -27,12 +28,18 @@ class Aside:
         self._until: dict[str, float] = {}
 
     async def do(self, job: str, work: Callable[[], Awaitable[object]]) -> bool:
-        """Does a job, unless it failed a moment ago; whether it was done."""
+        """Does a job, unless it failed a moment ago; whether it was done.
+
+        Raises:
+            RedisError: another server takes writes now.
+        """
         if monotonic() < self._until.get(job, 0.0):
             return False
         try:
             async with asyncio.timeout(PATIENCE):
                 await work()
+        except ELSEWHERE:
+            raise
         except (RedisError, OSError, TimeoutError, KeyError) as error:
             if job not in self._until:
                 log.error(

@@ -38,9 +38,13 @@ class Instances:
 
     What :meth:`sift` changes counts only after :meth:`keep`; a failed batch
     is forgotten with :meth:`drop`.
+
+    Args:
+        cell: where their engines are; None leaves it as it is known.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, cell: str | None = None) -> None:
+        self._cell = cell
         self._known: dict[str, Instance] = {}
         self._trial: dict[str, tuple[Instance, int, int]] = {}
 
@@ -65,19 +69,22 @@ class Instances:
                 named.append((name, source))
         if named:
             await connection.execute(
-                "insert into engine_instances as i (instance, source) "
-                "select * from unnest($1::text[], $2::text[]) "
-                "on conflict (instance) do update set source = excluded.source "
-                "where i.source <> excluded.source",
+                "insert into engine_instances as i (instance, source, cell) "
+                "select *, coalesce($3, '') from unnest($1::text[], $2::text[]) "
+                "on conflict (instance) do update set source = excluded.source, "
+                "cell = coalesce($3, i.cell) "
+                "where i.source <> excluded.source or i.cell <> coalesce($3, i.cell)",
                 [name for name, _ in named],
                 [source for _, source in named],
+                self._cell,
             )
         if unnamed:
             await connection.execute(
-                "insert into engine_instances (instance, source) "
-                "select name, 'hosted' from unnest($1::text[]) as name "
+                "insert into engine_instances (instance, source, cell) "
+                "select name, 'hosted', coalesce($2, '') from unnest($1::text[]) as name "
                 "on conflict (instance) do nothing",
                 unnamed,
+                self._cell,
             )
         for name, _ in named:
             if name in self._known:

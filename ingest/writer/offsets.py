@@ -126,6 +126,7 @@ class Offsets:
         connection: the writer's.
         consumer: name that they are kept under.
         keep: committed entries that stay in Redis; marks are as fine as that needs.
+        cell: whose streams they are.
 
     Attributes:
         committed: last committed id by stream.
@@ -135,9 +136,12 @@ class Offsets:
         redis: the identity of the Redis whose streams these are.
     """
 
-    def __init__(self, connection: asyncpg.Connection, consumer: str, keep: int = 0) -> None:
+    def __init__(
+        self, connection: asyncpg.Connection, consumer: str, keep: int = 0, cell: str = ""
+    ) -> None:
         self._db = connection
         self._consumer = consumer
+        self._cell = cell
         self._grain = max(GRAIN, keep // 64)
         self._unmarked: Counter[str] = Counter()
         self.redis = ""
@@ -149,13 +153,14 @@ class Offsets:
     async def load(self) -> Positions:
         """Reads where to continue."""
         await self._db.executemany(
-            "insert into stream_offsets (consumer, stream, last_id) values ($1, $2, $3) "
-            "on conflict do nothing",
-            [(self._consumer, stream, START) for stream in STREAMS],
+            "insert into stream_offsets (cell, consumer, stream, last_id) "
+            "values ($1, $2, $3, $4) on conflict do nothing",
+            [(self._cell, self._consumer, stream, START) for stream in STREAMS],
         )
         rows = await self._db.fetch(
             "select stream, last_id, entries, entry, unmarked, redis from stream_offsets "
-            "where consumer = $1",
+            "where cell = $1 and consumer = $2",
+            self._cell,
             self._consumer,
         )
         self.redis = next((row["redis"] for row in rows if row["redis"]), "")
@@ -172,7 +177,9 @@ class Offsets:
             OffsetsMovedError: an operator or another writer has moved them.
         """
         rows = await self._db.fetch(
-            "select stream, last_id from stream_offsets where consumer = $1", self._consumer
+            "select stream, last_id from stream_offsets where cell = $1 and consumer = $2",
+            self._cell,
+            self._consumer,
         )
         if {row["stream"]: row["last_id"] for row in rows} != self.committed:
             raise OffsetsMovedError("the offsets were moved: reading from where they are now")
@@ -216,7 +223,7 @@ class Offsets:
             "from unnest($2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::bigint[]) "
             "as g(stream, from_id, to_id, entries, entry, unmarked) "
             "where o.consumer = $1 and o.stream = g.stream and o.last_id = g.from_id "
-            "returning o.stream",
+            "and o.cell = $8 returning o.stream",
             self._consumer,
             list(steps),
             [self.committed[stream] for stream in steps],
@@ -227,11 +234,12 @@ class Offsets:
                 0 if self._marks(stream, step) else self._unmarked[stream] + step.fresh
                 for stream, step in steps.items()
             ],
+            self._cell,
         )
         if len(moved) != len(steps):
             raise OffsetsMovedError(
-                "another writer works on this database, and one writer serves it: stop one of "
-                "them (a second one of this version waits as a standby)"
+                "another writer works on these streams, and one writer serves a cell: stop one "
+                "of them (a second one of this version waits as a standby)"
             )
         marked = [(stream, step) for stream, step in steps.items() if self._marks(stream, step)]
         if marked:
@@ -272,11 +280,12 @@ class Offsets:
                 del self.rereads[stream]
 
     async def others(self) -> dict[str, tuple[str, Positions]]:
-        """Identity of the Redis and positions of every other consumer."""
+        """Identity of the Redis and positions of every other consumer of this cell."""
         found: dict[str, tuple[str, Positions]] = {}
         for row in await self._db.fetch(
             "select consumer, stream, last_id, entries, entry, coalesce(redis, '') as redis "
-            "from stream_offsets where consumer <> $1",
+            "from stream_offsets where cell = $1 and consumer <> $2",
+            self._cell,
             self._consumer,
         ):
             _, positions = found.setdefault(row["consumer"], (row["redis"], {}))
@@ -284,9 +293,39 @@ class Offsets:
                 positions[row["stream"]] = _position(row)
         return found
 
+    async def other_cells(self) -> dict[str, str]:
+        """Identity of the Redis of every other cell."""
+        rows = await self._db.fetch(
+            "select distinct cell, redis from stream_offsets "
+            "where cell <> $1 and redis is not null",
+            self._cell,
+        )
+        return {row["cell"]: row["redis"] for row in rows}
+
     async def forget(self, consumer: str) -> None:
         """Another consumer's work goes on here."""
-        await self._db.execute("delete from stream_offsets where consumer = $1", consumer)
+        await self._db.execute(
+            "delete from stream_offsets where cell = $1 and consumer = $2", self._cell, consumer
+        )
+
+    async def note(self, now: int, oldest: Mapping[str, int]) -> None:
+        """Notes for other programs, which may not reach this Redis, what waits in it.
+
+        Args:
+            now: Redis's clock, in milliseconds.
+            oldest: when the oldest entry came that is not committed, by stream, where one waits.
+        """
+        await self._db.execute(
+            "update stream_offsets o set looked_at = to_timestamp($3::bigint / 1000.0), "
+            "waits_since = (select to_timestamp(g.since / 1000.0) "
+            "from unnest($4::text[], $5::bigint[]) as g(stream, since) where g.stream = o.stream) "
+            "where cell = $1 and consumer = $2",
+            self._cell,
+            self._consumer,
+            now,
+            list(oldest),
+            list(oldest.values()),
+        )
 
     async def place(self, redis: str, positions: Positions, former: Positions) -> None:
         """Sets the positions, and keeps those of another place as marks.
@@ -321,7 +360,7 @@ class Offsets:
                 "from unnest($3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[]) "
                 "as g(stream, from_id, to_id, entries, entry) "
                 "where o.consumer = $1 and o.stream = g.stream and o.last_id = g.from_id "
-                "returning o.stream, o.unmarked",
+                "and o.cell = $8 returning o.stream, o.unmarked",
                 self._consumer,
                 redis,
                 list(positions),
@@ -329,6 +368,7 @@ class Offsets:
                 [position.last_id for position in positions.values()],
                 [position.entries for position in positions.values()],
                 [position.entry for position in positions.values()],
+                self._cell,
             )
             if len(moved) != len(positions):
                 raise OffsetsMovedError("another writer moved the offsets")
@@ -423,6 +463,7 @@ delete from stream_marks m using unnest($2::text[], $3::text[], $4::text[])
     as g(stream, millis, number)
 where m.stream = g.stream and case
     when m.redis <> $1 then m.committed_at < now() - interval '30 days'
+        and m.redis not in (select redis from stream_offsets where redis is not null)
     else m.committed_at < now() - interval '1 hour'
         and (split_part(m.last_id, '-', 1)::numeric, split_part(m.last_id, '-', 2)::numeric)
             < (g.millis::numeric, g.number::numeric)

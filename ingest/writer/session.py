@@ -34,6 +34,8 @@ from tbg_core.database import connect_async, examine_async
 from tbg_core.database_url import DatabaseError
 from tbg_core.entry import Entry, identity
 from tbg_core.flavour import fetch_flavour
+from tbg_core.names import IDENTITY_KEY, in_cell
+from tbg_core.primary import connect_redis_async, find_primary
 from tbg_core.redis_server import Guard
 
 REPORT_SECONDS: Final = 60.0
@@ -43,8 +45,6 @@ RELIEF_SECONDS: Final = 1.0
 # what is in the streams is still committed.
 DRAIN_SECONDS: Final = 4.0
 COMMAND_SECONDS: Final = 60.0
-
-CELL: Final = ""  # one writer serves all streams of a database
 
 AWAY: Final = (
     RedisError,
@@ -79,6 +79,8 @@ class Session:
     ) -> None:
         self._settings = settings
         self._consumer = settings.consumer
+        self._cell = settings.cell
+        self._name = f"{self._cell}/{self._consumer}" if self._cell else self._consumer
         self._stopping = stopping
         self._pace = pace
         self._aside = Aside()
@@ -97,7 +99,7 @@ class Session:
         settings = self._settings
         connection = await connect_async(
             settings.database_url,
-            application=f"tbg writer {self._consumer}",
+            application=f"tbg writer {self._name}",
             command_timeout=COMMAND_SECONDS,
             # A writer whose machine is gone must not keep its lock for hours.
             settings={
@@ -106,23 +108,33 @@ class Session:
                 "tcp_keepalives_count": "3",
             },
         )
-        client = redis.Redis.from_url(settings.redis_url, socket_timeout=10, retry=None)
-        reader = redis.Redis.from_url(
-            settings.redis_url,
-            socket_timeout=10,
-            retry=None,
-            single_connection_client=True,
-            redis_connect_func=_once(),
-        )
+        clients = contextlib.AsyncExitStack()
         try:
             await examine_async(connection, settings.database_url)
             await self._take_over(connection)
+            key = in_cell(IDENTITY_KEY, self._cell)
+            url, in_cluster = await asyncio.to_thread(find_primary, settings.redis_url, key)
+            client = redis.Redis.from_url(url, socket_timeout=10, retry=None)
+            clients.push_async_callback(client.aclose)
+            reader = redis.Redis.from_url(
+                url,
+                socket_timeout=10,
+                retry=None,
+                single_connection_client=True,
+                redis_connect_func=_once(),
+            )
+            clients.push_async_callback(reader.aclose)
+            everywhere = client
+            if in_cluster:
+                everywhere = await connect_redis_async(url)
+                clients.push_async_callback(everywhere.aclose)
             self._db = connection
             await prepare(connection)
-            self._offsets = Offsets(connection, self._consumer, settings.stream_keep)
-            self._streams = Streams(client, reader)
-            self._trimming = Trimming(client, settings.stream_keep)
-            self._leaderboard = Leaderboard(client, timedelta(days=settings.leaderboard_days))
+            self._offsets = Offsets(connection, self._consumer, settings.stream_keep, self._cell)
+            self._streams = Streams(client, reader, self._cell)
+            self._trimming = Trimming(client, settings.stream_keep, self._cell)
+            self._everywhere = everywhere
+            self._leaderboard = Leaderboard(everywhere, timedelta(days=settings.leaderboard_days))
             self._eviction = Eviction(client, self._guard)
             await self._eviction.look()
             plain = await fetch_flavour(connection) == "postgresql"
@@ -132,20 +144,20 @@ class Session:
                 timedelta(days=settings.retention_days),
                 plain=plain,
                 pace=self._pace,
+                cell=self._cell,
             )
             await self._store.open()
             self._streams.seek(await resume(self._offsets, self._streams))
             await self._aside.do("memory", self._relieve)
             await self._leaderboard.reconcile(connection, self._store.bests)
-            self._missing = Missing(client)
+            self._missing = Missing(client, self._cell)
             await self._aside.do("missing", partial(self._missing.say_all, connection))
-            log.info("committing", consumer=self._consumer, plain_postgresql=plain)
+            log.info("committing", consumer=self._name, plain_postgresql=plain)
             self.trouble = ""
             async with contextlib.aclosing(self._batches()) as batches:
                 await self._work(batches)
         finally:
-            await reader.aclose()
-            await client.aclose()
+            await clients.aclose()
             try:
                 await connection.close(timeout=2)
             except (*AWAY, asyncio.CancelledError):
@@ -156,10 +168,10 @@ class Session:
             raise NotMigratedError("the schema is missing or not up to date: run `tbg migrate`")
         waiting = False
         while not await connection.fetchval(
-            "select pg_try_advisory_lock(hashtext('tbg writer'), hashtext($1))", CELL
+            "select pg_try_advisory_lock(hashtext('tbg writer'), hashtext($1))", self._cell
         ):
             if not waiting:
-                log.warning("another writer is at work: waiting", consumer=self._consumer)
+                log.warning("another writer is at work: waiting", consumer=self._name)
                 self.trouble = "another writer is at work"
                 waiting = True
             if self._stopping.is_set():
@@ -198,14 +210,24 @@ class Session:
                         lag_seconds=round(max((s for _, s in self._lag.values()), default=0.0), 1),
                     )
                 await self._offsets.prune()
+                if next_report and await self._has_far_cells():
+                    await self._leaderboard.reconcile(self._db, self._store.bests)
                 reported, since = self.committed, now
                 next_report = now + REPORT_SECONDS
+
+    async def _has_far_cells(self) -> bool:
+        """Whether other cells write their bests to a leaderboard in another Redis."""
+        for cell, identity in (await self._offsets.other_cells()).items():
+            if await self._everywhere.get(in_cell(IDENTITY_KEY, cell)) != identity.encode():
+                return True
+        return False
 
     async def _relieve(self) -> None:
         await self._trimming.relieve(self._offsets)
 
     async def _measure(self) -> None:
         self._lag = await self._streams.lag()
+        await self._offsets.note(*await self._streams.oldest(self._offsets.committed))
 
     async def _commit(self, entries: list[Entry], items: list[Item]) -> None:
         started = time.perf_counter()

@@ -67,6 +67,7 @@ class Store:
         retention: shares and events older than this are refused.
         plain: whether partitions are ours to make (plain PostgreSQL).
         pace: how many entries a transaction takes; outlives the connection.
+        cell: whose engines' events they are.
     """
 
     def __init__(
@@ -77,15 +78,17 @@ class Store:
         *,
         plain: bool,
         pace: Pace | None = None,
+        cell: str = "",
     ) -> None:
         self._db = connection
         self._offsets = offsets
         self._retention = retention
         self._plain = plain
+        self._cell = cell
         self._pace = pace or Pace(MOST_ENTRIES)
         # As the connection: a database that was restored has other numbers and rows.
         self._effects = Effects(connection, plain=plain)
-        self._instances = Instances()
+        self._instances = Instances(cell)
         self._reports = Reports()
 
     @property
@@ -160,7 +163,7 @@ class Store:
         """
         # A partition, a user or a worker may have been dropped under us.
         self._effects.forget()
-        self._instances = Instances()
+        self._instances = Instances(self._cell)
         for prove in (False, True):
             if prove:
                 await self._prove(entries[0], error)
@@ -187,7 +190,7 @@ class Store:
         item = parse(entry)
         micros = item.micros if isinstance(item, Row) else entry.micros
         good = good_entry(entry, micros)
-        probe = Store(self._db, self._offsets, self._retention, plain=self._plain)
+        probe = Store(self._db, self._offsets, self._retention, plain=self._plain, cell=self._cell)
         transaction = self._db.transaction()
         await transaction.start()
         try:

@@ -2,7 +2,7 @@
 
 import asyncio
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate, takewhile
 from operator import attrgetter
 from typing import Any, Final, NamedTuple, cast
@@ -14,7 +14,7 @@ from redis.exceptions import OutOfMemoryError, ResponseError
 from ingest import metrics
 from ingest.writer.offsets import Position, Positions
 from tbg_core.entry import START, Entry, id_key
-from tbg_core.names import IDENTITY_KEY, STREAMS
+from tbg_core.names import IDENTITY_KEY, STREAMS, in_cell
 from tbg_core.redis_server import UnusableRedisError, too_old
 
 # Entries in one answer: Redis does nothing else while it makes one, and 5,000 would keep
@@ -56,9 +56,12 @@ class Streams:
         client: answers must be bytes.
         reader: reads the entries, over one connection that it makes once: after another one,
             Redis may not have what was read before. None reads with the client.
+        cell: whose streams they are.
     """
 
-    def __init__(self, client: redis.Redis, reader: redis.Redis | None = None) -> None:
+    def __init__(
+        self, client: redis.Redis, reader: redis.Redis | None = None, cell: str = ""
+    ) -> None:
         self._client = redis.Redis(connection_pool=client.connection_pool)
         self._reader = reader or self._client
         # Answers as they come: turning every entry into a dictionary of texts would
@@ -66,6 +69,9 @@ class Streams:
         for command in ("XREAD", "XRANGE", "XINFO STREAM"):
             for one in (self._client, self._reader):
                 one.set_response_callback(command, cast(Any, _as_it_came))
+        self._identity = in_cell(IDENTITY_KEY, cell)
+        self._keys = {stream: in_cell(stream, cell) for stream in STREAMS}
+        self._names = {key.encode(): stream for stream, key in self._keys.items()}
         self._cursors: dict[str, str] = dict.fromkeys(STREAMS, START)
         # Entries that were read and lie past what another stream has been read to.
         self._ahead: dict[str, list[Entry]] = {name: [] for name in STREAMS}
@@ -84,13 +90,13 @@ class Streams:
 
     async def identity(self) -> str | None:
         """The name that this Redis was given; None if it has none, or lost it."""
-        found = cast(bytes | None, await self._client.get(IDENTITY_KEY))
+        found = cast(bytes | None, await self._client.get(self._identity))
         return found.decode(errors="replace") if found else None
 
     async def name(self, name: str) -> str:
         """Gives Redis a name if it has none, and returns the one that it has."""
         try:
-            await self._client.set(IDENTITY_KEY, name, nx=True)
+            await self._client.set(self._identity, name, nx=True)
         except OutOfMemoryError as error:
             # Only a writer that goes on makes room. The next one finds the name by content.
             log.warning("redis is full and cannot keep its identity", error=str(error))
@@ -105,7 +111,8 @@ class Streams:
         """
         pipeline = self._client.pipeline(transaction=False)
         for stream, position in places:
-            pipeline.execute_command("XRANGE", stream, position.last_id, position.last_id)
+            last_id = position.last_id
+            pipeline.execute_command("XRANGE", self._keys[stream], last_id, last_id)
         found: list[Position | None] = []
         for (stream, position), entries in zip(places, await pipeline.execute(), strict=True):
             there = [Entry(stream, item[0], item[1]).mark for item in entries]
@@ -122,7 +129,8 @@ class Streams:
         result = {}
         for stream in STREAMS:
             try:
-                info = cast(Any, await self._client.execute_command("XINFO STREAM", stream))
+                key = self._keys[stream]
+                info = cast(Any, await self._client.execute_command("XINFO STREAM", key))
             except ResponseError as error:
                 if "no such key" not in str(error):
                     raise  # a refusal must not look like a stream that is lost
@@ -140,6 +148,21 @@ class Streams:
                 info[b"entries-added"],
             )
         return result
+
+    async def oldest(self, committed: Mapping[str, str]) -> tuple[int, dict[str, int]]:
+        """Redis's clock, and when the oldest entry past these ids came, in milliseconds.
+
+        A stream that holds none is not there.
+        """
+        pipeline = self._client.pipeline(transaction=False)
+        pipeline.time()
+        for stream, last_id in committed.items():
+            pipeline.execute_command("XRANGE", self._keys[stream], f"({last_id}", "+", "COUNT", 1)
+        (seconds, micros), *found = await pipeline.execute()
+        waiting = zip(committed, found, strict=True)
+        return 1000 * seconds + micros // 1000, {
+            stream: id_key(entries[0][0].decode())[0] for stream, entries in waiting if entries
+        }
 
     async def read(self, most: int, linger: float) -> list[Entry]:
         """Waits up to a second for entries, then ``linger`` for more of them.
@@ -180,15 +203,15 @@ class Streams:
             if name not in self._unread or not ahead
             or (ahead[0].millis == ahead[-1].millis and len(ahead) < MOST_OF_A_MILLI)
         ]  # fmt: skip
-        answer = await self._reader.execute_command(
-            "XREAD", *args, "STREAMS", *asked, *(self._cursors[name] for name in asked)
-        )
+        keys = [self._keys[name] for name in asked]
+        cursors = [self._cursors[name] for name in asked]
+        answer = await self._reader.execute_command("XREAD", *args, "STREAMS", *keys, *cursors)
         self._unread.difference_update(asked)
         pairs = answer.items() if isinstance(answer, dict) else answer or ()
         for name, found in pairs:
             if not found:
                 continue
-            stream = name.decode()
+            stream = self._names[name]
             self._ahead[stream] += [Entry(stream, item[0], item[1]) for item in found]
             self._cursors[stream] = found[-1][0].decode()
             if len(found) >= most:

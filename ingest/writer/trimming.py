@@ -7,6 +7,7 @@ import structlog
 
 from ingest.writer.offsets import Offsets
 from tbg_core.entry import START
+from tbg_core.names import in_cell
 
 NEARLY_FULL: Final = 0.9  # of maxmemory
 
@@ -19,11 +20,13 @@ class Trimming:
     Args:
         client: of Redis.
         keep: committed entries kept in each stream for other readers.
+        cell: whose streams they are.
     """
 
-    def __init__(self, client: redis.Redis, keep: int) -> None:
+    def __init__(self, client: redis.Redis, keep: int, cell: str = "") -> None:
         self._client = client
         self._keep = keep
+        self._cell = cell
 
     async def trim(self, offsets: Offsets) -> None:
         """Trims each stream, never past what is committed nor its last committed entry."""
@@ -31,7 +34,8 @@ class Trimming:
             upto = marks.spare(self._keep, offsets.committed.get(stream, START))
             if upto is not None:
                 # MINID keeps the id itself; "~" lets Redis drop whole nodes only.
-                await self._client.xtrim(stream, minid=upto, approximate=True)
+                key = in_cell(stream, self._cell)
+                await self._client.xtrim(key, minid=upto, approximate=True)
 
     async def relieve(self, offsets: Offsets) -> None:
         """Trims everything committed while Redis is nearly full.
@@ -45,5 +49,6 @@ class Trimming:
         log.warning("redis is nearly full: trimming what is committed", maxmemory=most)
         for stream, last_id in offsets.committed.items():
             if last_id != START:
-                await self._client.xtrim(stream, minid=last_id, approximate=False)
+                key = in_cell(stream, self._cell)
+                await self._client.xtrim(key, minid=last_id, approximate=False)
             offsets.marks[stream].clear()

@@ -36,10 +36,10 @@ class Writer:
         self._settings = settings
         self._stopping = asyncio.Event()
         self._pace = Pace(settings.batch_size)
-        self._guard = Guard(log)
+        self._guard = Guard(log, settings.cell)
         self._session = self._begin()
         self._metrics = MetricsServer(
-            settings.metrics_host, settings.writer_metrics_port, self._ready
+            settings.metrics_host, settings.writer_metrics_port, self._ready, settings.cell
         )
 
     def _begin(self) -> Session:

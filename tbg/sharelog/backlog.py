@@ -9,9 +9,10 @@ import psycopg
 import redis
 
 from tbg.servers import Urls
+from tbg_core.backlog import find_places, redis_now, waiting
 from tbg_core.database import open_connection, without_password
-from tbg_core.entry import START, id_key
 from tbg_core.names import stream_of
+from tbg_core.primary import connect_redis
 
 # At 30,000 events a second and 700 bytes each, 200 MB of Redis.
 LIMIT: Final = 10.0  # seconds that the oldest uncommitted event may have waited
@@ -39,7 +40,7 @@ class Backlog:
         self._stopped = stopped
         self._say = say
         self._database: psycopg.Connection[tuple[str]] | None = None
-        self._redis = redis.Redis.from_url(urls.redis, socket_timeout=10)
+        self._redis: redis.Redis | None = None
         self._next = 0.0
         try:
             self.age()
@@ -52,7 +53,9 @@ class Backlog:
 
     def close(self) -> None:
         """Closes both connections."""
-        self._redis.close()
+        if self._redis is not None:
+            self._redis.close()
+            self._redis = None  # another server may take writes next time
         if self._database is not None:
             self._database.close()
 
@@ -64,18 +67,12 @@ class Backlog:
         """
         if self._database is None or self._database.closed:
             self._database = open_connection(self._urls.database)
-        rows = self._database.execute(
-            "select last_id from stream_offsets where stream = %s", [_STREAM]
-        ).fetchall()
-        last = min((row[0] for row in rows), key=id_key, default=START)
-        pipeline = self._redis.pipeline(transaction=False)
-        pipeline.time()
-        pipeline.xrange(_STREAM, f"({last}", "+", count=1)
-        (seconds, micros), waiting = pipeline.execute()
-        if not waiting:
-            return 0.0
-        oldest = int(waiting[0][0].partition(b"-")[0]) / 1000
-        return max(0.0, float(seconds + micros / 1e6 - oldest))
+        if self._redis is None:
+            self._redis = connect_redis(self._urls.redis)
+        now = redis_now(self._redis)
+        shares = [place for place in find_places(self._database) if place.stream == _STREAM]
+        behind = waiting(shares, self._redis)
+        return max(0.0, (now - behind[0].since).total_seconds()) if behind else 0.0
 
     def wait(self) -> float:
         """Returns when the writer is near enough, and the seconds that it took.
@@ -93,8 +90,7 @@ class Backlog:
                 why = f"the writer is {age:.0f} s behind"
             except _AWAY as error:
                 age, why = LIMIT + 1, f"cannot see how far the writer is ({error})"
-                if self._database is not None:
-                    self._database.close()
+                self.close()
             if age <= LIMIT:
                 break
             if not told and time.monotonic() - began > LIMIT:

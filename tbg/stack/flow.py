@@ -11,6 +11,7 @@ from psycopg.rows import TupleRow
 
 from tbg.snapshot import stream_lags
 from tbg_core.database import open_connection
+from tbg_core.primary import connect_redis
 from tbg_core.wording import counted, si
 
 # Shares of the last minute are recounted each time, because rows come late: after an
@@ -44,7 +45,8 @@ class Flow:
 
     def __init__(self, database_url: str, redis_url: str) -> None:
         self._database_url = database_url
-        self._redis = redis.Redis.from_url(redis_url, socket_timeout=CONNECT_SECONDS)
+        self._redis_url = redis_url
+        self._redis: redis.Redis | None = None
         self._database: psycopg.Connection[TupleRow] | None = None
         self._started = datetime.now(UTC)
         self._settled_until = self._started
@@ -60,7 +62,8 @@ class Flow:
 
     def close(self) -> None:
         """Closes its connections."""
-        self._redis.close()
+        if self._redis is not None:
+            self._redis.close()
         self._disconnect()
 
     def _disconnect(self) -> None:
@@ -76,11 +79,14 @@ class Flow:
             self._disconnect()
             return f"the database does not answer: {str(error).strip().splitlines()[0]}"
         except redis.RedisError as error:
+            self._redis = None  # another server may take writes next time
             return f"Redis does not answer: {error}"
 
     def _line(self) -> str:
         if self._database is None:
             self._database = open_connection(self._database_url)
+        if self._redis is None:
+            self._redis = connect_redis(self._redis_url, CONNECT_SECONDS)
         lags = stream_lags(self._database, self._redis)
         oldest = max(lag.seconds for lag in lags.values())
         before = self._totals

@@ -87,6 +87,7 @@ class StackPlan:
         valkey = EmbeddedValkey(state.path / "valkey", ports.valkey_port, self.secrets.redis)
         database = _elsewhere(environ.get("DATABASE_URL"), self.secrets.database)
         cache = _elsewhere(environ.get("REDIS_URL"), self.secrets.redis)
+        self.cell = environ.get("CELL", "")
         if database is not None:
             usable(database)
         if cache is not None:
@@ -193,6 +194,7 @@ class StackPlan:
             SOCKET_PATH=str(self.socket_path),
             SPOOL_DIR=str(self.state.path / "spool"),
             REDIS_URL=self.redis_url,
+            CELL=self.cell,
         )
 
     def _writer(self) -> Program:
@@ -201,6 +203,7 @@ class StackPlan:
             ["ingest", "writer"],
             "Redis → database",
             REDIS_URL=self.redis_url,
+            CELL=self.cell,
             DATABASE_URL=self.database_url,
         )
 

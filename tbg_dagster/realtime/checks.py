@@ -5,12 +5,12 @@ from typing import Any, Final
 
 import dagster as dg
 
+from tbg_core.backlog import find_places, waiting
 from tbg_core.entry import NUMBER_REUSED
-from tbg_core.names import leaderboard_key, week_start
+from tbg_core.names import in_cell, leaderboard_key, week_start
 from tbg_core.wording import counted
 from tbg_dagster import clock
 from tbg_dagster.queries import query
-from tbg_dagster.realtime.backlog import waiting
 from tbg_dagster.resources import Database, RedisServer, Thresholds
 from tbg_dagster.resources.database import Connection
 from tbg_dagster.standing import found_before, keep
@@ -86,24 +86,25 @@ def clocks_of_engines_are_right(database: Database) -> dg.AssetCheckResult:
 def writers_keep_up(
     database: Database, redis_server: RedisServer, thresholds: Thresholds
 ) -> dg.AssetCheckResult:
-    """The writer commits what arrives.
+    """The writer of each cell commits what arrives.
 
-    Lag is the age of the oldest entry that a writer has not committed. WARN past a
+    Lag is the age of the oldest entry that a writer has not committed. A cell whose streams are
+    in another Redis has what its writer saw there last, and is behind from then on. WARN past a
     minute, ERROR past ten: the streams fill Redis in the meantime.
     """
     with database.connect() as connection, redis_server.connect() as client:
-        behind = waiting(connection, client)
-    worst, name, entries = 0.0, "none", len(behind)
+        behind = waiting(find_places(connection), client)
+    worst, name = 0.0, "none"
     if behind:
         worst = max((clock.now() - behind[0].since).total_seconds(), 0.0)
-        name = behind[0].stream
+        name = in_cell(behind[0].stream, behind[0].cell)
     severity = ERROR if worst > thresholds.stream_lag_error_seconds else WARN
     return verdict(
         worst <= thresholds.stream_lag_warn_seconds,
         f"the oldest entry not committed is {worst:.0f} s old ({name})",
         severity,
         lag_seconds=worst,
-        streams_behind=entries,
+        streams_behind=sum(one.entries > 0 for one in behind),
     )
 
 

@@ -10,6 +10,8 @@ from pydantic import Field
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
+from tbg_core.primary import connect_redis
+
 
 class RedisServer(dg.ConfigurableResource):  # type: ignore[type-arg]  # yields itself
     """Redis 7.2 or Valkey, reached by URL."""
@@ -23,19 +25,16 @@ class RedisServer(dg.ConfigurableResource):  # type: ignore[type-arg]  # yields 
         Raises:
             dagster.Failure: when Redis does not answer or refuses.
         """
-        client = redis.Redis.from_url(
-            self.url,
-            decode_responses=True,
-            socket_timeout=10,
-            socket_connect_timeout=5,
-            retry=Retry(ExponentialBackoff(cap=1.0, base=0.1), 3),
-        )
+        retry = Retry(ExponentialBackoff(cap=1.0, base=0.1), 3)
         try:
-            with contextlib.closing(client):
+            with contextlib.closing(
+                connect_redis(
+                    self.url, decode_responses=True, socket_connect_timeout=5, retry=retry
+                )
+            ) as client:
                 yield client
-        except redis.RedisError as error:
-            parts = urlsplit(self.url)
+        except (redis.RedisError, redis.exceptions.RedisClusterException) as error:
+            place = urlsplit(self.url).netloc.rpartition("@")[2]
             raise dg.Failure(
-                f"Redis at {parts.hostname}:{parts.port or 6379} (REDIS_URL) "
-                f"cannot be reached or refuses: {error}"
+                f"Redis at {place} (REDIS_URL) cannot be reached or refuses: {error}"
             ) from error

@@ -5,9 +5,9 @@ from typing import Any
 
 import redis
 
+from tbg_core.backlog import Waiting, find_places, waiting
 from tbg_dagster import clock
 from tbg_dagster.queries import query
-from tbg_dagster.realtime.backlog import Waiting, waiting
 from tbg_dagster.resources import Thresholds
 from tbg_dagster.resources.database import Connection
 from tbg_dagster.weekly.week import bounds
@@ -54,5 +54,5 @@ def _uncommitted(connection: Connection, client: "redis.Redis", week: date) -> W
 
     By the ids of entries, which is when they came: an event that came later is a late one.
     """
-    behind = waiting(connection, client)
+    behind = waiting(find_places(connection), client)
     return behind[0] if behind and behind[0].since < bounds(week)[1] else None

@@ -30,6 +30,7 @@ with back as materialized (
                 from engine_instances mine
                 join engine_instances newer
                     on split_part(newer.instance, '/', 1) = split_part(mine.instance, '/', 1)
+                    and newer.cell = mine.cell
                     and newer.id > mine.id
                 where mine.id = c.instance_id
             )
