@@ -68,13 +68,12 @@ class Delivery:
         return self._spool.bytes + self._refused_spool.bytes
 
     async def greet(self) -> None:
-        """Connects before the first event, so that what must be changed is said at the start."""
-        async with self._turn:
-            try:
-                await self._publisher.connect()
-            except _AWAY as error:
-                if needs_action(error):
-                    self._note_away(error)
+        """Says at the start, before the first event, what of Redis must be changed."""
+        try:
+            await self._publisher.look()
+        except _AWAY as error:
+            if needs_action(error):
+                self._note_away(error)
 
     async def hand_on(self, batch: Batch) -> None:
         """Publishes a batch, or keeps it for later."""

@@ -126,17 +126,28 @@ class Publisher:
         self._seen: dict[str, Seen] = {}
         self._sure: set[str] = set()  # marks under which Redis has no batch but confirmed ones
 
-    async def connect(self) -> None:
-        """Connects to the server that takes the cell's writes now, unless it is connected.
+    async def look(self) -> None:
+        """Finds the server that takes the cell's writes now, and judges it.
 
         Raises:
             RedisError, OSError: there is none, or it cannot be used.
         """
+        pool = await self._find()
         try:
-            await self._connect()
-        except (RedisError, OSError, TimeoutError):
-            await self.disconnect()
-            raise
+            await self._guard.look(redis.Redis(connection_pool=pool))
+        finally:
+            await pool.disconnect()
+
+    async def _find(self) -> "redis.ConnectionPool":
+        key = in_cell(IDENTITY_KEY, self._cell)
+        found = await asyncio.to_thread(find_primary, self._url, key, self._timeout)
+        return redis.ConnectionPool.from_url(
+            found.url,
+            socket_timeout=self._timeout,
+            socket_connect_timeout=self._timeout,
+            retry=None,
+            max_connections=2,
+        )
 
     async def publish(self, batch: Batch) -> Outcome:
         """Publishes a batch, but for the events that are in the streams already.
@@ -305,15 +316,7 @@ class Publisher:
     async def _connect(self) -> None:
         if self._connection is not None:
             return
-        key = in_cell(IDENTITY_KEY, self._cell)
-        found = await asyncio.to_thread(find_primary, self._url, key, self._timeout)
-        self._pool = redis.ConnectionPool.from_url(
-            found.url,
-            socket_timeout=self._timeout,
-            socket_connect_timeout=self._timeout,
-            retry=None,
-            max_connections=2,
-        )
+        self._pool = await self._find()
         self._client = redis.Redis(connection_pool=self._pool)
         await self._guard.look(self._client)
         connection = cast(Connection, await self._pool.get_connection())

@@ -217,8 +217,8 @@ class Session:
 
     async def _has_far_cells(self) -> bool:
         """Whether other cells write their bests to a leaderboard in another Redis."""
-        for cell, identity in (await self._offsets.other_cells()).items():
-            if await self._everywhere.get(in_cell(IDENTITY_KEY, cell)) != identity.encode():
+        for cell, known in (await self._offsets.other_cells()).items():
+            if await self._everywhere.get(in_cell(IDENTITY_KEY, cell)) != known.encode():
                 return True
         return False
 
