@@ -41,7 +41,7 @@ def valkey_cluster(valkey_node: Callable[..., EmbeddedValkey]) -> Callable[[], C
                     **{
                         "cluster-enabled": "yes",
                         "cluster-port": str(free_port()),
-                        "cluster-node-timeout": "3000",
+                        "cluster-node-timeout": "5000",
                         "cluster-replica-validity-factor": "0",
                     }
                 )

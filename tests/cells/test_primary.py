@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def test_a_key_of_a_cell_finds_its_node_of_a_cluster_and_goes_on_after_its_end(
     cluster = valkey_cluster()
     key = in_cell(IDENTITY_KEY, "eu1")
     owner = cluster.owner(key)
-    assert place(find_primary(cluster.url, key).url) == f"127.0.0.1:{owner.port}"
+    wait_until(lambda: place(find_primary(cluster.url, key).url) == f"127.0.0.1:{owner.port}")
     # What the whole pool shares lies on any node.
     with connect_redis(cluster.url, decode_responses=True) as client:
         first = add_once(client, ALERTS_STREAM, "one", "hosted", 1, {})
@@ -109,7 +110,9 @@ async def sentinel(folder: Path, primary: EmbeddedValkey) -> AsyncIterator[int]:
         f"bind 127.0.0.1\nport {port}\ndir {folder}\n"
         f"sentinel monitor pool 127.0.0.1 {primary.port} 1\n"
         f"sentinel auth-pass pool {primary.password}\n"
-        "sentinel down-after-milliseconds pool 1000\n"
+        "sentinel down-after-milliseconds pool 3000\n"
+        # A busy machine may look dead for a moment; the next try comes soon.
+        "sentinel failover-timeout pool 3000\n"
     )
     words = [binary(), configuration, "--sentinel"]
     with running(words, folder / "sentinel.log") as process:
@@ -117,6 +120,11 @@ async def sentinel(folder: Path, primary: EmbeddedValkey) -> AsyncIterator[int]:
         with contextlib.closing(redis_sync.Redis(port=port)) as client:
             await until(lambda: _slaves(client) == 1, "Sentinel knows the replica")
         yield port
+
+
+def _has(server: EmbeddedValkey, entries: int) -> bool:
+    with contextlib.closing(redis_sync.Redis.from_url(server.url)) as client:
+        return client.xlen("mining:share_submitted") == entries
 
 
 def _slaves(client: "redis_sync.Redis") -> int:
@@ -131,12 +139,14 @@ async def test_events_go_on_to_the_primary_that_sentinel_names(
     replica = await asyncio.to_thread(replica_of, primary, valkey_node)
     async with sentinel(server_folder, primary) as port:
         url = f"redis+sentinel://:{primary.password}@127.0.0.1:{port}/pool"
-        assert find_primary(f"{url}/0", IDENTITY_KEY).url == primary.url
-        async with stage("receiver", server_folder, url, REDIS_TIMEOUT="1"):
+        settings = {"REDIS_CONFIRM": "replica", "REDIS_TIMEOUT": "1"}
+        async with stage("receiver", server_folder, url, **settings):
             with sending(server_folder / "events.sock") as sender:
                 sender.send(packed("share_submitted", instance="pool/1", seq=1))
-                with contextlib.closing(redis_sync.Redis.from_url(replica.url)) as client:
-                    await until(lambda: client.xlen("mining:share_submitted") == 1)
-                    await asyncio.to_thread(primary.kill)
-                    sender.send(packed("share_submitted", instance="pool/1", seq=2))
-                    await until(lambda: client.xlen("mining:share_submitted") == 2)
+                for server in (primary, replica):
+                    await until(partial(_has, server, 1), "both servers have the first event")
+                named = find_primary(f"{url}/0", IDENTITY_KEY).url
+                first, other = (primary, replica) if named == primary.url else (replica, primary)
+                await asyncio.to_thread(first.kill)
+                sender.send(packed("share_submitted", instance="pool/1", seq=2))
+                await until(partial(_has, other, 2), "the new primary has the second one")
