@@ -51,3 +51,9 @@ select
     end as ending,
     cell
 from boots;
+
+comment on column stream_offsets.cell is 'cell of the streams; empty where it has no name';
+comment on column stream_offsets.looked_at is 'until when the writer knows what waits, by the clock of Redis';
+comment on column stream_offsets.waits_since is 'since when an entry has waited to be committed; null if none did';
+comment on column engine_instances.cell is 'cell of the newest event; empty where it has no name';
+comment on column engine_endings.cell is 'its cell; empty where it has no name';
