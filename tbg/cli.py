@@ -37,6 +37,15 @@ COMMANDS: Final[dict[str, Subcommand]] = {
         "tbg.letters", "command", "Show what was refused, and bring it back."
     ),
     "verify": Subcommand("tbg.verify", "command", "Check bests and blocks by their proof of work."),
+    "receipt": Subcommand(
+        "tbg.receipts.receipt",
+        "command",
+        "Write a user's receipt: his shares, and what proves them.",
+        "batch",
+    ),
+    "receipts": Subcommand(
+        "tbg.receipts.roots", "command", "Publish the roots of receipts, or amend an hour.", "batch"
+    ),
     "release": Subcommand(
         "tbg.release", "command", "Let a week be published although a proof in it fails."
     ),

@@ -46,6 +46,7 @@ from tbg_core.messages import (
     Place,
     Released,
     StillWaiting,
+    WeekRoots,
 )
 from tbg_core.names import (
     ALERTS_STREAM,
@@ -208,7 +209,7 @@ def render_messages(golden: Path) -> str:
             _table(model),
             _example(golden / f"{snake_case(model.__name__)}.json"),
         ]
-    for part in (Place, Released, StillWaiting, NamedWorker):
+    for part in (Place, Released, StillWaiting, WeekRoots, NamedWorker):
         parts += [f"## {part.__name__}\n", f"{_first_line(part)}\n", _table(part)]
     return "\n".join(parts)
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tbg_core.names import ALERTS_STREAM, BLOCK_STATUS_STREAM, WEEKLY_RESET_STREAM
+from tbg_core.names import ALERTS_STREAM, BLOCK_STATUS_STREAM, ROOTS_STREAM, WEEKLY_RESET_STREAM
 
 NOTIFY: Final = "notify:"  # before the names of messages for people alone
 
@@ -63,6 +63,15 @@ class StillWaiting(Payload):
     since: Moment | None = None
 
 
+class WeekRoots(Payload):
+    """The roots of receipts that a result rests on."""
+
+    hours: int = Field(description="hours of the week that have a root; the last one follows soon")
+    first: int = Field(description="place of the first entry in the log of roots")
+    last: int = Field(description="place of the last")
+    hash: str = Field(description="64 hex digits: the hash of the last entry, and so of all before")
+
+
 class WeekResult(Payload):
     """The result of a closed week; the same ranking always gives the same result."""
 
@@ -75,6 +84,7 @@ class WeekResult(Payload):
     released: list[Released] = Field(default_factory=list)
     complete: bool = Field(default=True, description="whether every share that came is counted")
     waiting: StillWaiting | None = Field(default=None, description="what is not, otherwise")
+    roots: WeekRoots | None = Field(default=None, description="what anybody can check it against")
 
 
 class WeeklyReset(WeekResult):
@@ -166,6 +176,24 @@ class BestNews(Payload):
     at: Moment
 
 
+class HourRoot(Payload):
+    """An hour is closed, or late events have changed it: its root, for receipts."""
+
+    index: int = Field(description="place in the log of roots, from 0")
+    hour: Micros
+    revision: int = Field(description="1 for the first root of the hour")
+    boots: int = Field(description="engine boots in it")
+    root: list[str | int] = Field(
+        description="64 hex digits; the work, in decimal digits of 2^-96; valid shares"
+    )
+    difficulty: float = Field(description="the work as a difficulty, rounded")
+    reason: str = Field(description="why a person published it; empty for an ordinary one")
+    previous: str = Field(
+        description="64 hex digits: hash of the entry before, zeros for the first"
+    )
+    hash: str = Field(description="64 hex digits: of this entry, and so of all before it")
+
+
 class DigestNews(Payload):
     """A day's statistics are there."""
 
@@ -177,6 +205,7 @@ MESSAGES: Final[dict[str, tuple[type[Payload], ...]]] = {
     WEEKLY_RESET_STREAM: (WeeklyReset,),
     BLOCK_STATUS_STREAM: (BlockChange,),
     ALERTS_STREAM: (WorkersAlert, Incident),
+    ROOTS_STREAM: (HourRoot,),
     f"{NOTIFY}incident": (Incident,),
     f"{NOTIFY}worker_offline": (WorkersNews,),
     f"{NOTIFY}worker_back": (WorkersNews,),

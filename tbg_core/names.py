@@ -23,6 +23,7 @@ IDENTITY_KEY: Final = "mining:identity"
 WEEKLY_RESET_STREAM: Final = "mining:weekly_reset"
 BLOCK_STATUS_STREAM: Final = "mining:block_status"
 ALERTS_STREAM: Final = "mining:alerts"
+ROOTS_STREAM: Final = "mining:roots"  # of receipts: tbg_core/receipts/log.py has the data
 
 BLOCKS_CHANNEL: Final = "blocks:found"
 

@@ -95,6 +95,12 @@ ARCHIVE: Final = Job(
     "The raw shares and events of the day that has closed, as Parquet.",
     DAILY,
 )  # fmt: skip
+PUBLISH_ROOTS: Final = Job(
+    "publish_roots", ["hour_roots"],
+    "publish_roots_at_06", "6 * * * *",
+    "The roots of receipts of the hour that has closed.",
+    HOURLY,
+)  # fmt: skip
 CONFIRM_BLOCKS: Final = Job(
     "confirm_blocks", ["block_confirmations"],
     "confirm_blocks_every_10_minutes", "*/10 * * * *",
@@ -130,7 +136,7 @@ QUALITY: Final = Job(
 ROLLUPS: Final = (HOURLY_ROLLUP, DAILY_ROLLUP, WEEKLY_RESET)
 # Without partitions.
 FREQUENT: Final = (CONFIRM_BLOCKS, ODDS, LIVENESS, COUNT_ALERTS, HOUSEKEEPING, QUALITY)
-JOBS: Final = (*ROLLUPS, CLOSE_LEDGER, ARCHIVE, *FREQUENT)
+JOBS: Final = (*ROLLUPS, CLOSE_LEDGER, PUBLISH_ROOTS, ARCHIVE, *FREQUENT)
 
 
 def defs(checks: Iterable[dg.AssetsDefinition]) -> dg.Definitions:

@@ -26,7 +26,7 @@ from tbg_serve.models import Problem
 from tbg_serve.pool import Pool
 from tbg_serve.settings import ServeSettings
 from tbg_serve.unavailable import Unavailable
-from tbg_serve.v1 import events, game, miners, weeks
+from tbg_serve.v1 import events, game, miners, receipts, weeks
 
 RETRY_AFTER: Final = "5"  # seconds
 REDIS_SECONDS: Final = 5.0
@@ -107,6 +107,7 @@ class Serving:
             weeks.router(database, self._client),
             miners.router(database),
             game.router(database, pool),
+            receipts.router(database, settings.database_url),
             events.router(self.events),
             publicpool.router(database, pool),
             ckpool.router(database, pool),

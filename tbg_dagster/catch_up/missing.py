@@ -8,12 +8,12 @@ import dagster as dg
 from tbg_dagster.partitions import closed, midnight
 from tbg_dagster.resources.database import Connection
 from tbg_dagster.rollup import rollup_of
-from tbg_dagster.timetable import CLOSE_LEDGER, ROLLUPS, Job
+from tbg_dagster.timetable import CLOSE_LEDGER, PUBLISH_ROOTS, ROLLUPS, Job
 
 # When a partition should be there after it has closed: its schedule, and a while.
 GRACE: Final = timedelta(minutes=30)
 # None of a chain waits for another chain.
-CHAINS: Final = (ROLLUPS, (CLOSE_LEDGER,))
+CHAINS: Final = (ROLLUPS, (CLOSE_LEDGER, PUBLISH_ROOTS))
 
 
 def begin(connection: Connection, horizon: datetime) -> datetime | None:

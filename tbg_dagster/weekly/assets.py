@@ -12,6 +12,7 @@ from tbg_dagster.columns import columns
 from tbg_dagster.late import computing, settle
 from tbg_dagster.partitions import RETRY, WEEKLY, backfill, window
 from tbg_dagster.realtime import skew
+from tbg_dagster.receipts.week import rests_on
 from tbg_dagster.resources import BitcoinNode, Database, RedisServer, Thresholds
 from tbg_dagster.weekly import proof_checks
 from tbg_dagster.weekly.completeness import awaited, completeness
@@ -122,7 +123,7 @@ def weekly_leaderboard(
 
     Week, winner, entrants and the top ten, each with `proven`: whether its proof of work
     holds; `released` where a person let a failing one pass; `complete`: whether every share
-    that had come was counted. A week with a proof that fails is not published. Where late shares
+    that had come was counted; `roots`: the roots of receipts that it rests on. A week with a proof that fails is not published. Where late shares
     change the result, the new one is published as a `correction` with the next revision;
     otherwise a second run publishes nothing. The week's sorted set is made equal to the result
     and expires; the new week has begun with an empty one.
@@ -144,6 +145,7 @@ def weekly_leaderboard(
                     result_of(week, rows), cases, released(connection, week)
                 )
                 result |= completeness(connection, client, week)
+                result |= rests_on(connection, *bounds(week))
                 told = announce(connection, week, result)
                 settle(connection, "weekly", *bounds(week))
                 keep_until = bounds(week)[1] + timedelta(days=thresholds.leaderboard_keep_days)

@@ -19,7 +19,7 @@ from tbg_dagster.rollup import Span, is_whole, recompute
 
 TOP: Final = 10
 # Of a result: what is said beside the places.
-BESIDE: Final = frozenset({"proven", "released", "complete", "waiting"})
+BESIDE: Final = frozenset({"proven", "released", "complete", "waiting", "roots"})
 # Members of one ZADD: Redis does nothing else meanwhile, and its queries are bounded.
 AT_ONCE: Final = 1000
 BESIDE_SECONDS: Final = 600

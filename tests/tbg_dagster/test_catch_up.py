@@ -84,7 +84,7 @@ def test_a_daemon_that_was_down_over_midnight_makes_up_hours_then_days_then_the_
         for request in requests:
             order.append(asked(request))
             run(*asked(request))
-    rollups = [step for step in order if step[0] != "close_ledger"]
+    rollups = [step for step in order if step[0] not in ("close_ledger", "publish_roots")]
     jobs = [job for job, _, _ in rollups]
     expected = ["hourly_rollup", "daily_rollup", "weekly_reset"]
     assert list(dict.fromkeys(jobs)) == expected

@@ -1,11 +1,17 @@
 """docs/api.md: every route has a curl line, and every line is answered."""
 
+import gzip
+import json
 import re
 import signal
 from pathlib import Path
 
 import asyncpg
 
+from tbg_core.periods import HOUR
+from tbg_core.receipts.log import START, Entry, parse
+from tbg_core.receipts.merkle import join_hashes
+from tbg_core.receipts.node import EMPTY
 from tests.processes import ROOT
 from tests.tbg_serve.harness import ALICE, BLOCK, asked, past, served
 
@@ -28,6 +34,44 @@ def filled(path: str, session: int) -> str:
     return path
 
 
+async def roots(db: asyncpg.Connection) -> list[Entry]:
+    """Two hours without events in the log of roots."""
+    entries: list[Entry] = []
+    for place in range(2):
+        previous = entries[-1].hash if entries else START
+        entries.append(Entry(place, place * HOUR, 1, 0, EMPTY, "", previous))
+        await db.execute(
+            "insert into receipt_roots (index, hour, revision, boots, root, work, valid, previous, "
+            "hash) values ($1, to_timestamp($2), 1, 0, $3, 0, 0, $4, $5)",
+            place, place * 3600, EMPTY.hash, previous, entries[-1].hash,
+        )  # fmt: skip
+    return entries
+
+
+async def test_the_log_of_roots_is_served_as_it_is_checked(
+    db: asyncpg.Connection, database_url: str, redis_url: str
+) -> None:
+    await past(db)
+    entries = await roots(db)
+    async with asked(database_url, redis_url) as client:
+        lines = (await client.get("/v1/roots")).text.splitlines()
+        assert [parse(json.loads(line)) for line in lines] == entries
+        assert len((await client.get("/v1/roots?first=1")).text.splitlines()) == 1
+        head = (await client.get("/v1/roots/head")).json
+        assert (head["size"], head["last"]) == (2, entries[-1].hash.hex())
+        found = (await client.get("/v1/roots/consistency?first=1&second=2")).json
+        assert found["second_root"] == head["root"]
+        left, right = entries[0].hash, bytes.fromhex(found["proof"][0])
+        assert join_hashes(left, right).hex() == head["root"]
+        for wrong in ("first=0&second=2", "first=2&second=1", "first=1&second=3"):
+            assert (await client.get(f"/v1/roots/consistency?{wrong}")).status == 422
+        path = f"/v1/receipts/{ALICE}?from=2026-11-23T07:00:00Z"
+        answer = await client.get(f"{path}&to=2026-11-23T08:00:00Z")
+        assert json.loads(gzip.decompress(answer.body))["hours"] == []
+        for wrong in ("2026-11-23T07:00:00Z", "2026-11-24T07:00:01Z", "2026-11-23T08:00:00"):
+            assert (await client.get(f"{path}&to={wrong}")).status == 422
+
+
 async def test_every_route_has_a_curl_line_that_a_real_server_answers(
     db: asyncpg.Connection, database_url: str, redis_url: str, tmp_path: Path
 ) -> None:
@@ -40,6 +84,7 @@ async def test_every_route_has_a_curl_line_that_a_real_server_answers(
         bytes(80),
         bytes(32),
     )
+    await roots(db)
     async with asked(database_url, redis_url) as client:
         schema = (await client.get("/openapi.json")).json
     left = set(schema["paths"])
