@@ -10,7 +10,8 @@ import psycopg
 from fastapi import APIRouter, HTTPException, Path, Query, Response
 from psycopg.rows import dict_row
 
-from tbg_core.database import DatabaseError, connect
+from tbg_core.database import connect
+from tbg_core.database_url import DatabaseError
 from tbg_core.receipts import stored
 from tbg_core.receipts.boot import DoubledError
 from tbg_core.receipts.merkle import consistency_proof, root_of
