@@ -229,6 +229,7 @@ def test_an_altered_row_of_a_closed_hour_turns_the_check_red_and_gives_no_receip
             make(connection, rows, "alice", published, published + HOUR)
 
 
+@pytest.mark.plain_postgresql  # the command has a connection of its own
 def test_an_altered_row_gets_no_new_revision_before_a_person_says_why(
     connection: Connection, run: Run, published: Any, database_url: str
 ) -> None:
@@ -365,6 +366,7 @@ def test_shares_without_a_number_are_counted_beside_the_receipt(
     assert made["without"]["without_root"] == 1
 
 
+@pytest.mark.plain_postgresql  # the command has a connection of its own
 def test_a_receipt_of_the_command_is_checked_by_the_page_against_the_published_roots(
     connection: Connection, run: Run, published: Any, database_url: str, tmp_path: Path
 ) -> None:
@@ -396,6 +398,7 @@ def test_a_receipt_of_the_command_is_checked_by_the_page_against_the_published_r
     assert "nothing was written" in refused.output
 
 
+@pytest.mark.plain_postgresql  # the command has a connection of its own
 def test_a_published_folder_only_grows_and_a_key_signs_its_head(
     connection: Connection, run: Run, published: Any, database_url: str, tmp_path: Path
 ) -> None:
