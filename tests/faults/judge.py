@@ -174,7 +174,7 @@ def _boot(
     )
     assert not verdict.twice, f"{boot.name}: stored twice"
     _check_books(boot, books, emitted, stored, refused, lost, excuses)
-    verdict.recognised = books["duplicates"] if books is not None else 0
+    verdict.recognised = int(books["duplicates"]) if books is not None else 0
     return verdict
 
 
