@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from ingest.settings import ReceiverSettings, WriterSettings
+from ingest.writer.tables import SHARE_COLUMNS
 from tbg_core.events import EVENTS
 from tbg_dagster.definitions import defs
 from tbg_dagster.resources import Thresholds
@@ -39,6 +40,14 @@ def test_there_is_a_list_for_each_kind_of_change() -> None:
     assert all(len(paths(text)) >= 3 for text in LISTS.values())
 
 
+@pytest.mark.parametrize("name", sorted(LISTS))
+def test_each_list_ends_with_the_tests_to_run(name: str) -> None:
+    last = LISTS[name].strip().splitlines()[-1]
+    assert last.startswith("Run `.venv/bin/pytest "), last
+    for path in re.findall(r"tests/[\w/.]+", last):
+        assert (ROOT / path).exists(), path
+
+
 @pytest.mark.parametrize("name", sorted(set(paths(TEXT)) - {"mining_events.payload", "Stage.stop"}))
 def test_every_file_it_names_exists(name: str) -> None:
     found = ROOT / name
@@ -51,15 +60,36 @@ def test_fields_of_events_are_in_every_place_of_their_list() -> None:
         assert name in json.loads(source(f"tests/events/{name}.json"))["event"]
         always = [
             field
-            for field, info in model.model_fields.items()
+            for part in (model, model.model_fields["data"].annotation)
+            for field, info in part.model_fields.items()  # type: ignore[union-attr]  # a model, never None
             if isinstance(info.json_schema_extra, dict)
         ]
-        engines = ("devnet/pool/events.py", "devnet/emitter.py")
-        for places in (("ckpool/src/tbg_write.c",), engines, ("docs/events.md",)):
-            assert all(place in listed for place in places)
-            text = "".join(source(place) for place in places)
-            missing = [field for field in always if field not in text]
+        engines = ("devnet/pool/events.py", "devnet/pool/share.py", "devnet/emitter.py")
+        golden = f"tests/events/{name}.json"
+        for places in (("ckpool/src/tbg_write.c",), engines, ("docs/events.md",), (golden,)):
+            assert all(place in listed for place in places if place != golden)
+            text = "".join(source(place) for place in places).replace('\\"', '"')
+            # A key as JSON, C and Python have it, or a name as Markdown has it.
+            missing = [field for field in always if not re.search(rf'["`]{field}["`]', text)]
             assert not missing, (places, name, missing)
+
+
+# Fields of a share that have no column: they are for who reads the streams.
+NOT_STORED = {"client_id", "ntime", "user_agent", "version_bits", "network_difficulty"}
+STORED_AS = {
+    "hash": "share_hash",
+    "ip": "ip_address",
+    "user": "user_id",
+    "valid": "is_valid",
+    "worker": "worker_id",
+}
+
+
+def test_a_field_of_a_share_without_a_column_is_named_here() -> None:
+    model = EVENTS["share_submitted"].model_fields["data"].annotation
+    fields = set(model.model_fields)  # type: ignore[union-attr]  # a model, never None
+    without = {name for name in fields if STORED_AS.get(name, name) not in SHARE_COLUMNS}
+    assert without == NOT_STORED
 
 
 def test_every_asset_and_check_is_defined_in_its_domain_and_tested() -> None:
