@@ -14,9 +14,11 @@ from rich.table import Table
 from tbg.servers import connect, database_url
 from tbg.stack.state import State, state_option
 from tbg.terminal import terminal
-from tbg_core.wording import percent, printable, si
+from tbg_core.wording import percent, printable, shortened, si
 
 PERIODS: Final = ("session", "week", "month", "round", "alltime")
+WIDE: Final = 170  # columns, for whole addresses and hashes
+DIGITS: Final = 12  # of a hash's end
 _QUERY: Final[LiteralString] = """
 select scope, period, since, btc_address, worker_name, best_difficulty, found_at, share_hash,
     shares, work, chance
@@ -59,7 +61,8 @@ def command(
       tbg bests --period week --workers --top 20
       tbg bests --period alltime --user bc1qexample --json
     """
-    url = database_url(State(state_path))
+    state = State(state_path)
+    url = database_url(state)
     scope = "worker" if by_worker else "user"
     wanted = {"scope": scope, "user": user, "most": most}
     rows: list[dict[str, Any]] = []
@@ -78,24 +81,32 @@ def command(
             )
         )
     else:
-        _show(rows, periods or PERIODS)
+        _show(rows, periods or PERIODS, state.option)
 
 
-def _show(rows: list[dict[str, Any]], periods: tuple[str, ...]) -> None:
+def _show(rows: list[dict[str, Any]], periods: tuple[str, ...], option: str) -> None:
     console = terminal()
+    # A narrow terminal gets what tells names and hashes apart: a hash begins with zeros.
+    name, digits = (str, 64) if console.width >= WIDE else (shortened, DIGITS)
     for period in periods:
         mine = [row for row in rows if row["period"] == period]
         console.print(period if mine else f"{period}: no share")
         if not mine:
             continue
-        table = Table("", "who", "best", "found (UTC)", "chance", "hash", box=box.SIMPLE_HEAD)
+        table = Table("", "best", "who", "found (UTC)", "chance", "hash", box=box.SIMPLE_HEAD)
+        for column in table.columns:
+            column.overflow = "fold"
         for place, row in enumerate(mine, 1):
+            worker = row["worker_name"]
             table.add_row(
                 f"{place}",
-                escape(printable(f"{row['btc_address']}.{row['worker_name']}")),
                 si(row["best_difficulty"], 4),
-                f"{row['found_at'].astimezone(UTC):%F %T}",
+                escape(printable(name(row["btc_address"]) + (f".{worker}" if worker else ""))),
+                f"{row['found_at'].astimezone(UTC):%F %H:%M}",
                 "–" if row["chance"] is None else percent(row["chance"]),
-                row["share_hash"] or "–",
+                (row["share_hash"] or "–")[-digits:],
             )
         console.print(table)
+    best = next((row["share_hash"] for row in rows if row["share_hash"]), None)
+    if best is not None:
+        console.print(f"the proof of the first: tbg verify {best[-DIGITS:]}{option}")

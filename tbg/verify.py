@@ -19,6 +19,7 @@ from tbg_core.evidence import Case
 from tbg_core.proof import SIGNATURE, Claim, Proof, ProofError, holds, signatures_of, verify
 from tbg_core.wording import printable
 
+SHORTEST: Final = 8  # hex digits, of the end of a hash
 MARKS = {True: "holds", False: "FAILS", None: "not checked"}
 
 
@@ -35,7 +36,7 @@ def monday_of(week: str) -> date:
 
 
 def _hash(text: str) -> str:
-    if not re.fullmatch("[0-9a-fA-F]{64}", text):
+    if not re.fullmatch(f"[0-9a-fA-F]{{{SHORTEST},64}}", text):
         raise ValueError
     return text
 
@@ -55,7 +56,9 @@ signature_option: Final = click.option(
     show_envvar=True,
     help="The pool's signature in its coinbases, or several between commas.",
 )
-HASH = Parsed(_hash, "be the 64 hex digits of a share's hash")
+HASH = Parsed(
+    _hash, f"be the 64 hex digits of a share's hash, or its last ones ({SHORTEST} or more)"
+)
 WEEK = Parsed(monday_of, "look like 2026-W47")
 
 
@@ -87,6 +90,7 @@ def command(
     \b
     Examples:
       tbg verify 00000000002d1f5e6b7a8c9d0e1f2a3b4c5d6e7f8091a2b3c4d5e6f708192a3b
+      tbg verify d5e6f708192a3b            # its end is enough
       tbg verify --week 2026-W47
       tbg verify HASH --json > proof.json
       tbg verify --file proof.json
@@ -97,11 +101,12 @@ def command(
         cases = _of_file(path, signature, State(state_path))
     else:
         cases = _of_database(State(state_path), share_hash, monday, signature)
-    for case in cases:
-        if as_json:
+    if as_json:
+        for case in cases:
             click.echo(json.dumps(document(case)))
-        else:
-            _show(case)
+    else:
+        for claims in _together(cases):
+            _show(claims)
     # The claim is ours and the database is, too: what it cannot check does not hold.
     if not all(case.proof and holds(case.facts, unchecked=path is not None) for case in cases):
         raise SystemExit(3)
@@ -223,6 +228,7 @@ def _of_database(
 ) -> list[Case]:
     with connect(database_url(state)) as database:
         if share_hash is not None:
+            share_hash = _whole(database, share_hash)
             cases = evidence.cases_of_hash(database, share_hash, signature)
         else:
             assert monday is not None
@@ -236,17 +242,41 @@ def _of_database(
     return cases
 
 
-def _show(case: Case) -> None:
+def _whole(database: Any, end: str) -> str:
+    """The hash that ends so, of a share that anybody claims; ``end`` itself if there is none."""
+    if len(end) == 64:
+        return end
+    found = evidence.hashes_ending(database, end)
+    if len(found) > 1:
+        raise click.ClickException(
+            f"several shares end in {end}, as {found[0]} and {found[1]}: give more digits"
+        )
+    return found[0] if found else end
+
+
+def _together(cases: list[Case]) -> list[list[Case]]:
+    """The claims of a user to each share, in the order of the first ones."""
+    found: dict[object, list[Case]] = {}
+    for case in cases:
+        # Without a hash nothing says that two are the same share.
+        found.setdefault((case.claim.hash or id(case), case.claim.user), []).append(case)
+    return list(found.values())
+
+
+def _show(cases: list[Case]) -> None:
+    """Every claim to a share, and below them what its proof says, once."""
     console = terminal(markup=False, emoji=False, soft_wrap=True)
-    claim = case.claim
-    place = f"{case.rank}. " if case.rank else ""
-    of = f" in {claim.week:%G-W%V}" if claim.week else ""
-    name = f"{claim.user}.{case.worker}" if case.worker else claim.user
-    said = f"{place}{name}: {claim.difficulty:.12g}{of}, share {claim.hash or 'unknown'}"
-    console.print(printable(said))
-    if case.proof is None:
+    for case in cases:
+        claim = case.claim
+        place = f"{case.rank}. " if case.rank else ""
+        of = f" in {claim.week:%G-W%V}" if claim.week else ""
+        name = f"{claim.user}.{case.worker}" if case.worker else claim.user
+        said = f"{place}{name}: {claim.difficulty:.12g}{of}, share {claim.hash or 'unknown'}"
+        console.print(printable(said))
+    if cases[0].proof is None:
         console.print("  no proof came with it")
-    for fact in case.facts:
+    facts = {(fact.name, fact.holds, fact.text): fact for case in cases for fact in case.facts}
+    for fact in facts.values():
         style = {True: "green", False: "red", None: "yellow"}[fact.holds]
         console.print(
             f"  {MARKS[fact.holds]:<11}  {fact.name}: {printable(fact.text)}", style=style

@@ -35,6 +35,11 @@ order by rank nulls last, difficulty desc, found_at
 limit %s
 """
 )
+# So many that it is plain that the end is of several.
+_ENDING: Final[LiteralString] = """
+select distinct share_hash from share_claims
+where right(share_hash, length(%(end)s::text)) = %(end)s order by share_hash limit 3
+"""
 _TIPS: Final[LiteralString] = """
 select hash, height, seen_at, replaced_at from network_tips where hash = any(%s)
 """
@@ -94,6 +99,16 @@ def cases_of_hash(
         ask: finds blocks that the pool did not see; None where no node can be asked.
     """
     return _judge(connection, _OF_HASH, [share_hash.lower()], signature, ask)
+
+
+def hashes_ending(connection: psycopg.Connection[Any], end: str) -> list[str]:
+    """The claimed shares, at most three, whose hash ends so.
+
+    Args:
+        end: hex digits, in the order that block explorers show: the beginning is all zeros.
+    """
+    rows = connection.execute(_ENDING, {"end": end.lower()}).fetchall()
+    return [row[0] for row in rows]
 
 
 def cases_of_week(

@@ -28,6 +28,11 @@ def counted(number: int, one: str, many: str | None = None) -> str:
     return f"{number:,} {one if number == 1 else many or f'{one}s'}"
 
 
+def shortened(name: str) -> str:
+    """A name or address as a person tells it apart: its beginning and its end."""
+    return name if len(name) <= 16 else f"{name[:8]}…{name[-6:]}"
+
+
 LONGEST: Final = 1000
 
 

@@ -20,6 +20,8 @@ from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
+from tbg_core.wording import shortened
+
 ORANGE: Final = "#f7931a"
 BLUE: Final = "#1f5fbf"
 GREY: Final = "#8a8f98"
@@ -61,7 +63,7 @@ def short(name: str) -> str:
     The font has every printable ASCII character, and no drawing obeys one.
     """
     drawable = "".join(char if " " <= char <= "~" else "?" for char in name)
-    return drawable if len(drawable) <= 16 else f"{drawable[:8]}…{drawable[-6:]}"
+    return shortened(drawable)
 
 
 def canvas(title: str) -> tuple[Figure, Axes]:
@@ -100,6 +102,12 @@ def si(value: float, digits: int = 3) -> str:
         value /= 1000
         power += 1
     return f"{value:.{digits}g} {_PREFIXES[power]}".rstrip()
+
+
+def hashrate(value: float) -> str:
+    """H/s as miners write it: ``4.97 PH/s``."""
+    number, _, prefix = si(value).partition(" ")
+    return f"{number} {prefix}H/s"
 
 
 def as_metadata(figure: Figure, alt: str) -> dg.MarkdownMetadataValue:

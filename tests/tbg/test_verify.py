@@ -284,3 +284,46 @@ def test_a_file_that_holds_no_proof_is_named(verify: Verify, tmp_path: Path, tex
 )
 def test_what_cannot_be_looked_up_is_named(verify: Verify, arguments: list[str], code: int) -> None:
     assert verify(*arguments).exit_code == code
+
+
+@pytest.mark.parametrize("digits", [8, 12, 63])
+def test_the_end_of_a_hash_is_enough(verify: Verify, database_url: str, digits: int) -> None:
+    fill(database_url, genuine()["data"])
+    result = verify(HASH[-digits:].upper())
+    assert result.exit_code == 0, result.output
+    assert HASH in result.output
+
+
+def test_an_end_that_several_shares_have_is_refused(verify: Verify, database_url: str) -> None:
+    data = genuine()["data"]
+    fill(database_url, data)
+    fill(database_url, {**data, "user": OTHER_USER, "hash": "00" * 20 + HASH[40:]}, proof=False)
+    result = verify(HASH[-12:])
+    assert result.exit_code == 1
+    assert "give more digits" in result.output
+    assert verify(HASH).exit_code == 0
+
+
+def test_an_end_of_no_share_and_one_that_is_too_short_are_named(verify: Verify) -> None:
+    assert "nobody claims deadbeefdead" in verify("deadbeefdead").output
+    assert "its last ones (8 or more)" in verify("abcdef1").output
+
+
+def test_a_share_that_is_a_best_and_a_block_is_verified_once(
+    verify: Verify, database_url: str
+) -> None:
+    fill(database_url, genuine()["data"])
+    with psycopg.connect(database_url, autocommit=True) as database:
+        database.execute("insert into workers (user_id, worker_name) select id, 'rig' from users")
+        database.execute(
+            "insert into blocks (block_height, block_hash, user_id, worker_id, reward_sats, "
+            "difficulty, network_difficulty, coinbase_sig, found_at) "
+            "select 868001, %s, u.id, w.id, 1, %s, 1, '/TheBitcoinGame/', %s from users u, workers w",
+            [HASH, genuine()["data"]["new_best_diff"], FOUND],
+        )
+    result = verify(HASH)
+    assert result.output.count(f"share {HASH}") == 2
+    assert (
+        sum(line.split()[1:] == [] or " hash: " in line for line in result.output.splitlines()) == 1
+    )
+    assert len(verify(HASH, "--json").output.splitlines()) == 2
