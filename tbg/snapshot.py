@@ -38,7 +38,7 @@ class Lag:
 
 @dataclass(frozen=True)
 class EventCounts:
-    """One kind of event."""
+    """One kind of event; ``last`` is the newest by its own time."""
 
     last: datetime | None
     minute: int
@@ -134,6 +134,7 @@ def take(database: Connection, client: "redis.Redis") -> Snapshot:
     here = reached(places, client)
     lags, behind = _lags(places, client)
     others = _other_events(database)
+    newest = _newest(database)
     [(accepted_minute, rejected_minute, accepted_hour, rejected_hour)] = database.execute(
         """
         select
@@ -152,7 +153,9 @@ def take(database: Connection, client: "redis.Redis") -> Snapshot:
         if name == "share_submitted":
             minute, hour = accepted_minute + rejected_minute, accepted_hour + rejected_hour
         keys = [one.key for one in places if one.cell in here and one.stream == stream]
-        length, last = _stream(client, keys)
+        length, entry = _stream(client, keys)
+        # An import adds entries of long ago: the newest event is not the newest entry.
+        last = max(filter(None, (entry, newest.get(name))), default=None)
         events[name] = EventCounts(last, minute, hour, length, lags[stream])
     [(letters, letters_hour)] = database.execute(
         "select count(*), count(*) filter (where received_at > now() - interval '1 hour') "
@@ -241,6 +244,21 @@ def _other_events(database: Connection) -> dict[str, tuple[int, int]]:
         [list(EVENTS)],
     ).fetchall()
     return {event: (minute, hour) for event, minute, hour in rows}
+
+
+def _newest(database: Connection) -> dict[str, datetime]:
+    """The time of the newest committed event of each kind, by an index."""
+    rows = database.execute(
+        """
+        select name, case name
+            when 'share_submitted' then (select max(time) from shares)
+            else (select max(time) from mining_events where event = name)
+        end
+        from unnest(%s::text[]) as name
+        """,
+        [list(EVENTS)],
+    ).fetchall()
+    return {event: time.astimezone(UTC) for event, time in rows if time is not None}
 
 
 def _stream(client: "redis.Redis", keys: Sequence[str]) -> tuple[int, datetime | None]:

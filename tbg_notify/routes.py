@@ -128,7 +128,14 @@ class Route(BaseModel):
         """Why this route does not get the message at all; None if it does."""
         kinds = [kind for kind in message.kinds if self.wants_kind(kind)]
         if not kinds:
-            return f"kind {' and '.join(message.kinds)} is not among its kinds"
+            named = " and ".join(message.kinds)
+            if self.kinds is None:
+                return (
+                    f"{named} goes only to a route that names it (kinds: [{named}])"
+                    if not self.of_some
+                    else f"{named} does not concern certain miners, and its kinds do not name it"
+                )
+            return f"kind {named} is not among its kinds"
         if message.payload.get("is_block") and self.wants_kind("block_found"):
             return "its share is a block's, and told as that"
         if SEVERITIES.index(message.severity) < SEVERITIES.index(self.severity):

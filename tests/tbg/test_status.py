@@ -199,6 +199,81 @@ def test_what_has_settled_is_counted_once(
         assert flow.line().startswith("0.0 shares/s")
 
 
+def test_the_height_is_that_of_the_engines_that_are_no_simulation(
+    database_url: str, redis_url: str
+) -> None:
+    with (
+        psycopg.connect(database_url, autocommit=True) as database,
+        Flow(database_url, redis_url) as flow,
+    ):
+        tip = (
+            "insert into network_blocks (hash, height, network_difficulty, seen_at, source) "
+            "values (%s, %s, 1, now(), %s)"
+        )
+        database.execute(tip, ["ab", 941_701, "simulated"])
+        assert "· height 941701 ·" in flow.line()
+        database.execute(tip, ["cd", 3, "hosted"])
+        assert "· height 3 ·" in flow.line()
+
+
+def test_a_block_and_a_new_best_are_said_once(database_url: str, redis_url: str) -> None:
+    def best(difficulty: float) -> None:
+        database.execute(
+            "insert into weekly_best_diff (user_id, week_start, best_difficulty, "
+            "best_share_time, best_share_hash, best_worker_id) values "
+            "(1, date_trunc('week', now() at time zone 'UTC')::date, %s, now(), %s, 1) "
+            "on conflict (user_id, week_start) do update "
+            "set best_difficulty = excluded.best_difficulty",
+            [difficulty, bytes.fromhex("00" * 16 + "ab" * 16)],
+        )
+
+    with (
+        psycopg.connect(database_url, autocommit=True) as database,
+        Flow(database_url, redis_url) as flow,
+    ):
+        database.execute("insert into users (btc_address) values ('bc1qme')")
+        database.execute("insert into workers (user_id, worker_name) values (1, 'rig')")
+        best(5)
+        flow.line()
+        assert flow.news() == []  # what there was
+        assert flow.news() == []
+        best(4.29e9)
+        database.execute(
+            "insert into blocks (block_height, block_hash, user_id, worker_id, reward_sats, "
+            "difficulty, network_difficulty, coinbase_sig, found_at) "
+            "values (7, %s, 1, 1, 1, 1, 1, '', now())",
+            ["cd" * 32],
+        )
+        assert flow.news() == [
+            "BLOCK 7 by bc1qme.rig: tbg verify cdcdcdcdcdcd",
+            "new best of the week, 4.29G by bc1qme.rig: tbg verify abababababab",
+        ]
+        assert flow.news() == []
+
+
+def test_the_last_event_is_the_newest_and_not_the_one_that_came_last(
+    database_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    now = datetime.now(UTC)
+    with (
+        redis_sync.Redis.from_url(redis_url) as client,
+        psycopg.connect(database_url, autocommit=True) as database,
+    ):
+        # An import came after the share that is mined now.
+        old = int((now - timedelta(hours=26)).timestamp() * 1e6)
+        client.xadd("mining:share_submitted", {"timestamp": old, "data": "{}"})
+        client.xadd("mining:block_found", {"timestamp": old, "data": "{}"})
+        database.execute(
+            "insert into mining_events (time, seq, instance_id, event, source, payload) "
+            "values (%s, 1, 1, 'block_found', 'hosted', '{}')",
+            [now],
+        )
+    add_share(database_url, timedelta(0), 1)
+    found = json.loads(status(database_url, redis_url, tmp_path, "--json").output)["events"]
+    for kind in ("share_submitted", "block_found"):
+        assert abs(datetime.fromisoformat(found[kind]["last"]) - now) < timedelta(minutes=10), kind
+
+
 def test_the_line_names_the_server_that_is_away(database_url: str) -> None:
     with Flow(database_url, "redis://127.0.0.1:1") as flow:
         assert "Redis does not answer" in flow.line()

@@ -144,3 +144,12 @@ def test_the_end_of_quiet_is_not_quiet_and_every_minute_before_is(
     assert now <= until <= now + timedelta(hours=26)
     if until > now:
         assert quiet.holds(until - timedelta(minutes=1), where)
+
+
+def test_a_route_without_kinds_says_why_a_kind_passes_it_by() -> None:
+    everything = Route(to=GOOD).refuses(at("best_worker", "a.b"))
+    assert everything == "best_worker goes only to a route that names it (kinds: [best_worker])"
+    mine = Route(to=GOOD, users=("a",)).refuses(at("system"))
+    assert mine == "system does not concern certain miners, and its kinds do not name it"
+    named = Route(to=GOOD, kinds=("block_found",)).refuses(at("system"))
+    assert named == "kind system is not among its kinds"
