@@ -9,13 +9,15 @@ EXTRAS := batch,devnet,serve,embedded,receipts,dev
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 ARGS ?=
+# Of `up`'s ARGS, what `demo` and `down` take as well: the state folder.
+STATE = $(shell grep -oE -e '--state[= ]+[^ ]+' <<< '$(ARGS)')
 # Tests wait for processes more than they compute: four at a time, each with servers of
 # its own.
 WORKERS ?= 4
 FAULTS ?= 3000
 
 .DEFAULT_GOAL := help
-.PHONY: help install up down secrets test test-python test-ckpool test-newest test-timescaledb test-compose test-image test-upstream test-faults bench check format smoke docs lock clean
+.PHONY: help install up demo down secrets test test-python test-ckpool test-newest test-timescaledb test-compose test-image test-upstream test-faults bench check format smoke docs lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -33,8 +35,11 @@ install: $(INSTALLED) ## Make the virtual environment .venv
 up: $(INSTALLED) ## Run everything: node, pool, miner, database, Redis, ingest, Dagster (Ctrl-C ends it)
 	$(BIN)/tbg up $(ARGS)
 
+demo: $(INSTALLED) ## Send two weeks of a simulated fleet to the stack that runs, and show what to look at
+	$(BIN)/tbg demo $(STATE)
+
 down: $(INSTALLED) ## Stop what an earlier `up` left running
-	$(BIN)/tbg down $(ARGS)
+	$(BIN)/tbg down $(STATE)
 
 test: test-python test-ckpool ## Run every test, against real servers that the tests start
 

@@ -31,6 +31,9 @@ COMMANDS: Final[dict[str, Subcommand]] = {
     "import": Subcommand(
         "tbg.sharelog.command", "command", "Import the share logs of a stock ckpool."
     ),
+    "demo": Subcommand(
+        "tbg.demo", "command", "Send two weeks of a simulated fleet to the stack.", "devnet"
+    ),
     "ledger": Subcommand("tbg.ledger", "command", "Show what became of every event."),
     "forget": Subcommand("tbg.forget", "command", "Forget a writer's name that is not used."),
     "dead-letters": Subcommand(
@@ -72,9 +75,7 @@ DEVNET_COMMANDS: Final[dict[str, Subcommand]] = {
     "node": Subcommand("devnet.node.cli", "node", "Run a regtest node.", "devnet"),
     "pool": Subcommand("devnet.pool.cli", "pool", "Run a Stratum V1 solo pool.", "devnet"),
     "miner": Subcommand("devnet.miner.cli", "miner", "Run a CPU miner.", "devnet"),
-    "simulate": Subcommand(
-        "devnet.simulator.cli", "simulate_command", "Run a fleet of virtual miners.", "devnet"
-    ),
+    "simulate": Subcommand("tbg.simulate", "command", "Run a fleet of virtual miners.", "devnet"),
 }
 
 

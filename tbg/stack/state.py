@@ -89,6 +89,11 @@ class State:
         return f"no stack was ever started in {self.path}: run tbg up"
 
     @property
+    def option(self) -> str:
+        """What another command needs to find this folder: ' --state ...', or nothing."""
+        return "" if self.path == DEFAULT_STATE.resolve() else f" --state {self.path}"
+
+    @property
     def logs(self) -> Path:
         return self.path / "logs"
 
