@@ -9,20 +9,19 @@ from tbg_dagster import (
     catch_up,
     housekeeping,
     ledger,
+    realtime,
     receipts,
     shares,
     timetable,
     weekly,
     workers,
 )
-from tbg_dagster import (
-    realtime as upstream,
-)
+from tbg_dagster.pages import with_pages
 from tbg_dagster.resources import Archive, BitcoinNode, Database, RedisServer, Thresholds
 from tbg_dagster.resources.environment import from_environment
 
 _domains = dg.Definitions.merge(
-    upstream.defs,
+    realtime.defs,
     shares.defs,
     ledger.defs,
     receipts.defs,
@@ -36,8 +35,12 @@ _domains = dg.Definitions.merge(
 )
 
 defs = dg.Definitions.merge(
-    _domains,
-    timetable.defs(_domains.asset_checks or []),
+    dg.Definitions(
+        assets=with_pages(_domains.assets or []),
+        asset_checks=_domains.asset_checks,
+        sensors=_domains.sensors,
+    ),
+    timetable.defs(_domains.asset_checks or [], realtime.assets.observe_realtime),
     dg.Definitions(
         resources={
             "database": from_environment(Database, "DATABASE_"),

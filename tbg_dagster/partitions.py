@@ -1,14 +1,15 @@
 """The partitions of time, all UTC: hours, days, and weeks from Monday 00:00.
 
-``TBG_FIRST_WEEK`` names the Monday on which they begin. Nothing before it can be computed,
-so it should lie as far back as raw shares are kept: 13 weeks before the first start.
-Moving it earlier is always safe. Moving it later hides partitions from Dagster, though
-not from the database.
+``TBG_FIRST_WEEK`` names the Monday on which they begin: that of the first start, or of the
+oldest shares that were imported. Nothing before it can be computed. `tbg up` keeps it in a
+file instead, and moves it back when older shares come in. Moving it earlier is always safe.
+Moving it later hides partitions from Dagster, though not from the database.
 """
 
 import os
 from collections.abc import Collection, Iterator
 from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
 from typing import Final
 
 import dagster as dg
@@ -25,8 +26,16 @@ def midnight(day: date) -> datetime:
     return datetime.combine(day, time(), UTC)
 
 
+def _kept_week() -> str:
+    """What the stack of ``tbg up`` keeps beside Dagster's settings; '' without one."""
+    try:
+        return (Path(os.environ.get("DAGSTER_HOME", "")) / "first_week").read_text().strip()
+    except OSError:
+        return ""
+
+
 def _first_week() -> str:
-    value = os.environ.get("TBG_FIRST_WEEK") or "2026-01-05"
+    value = os.environ.get("TBG_FIRST_WEEK") or _kept_week() or "2026-01-05"
     try:
         monday = date.fromisoformat(value).isoweekday() == 1
     except ValueError:
@@ -42,8 +51,14 @@ FIRST_MOMENT: Final = midnight(date.fromisoformat(FIRST_WEEK))
 HOURLY: Final = dg.HourlyPartitionsDefinition(start_date=f"{FIRST_WEEK}-00:00")
 DAILY: Final = dg.DailyPartitionsDefinition(start_date=FIRST_WEEK)
 WEEKLY: Final = dg.WeeklyPartitionsDefinition(start_date=FIRST_WEEK, day_offset=1)
+# The days that are archived. Set to nothing, ARCHIVE_URL says that none is: then none is missing.
+ARCHIVED: Final = (
+    dg.DailyPartitionsDefinition(start_date=FIRST_WEEK, end_date=FIRST_WEEK)
+    if os.environ.get("ARCHIVE_URL") == ""
+    else DAILY
+)
 
-_LENGTH: Final = {HOURLY: HOUR, DAILY: DAY, WEEKLY: WEEK}
+_LENGTH: Final = {HOURLY: HOUR, DAILY: DAY, ARCHIVED: DAY, WEEKLY: WEEK}
 
 # A run of a backfill: long enough that its start costs little, short enough that a failure
 # repeats little.
@@ -72,6 +87,7 @@ def closed(partitions: Partitions, since: datetime, until: datetime) -> list[str
     """Keys of the partitions that end after ``since`` and not after ``until``, in order."""
     # By arithmetic: Dagster would list every partition since the first one for that.
     length = _LENGTH[partitions]
+    until = min(until, partitions.end or until)
     start = FIRST_MOMENT + max(0, (since - FIRST_MOMENT) // length) * length
     count = max(0, (until - start) // length)
     return [(start + number * length).strftime(partitions.fmt) for number in range(count)]

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import dagster as dg
 
-from tbg_dagster.partitions import DAILY, HOURLY, WEEKLY, Partitions, last_closed
+from tbg_dagster.partitions import ARCHIVED, DAILY, HOURLY, WEEKLY, Partitions, last_closed
 
 # What define_asset_job makes: Dagster gives its type no public name.
 Definition = Any
@@ -39,10 +39,17 @@ class Job:
     def _defined(self, selection: dg.AssetSelection) -> Definition:
         return dg.define_asset_job(self.name, selection=selection, description=self.why)
 
-    def checking(self, checks: Iterable[dg.AssetsDefinition]) -> Definition:
-        """A job of all these checks but those that block: they run with their asset alone."""
+    def checking(
+        self, checks: Iterable[dg.AssetsDefinition], observed: dg.AssetsDefinition
+    ) -> Definition:
+        """A job of all these checks but those that block, and a look at what is observed.
+
+        Those that block run with their asset alone.
+        """
         keys = [spec.key for item in checks for spec in item.check_specs if not spec.blocking]
-        return self._defined(dg.AssetSelection.checks(*keys))
+        return self._defined(
+            dg.AssetSelection.checks(*keys) | dg.AssetSelection.assets(*observed.keys)
+        )
 
     def scheduled(self, job: Definition) -> dg.ScheduleDefinition:
         """The schedule of this row."""
@@ -50,6 +57,7 @@ class Job:
             self.schedule,
             job=job,
             cron_schedule=self.cron,
+            description=self.why,
             execution_timezone="UTC",
             default_status=dg.DefaultScheduleStatus.RUNNING,
             execution_fn=self._tick,
@@ -93,7 +101,7 @@ ARCHIVE: Final = Job(
     "archive_days", ["shares_archive"],
     "archive_daily_at_0040", "40 0 * * *",
     "The raw shares and events of the day that has closed, as Parquet.",
-    DAILY,
+    ARCHIVED,
 )  # fmt: skip
 PUBLISH_ROOTS: Final = Job(
     "publish_roots", ["hour_roots"],
@@ -129,7 +137,7 @@ HOUSEKEEPING: Final = Job(
 QUALITY: Final = Job(
     "quality", [],
     "quality_every_5_minutes", "*/5 * * * *",
-    "Every check that is quick, by itself.",
+    "Every check that is quick, by itself, and a look at what the realtime side has written.",
 )  # fmt: skip
 
 # In the order in which one needs the other.
@@ -139,12 +147,13 @@ FREQUENT: Final = (CONFIRM_BLOCKS, ODDS, LIVENESS, COUNT_ALERTS, HOUSEKEEPING, Q
 JOBS: Final = (*ROLLUPS, CLOSE_LEDGER, PUBLISH_ROOTS, ARCHIVE, *FREQUENT)
 
 
-def defs(checks: Iterable[dg.AssetsDefinition]) -> dg.Definitions:
+def defs(checks: Iterable[dg.AssetsDefinition], observed: dg.AssetsDefinition) -> dg.Definitions:
     """Every job and schedule of the table.
 
     Args:
         checks: of the whole code location.
+        observed: the external assets that are looked at with them.
     """
-    jobs = [job.definition if job.assets else job.checking(checks) for job in JOBS]
+    jobs = [job.definition if job.assets else job.checking(checks, observed) for job in JOBS]
     schedules = [row.scheduled(job) for row, job in zip(JOBS, jobs, strict=True)]
     return dg.Definitions(jobs=jobs, schedules=schedules)

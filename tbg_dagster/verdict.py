@@ -20,9 +20,20 @@ Value = TypeVar("Value")
 
 
 def verdict(
-    passed: bool, description: str, severity: dg.AssetCheckSeverity = ERROR, **metadata: Any
+    passed: bool,
+    description: str,
+    severity: dg.AssetCheckSeverity = ERROR,
+    *,
+    simulated: bool = False,
+    **metadata: Any,
 ) -> dg.AssetCheckResult:
-    """A result that says what was found, passed or not."""
+    """A result that says what was found, passed or not.
+
+    Args:
+        simulated: whether it fails for what is simulated alone: that is said first, and no ERROR.
+    """
+    if simulated and not passed:
+        description, severity = f"simulated: {description}", WARN
     # Names of strangers stand in it, and Dagster logs it.
     return dg.AssetCheckResult(
         passed=bool(passed),

@@ -7,7 +7,6 @@ daemon a fresh one every minute.
 
 import sys
 from collections.abc import Mapping
-from datetime import UTC, date, datetime, timedelta
 from importlib import resources
 from pathlib import Path
 from typing import Final
@@ -15,14 +14,12 @@ from urllib.parse import urlsplit, urlunsplit
 
 import click
 
-from tbg.stack.clock import EARLIEST_WEEK
+from tbg.stack.first_week import FirstWeek
 from tbg.stack.ports import Port, listens_on
 from tbg.stack.program import Program, answers, import_path
 from tbg.stack.storage import migrate
 from tbg.stack.supervisor import Launch, Process
 from tbg_core.dagster_health import look
-from tbg_core.files import write_private
-from tbg_core.names import week_start
 
 MODULE: Final = "tbg_dagster.definitions"
 ATTRIBUTE: Final = "defs"
@@ -36,11 +33,16 @@ DAEMON_COMMAND: Final = (
     "__import__('importlib.metadata').metadata.entry_points(group='console_scripts')"
     "['dagster-daemon'].load()()",
 )
-WEEKS_BEFORE: Final = timedelta(weeks=13)
+CODE_SERVER: Final = "code-server"
 
 
 def programs(
-    folder: Path, runtime: Path, storage: str, code_environment: Mapping[str, str], port: Port
+    folder: Path,
+    runtime: Path,
+    storage: str,
+    code_environment: Mapping[str, str],
+    port: Port,
+    first: FirstWeek | None = None,
 ) -> list[Program]:
     """Returns the three programs, in the order of their start.
 
@@ -51,6 +53,7 @@ def programs(
         code_environment: settings of the assets, which runs inherit; the code server alone
             gets them.
         port: of the UI.
+        first: where the partitions begin, unless the environment names it.
     """
     socket, workspace = runtime / CODE_SOCKET, folder / "workspace.yaml"
     url = f"http://{port.host}:{port.number}"
@@ -66,12 +69,12 @@ def programs(
         return Launch(name, command, {**common, **environment}, stop_seconds=30)
 
     def prepare() -> str | None:
-        _make_home(folder, socket, workspace)
+        _make_home(folder, socket, workspace, first)
         return migrate(folder, storage, common)
 
     return [
         Program(
-            launch("code-server", code, **code_environment),
+            launch(CODE_SERVER, code, **code_environment),
             "batch side: code",
             "Dagster",
             prepare=prepare,
@@ -93,14 +96,16 @@ def programs(
     ]
 
 
-def _make_home(folder: Path, socket: Path, workspace: Path) -> None:
-    """Makes DAGSTER_HOME: the instance's settings and the workspace."""
+def _make_home(folder: Path, socket: Path, workspace: Path, first: FirstWeek | None) -> None:
+    """Makes DAGSTER_HOME: the instance's settings, the workspace and the first week."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     settings = resources.files("tbg_dagster") / "instance" / "dagster.yaml"
     (folder / "dagster.yaml").write_bytes(settings.read_bytes())
     workspace.write_text(
         f'load_from:\n  - grpc_server:\n      socket: "{socket}"\n      location_name: {LOCATION}\n'
     )
+    if first is not None:
+        first.keep()
 
 
 def storage_url(url: str) -> str:
@@ -116,27 +121,6 @@ def storage_url(url: str) -> str:
     if parts.scheme.split("+")[0] not in ("postgresql", "postgres"):
         raise click.ClickException("DAGSTER_PG_URL must begin with postgresql://")
     return urlunsplit(parts._replace(scheme="postgresql+psycopg2"))
-
-
-def first_week(folder: Path) -> str:
-    """The Monday on which the partitions begin: 13 weeks before the stack's first start.
-
-    Retention admits raw shares as old as that, from an import or a simulated history. The
-    first start is kept in a file, because moving the partitions later would
-    hide some from Dagster.
-    """
-    file = folder / "first_week"
-    this_week = week_start(datetime.now(UTC))
-    try:
-        started = date.fromisoformat(file.read_text().strip())
-    except (FileNotFoundError, ValueError):  # of the first start, or cut short by a crash
-        started = date.max
-    # A week that only a wrong clock can have written is written again, once the clock is right.
-    if not EARLIEST_WEEK <= started <= this_week and this_week >= EARLIEST_WEEK:
-        started = this_week
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_private(file, f"{started}\n")
-    return str(max(min(started, this_week) - WEEKS_BEFORE, EARLIEST_WEEK))
 
 
 def problems(database_url: str, daemon: Process) -> list[str]:

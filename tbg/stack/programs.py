@@ -16,8 +16,9 @@ import click
 from tbg.migrate import SERVE_ROLE
 from tbg.servers import usable, usable_redis
 from tbg.stack import dagster as batch
-from tbg.stack.dagster import first_week, storage_url
+from tbg.stack.dagster import storage_url
 from tbg.stack.embedded import EmbeddedPostgres, EmbeddedValkey
+from tbg.stack.first_week import FirstWeek
 from tbg.stack.node import Node
 from tbg.stack.passwords import Secrets
 from tbg.stack.ports import HOST, Ports, listens
@@ -107,6 +108,7 @@ class StackPlan:
         self.api_url = f"http://{HOST}:{ports.serve_port}" if options.serve else None
         self.dagster_url = f"http://{HOST}:{ports.dagster_port}" if options.dagster else None
         self.dagster_database_url: str | None = None
+        self.first_week: FirstWeek | None = None
         self.programs: list[Program] = []
         if database is None:
             self.programs.append(self._postgresql())
@@ -305,15 +307,18 @@ class StackPlan:
         self.dagster_database_url = libpq_url(storage)
         folder = self.state.path / "dagster"
         code = {
-            "TBG_FIRST_WEEK": first_week(folder),
             "DATABASE_URL": self.database_url,
             "REDIS_URL": self.redis_url,
             "BITCOIN_RPC_URL": environ.get("BITCOIN_RPC_URL", ""),
+            # Set to nothing, it says that no day is archived.
+            "ARCHIVE_URL": environ.get("ARCHIVE_URL", ""),
         }
+        if not environ.get("TBG_FIRST_WEEK"):
+            self.first_week = FirstWeek(folder, self.database_url, self.dagster_database_url)
         if self.node is not None:
             code |= self.node.environment()
         port = self.options.ports.at("dagster_port")
-        return batch.programs(folder, self.state.runtime, storage, code, port)
+        return batch.programs(folder, self.state.runtime, storage, code, port, self.first_week)
 
 
 def _elsewhere(url: str | None, own_password: str) -> str | None:

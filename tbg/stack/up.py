@@ -11,21 +11,24 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
+import psycopg
+from rich import box
 from rich.table import Table
 
 from devnet.bitcoin.address import Network, decode_address, encode_address
-from tbg.stack.dagster import DAEMON, problems
+from tbg.stack.dagster import CODE_SERVER, DAEMON, problems
 from tbg.stack.flow import Flow
 from tbg.stack.node import Node
 from tbg.stack.ports import Ports
 from tbg.stack.programs import StackOptions, StackPlan
 from tbg.stack.running import Interrupted, RunningStack
-from tbg.stack.state import DEFAULT_STATE, State, state_option
+from tbg.stack.state import State, state_option
 from tbg.stack.stopping import Ending
 from tbg.terminal import Terminal, terminal
 from tbg_core.disk import disk_trouble
 
 WATCH_SECONDS: Final = 1.0
+FIRST_WEEK_SECONDS: Final = 5.0  # between two looks for shares before the first partition
 
 
 def port_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -239,7 +242,10 @@ class _Line:
         self._said = now
         if self._flow is None:
             self._flow = Flow(self._plan.database_url, self._plan.redis_url)
-        parts = [self._flow.line(), self._node(), disk_trouble(self._plan.state.path)]
+        line = self._flow.line()
+        for news in self._flow.news():
+            self._say(news)
+        parts = [line, self._node(), disk_trouble(self._plan.state.path)]
         if stack is not None:
             parts.append(_dagster(stack, self._plan))
         self._say(" · ".join(filter(None, parts)))
@@ -262,10 +268,28 @@ class _Line:
 def _watch(
     stack: RunningStack, line: _Line, say: Callable[[str], None], ending: Ending, pause: float
 ) -> None:
+    looked = time.monotonic()
     while not ending.asked.wait(pause):
         for news in stack.watch():
             say(news)
         line.look(stack)
+        if time.monotonic() - looked >= FIRST_WEEK_SECONDS:
+            _reach_back(stack, say)
+            looked = time.monotonic()
+
+
+def _reach_back(stack: RunningStack, say: Callable[[str], None]) -> None:
+    """Lets Dagster's partitions begin with the oldest shares, once older ones have come in."""
+    first = stack.plan.first_week
+    if first is None or stack.seen(CODE_SERVER) is None:
+        return
+    try:
+        week = first.moved()
+    except psycopg.Error:
+        return  # the line says that the database is away; the next look finds the same
+    if week is not None:
+        say(f"there are shares from the week of {week} on: Dagster's partitions begin there now")
+        stack.restart(CODE_SERVER)
 
 
 def _dagster(stack: RunningStack, plan: StackPlan) -> str | None:
@@ -279,7 +303,9 @@ def _dagster(stack: RunningStack, plan: StackPlan) -> str | None:
 
 def table(plan: StackPlan) -> Table:
     """What runs where; without any password."""
-    found = Table("program", "what", "where")
+    found = Table("program", "what", box=box.SIMPLE_HEAD, pad_edge=False)
+    # Whole, on 80 columns too: it is there to be copied.
+    found.add_column("where", no_wrap=True)
     for program in plan.programs:
         found.add_row(program.name, program.title, program.where)
     return found
@@ -297,7 +323,7 @@ def _next_steps(plan: StackPlan) -> str:
         lines.append(f"for miners' tools: {plan.api_url}/docs (docs/api.md)")
     if plan.dagster_url:
         lines.append(f"rollups, weekly reset, checks, backfills: {plan.dagster_url}")
-    option = "" if plan.state.path == DEFAULT_STATE.resolve() else f" --state {plan.state.path}"
+    option = plan.state.option
     lines.append(f'for a shell: eval "$(tbg env{option})"; the state of things: tbg status{option}')
     lines.append(f"logs: {plan.state.logs}/<program>.log; Ctrl-C stops everything, the data stays")
     return "\n".join(lines)

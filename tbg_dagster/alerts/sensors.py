@@ -16,6 +16,7 @@ from tbg_core.wording import printable
 from tbg_dagster import clock
 from tbg_dagster.alerts.incidents import Alert, Channel, State, Waiting
 from tbg_dagster.resources import Database, RedisServer
+from tbg_dagster.sensing import sensor
 from tbg_dagster.standing import GONE, LOOKED
 from tbg_dagster.timetable import JOBS
 
@@ -30,7 +31,7 @@ CHANNELS: Final[list[Channel]] = ["redis", "outbox"]
 _CHECK_FAILED: Final = "DagsterAssetCheckFailedError"
 
 
-@dg.sensor(minimum_interval_seconds=30, default_status=dg.DefaultSensorStatus.RUNNING)
+@sensor(minimum_interval_seconds=30)
 def alerts_sensor(
     context: dg.SensorEvaluationContext, database: Database, redis_server: RedisServer
 ) -> dg.SensorResult:

@@ -8,12 +8,12 @@ import dagster as dg
 from tbg_dagster.archive.day import archive as archive_day
 from tbg_dagster.archive.store import ArchiveError, Store
 from tbg_dagster.columns import columns
-from tbg_dagster.partitions import DAILY, window
+from tbg_dagster.partitions import ARCHIVED, window
 from tbg_dagster.resources import Archive, Database
 
 
 @dg.asset(
-    partitions_def=DAILY,
+    partitions_def=ARCHIVED,
     backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=28),
     deps=["shares"],
     # Without an archive there is nothing to say about a day.

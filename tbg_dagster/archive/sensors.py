@@ -11,16 +11,16 @@ from tbg_dagster.archive.store import ArchiveError, Store
 from tbg_dagster.catch_up.sensors import Memory, busy, requests
 from tbg_dagster.partitions import FIRST_MOMENT, midnight
 from tbg_dagster.resources import Archive, Database
+from tbg_dagster.sensing import sensor
 from tbg_dagster.timetable import ARCHIVE
 
 # The schedule goes first.
 GRACE: Final = timedelta(hours=2)
 
 
-@dg.sensor(
+@sensor(
     job=ARCHIVE.definition,
     minimum_interval_seconds=600,
-    default_status=dg.DefaultSensorStatus.RUNNING,
 )
 def archive_sensor(
     context: dg.SensorEvaluationContext, database: Database, archive: Archive

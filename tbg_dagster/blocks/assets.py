@@ -1,9 +1,11 @@
 """Blocks on their way to final, and the odds of the next."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import get_args
 
 import dagster as dg
+from psycopg.rows import DictRow
 
 from tbg_core.difficulty import HASHES_PER_DIFFICULTY
 from tbg_core.names import BLOCK_STATUS_STREAM
@@ -12,6 +14,7 @@ from tbg_dagster import clock
 from tbg_dagster.blocks.confirmations import confirm
 from tbg_dagster.blocks.status import Status
 from tbg_dagster.columns import columns
+from tbg_dagster.picture import hashrate, short
 from tbg_dagster.queries import query
 from tbg_dagster.resources import BitcoinNode, Database, RedisServer, Thresholds
 from tbg_dagster.resources.bitcoin import NodeError
@@ -94,10 +97,12 @@ def block_confirmations(
                 "select status, count(*) as blocks from blocks group by status"
             )
         }
+        newest = connection.execute(query(__package__, "newest.sql")).fetchall()
         with redis_server.connect() as client:
             sent = deliver(connection, client, BLOCK_STATUS_STREAM)
     return dg.MaterializeResult(
         metadata={
+            "blocks": _table(newest),
             "dagster/row_count": sum(counts.values()),
             "looked_at": look.looked_at,
             "transitions": len(look.transitions),
@@ -107,6 +112,27 @@ def block_confirmations(
             "messages_sent": len(sent),
             **{status: counts.get(status, 0) for status in get_args(Status)},
         }
+    )
+
+
+def _table(rows: Sequence[DictRow]) -> dg.TableMetadataValue:
+    """The newest blocks with what became of them."""
+    return dg.MetadataValue.table(
+        [
+            dg.TableRecord(
+                {
+                    "height": row["block_height"],
+                    "status": row["status"],
+                    "confirmations": row["confirmations"],
+                    "user": short(row["user"]),
+                    "worker": row["worker"],
+                    "found at (UTC)": f"{row['found_at']:%F %T}",
+                    "source": row["source"],
+                }
+            )
+            for row in rows
+        ],
+        None if rows else dg.TableSchema([]),
     )
 
 
@@ -174,6 +200,7 @@ def block_odds(database: Database) -> dg.MaterializeResult[None]:
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": len(rows),
+            "hashrate_text": hashrate(pool.get("hashrate", 0.0)),
             **{
                 name: pool.get(name, 0.0)
                 for name in ("hashrate", "expected_seconds", "chance_day", "chance_year")

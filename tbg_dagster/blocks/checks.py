@@ -1,9 +1,11 @@
 """Checks of blocks on their way to final."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
 import dagster as dg
+from psycopg.rows import DictRow
 
 from tbg_core.wording import counted
 from tbg_dagster import clock
@@ -20,18 +22,21 @@ ON_ITS_WAY: Final = timedelta(minutes=2)
 def old_blocks_are_settled(database: Database) -> dg.AssetCheckResult:
     """Every block older than a day is confirmed, orphaned or rejected.
 
-    ERROR: a hundred blocks take 17 hours, so the node or the schedule stands still.
+    ERROR: a hundred blocks take 17 hours, so the node or the schedule stands still. WARN if all
+    of them are simulated: they are on no chain.
     """
     with database.connect() as connection:
         rows = connection.execute(
-            "select block_height, status from blocks "
-            "where status in ('found', 'accepted') and found_at < %s order by block_height",
+            "select block_height, status, source from blocks "
+            "where status in ('found', 'accepted') and found_at < %s "
+            "order by source = 'simulated', block_height",
             [clock.now() - SETTLED],
         ).fetchall()
     return verdict(
         not rows,
         f"{counted(len(rows), 'block is', 'blocks are')} older than a day and not final"
         + "".join(f"; {row['block_height']} {row['status']}" for row in rows[:5]),
+        simulated=_simulated(rows),
         unsettled=len(rows),
     )
 
@@ -44,7 +49,7 @@ def blocks_have_the_nodes_height(database: Database) -> dg.AssetCheckResult:
     """
     with database.connect() as connection:
         rows = connection.execute(
-            "select block_hash, block_height, chain_height from blocks "
+            "select block_hash, block_height, chain_height, source from blocks "
             "where chain_height is not null order by block_height"
         ).fetchall()
     return verdict(
@@ -55,6 +60,7 @@ def blocks_have_the_nodes_height(database: Database) -> dg.AssetCheckResult:
             "node"
             for row in rows[:5]
         ),
+        simulated=_simulated(rows),
         set_aside=len(rows),
     )
 
@@ -66,26 +72,44 @@ def node_has_every_block(database: Database, bitcoin_node: BitcoinNode) -> dg.As
     WARN: a node that is behind, or away, decides nothing; the blocks wait for it.
     """
     with database.connect() as connection:
-        [row] = connection.execute(
-            "select count(*) as blocks, max(block_height) as highest from blocks "
-            "where status in ('found', 'accepted') and found_at < %s",
-            [clock.now() - ON_ITS_WAY],
-        )
-    if not row["blocks"]:
+        waiting = {
+            row["simulated"]: row
+            for row in connection.execute(
+                "select source = 'simulated' as simulated, count(*) as blocks, "
+                "max(block_height) as highest from blocks "
+                "where status in ('found', 'accepted') and found_at < %s group by 1",
+                [clock.now() - ON_ITS_WAY],
+            )
+        }
+    if not waiting:
         return verdict(True, "no block waits for the node")
+    blocks = sum(row["blocks"] for row in waiting.values())
+    real = False in waiting
     try:
         tip, catching_up = bitcoin_node.height(), bitcoin_node.catching_up()
     except NodeError as error:
         return verdict(
             False,
-            f"{counted(row['blocks'], 'block waits', 'blocks wait')} for the node: {error}",
+            f"{counted(blocks, 'block waits', 'blocks wait')} for the node: {error}",
             WARN,
+            simulated=not real,
         )
-    return verdict(
-        tip >= row["highest"] and not catching_up,
-        f"the node is at height {tip}{', and catching up' if catching_up else ''}; "
-        f"the highest block that waits is {row['highest']}",
-        WARN,
-        node_height=tip,
-        blocks=row["blocks"],
+    # Simulated blocks are on no chain: they say nothing of the node as long as others do.
+    well = all(tip >= row["highest"] for row in waiting.values()) and not catching_up
+    behind = real and (tip < waiting[False]["highest"] or catching_up)
+    highest = (
+        waiting[False]["highest"] if behind else max(row["highest"] for row in waiting.values())
     )
+    return verdict(
+        well,
+        f"the node is at height {tip}{', and catching up' if catching_up else ''}; "
+        f"the highest block that waits is {highest}",
+        WARN,
+        simulated=not behind,
+        node_height=tip,
+        blocks=blocks,
+    )
+
+
+def _simulated(rows: Sequence[DictRow]) -> bool:
+    return all(row["source"] == "simulated" for row in rows)

@@ -3,13 +3,13 @@
 import dagster as dg
 
 from tbg_dagster.resources import Database
+from tbg_dagster.sensing import sensor
 from tbg_dagster.timetable import CONFIRM_BLOCKS
 
 
-@dg.sensor(
+@sensor(
     job=CONFIRM_BLOCKS.definition,
     minimum_interval_seconds=10,
-    default_status=dg.DefaultSensorStatus.RUNNING,
 )
 def block_found_sensor(
     _context: dg.SensorEvaluationContext, database: Database

@@ -2,8 +2,12 @@
 
 import dagster as dg
 
-from tbg_dagster.catch_up import sensors
+from tbg_dagster.catch_up import first_runs, sensors
 
 defs = dg.Definitions(
-    sensors=[sensors.missing_partitions_sensor, sensors.late_shares_sensor],
+    sensors=[
+        sensors.missing_partitions_sensor,
+        sensors.late_shares_sensor,
+        first_runs.first_runs_sensor,
+    ],
 )

@@ -5,6 +5,7 @@ from typing import Final
 
 import dagster as dg
 
+from tbg_core.names import week_start
 from tbg_dagster.partitions import closed, midnight
 from tbg_dagster.resources.database import Connection
 from tbg_dagster.rollup import rollup_of
@@ -19,7 +20,9 @@ CHAINS: Final = (ROLLUPS, (CLOSE_LEDGER, PUBLISH_ROOTS))
 def begin(connection: Connection, horizon: datetime) -> datetime | None:
     """From when on partitions should be there: None while no miner was ever seen.
 
-    As far back as ``horizon``, as there are raw shares, and as there were miners.
+    As far back as ``horizon``, as there are raw shares, and as there were miners; and from the
+    Monday of that week, where Dagster's partitions begin: an hour before the first miner counts
+    nothing, and is no hour that is missing.
     """
     days = [midnight(day) for day in rollup_of(connection).raw_days(connection)]
     kept = [day for day in days if day >= horizon]
@@ -30,7 +33,7 @@ def begin(connection: Connection, horizon: datetime) -> datetime | None:
     if not kept or row is None or row["seen"] is None:
         return None
     seen: datetime = row["seen"]
-    return max(seen, kept[0])
+    return midnight(week_start(max(seen, kept[0])))
 
 
 def live(connection: Connection, since: datetime) -> datetime:

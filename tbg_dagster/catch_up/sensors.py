@@ -14,6 +14,7 @@ from tbg_dagster.catch_up.missing import CHAINS, begin, missing
 from tbg_dagster.partitions import FIRST_MOMENT, end_of, key_of, ranges
 from tbg_dagster.queries import query
 from tbg_dagster.resources import Database, Thresholds
+from tbg_dagster.sensing import sensor
 from tbg_dagster.timetable import ROLLUPS, WEEKLY_RESET, Job
 
 IN_PROGRESS: Final = [
@@ -151,10 +152,9 @@ def _waiting(job: Job, keys: Sequence[str], now: datetime, thresholds: Threshold
     return str(_quarter(now)) if now < end_of(job.partitions, keys[-1]) + wait else ""
 
 
-@dg.sensor(
+@sensor(
     jobs=[job.definition for job in chain.from_iterable(CHAINS)],
-    minimum_interval_seconds=300,
-    default_status=dg.DefaultSensorStatus.RUNNING,
+    minimum_interval_seconds=60,
 )
 def missing_partitions_sensor(
     context: dg.SensorEvaluationContext, database: Database, thresholds: Thresholds
@@ -202,10 +202,9 @@ def missing_partitions_sensor(
     return dg.SkipReason("every closed hour, day and week is there")
 
 
-@dg.sensor(
+@sensor(
     jobs=[job.definition for job in ROLLUPS],
     minimum_interval_seconds=30,
-    default_status=dg.DefaultSensorStatus.RUNNING,
 )
 def late_shares_sensor(
     context: dg.SensorEvaluationContext, database: Database, thresholds: Thresholds

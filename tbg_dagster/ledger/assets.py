@@ -68,16 +68,6 @@ def share_ledger(context: dg.AssetExecutionContext, database: Database) -> None:
         ).fetchall()
     unknown = Counter(row["hour"] for row in ends)
     hours = [{**row, "ends_unknown": unknown[row["hour"]]} for row in hours]
-    by_key = {key_of(HOURLY, row["hour"]): row for row in hours}
-    for key in context.partition_keys:
-        row = by_key.get(key, {})
-        context.add_asset_metadata(
-            {
-                "dagster/partition_row_count": row.get("instances", 0),
-                **{name: row.get(name, 0) for name in COUNTS_OF_HOUR},
-            },
-            partition_key=key,
-        )
     drawn = [row for row in hours if row["hour"] >= drawn_from]
     # In one entry: the UI opens long entries in a dialog, and cuts short ones off.
     parts = [
@@ -93,3 +83,13 @@ def share_ledger(context: dg.AssetExecutionContext, database: Database) -> None:
         },
         partition_key=context.partition_keys[-1],
     )
+    by_key = {key_of(HOURLY, row["hour"]): row for row in hours}
+    for key in context.partition_keys:
+        row = by_key.get(key, {})
+        context.add_asset_metadata(
+            {
+                "dagster/partition_row_count": row.get("instances", 0),
+                **{name: row.get(name, 0) for name in COUNTS_OF_HOUR},
+            },
+            partition_key=key,
+        )

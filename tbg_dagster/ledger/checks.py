@@ -86,6 +86,7 @@ def ends_are_known(database: Database, thresholds: Thresholds) -> dg.AssetCheckR
             for instance, row in list(found.items())[:5]
         ),
         WARN,
+        simulated=all(row["source"] == "simulated" for row in found.values()),
         boots=len(found),
         **standing,
     )

@@ -2,10 +2,12 @@
 -- vouches for, the newest first; and the last hour in which they are in the books.
 select
     e.instance,
+    i.source,
     e.seq_emitted as last_seq,
     e.heard_at,
     coalesce(l.hour, date_trunc('hour', e.heard_at, 'UTC')) as hour
 from engine_endings e
+join engine_instances i on i.id = e.instance_id
 left join (
     select instance_id, max(hour) as hour from ledger group by 1
 ) l on l.instance_id = e.instance_id

@@ -5,6 +5,6 @@ import dagster as dg
 from tbg_dagster.realtime import assets, checks, share_checks
 
 defs = dg.Definitions(
-    assets=assets.ASSETS,
+    assets=[assets.observe_realtime],
     asset_checks=dg.load_asset_checks_from_modules([checks, share_checks]),
 )

@@ -1,8 +1,16 @@
-"""External assets: nothing here is computed by Dagster."""
+"""External assets: nothing here is computed by Dagster, which observes them."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any, Final
 
 import dagster as dg
+
+from tbg_core.names import EVENT_STREAMS, leaderboard_key, week_start
+from tbg_dagster import clock
+from tbg_dagster.queries import query
+from tbg_dagster.resources import Database, RedisServer
 
 GROUP = "realtime"
 OWNERS = ["team:realtime"]
@@ -20,7 +28,7 @@ def _table(key: str, description: str) -> dg.AssetSpec:
     return _external(key, {"postgres", "table"}, description, deps=["event_streams"])
 
 
-ASSETS = [
+_SPECS: Final = [
     _external(
         "miners",
         {"bitcoin"},
@@ -62,3 +70,48 @@ ASSETS = [
         deps=["event_streams"],
     ),
 ]
+
+
+def _observe(database: Database, redis_server: RedisServer) -> Iterator[dg.ObserveResult]:
+    """What each of them holds now, and when its newest row came.
+
+    With the quick checks, every five minutes: an asset that is seen is no gap in the lineage.
+    """
+    with database.connect() as connection:
+        [row] = connection.execute(query(__package__, "observed.sql"))
+    with redis_server.connect() as client:
+        lengths: list[Any] = [client.xlen(stream) for stream in EVENT_STREAMS]
+        ranked: Any = client.zcard(leaderboard_key(week_start(clock.now())))
+    seen: dict[str, dict[str, Any]] = {
+        "miners": {"online": row["online"]},
+        "mining_engine": {"boots_heard_in_10_minutes": row["boots_heard"], "newest": row["heard"]},
+        "event_streams": {"entries": sum(lengths)},
+        "shares": {"in_the_last_minute": row["shares_minute"], "newest": row["newest_share"]},
+        "blocks": {"dagster/row_count": row["blocks"], "newest": row["newest_block"]},
+        "workers": {"dagster/row_count": row["workers"], "online": row["online"]},
+        "network_blocks": {"height": row["height"], "newest": row["newest_tip"]},
+        "engine_instances": {"dagster/row_count": row["boots"], "newest": row["heard"]},
+        "dead_letters": {"dagster/row_count": row["dead_letters"], "newest": row["newest_letter"]},
+        "live_leaderboard": {"users": ranked},
+    }
+    for spec in _SPECS:
+        yield dg.ObserveResult(
+            asset_key=spec.key,
+            metadata={
+                name: _shown(value)
+                for name, value in seen[spec.key.to_user_string()].items()
+                if value is not None
+            },
+        )
+
+
+def _shown(value: Any) -> Any:
+    return dg.TimestampMetadataValue(value.timestamp()) if isinstance(value, datetime) else value
+
+
+with warnings.catch_warnings():
+    # One look for all of them, where ten would be ten steps of a run, each with its connection.
+    warnings.simplefilter("ignore", dg.BetaWarning)
+    observe_realtime: Final = dg.multi_observable_source_asset(
+        specs=_SPECS, name="observe_realtime"
+    )(_observe)

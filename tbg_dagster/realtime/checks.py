@@ -68,7 +68,8 @@ def clocks_of_engines_are_right(database: Database) -> dg.AssetCheckResult:
     """
     with database.connect() as connection:
         rows = connection.execute(
-            "select k.hour, k.kind, coalesce(i.instance, 'no instance') as instance "
+            "select k.hour, k.kind, coalesce(i.instance, 'no instance') as instance, "
+            "coalesce(i.source = 'simulated', false) as simulated "
             "from skewed_hours k left join engine_instances i on i.id = k.instance_id "
             "where k.decision is null order by k.hour desc, instance"
         ).fetchall()
@@ -78,6 +79,7 @@ def clocks_of_engines_are_right(database: Database) -> dg.AssetCheckResult:
         + "".join(
             f"; {row['hour']:%F %H}h {row['instance']}: clock {row['kind']}" for row in rows[:5]
         ),
+        simulated=all(row["simulated"] for row in rows),
         undecided=len(rows),
     )
 
@@ -204,6 +206,7 @@ def solving_shares_are_blocks(database: Database, thresholds: Thresholds) -> dg.
             for place, row in sorted(found.items())[:5]
         ),
         ERROR if any(row["is_valid"] for row in found.values()) else WARN,
+        simulated=all(row["simulated"] for row in found.values()),
         shares_without_block=len(found),
     )
 

@@ -30,7 +30,7 @@ high as (
       and s.is_valid and s.share_diff >= (select difficulty from lowest)
 )
 select h.time, encode(h.share_hash, 'hex') as share_hash, h.share_diff, h.is_valid,
-    n.difficulty as network_difficulty
+    n.difficulty as network_difficulty, coalesce(i.source = 'simulated', false) as simulated
 from high h
 cross join lateral (
     select greatest(

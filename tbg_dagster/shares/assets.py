@@ -12,6 +12,7 @@ from tbg_core.difficulty import HASHES_PER_DIFFICULTY
 from tbg_dagster.columns import columns
 from tbg_dagster.late import computing
 from tbg_dagster.partitions import DAILY, DAY, HOUR, HOURLY, RETRY, backfill, window
+from tbg_dagster.picture import hashrate
 from tbg_dagster.queries import query
 from tbg_dagster.resources import Database
 from tbg_dagster.resources.database import Connection
@@ -101,12 +102,12 @@ def shares_daily(
         difficulties = connection.execute(
             query(__package__, "difficulties.sql"), {"start": end - DAY, "end": end}
         ).fetchall()
-    _record(context, rows, DAY)
     title = f"Share difficulties of {end - DAY:%d %b %Y} against their law"
     context.add_asset_metadata(
         {"difficulties": against_law(difficulties, title)},
         partition_key=context.partition_keys[-1],
     )
+    _record(context, rows, DAY)
     return dg.MaterializeResult(metadata={"flavour": rollup.name})
 
 
@@ -125,11 +126,13 @@ def _record(context: dg.AssetExecutionContext, rows: Iterable[DictRow], step: ti
     by_start = {row["bucket"]: row for row in rows}
     for key in context.partition_keys:
         row = by_start.get(context.assets_def.partitions_def.start_time_for_partition_key(key), {})
+        rate = row.get("work", 0.0) * HASHES_PER_DIFFICULTY / step.total_seconds()
         context.add_asset_metadata(
             {
                 "dagster/partition_row_count": row.get("rows", 0),
                 **{name: row.get(name, 0) for name in _PLOTTED},
-                "hashrate": row.get("work", 0.0) * HASHES_PER_DIFFICULTY / step.total_seconds(),
+                "hashrate": rate,
+                "hashrate_text": hashrate(rate),
             },
             partition_key=key,
         )

@@ -4,7 +4,7 @@ import random
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from itertools import chain
-from typing import Final
+from typing import Any, Final
 
 import dagster as dg
 
@@ -182,7 +182,7 @@ def partitions_are_there(
         ]
         # Asked only if something is missing: it may look at every hour of an import.
         news = live(connection, since) if any(found for _, found in keys) else since
-    late: dict[str, int] = {}
+    late: dict[str, Any] = {}
     history = 0
     for job, found in keys:
         assert job.partitions is not None
@@ -194,7 +194,7 @@ def partitions_are_there(
     if since < FIRST_MOMENT:
         said += (
             f"; the shares from {since:%F} on lie before the first partition, {FIRST_WEEK}: "
-            "set TBG_FIRST_WEEK to an earlier Monday"
+            f"set TBG_FIRST_WEEK to {since:%F}, an earlier Monday"
         )
     return verdict(since >= FIRST_MOMENT and not any(late.values()), said, WARN, **late)
 
@@ -212,8 +212,13 @@ def reject_ratio_is_usual(database: Database) -> dg.AssetCheckResult:
         row = connection.execute(
             query(__package__, "reject_ratio.sql"), {"hour": now - HOUR, "end": now}
         ).fetchone()
-    if row is None or row["history_hours"] < 6:
-        return not_looked("not six hours of history yet")
+    if row is None:
+        return not_looked(f"no share in the hour from {now - HOUR:%F %H:%M} on")
+    if row["history_hours"] < 6:
+        return not_looked(
+            f"{counted(row['history_hours'], 'hour')} with shares in the seven days before, and "
+            "six are needed"
+        )
     limit = row["usual"] + 4 * max(row["spread"], row["chance"])
     return verdict(
         row["ratio"] <= max(limit, 0.01),

@@ -11,12 +11,13 @@ from tbg_core.releases import released
 from tbg_dagster.columns import columns
 from tbg_dagster.late import computing, settle
 from tbg_dagster.partitions import RETRY, WEEKLY, backfill, window
+from tbg_dagster.queries import query
 from tbg_dagster.realtime import skew
 from tbg_dagster.receipts.week import rests_on
 from tbg_dagster.resources import BitcoinNode, Database, RedisServer, Thresholds
 from tbg_dagster.weekly import proof_checks
 from tbg_dagster.weekly.completeness import awaited, completeness
-from tbg_dagster.weekly.pictures import leaderboard, table
+from tbg_dagster.weekly.pictures import leaderboard, table, winners
 from tbg_dagster.weekly.week import (
     announce,
     bounds,
@@ -100,6 +101,10 @@ def weekly_best_diff(
                 },
                 partition_key=week.isoformat(),
             )
+        champions = connection.execute(
+            query(__package__, "winners.sql"), {"week": weeks[-1]}
+        ).fetchall()
+    context.add_asset_metadata({"winners": winners(champions)}, partition_key=weeks[-1].isoformat())
     yield dg.MaterializeResult()
 
 
@@ -157,12 +162,12 @@ def weekly_leaderboard(
     for week, (told, rows, result) in published.items():
         context.add_asset_metadata(
             {
-                "told": told,
-                "entrants": len(rows),
-                "winner": rows[0]["user"] if rows else "nobody",
-                "complete": result["complete"],
-                "leaderboard": table(rows),
                 "picture": leaderboard(rows, week),
+                "leaderboard": table(rows),
+                "winner": rows[0]["user"] if rows else "nobody",
+                "entrants": len(rows),
+                "complete": result["complete"],
+                "told": told,
             },
             partition_key=week.isoformat(),
         )

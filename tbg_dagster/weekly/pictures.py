@@ -35,21 +35,44 @@ def leaderboard(rows: Sequence[dict[str, Any]], week: date) -> dg.MarkdownMetada
 
 
 def table(rows: Sequence[dict[str, Any]]) -> dg.TableMetadataValue:
-    """The first 25 of a week as a table."""
+    """The first ten of a week as a table that fits beside the UI's menus."""
     return dg.MetadataValue.table(
         [
             dg.TableRecord(
                 {
                     "rank": row["rank"],
-                    "user": row["user"],
-                    "worker": row["worker"],
                     "best difficulty": si(row["best_difficulty"], digits=4),
+                    "user": short(row["user"]),
+                    "worker": row["worker"],
                     "found at (UTC)": f"{row['best_share_time']:%F %T}",
                     "shares": row["total_shares"],
                     "work": si(row["total_work"], digits=4),
                 }
             )
-            for row in rows[:25]
+            for row in rows[:10]
+        ],
+        None if rows else dg.TableSchema([]),
+    )
+
+
+def winners(rows: Sequence[dict[str, Any]]) -> dg.TableMetadataValue:
+    """Who won each of the last weeks, newest first.
+
+    Args:
+        rows: week_start, user, worker, best_difficulty and entrants of each.
+    """
+    return dg.MetadataValue.table(
+        [
+            dg.TableRecord(
+                {
+                    "week": f"{row['week_start']:%G-W%V}",
+                    "best difficulty": si(row["best_difficulty"], digits=4),
+                    "winner": short(row["user"]),
+                    "worker": row["worker"],
+                    "entrants": row["entrants"],
+                }
+            )
+            for row in rows
         ],
         None if rows else dg.TableSchema([]),
     )

@@ -18,6 +18,7 @@ from tbg_dagster import clock
 from tbg_dagster.columns import columns
 from tbg_dagster.late import settle
 from tbg_dagster.partitions import DAILY, RETRY, backfill, window
+from tbg_dagster.picture import hashrate
 from tbg_dagster.queries import query
 from tbg_dagster.resources import Database, RedisServer, Thresholds
 from tbg_dagster.rollup import Span, raw_spans
@@ -88,7 +89,7 @@ def worker_stats_daily(context: dg.AssetExecutionContext, database: Database) ->
         )
 
 
-def _compute(database: Database, span: Span) -> dict[str, float]:
+def _compute(database: Database, span: Span) -> dict[str, float | str]:
     """Replaces the statistics of one day, and sums them up; safe to repeat."""
     day = span[0].date()
     with database.connect() as connection:
@@ -111,12 +112,13 @@ def _compute(database: Database, span: Span) -> dict[str, float]:
     return _summary(frame)
 
 
-def _summary(frame: pd.DataFrame) -> dict[str, float]:
+def _summary(frame: pd.DataFrame) -> dict[str, float | str]:
     return {
         "dagster/partition_row_count": len(frame),
         "accepted": int(frame["accepted"].sum()),
         "rejected": int(frame["rejected"].sum()),
-        "hashrate": float(frame["hashrate"].sum()),
+        "hashrate": (rate := float(frame["hashrate"].sum())),
+        "hashrate_text": hashrate(rate),
     }
 
 

@@ -36,6 +36,47 @@ def test_every_asset_says_what_it_is_whose_it_is_and_where_it_lives() -> None:
         assert spec.kinds, spec.key
 
 
+def test_every_asset_names_a_page_of_the_documentation_that_exists() -> None:
+    for spec in defs.resolve_all_asset_specs():
+        assert (ROOT / str(spec.metadata["documentation"].value)).is_file(), spec.key
+
+
+def test_every_sensor_and_schedule_says_what_it_does() -> None:
+    repository = defs.get_repository_def()
+    found: list[Any] = [*repository.sensor_defs, *repository.schedule_defs]
+    for item in found:
+        assert len(item.description or "") > 20, item.name
+
+
+def test_everything_that_the_realtime_side_writes_is_observed_with_the_quick_checks() -> None:
+    graph = defs.resolve_asset_graph()
+    realtime = {
+        key for key in graph.get_all_asset_keys() if graph.get(key).group_name == "realtime"
+    }
+    assert all(graph.get(key).is_observable for key in realtime)
+    layer = defs.resolve_job_def("quality").asset_layer
+    assert realtime <= layer.selected_asset_keys
+
+
+def test_where_no_day_is_archived_none_is_missing() -> None:
+    code = (
+        "from tbg_dagster.definitions import defs; import dagster as dg; "
+        "from tbg_dagster.timetable import ARCHIVE; from tbg_dagster import clock, partitions; "
+        "dg.Definitions.validate_loadable(defs); "
+        "print(len(ARCHIVE.partitions.get_partition_keys()), "
+        "partitions.last_closed(ARCHIVE.partitions, clock.now()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "ARCHIVE_URL": ""},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+    )
+    assert done.stdout.strip() == "0 None", done.stderr
+
+
 def test_the_lineage_of_every_asset_about_mining_begins_at_the_miner() -> None:
     graph = defs.resolve_asset_graph()
     miners = dg.AssetKey("miners")
@@ -96,6 +137,7 @@ def test_every_sensor_is_on() -> None:
         "alerts_sensor",
         "archive_sensor",
         "block_found_sensor",
+        "first_runs_sensor",
         "late_shares_sensor",
         "missing_partitions_sensor",
     }

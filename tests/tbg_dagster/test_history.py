@@ -1,5 +1,6 @@
 """History is history: an import brings no news. What fails is asked for ever more rarely."""
 
+from collections import Counter
 from datetime import datetime, timedelta
 from importlib import resources as files
 from typing import Any
@@ -124,8 +125,8 @@ def test_a_week_that_fails_is_asked_for_ever_more_rarely(
                 if one.job_name == "hourly_rollup"
             ]
     # Dagster makes one run of a key; nothing that was asked for ever ran.
-    keys = {key for _, key in asked}
-    assert len(keys) <= 30  # and not 288
+    keys = Counter(key.split()[2] for key in {str(key) for _, key in asked})
+    assert max(keys.values()) <= 30  # for a run's first hour, and not 288
     assert max(minutes for minutes, _ in asked) > 36 * 60
 
 

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -14,13 +16,14 @@ import yaml
 from tbg.migrate import sql_folder
 from tbg.servers import find_urls
 from tbg.stack.clock import EARLIEST_WEEK
-from tbg.stack.dagster import first_week
+from tbg.stack.first_week import first_week
 from tbg.stack.node import Node
 from tbg.stack.ports import Ports
 from tbg.stack.programs import StackOptions, StackPlan
 from tbg.stack.state import LONGEST_SOCKET, State
 from tbg_core.database import without_password
 from tbg_core.settings import SUN_PATH_MAX
+from tests.processes import LIMIT
 
 
 def test_secrets_are_made_once_and_readable_by_their_owner_alone(tmp_path: Path) -> None:
@@ -211,13 +214,48 @@ def test_what_another_release_wrote_about_its_stack_can_be_read(tmp_path: Path) 
     assert stack.programs == ("writer",)
 
 
-def test_partitions_begin_13_weeks_before_the_first_start_and_stay_there(tmp_path: Path) -> None:
-    monday = date.fromisoformat(first_week(tmp_path))
+def test_partitions_begin_in_the_week_of_the_first_start_and_stay_there(tmp_path: Path) -> None:
+    monday = first_week(tmp_path)
     assert monday.isoweekday() == 1
-    started = monday + timedelta(weeks=13)
-    assert timedelta(0) <= datetime.now(UTC).date() - started < timedelta(days=8)
+    assert timedelta(0) <= datetime.now(UTC).date() - monday < timedelta(days=8)
     (tmp_path / "first_week").write_text("2026-01-12\n")
-    assert first_week(tmp_path) == "2025-10-13"
+    assert first_week(tmp_path) == date(2026, 1, 12)
+
+
+def test_partitions_reach_back_to_older_shares_and_never_come_back(tmp_path: Path) -> None:
+    now = first_week(tmp_path)
+    older = now - timedelta(weeks=5)
+    assert first_week(tmp_path, older) == older
+    assert first_week(tmp_path, now - timedelta(weeks=1)) == older
+    assert first_week(tmp_path) == older
+    # A year's import, from before this software was made.
+    ancient = EARLIEST_WEEK - timedelta(weeks=30)
+    assert first_week(tmp_path, ancient) == ancient
+    assert first_week(tmp_path, ancient) == ancient
+
+
+def test_the_code_location_reads_the_kept_week_unless_the_environment_names_one(
+    tmp_path: Path,
+) -> None:
+    first_week(tmp_path, date(2025, 11, 3))
+
+    def seen(**more: str) -> str:
+        environment = {
+            name: value for name, value in os.environ.items() if name != "TBG_FIRST_WEEK"
+        }
+        done = subprocess.run(
+            [sys.executable, "-c", "from tbg_dagster import partitions as p; print(p.FIRST_WEEK)"],
+            env={**environment, "DAGSTER_HOME": str(tmp_path), **more},
+            capture_output=True,
+            check=True,
+            text=True,
+            timeout=LIMIT,
+        )
+        return done.stdout.strip()
+
+    assert seen() == "2025-11-03"
+    assert seen(TBG_FIRST_WEEK="2026-01-05") == "2026-01-05"
+    assert seen(DAGSTER_HOME=str(tmp_path / "nothing")) == "2026-01-05"
 
 
 @pytest.mark.parametrize(
@@ -227,10 +265,10 @@ def test_a_first_week_that_a_wrong_clock_or_a_crash_left_is_made_again(
     tmp_path: Path, kept: str
 ) -> None:
     (tmp_path / "first_week").write_text(kept)
-    monday = date.fromisoformat(first_week(tmp_path))
+    monday = first_week(tmp_path)
     assert monday >= EARLIEST_WEEK
-    assert first_week(tmp_path) == str(monday)
-    assert datetime.now(UTC).date() - monday < timedelta(weeks=14)
+    assert first_week(tmp_path) == monday
+    assert datetime.now(UTC).date() - monday < timedelta(weeks=2)
 
 
 def test_a_clock_in_1970_makes_no_half_million_partitions(
@@ -241,8 +279,7 @@ def test_a_clock_in_1970_makes_no_half_million_partitions(
         def now(cls, tz: Any = None) -> "Wrong":
             return cls(1970, 1, 1, tzinfo=tz)
 
-    monkeypatch.setattr("tbg.stack.dagster.datetime", Wrong)
-    assert first_week(tmp_path) == str(EARLIEST_WEEK)
+    monkeypatch.setattr("tbg.stack.first_week.datetime", Wrong)
+    assert first_week(tmp_path) == EARLIEST_WEEK
     monkeypatch.undo()  # the time server has answered
-    monday = date.fromisoformat(first_week(tmp_path))
-    assert datetime.now(UTC).date() - monday < timedelta(weeks=14)
+    assert datetime.now(UTC).date() - first_week(tmp_path) < timedelta(weeks=2)
