@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple
 
-from tbg_core.messages import MESSAGES, NOTIFY
+from tbg_core.messages import NOTIFY
 from tbg_core.names import BLOCK_STATUS_STREAM, WEEKLY_RESET_STREAM
 
 Severity = Literal["info", "warning", "critical"]
@@ -42,9 +42,6 @@ KINDS: Final[dict[str, Kind]] = {
     "daily_digest": Kind("info", "game", "The day that has closed, in numbers."),
 }
 WORKER_KINDS: Final = ("worker_offline", "worker_back", "worker_flapping")
-FOR_PEOPLE: Final = {BLOCK_STATUS_STREAM, WEEKLY_RESET_STREAM} | {
-    stream for stream in MESSAGES if stream.startswith(NOTIFY)
-}
 # Of the whole pool, and not of the miners that a route may be limited to.
 _LEDGER_ASSETS: Final = ("share_ledger", "engine_instances")
 
@@ -88,11 +85,9 @@ def read(row: Mapping[str, Any]) -> Message | None:
     """The message of an outbox row, None if it is not for people.
 
     Raises:
-        TypeError, ValueError: the payload is not what its stream holds.
+        KeyError, TypeError, ValueError: the payload is not what its stream holds.
     """
     stream, payload = row["stream"], row["payload"]
-    if stream in FOR_PEOPLE:
-        MESSAGES[stream][0].model_validate(payload)
     if stream == BLOCK_STATUS_STREAM:
         kind = _block_kind(payload["old_status"], payload["new_status"])
         return _message(row, [kind], user=payload["user"]) if kind else None

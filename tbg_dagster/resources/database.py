@@ -9,7 +9,7 @@ import psycopg
 from psycopg.rows import DictRow, dict_row
 from pydantic import Field
 
-from tbg_core.database import connect
+from tbg_core.database import connect, without_password
 from tbg_core.database_url import DatabaseError
 
 Connection = psycopg.Connection[DictRow]
@@ -39,4 +39,7 @@ class Database(dg.ConfigurableResource):  # type: ignore[type-arg]  # yields its
             ) as connection:
                 yield connection
         except DatabaseError as error:
-            raise dg.Failure(str(error)) from error
+            where = without_password(self.url).rpartition("@")[2].partition("?")[0]
+            raise dg.Failure(
+                f"the database {where} (DATABASE_URL) cannot be reached or used: {error}"
+            ) from error

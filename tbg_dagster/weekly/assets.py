@@ -13,11 +13,11 @@ from tbg_dagster.late import computing, settle
 from tbg_dagster.partitions import RETRY, WEEKLY, backfill, window
 from tbg_dagster.queries import query
 from tbg_dagster.realtime import skew
-from tbg_dagster.receipts.week import rests_on
 from tbg_dagster.resources import BitcoinNode, Database, RedisServer, Thresholds
 from tbg_dagster.weekly import proof_checks
 from tbg_dagster.weekly.completeness import awaited, completeness
 from tbg_dagster.weekly.pictures import leaderboard, table, winners
+from tbg_dagster.weekly.roots import rests_on
 from tbg_dagster.weekly.week import (
     announce,
     bounds,

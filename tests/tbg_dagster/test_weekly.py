@@ -226,6 +226,7 @@ def test_a_wrong_rollup_keeps_the_week_from_being_published(
         "weeks_equal_hours": False,
         "bests_reach_their_hours": True,
         "winners_are_proven": True,
+        "week_stands_on_its_roots": True,
     }
     assert told(client) == []
 

@@ -159,7 +159,7 @@ def test_a_share_is_kept_over_ctrl_c_and_the_next_start_from_a_shell_with_its_ur
     assert first.end(signal.SIGINT) == 0, first.output
     assert leftovers(State(state)) == []
     stopped = [line.split()[-1] for line in first.lines if " stopping " in line]
-    assert stopped == ["receiver", "writer", "valkey", "postgres"]
+    assert stopped == ["serve", "receiver", "writer", "valkey", "postgres"]
 
     # From a shell after eval "$(tbg env)": the URLs name our own servers, which do not run now.
     second = up(**reached(state)).wait_until_up()
@@ -179,7 +179,16 @@ def test_mined_shares_are_shown(up: Callable[..., Up], state: Path) -> None:
     assert urls["STRATUM_URL"] in running.output
     assert running.end() == 0, running.output
     stopped = [line.split()[-1] for line in running.lines if " stopping " in line]
-    assert stopped == ["miner", "pool", "node", "receiver", "writer", "valkey", "postgres"]
+    assert stopped == [
+        "serve",
+        "miner",
+        "pool",
+        "node",
+        "receiver",
+        "writer",
+        "valkey",
+        "postgres",
+    ]
 
 
 def test_a_node_of_the_users_own_is_mined_on_instead_of_ours(
@@ -213,7 +222,7 @@ def test_no_password_is_printed_logged_or_on_a_command_line(
     arguments = [word for word in DATA_SIDE if word != "--no-dagster"]
     running = up("--verbose", *arguments).wait_until_up()
     secrets = json.loads((state / "secrets.json").read_text())
-    assert len(set(secrets.values())) == 5
+    assert len(set(secrets.values())) == 6
     status, doctor = tbg("status", "--state", str(state)), tbg("doctor", "--state", str(state))
     shown = running.output + status.stdout + status.stderr + doctor.stdout + doctor.stderr
     for process in leftovers(State(state)):
