@@ -5,7 +5,7 @@ SHELL := /bin/bash
 VENV ?= .venv
 # The first Python on which everything installs; PYTHON=... names another one.
 PYTHON ?= $(shell scripts/choose-python 2>/dev/null)
-EXTRAS := batch,devnet,serve,embedded,receipts,dev
+EXTRAS := batch,devnet,serve,embedded,receipts,test,dev
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 ARGS ?=
@@ -50,6 +50,9 @@ test-python: $(INSTALLED) ## Run the Python tests alone
 test-ckpool: $(INSTALLED) ## Run the ckpool fork's C tests alone
 	$(MAKE) -C ckpool -j 2 test
 
+# They need neither Dagster nor the tools of developers.
+NEWEST := $(addprefix tests/tbg_core/test_,boots.py decode.py flavour.py periods.py proof.py) tests/ingest tests/devnet/bitcoin tests/devnet/pool
+
 test-newest: ## Run the daemon's and the pool's tests on the newest other Python of this machine
 	@first=$$(test -x $(BIN)/python && echo $(BIN)/python || echo "$(PYTHON)"); \
 	newest=$$(scripts/newest-python "$$first") || exit 1; \
@@ -57,7 +60,7 @@ test-newest: ## Run the daemon's and the pool's tests on the newest other Python
 		echo "no Python from 3.11 to 3.13 is on this machine but $$("$$first" --version 2>&1): nothing more to test"; \
 	else \
 		echo "newest other Python: $$("$$newest" --version)"; \
-		$(MAKE) --no-print-directory VENV=$(VENV)-newest PYTHON="$$newest" ARGS="tests/tbg_core tests/ingest tests/devnet/bitcoin tests/devnet/pool $(ARGS)" test-python; \
+		$(MAKE) --no-print-directory VENV=$(VENV)-newest PYTHON="$$newest" EXTRAS=devnet,embedded,test ARGS="$(NEWEST) $(ARGS)" test-python; \
 	fi
 
 # PostgreSQL and TimescaleDB as WebAssembly, from npm: for these tests alone.
