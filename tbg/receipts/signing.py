@@ -9,6 +9,7 @@ key_option: Final = click.option(
     "--key",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     envvar="TBG_RECEIPT_KEY",
+    show_envvar=True,
     help="Sign with this ed25519 key (PEM), or TBG_RECEIPT_KEY; writes FILE.sig beside the file.",
 )
 

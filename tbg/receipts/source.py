@@ -18,6 +18,7 @@ archive_option: Final = click.option(
     "--archive",
     "url",
     envvar="ARCHIVE_URL",
+    show_envvar=True,
     metavar="URL",
     help="Or ARCHIVE_URL, for dropped days.",
 )

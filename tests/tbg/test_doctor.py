@@ -93,7 +93,7 @@ def test_a_database_without_the_schema_of_this_version_is_bad(
         (OLD, "it is Redis 6.2.14", "upgrade it"),
         ({**GOOD, "role": "slave"}, "it is a replica", "name the primary"),
         ({**GOOD, "cluster_enabled": 1}, "it is a node of a cluster", "set CELL"),
-        ({**GOOD, "redis_mode": "sentinel"}, "it is a Sentinel", "name the primary"),
+        ({**GOOD, "redis_mode": "sentinel"}, "it is a Sentinel", "redis+sentinel://"),
         ({**GOOD, "aof_enabled": 0}, "no append-only file", "set appendonly yes"),
         (
             {**GOOD, "maxmemory": 1000, "maxmemory_policy": "allkeys-lru"},

@@ -71,6 +71,7 @@ def faults(text: str, flavour: str = "") -> list[str]:
 # Written before there was this rule: they build in front of the writers, once. The first ones
 # are of tables that no share waits for; the second is of all events.
 EXCEPT = {"0034_serving_indexes.sql", "timescaledb/0034a_serving_sessions.sql"}
+EXCEPT |= {"0025_cells.sql"}  # the key of a table with a row for each stream
 NEW = [
     path
     for path in sorted(sql_folder().rglob("*.sql"))
