@@ -16,7 +16,7 @@ from tbg_dagster.realtime import checks as upstream
 from tbg_dagster.realtime import share_checks as shares
 from tbg_dagster.resources import Thresholds
 from tbg_dagster.shares import checks as rollups
-from tbg_dagster.timetable import CLOSE_LEDGER, ROLLUPS
+from tbg_dagster.timetable import CLOSE_LEDGER, PUBLISH_ROOTS, ROLLUPS
 from tbg_dagster.weekly import checks as weekly
 from tbg_dagster.weekly.week import finalise
 from tests.clock import Clock
@@ -80,6 +80,8 @@ def test_the_quality_job_runs_every_quick_check_on_real_data(
         "weeks_equal_hours",
         "winners_are_proven",
         "archive_equals_database",
+        "roots_rebuild",
+        "week_stands_on_its_roots",
     }
     quick = {item.check_key.name for item in CHECKS} - with_their_asset
     assert quick == {item.check_name for item in evaluations}
@@ -352,7 +354,7 @@ def test_partitions_that_were_never_computed_are_found(
     history.share("a.1", clock.now() - timedelta(hours=3))
     result = check(rollups.partitions_are_there)
     assert (result.passed, result.severity) == (False, WARN)
-    for job in (*ROLLUPS, CLOSE_LEDGER):
+    for job in (*ROLLUPS, CLOSE_LEDGER, PUBLISH_ROOTS):
         assert job.partitions is not None
         for key in closed(job.partitions, clock.now() - timedelta(days=14), clock.now()):
             for asset in job.assets:
