@@ -1,6 +1,6 @@
 """Which server takes writes: a Redis, the primary that Sentinel names, or a node of a cluster.
 
-REDIS_URL may name several servers, separated by commas: they are asked in turn. Whoever loses
+REDIS_URL may name several servers, separated by commas: they are asked in turn. A program that loses
 the primary asks again; so no failover needs a proxy.
 """
 

@@ -289,7 +289,7 @@ class Ledger(Model):
 class LogHead(Model):
     """The log of roots as it is."""
 
-    size: int = Field(description="entries")
+    size: Annotated[int, unit("entries", "entries")]
     root: str = Field(description="hex: the root of the RFC 6962 tree over the entries' hashes")
     last: str | None = Field(description="hex: hash of the last entry; null while there is none")
 
@@ -297,8 +297,8 @@ class LogHead(Model):
 class Consistency(Model):
     """What proves that the log only grew between two sizes (RFC 6962, section 2.1.2)."""
 
-    first: int = Field(description="entries")
-    second: int = Field(description="entries")
+    first: Annotated[int, unit("size of the smaller log", "entries")]
+    second: Annotated[int, unit("size of the larger log", "entries")]
     first_root: str = Field(description="hex")
     second_root: str = Field(description="hex")
     proof: list[str] = Field(description="hashes in hex, in the order of the RFC")

@@ -392,7 +392,7 @@ class Publisher:
             ]
         )
         try:
-            # As long again for whoever confirms.
+            # As long again for the servers that confirm.
             async with asyncio.timeout(self._timeout * (2 if words else 1)):
                 answers, confirmed = await _answers(self._connection, count, entries, self._confirm)
         except TimeoutError:

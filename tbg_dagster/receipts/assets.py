@@ -45,7 +45,7 @@ def hour_roots(
     A leaf for every number that an engine gave: a share, another event, or that it was refused,
     dropped or is missing. Run again, it changes nothing, unless events came late for any hour:
     then that hour gets a new revision, and the old root stays. An hour whose rows do not give its
-    old root any more gets none; `held` says so. Roots are told to `mining:roots`;
+    old root any more gets none; `held` says so. Roots are posted to `mining:roots`;
     docs/check-your-receipt.md says what they prove.
     """
     start, end = window(context)

@@ -24,6 +24,7 @@ from tbg_serve.unavailable import Unavailable
 MOST_LINES: Final = 10_000
 LONGEST: Final = timedelta(days=1)
 MOST_LEAVES: Final = 200_000  # about 1.5 CPU seconds
+NOT_ALLOWED: Final = "our role may not read shares and events (docs/api.md): ask for tbg receipt"
 _SETTINGS: Final = {
     "timezone": "UTC",
     "default_transaction_read_only": "on",
@@ -74,9 +75,11 @@ def router(database: Database, url: str) -> APIRouter:
             proof=[one.hex() for one in consistency_proof(larger, first)],
         )
 
-    @routes.get("/receipts/{user}")
+    @routes.get("/receipts/{address}")
     async def receipt(
-        user: Annotated[str, Path(max_length=256, pattern=NO_NUL, description="Bitcoin address")],
+        address: Annotated[
+            str, Path(max_length=256, pattern=NO_NUL, description="Bitcoin address")
+        ],
         start: Annotated[Moment, Query(alias="from")],
         end: Annotated[Moment, Query(alias="to", description="not included; a day at most")],
     ) -> Response:
@@ -86,7 +89,9 @@ def router(database: Database, url: str) -> APIRouter:
 
         def made() -> bytes:
             with connect(url, row_factory=dict_row, settings=_SETTINGS) as connection:
-                found = make(connection, stored.database_rows, user, start, end, most=MOST_LEAVES)
+                found = make(
+                    connection, stored.database_rows, address, start, end, most=MOST_LEAVES
+                )
             return gzip.compress(json.dumps(found, separators=(",", ":")).encode(), mtime=0)
 
         try:
@@ -95,6 +100,9 @@ def router(database: Database, url: str) -> APIRouter:
         except (ReceiptError, DoubledError) as error:
             raise HTTPException(404, str(error)) from error
         except (DatabaseError, psycopg.Error) as error:
+            cause = error if isinstance(error, psycopg.Error) else error.__cause__
+            if isinstance(cause, psycopg.errors.InsufficientPrivilege):
+                raise Unavailable(NOT_ALLOWED) from error
             raise Unavailable("the database is away or slow") from error
         return Response(packed, media_type="application/gzip")
 

@@ -267,7 +267,7 @@ class Writer:
     def committed(self, last_id: str, event: str = "share_submitted") -> None:
         self._connection.execute(
             "insert into stream_offsets (consumer, stream, last_id) values (%s, %s, %s) "
-            "on conflict (consumer, stream) do update set last_id = excluded.last_id",
+            "on conflict (cell, consumer, stream) do update set last_id = excluded.last_id",
             [self._consumer, stream_of(event), last_id],
         )
 

@@ -264,7 +264,8 @@ async def test_the_role_reads_what_is_served_and_no_address(
                 share_hash="00" * 32,
             )
             answer = await client.get(filled)
-            assert answer.status in (200, 404), (filled, answer.text)
+            # 422 where a query is needed.
+            assert answer.status in (200, 404, 422), (filled, answer.text)
             assert IP not in answer.text
 
 
