@@ -36,7 +36,7 @@ def hours_have_roots(database: Database, archive: Archive) -> dg.AssetCheckResul
         except ArchiveError as error:
             return verdict(False, str(error), WARN)
         late = connection.execute(
-            query(__package__, "without.sql"), {"days": sorted(rows.days)}
+            query(__package__, "without.sql"), {"with_rows": sorted(rows.days)}
         ).fetchall()
     return verdict(
         not late,

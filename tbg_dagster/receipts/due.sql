@@ -23,7 +23,7 @@ cross join lateral (
 ) b
 left join latest t on t.hour = s.hour and t.instance_id = s.instance_id
 where s.hour < %(end)s
-  and (s.hour at time zone 'UTC')::date = any(%(days)s)
+  and (s.hour at time zone 'UTC')::date = any(%(with_rows)s)
   and case
     when t.hour is null then s.seq_upto > s.seq_before
     else t.books <> b.books

@@ -73,7 +73,7 @@ def publish(
         wanted: dict[datetime, list[Any]] = defaultdict(list)
         for row in connection.execute(
             query(__package__, "due.sql"),
-            {"end": end, "days": sorted(rows.days), "again": list(again)},
+            {"end": end, "with_rows": sorted(rows.days), "again": list(again)},
         ).fetchall():
             wanted[row["hour"]].append(row)
         for row in connection.execute(
@@ -202,7 +202,7 @@ def _build(
     if before is not None and not forced:
         rebuild(connection, rows, before)
     [known] = connection.execute(
-        query(__package__, "stated.sql"), {**span, "first": first, "last": last}
+        query(__package__, "stated.sql"), {**span, "low": first, "high": last}
     )
     stated = Stated(stored.spans_of(known["refused"]), stored.spans_of(known["dropped"]), [])
     found = rows(connection, row["hour"], row["instance_id"], first, last)

@@ -1,12 +1,12 @@
 -- What is known of numbers without a row: refused and dropped ones. What an earlier revision said
 -- of them holds, as dead letters expire.
 with span as (
-    select int8multirange(int8range(%(first)s, %(last)s + 1)) as numbers
+    select int8multirange(int8range(%(low)s, %(high)s + 1)) as numbers
 ),
 letters as (
     select coalesce(range_agg(int8range(seq, seq, '[]')), '{}') as numbers
     from dead_letters
-    where instance = %(instance)s and seq >= %(first)s and seq <= %(last)s
+    where instance = %(instance)s and seq >= %(low)s and seq <= %(high)s
 ),
 drops as (
     select coalesce(range_agg(numbers), '{}') as numbers

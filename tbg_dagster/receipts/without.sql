@@ -4,7 +4,7 @@ from share_ledger c
 join engine_instances i on i.id = c.instance_id
 where c.emitted > 0
   and c.closed_at < now() - interval '1 hour'
-  and (c.hour at time zone 'UTC')::date = any(%(days)s)
+  and (c.hour at time zone 'UTC')::date = any(%(with_rows)s)
   and not exists (
       select from receipt_trees t where t.hour = c.hour and t.instance_id = c.instance_id
   )

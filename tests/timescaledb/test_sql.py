@@ -58,6 +58,12 @@ VALUES: Final[dict[str, Any]] = {
     "difficulties": [1.0],
     "seconds": [60.0],
     "workers": [1],
+    "again": [THIS_HOUR],
+    "high": 10,
+    "instance": "pool/1",
+    "instance_id": 1,
+    "low": 1,
+    "with_rows": [TODAY.date()],
 }
 
 
