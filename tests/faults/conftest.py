@@ -38,7 +38,9 @@ def fault_numbers(pytestconfig: pytest.Config) -> range:
 @pytest.fixture
 def fault_seed(pytestconfig: pytest.Config) -> str:
     """Seed of everything that is drawn."""
-    return str(pytestconfig.getoption("--fault-seed", None) or secrets.token_hex(4))
+    # An ordinary run repeats one sequence; a long one draws its own, and prints its seed.
+    drawn = secrets.token_hex(4) if pytestconfig.getoption("--faults", None) else "ordinary"
+    return str(pytestconfig.getoption("--fault-seed", None) or drawn)
 
 
 @pytest.fixture
