@@ -35,7 +35,7 @@ create index workers_online on workers (last_share) where is_online;
 
 -- One row per engine boot. seq_max and seq_missing say which events of the
 -- instance were seen: everything in 1..seq_max that is not missing. They commit
--- with the rows, so a resent event is told from a new one, and a late one fills
+-- with the rows, so a resent event is known from a new one, and a late one fills
 -- its gap.
 create table engine_instances (
     id          integer generated always as identity primary key,

@@ -1,8 +1,8 @@
 -- depends: 0003_views
--- What the batch side computes, and how it tells the world exactly once.
+-- What the batch side computes, and how it publishes that exactly once.
 
 -- Messages of the batch side on their way to Redis. A message commits with the
--- change that it tells of, and is sent afterwards: neither is there without the
+-- change that it reports, and is sent afterwards: neither is there without the
 -- other. The key says what the message is about, so that it is written once.
 create table outbox (
     id         bigint generated always as identity primary key,

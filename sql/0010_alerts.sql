@@ -34,7 +34,7 @@ create table alert_mutes (
     primary key (btc_address, worker, all_workers)
 );
 
--- What was told last of a subject: 'best:<user id>', 'leader:<week>'.
+-- What was last sent about a subject: 'best:<user id>', 'leader:<week>'.
 create table alert_marks (
     subject text primary key,
     value   jsonb not null,
@@ -49,7 +49,7 @@ create table worker_naps (
     primary key (worker_id, hour)
 );
 
--- Every time that the batch side marks a worker silent counts, told or not.
+-- Every time that the batch side marks a worker silent counts, sent or not.
 create function count_nap() returns trigger
 language plpgsql as $$
 begin
@@ -65,7 +65,7 @@ for each row execute function count_nap();
 create trigger worker_liveness_naps_again after update of marked_at on worker_liveness
 for each row when (new.marked_at is distinct from old.marked_at) execute function count_nap();
 
--- The naps that were told of last; the next message waits for four times as many.
+-- The short silences of the last message; the next message waits for four times as many.
 create table worker_flaps (
     worker_id integer primary key references workers,
     naps      integer not null,

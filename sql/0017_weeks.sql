@@ -1,5 +1,5 @@
 -- depends: 0012_standings
--- A week is done when the world was told of it, and a person may release one.
+-- A week is done when it was published, and a person may release one.
 
 -- How many late shares of an hour the last computation took in. They count as settled once
 -- what follows from it has happened too: the statistics of the day, the news of the week.

@@ -18,7 +18,7 @@ BANNED = re.compile(
 )
 PAGES = [
     page
-    for pattern in ("docs/*.md", "*.md", "devnet/**/*.md")
+    for pattern in ("docs/*.md", "*.md", "devnet/**/*.md", "ckpool/*.md", "deploy/**/*.md")
     for page in sorted(ROOT.glob(pattern))
     if page.name != "CHANGELOG.md"
 ]
@@ -64,12 +64,23 @@ def test_pages_use_plain_words(page: Path) -> None:
     assert not [match.group(0) for match in BANNED.finditer(without_code(page.read_text("utf-8")))]
 
 
-def test_comments_of_the_batch_sides_sql_use_plain_words() -> None:
+def test_comments_of_sql_use_plain_words() -> None:
+    paths = sorted([*(ROOT / "tbg_dagster").rglob("*.sql"), *(ROOT / "sql").rglob("*.sql")])
     found = [
         f"{path.relative_to(ROOT)}: {match.group(0)}"
-        for path in sorted((ROOT / "tbg_dagster").rglob("*.sql"))
+        for path in paths
         for line in path.read_text("utf-8").splitlines()
         if (match := BANNED.search(line.partition("--")[2]))
+    ]
+    assert not found
+
+
+def test_comments_of_the_c_module_use_plain_words() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}: {match.group(0)}"
+        for path in sorted((ROOT / "ckpool/src").glob("*.[ch]"))
+        for comment in re.findall(r"/\*.*?\*/", path.read_text("utf-8"), re.DOTALL)
+        if (match := BANNED.search(comment))
     ]
     assert not found
 

@@ -4,7 +4,7 @@
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
 
-/* Upstream's loop macros, told to Coccinelle as the loops they are: it reads
+/* Upstream's loop macros, given to Coccinelle as the loops they are: it reads
  * functions before the preprocessor, and skips one that it cannot parse. */
 
 #define HASH_ITER(hh, head, el, tmp) for (el = head; el; el = tmp)

@@ -68,7 +68,7 @@ struct tbg_boots {
 bool tbg_boots_open(struct tbg_boots *boots, struct tbg_settings *settings, tbg_log_fn log);
 
 /* Writes this boot's counters to the file if they changed, and clears what was
- * told. `durably` waits for the disk. False, with errno set, on failure. */
+ * reported. `durably` waits for the disk. False, with errno set, on failure. */
 bool tbg_boots_save(struct tbg_boots *boots, enum tbg_boot_state state, bool durably);
 
 #endif

@@ -159,7 +159,7 @@ static int read_binary(const struct tbg_proxied *of, struct address *miner)
 	return 1;
 }
 
-/* Takes up to `want` bytes into the head. False when there are none now; whoever reads
+/* Takes up to `want` bytes into the head. False when there are none now; the caller that reads
  * next meets the end of the connection, or its error. */
 static bool take(struct tbg_proxied *of, int fd, size_t want, bool *over)
 {

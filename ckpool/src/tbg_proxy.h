@@ -10,7 +10,7 @@
  *   TBG_PROXIES  addresses and networks (192.0.2.7, 2001:db8::/32) of proxies that
  *                may say who the miner is, separated by commas or blanks (none)
  *
- * Whoever else sends a header is refused by upstream, as it is no JSON. */
+ * A header from any other address is refused by upstream, as it is no JSON. */
 
 #ifndef TBG_PROXY_H
 #define TBG_PROXY_H

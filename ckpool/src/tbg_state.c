@@ -21,7 +21,7 @@
 #include "tbg_siphash.h"
 
 #define MAGIC 0x3274736562676274u	/* "tbgbest2" */
-#define WEEKS_APART 24			/* from there on a week is not told from another */
+#define WEEKS_APART 24			/* from there on two weeks may look alike */
 
 struct header {
 	uint64_t magic;

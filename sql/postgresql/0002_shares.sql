@@ -115,7 +115,7 @@ create index shares_hourly_worker on shares_hourly (worker_id, bucket desc);
 
 create table shares_daily (like shares_hourly including all);
 
--- Computes the hours of [range_start, range_end) anew from the raw shares and
+-- Computes the hours of [range_start, range_end) once more from the raw shares and
 -- returns the number of rows. Safe to repeat: it replaces what was there. The
 -- range must begin and end on whole hours.
 create function rebuild_shares_hourly(range_start timestamptz, range_end timestamptz)
@@ -151,7 +151,7 @@ begin
 end
 $$;
 
--- Computes the days (UTC) of [range_start, range_end) anew from shares_hourly and
+-- Computes the days (UTC) of [range_start, range_end) once more from shares_hourly and
 -- returns the number of rows. Safe to repeat. The range must begin and end on
 -- whole days.
 create function rebuild_shares_daily(range_start timestamptz, range_end timestamptz)

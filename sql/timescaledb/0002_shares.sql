@@ -58,7 +58,7 @@ create index mining_events_event_time on mining_events (event, time desc);
 select add_retention_policy('mining_events', drop_after => interval '90 days', if_not_exists => true);
 
 -- Real-time: hours not yet refreshed are computed from the raw shares. No refresh
--- policy: Dagster drives the refreshes (docs/operations.md tells why).
+-- policy: Dagster drives the refreshes (docs/operations.md says why).
 create materialized view shares_hourly
 with (timescaledb.continuous, timescaledb.materialized_only = false) as
 select

@@ -134,7 +134,7 @@ int main(void)
 	if (bind(serverfd, (struct sockaddr *)&pool, sizeof(pool)) || listen(serverfd, 64) ||
 	    getsockname(serverfd, (struct sockaddr *)&pool, &length))
 		return 2;
-	stratifier(NULL);
+	stratifier(&ckpool);
 	stratum_work(&wb);
 	cdata = connector_new(serverfd);
 	for (i = 0; i < 2; i++)

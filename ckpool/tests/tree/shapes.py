@@ -69,7 +69,6 @@ def older(text: str) -> str:
     text = text.replace("ckpool.", "ckp->").replace('ckp->h"', 'ckpool.h"')
     text = without(text, r"#ifdef WITH_SV2.*?#endif\n")
     text = without(text, r"\tif \(!sdata->current_workbase\) \{.*?\n\t\}\n")
-    text = without(text, r"#ifndef NO_STRATUM.*?#endif\n")
     return changed(
         text,
         r"(\tif \(!share\))\n(\t\tLOGINFO\([^;]*;\n)",
