@@ -118,7 +118,7 @@ begin
         'grant select on users, workers, workers_seen, user_bests, weekly_best_diff, '
         'weekly_publications, blocks, block_odds, network_blocks, network_difficulty, '
         'shares_hourly, shares_daily, worker_stats_daily, share_ledger, ledger, share_proofs, '
-        'served_shares, served_connections to %I',
+        'served_shares, served_connections, receipt_roots to %I',
         role
     );
     execute format('grant execute on function served_worker_bests to %I', role);
@@ -126,3 +126,18 @@ end
 $$;
 
 revoke execute on function served_worker_bests from public;
+
+comment on view served_shares is 'Shares as tbg serve may read them: without the address of the miner.';
+comment on column served_shares.time is 'as in shares';
+comment on column served_shares.user_id is 'as in shares';
+comment on column served_shares.worker_id is 'as in shares';
+comment on column served_shares.is_valid is 'as in shares';
+comment on column served_shares.share_diff is 'as in shares';
+comment on column served_shares.difficulty is 'as in shares, within what can be computed with';
+comment on column served_shares.reject_reason is 'as in shares';
+
+comment on view served_connections is 'When workers connected and disconnected, without addresses of miners.';
+comment on column served_connections.time is 'time that the engine gave the event';
+comment on column served_connections.event is 'miner_connected or miner_disconnected';
+comment on column served_connections.btc_address is 'address of the user; text of a stranger';
+comment on column served_connections.worker_name is 'name of the worker; text of a stranger';
