@@ -93,7 +93,9 @@ def _show(rows: list[dict[str, Any]], periods: tuple[str, ...], option: str) -> 
         console.print(period if mine else f"{period}: no share")
         if not mine:
             continue
-        table = Table("", "best", "who", "found (UTC)", "chance", "hash", box=box.SIMPLE_HEAD)
+        table = Table(
+            "", "best", "who", "found (UTC)", "chance", "hash", box=box.SIMPLE_HEAD, pad_edge=False
+        )
         for column in table.columns:
             column.overflow = "fold"
         for place, row in enumerate(mine, 1):

@@ -1,5 +1,6 @@
 """``tbg demo``: two tidy weeks of a simulated fleet in the stack that runs."""
 
+import shlex
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -120,4 +121,5 @@ def _places(stack: Stack, winner: Winner, week: str, option: str) -> str:
     if api is not None:
         worker = f"{winner.user}/workers/{quote(winner.worker, safe='')}"
         found.append(f"  a worker      {api}/v1/users/{worker}")
-    return "\n".join([*found, f"  its proof     tbg verify --week {week}{option}"])
+    receipt = f"tbg receipt --user {shlex.quote(winner.user)} --week {week}{option}"
+    return "\n".join([*found, f"  its receipt   {receipt}"])

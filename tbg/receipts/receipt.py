@@ -22,7 +22,12 @@ MOMENT = Parsed(utc, "be a time as 2026-11-23T07:00, in UTC unless it says other
 
 
 @click.command("receipt")
-@click.option("--user", required=True, type=Parsed(canonical_address, "be an address"))
+@click.option(
+    "--user",
+    required=True,
+    type=Parsed(canonical_address, "be an address"),
+    help="The Bitcoin address whose shares it holds.",
+)
 @click.option(
     "--week", "monday", type=Parsed(monday_of, "look like 2026-W48"), help="As 2026-W48, UTC."
 )

@@ -62,4 +62,4 @@ def test_the_addresses_of_what_to_look_at_hold_a_strangers_name_as_text(tmp_path
     shown = _places(stack(tmp_path), Winner("bc1q", "my rig/../x"), "2026-W47", " --state /x")
     assert "http://127.0.0.1:3000/assets/weekly_leaderboard" in shown
     assert "http://127.0.0.1:8100/v1/users/bc1q/workers/my%20rig%2F..%2Fx" in shown
-    assert "tbg verify --week 2026-W47 --state /x" in shown
+    assert "tbg receipt --user bc1q --week 2026-W47 --state /x" in shown
