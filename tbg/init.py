@@ -53,8 +53,8 @@ def initialise(example: Path, target: Path, network: Network) -> Initialised:
         before = target.read_text("utf-8") if target.exists() else None
     except OSError as error:
         raise click.ClickException(
-            f"{error.filename}: {error.strerror} (run this in the folder of docker-compose.yml, "
-            "or name it with --directory)"
+            f"{error.filename}: {error.strerror} (this needs a checkout of the repository: run "
+            "it in the folder of docker-compose.yml, or name that with --directory)"
         ) from error
     known = _names(before or "")
     added: list[str] = []

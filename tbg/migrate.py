@@ -2,8 +2,7 @@
 
 The migrations are plain SQL in ``sql/`` (for every server) and in
 ``sql/<flavour>/``, applied in order by yoyo-migrations, each in a transaction of
-its own. The files are beside the package in a checkout, and data files of the
-distribution (``share/tbg/sql``) if it was installed from a wheel.
+its own.
 
 Two starts at once are safe: a connection of its own holds an advisory lock, which the
 server releases when that connection ends for any reason. yoyo's own lock is a row that
@@ -16,7 +15,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -25,6 +23,7 @@ import click
 import psycopg
 import yoyo
 
+from tbg import ROOMS
 from tbg.indexes import build_partition_indexes
 from tbg_core.database import UnusableError, connect, examine
 from tbg_core.database_url import DatabaseError, DatabaseUrlError, for_psycopg
@@ -67,14 +66,10 @@ def sql_folder() -> Path:
     Raises:
         MigrateError: when the installation lacks it.
     """
-    checkout = Path(__file__).resolve().parent.parent / "sql"
-    if (checkout / FIRST_FILE).is_file():
-        return checkout
-    with contextlib.suppress(metadata.PackageNotFoundError):
-        for file in metadata.files("tbg-mining-data") or []:
-            if file.name == FIRST_FILE:
-                return Path(str(file.locate())).resolve().parent
-    raise MigrateError(f"no {FIRST_FILE} beside the package nor in it: install it again")
+    folder = ROOMS / "sql"
+    if not (folder / FIRST_FILE).is_file():
+        raise MigrateError(f"{folder} has no {FIRST_FILE}: install it again")
+    return folder
 
 
 def read_migrations(flavour: Flavour) -> Any:

@@ -4,10 +4,10 @@ import os
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import click
 
+from tbg import ROOMS
 from tbg.stack.ports import PROBE_SECONDS, Port, why_taken
 from tbg.stack.supervisor import Launch
 
@@ -42,12 +42,10 @@ class Program:
 
 
 def import_path() -> dict[str, str]:
-    """Lets our commands find the packages of a checkout that was not installed."""
-    root = Path(__file__).resolve().parents[2]
-    if not (root / "pyproject.toml").exists():
-        return {}
-    others = os.environ.get("PYTHONPATH")
-    return {"PYTHONPATH": f"{root}{os.pathsep}{others}" if others else str(root)}
+    """Lets our commands find the rooms of a checkout that was not installed, and of a wheel."""
+    others = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    found = dict.fromkeys([str(ROOMS), *filter(None, others)])
+    return {"PYTHONPATH": os.pathsep.join(found)}
 
 
 def answers(url: str) -> bool:

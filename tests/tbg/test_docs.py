@@ -11,9 +11,9 @@ import pytest
 from click.testing import CliRunner
 
 from tbg.cli import main
-from tbg.docs import ROOT, render_markdown, render_schema
+from tbg.docs import render_markdown, render_schema
 from tbg_core.events import EVENTS
-from tests.processes import LIMIT
+from tests.processes import LIMIT, ROOT
 
 # Prints the variables that the resources of the code location come from.
 TAKEN = """
