@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from tbg.docs import ROOT, render_messages, snake_case
+from tbg.docs import render_messages, snake_case
 from tbg_core.messages import MESSAGES, Payload, WeeklyReset
+from tests.processes import ROOT
 
 GOLDEN = ROOT / "tests" / "messages"
 MODELS = sorted({model for models in MESSAGES.values() for model in models}, key=str)

@@ -3,7 +3,8 @@
 import psycopg
 from psycopg.rows import DictRow
 
-from tbg.docs import ROOT, render_tables
+from tbg.docs import render_tables
+from tests.processes import ROOT
 
 # What is in the schema of the game: partitions and other tools' own tables are not.
 RELATIONS = """
