@@ -114,6 +114,21 @@ def plan(tmp_path: Path, options: StackOptions) -> StackPlan:
     return StackPlan(state, options, {})
 
 
+def test_other_commands_find_archive_and_routes_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = State(tmp_path)
+    state.make()
+    monkeypatch.chdir(tmp_path)
+    named = {"ARCHIVE_URL": "days", "ALERTS_FILE": "./alerts.yml"}
+    found = StackPlan(state, StackOptions(), named)
+    assert found.archive_url == str(tmp_path / "days")
+    assert found.alerts_file == str(tmp_path / "alerts.yml")
+    named = {"ARCHIVE_URL": "s3://bucket/days", "ALERTS_FILE": ""}
+    found = StackPlan(state, StackOptions(), named)
+    assert (found.archive_url, found.alerts_file) == ("s3://bucket/days", None)
+
+
 def test_programs_start_from_the_stores_to_the_miners(tmp_path: Path) -> None:
     names = [program.name for program in plan(tmp_path, StackOptions()).programs]
     realtime = ["postgres", "valkey", "writer", "receiver", "node", "pool", "miner"]
