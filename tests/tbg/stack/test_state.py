@@ -15,13 +15,13 @@ import yaml
 
 from tbg.migrate import sql_folder
 from tbg.servers import find_urls
-from tbg.stack.clock import EARLIEST_WEEK
 from tbg.stack.first_week import first_week
 from tbg.stack.node import Node
 from tbg.stack.ports import Ports
 from tbg.stack.programs import StackOptions, StackPlan
 from tbg.stack.state import LONGEST_SOCKET, State
 from tbg_core.database import without_password
+from tbg_core.first_week import EARLIEST_WEEK
 from tbg_core.settings import SUN_PATH_MAX
 from tests.processes import LIMIT
 
