@@ -62,6 +62,12 @@ COMMANDS: Final[dict[str, Subcommand]] = {
     ),
     "bests": Subcommand("tbg.bests", "command", "Show the best shares of users and workers."),
     "env": Subcommand("tbg.stack.env", "command", "Print how to reach the stack, for a shell."),
+    "backup": Subcommand(
+        "tbg.stack.backup", "command", "Write the data of a stack to one file.", "embedded"
+    ),
+    "restore": Subcommand(
+        "tbg.stack.restore", "command", "Make a state folder from a backup.", "embedded"
+    ),
     "smoke": Subcommand(
         "tbg.stack.smoke", "command", "Prove that every event reaches every store."
     ),

@@ -4,6 +4,19 @@ import os
 from pathlib import Path
 
 
+def sync_folder(path: Path) -> None:
+    """Puts the names in a folder on the disk.
+
+    Raises:
+        OSError: when the folder cannot be opened or the disk takes no more.
+    """
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
 def write_private(path: Path, text: str) -> None:
     """Writes ``path`` in one step, with mode 600.
 

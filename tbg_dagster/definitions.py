@@ -2,11 +2,7 @@
 
 import dagster as dg
 
-from tbg_dagster.first_week import settle
-
-settle()  # before the partitions are imported, which are constants
-
-from tbg_dagster import (  # noqa: E402
+from tbg_dagster import (
     alerts,
     archive,
     blocks,
@@ -20,15 +16,9 @@ from tbg_dagster import (  # noqa: E402
     weekly,
     workers,
 )
-from tbg_dagster.pages import with_pages  # noqa: E402
-from tbg_dagster.resources import (  # noqa: E402
-    Archive,
-    BitcoinNode,
-    Database,
-    RedisServer,
-    Thresholds,
-)
-from tbg_dagster.resources.environment import from_environment  # noqa: E402
+from tbg_dagster.pages import with_pages
+from tbg_dagster.resources import Archive, BitcoinNode, Database, RedisServer, Thresholds
+from tbg_dagster.resources.environment import from_environment
 
 _domains = dg.Definitions.merge(
     realtime.defs,

@@ -4,6 +4,7 @@ Numbers have a fixed width, big-endian; a text or hash has its length in front (
 what may be absent has one byte in front that says so. The first byte names the kind.
 """
 
+import hashlib
 import struct
 from functools import lru_cache
 from typing import Final, NamedTuple
@@ -43,11 +44,13 @@ class Share(NamedTuple):
 
 
 class Event(NamedTuple):
-    """Any other event; ``digest`` is what ``event_digest`` of the schema makes of what it says."""
+    """Any other event; ``payload`` is the text of its data as PostgreSQL prints jsonb."""
 
     seq: int
     micros: int
-    digest: bytes
+    event: str
+    source: str
+    payload: str
 
 
 class Boot(NamedTuple):
@@ -97,7 +100,10 @@ def share_leaf(share: Share) -> Node:
 
 def event_leaf(event: Event) -> Node:
     """The leaf of another event: it holds the digest of what the event says."""
-    return Node(leaf_hash(_HEAD.pack(EVENT, event.seq, event.micros) + event.digest), 0, 0)
+    digest = hashlib.sha256(
+        _text(event.event) + _text(event.source) + _text(event.payload)
+    ).digest()
+    return Node(leaf_hash(_HEAD.pack(EVENT, event.seq, event.micros) + digest), 0, 0)
 
 
 @lru_cache(maxsize=3)

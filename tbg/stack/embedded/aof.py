@@ -74,6 +74,16 @@ def repair(folder: Path, binary: Path, user: str | None) -> str | None:
     )
 
 
+def files_of(folder: Path) -> tuple[str, list[str]]:
+    """The manifest's text, and the names of its files in the order in which Valkey reads them.
+
+    Raises:
+        FileNotFoundError: there is no manifest.
+    """
+    manifest = (folder / MANIFEST).read_text()
+    return manifest, re.findall(r"^file (\S+) seq ", manifest, re.MULTILINE)
+
+
 def _growing_file(folder: Path) -> Path | None:
     """The file that Valkey appends to: the last incremental one of its manifest."""
     try:

@@ -5,8 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 import psycopg
 import pytest
 
-from tbg.stack.clock import TOLERANCE, wait_for_clock, wrong_clock
-from tbg_core.first_week import EARLIEST_WEEK
+from tbg.stack.clock import EARLIEST_WEEK, TOLERANCE, wait_for_clock, wrong_clock
 
 NOW = datetime.now(UTC)
 
