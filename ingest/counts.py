@@ -10,7 +10,7 @@ dropped is an unexplained loss.
 import os
 import re
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable
 from typing import Final, Literal, Protocol
 
@@ -24,6 +24,9 @@ from tbg_core.events import EARLIEST, MAX_INSTANCE, SEQ_MAX
 from tbg_core.periods import HOUR
 
 MOST_KEPT: Final = 100_000  # lines, and ranges of numbers, that wait to be reported
+# Reports that are remembered once they are handed on, for so many seconds and bytes.
+REPEATED_SECONDS: Final = 120.0
+REPEATED_BYTES: Final = 2**20
 
 _ID: Final = re.compile(r"[!-.0-~]{1,100}/[1-9][0-9]{0,15}")
 
@@ -112,7 +115,8 @@ class Tally:
 
     Losses, and what vouches for numbers, survive the process where there is a notebook:
     :meth:`keep` writes them, until the report that names them is handed on. They are sets
-    and highest numbers, so that reporting one twice does no harm.
+    and highest numbers, so that reporting one twice does no harm: what was handed on lately is
+    reported again when Redis may have lost it (:meth:`repeat`).
 
     Args:
         notebook: holds what a process before this one could not report.
@@ -124,6 +128,7 @@ class Tally:
         self._notebook = notebook
         self._fits = True
         self._taken: list[bytes] = []  # reports that may not be handed on yet
+        self._recent: deque[tuple[float, bytes]] = deque()  # when they were handed on
         self._read: dict[Key, int] = {}
         self._statuses: dict[str, Status] = {}
         self._received: Counter[Key] = Counter()
@@ -143,7 +148,12 @@ class Tally:
 
     def __bool__(self) -> bool:
         return bool(
-            self._run or self._received or self._dropped or self._duplicates or self._statuses
+            self._run
+            or self._received
+            or self._read
+            or self._dropped
+            or self._duplicates
+            or self._statuses
         )
 
     @property
@@ -235,8 +245,23 @@ class Tally:
         for report in reports:
             if report in self._taken:
                 self._taken.remove(report)
+                self._remember(report)
                 if self._notebook is not None and self._notebook.text:
                     self.keep()
+
+    def _remember(self, report: bytes) -> None:
+        now = time.monotonic()
+        self._recent.append((now, report))
+        size = sum(len(raw) for _, raw in self._recent)
+        while self._recent and (
+            size > REPEATED_BYTES or self._recent[0][0] < now - REPEATED_SECONDS
+        ):
+            size -= len(self._recent.popleft()[1])
+
+    def repeat(self) -> None:
+        """What was said lately of losses and of ends is said again: Redis may have lost it."""
+        while self._recent:
+            self._give_back_sets(parse_report(self._recent.popleft()[1]))
 
     def keep(self) -> None:
         """Makes the losses that were not handed on survive this process."""

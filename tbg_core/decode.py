@@ -351,15 +351,16 @@ _OPENING: Final = frozenset({b"{", b"["})
 _CLOSING: Final = frozenset({b"}", b"]"})
 _ENDS: Final = frozenset({b",", b"}"})
 _MARKS: Final = _OPENING | _CLOSING | _ENDS
-_WHOLE: Final = re.compile(rb"[1-9][0-9]{0,15}")
+# A whole number as any writer of JSON has it: 7, 7.0 or "7".
+_WHOLE: Final = re.compile(r"([1-9][0-9]{0,15})(?:\.0*)?")
 
 
 def identify(datagram: bytes) -> tuple[str | None, int | None]:
     """Reads instance and seq of a refused datagram, where they can be read.
 
     So a refused event is not taken for a lost one. The bytes need not be JSON, nor UTF-8: what
-    stands in the outermost object before the damage is read. A key that comes twice means its
-    last value, as for every decoder. An ``engine_status`` is none: a number on it belongs to
+    stands in the outermost object before the damage is read, the number also as a text or with
+    a fraction of zeros. A key that comes twice means its last value, as for every decoder. An ``engine_status`` is none: a number on it belongs to
     another event.
     """
     found: dict[str | None, bytes] = {}
@@ -378,12 +379,13 @@ def identify(datagram: bytes) -> tuple[str | None, int | None]:
         depth += (token in _OPENING) - (token in _CLOSING)
         if depth <= 0 or (depth == 1 and token == b"[" and not found):
             break
-    instance, seq = _text(found.get("instance", b"")), found.get("seq", b"")
+    instance, token = _text(found.get("instance", b"")), found.get("seq", b"")
+    seq = _WHOLE.fullmatch(_text(token) or token.decode(errors="replace"))
     if not instance or len(instance) > MAX_INSTANCE or "\x00" in instance:
         return None, None
-    if not _WHOLE.fullmatch(seq) or int(seq) > SEQ_MAX or _text(found.get("event", b"")) == STATUS:
+    if not seq or int(seq[1]) > SEQ_MAX or _text(found.get("event", b"")) == STATUS:
         return None, None
-    return instance, int(seq)
+    return instance, int(seq[1])
 
 
 def _text(token: bytes) -> str | None:

@@ -151,6 +151,11 @@ class Batch:
         values, width = self.values[stream], len(FIELDS[stream])
         return (values[at : at + width] for at in range(0, len(values), width))
 
+    def entry(self, stream: str, place: int) -> list[bytes]:
+        """The values of one entry of a stream."""
+        width = len(FIELDS[stream])
+        return self.values[stream][place * width : (place + 1) * width]
+
     def count(self, stream: str) -> int:
         """Entries of a stream."""
         return len(self.values.get(stream, ())) // len(FIELDS[stream])

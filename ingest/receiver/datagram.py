@@ -27,7 +27,6 @@ from typing import Final
 import structlog
 
 from ingest.lock import InUseError, Lock
-from tbg_core.events import MAX_DATAGRAM
 
 QUEUE_LENGTH_FILE: Final = Path("/proc/sys/net/unix/max_dgram_qlen")
 LOW_QUEUE_LENGTH: Final = 512
@@ -35,6 +34,8 @@ RESENT: Final = 2048  # events that each of our engines sends again to the next 
 # Datagrams that one engine can have in the kernel's queue: its send buffer of 212,992 bytes
 # pays for them, 768 for the smallest.
 _IN_KERNEL: Final = 277
+# Bytes read of a datagram: more than may be, for the number may stand behind what is too long.
+LONGEST: Final = 2**16
 _OLD_SOCKETS: Final = 8
 # Seconds between two looks at a long queue. An engine with the kernel's default send
 # buffer has room for 167 shares, more than come in this time.
@@ -250,7 +251,7 @@ class EventSocket:
         receive = source.recv
         queue = self.queue
         while True:
-            datagram = receive(MAX_DATAGRAM + 1)
+            datagram = receive(LONGEST)
             if not datagram and (self._stopping or source in self._left):
                 return
             queue.append(datagram)
@@ -285,7 +286,7 @@ class EventSocket:
         queue = self.queue
         with contextlib.suppress(BlockingIOError):
             while not self._full(source):
-                datagram = receive(MAX_DATAGRAM + 1, socket.MSG_DONTWAIT)
+                datagram = receive(LONGEST, socket.MSG_DONTWAIT)
                 if not datagram and (self._stopping or source in self._left):
                     return True
                 queue.append(datagram)

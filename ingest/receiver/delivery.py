@@ -53,6 +53,8 @@ class Delivery:
         self._turn = asyncio.Lock()
         self._spooled = asyncio.Event()
         self._set_aside = asyncio.Event()
+        self._ending = False
+        self._connections = 0
         self.published = 0
         self.away = False
         self.why = ""
@@ -106,15 +108,23 @@ class Delivery:
             metrics.SPOOL_BYTES.set(self.spooled_bytes)
 
     async def drain(self) -> None:
-        """Publishes what is on disk, in order, whenever there is something; never ends."""
+        """Publishes what is on disk, in order, whenever there is something, until :meth:`end`."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._drain())
             group.create_task(self._drain_refused())
 
+    def end(self) -> None:
+        """Lets :meth:`drain` end with the batch that it is at.
+
+        To cancel it is not enough: before Python 3.12, asyncio.wait_for() forgets a
+        cancellation that comes in the moment in which it is done.
+        """
+        self._ending = True
+
     async def _drain(self) -> None:
         backoff = ExponentialBackoff(cap=1.0, base=0.05)
         failures = 0
-        while True:
+        while not self._ending:
             await self._spooled.wait()
             batch = self._next(self._spool)
             if batch is None:
@@ -132,7 +142,7 @@ class Delivery:
                 metrics.SPOOL_BYTES.set(self.spooled_bytes)
 
     async def _drain_refused(self) -> None:
-        while True:
+        while not self._ending:
             await self._set_aside.wait()
             batch = self._next(self._refused_spool)
             if batch is None:
@@ -180,6 +190,10 @@ class Delivery:
             outcome = await self._publisher.publish(batch)
             metrics.PUBLISH_SECONDS.observe(time.perf_counter() - started)
         metrics.PUBLISH_EVENTS.observe(batch.events)
+        if self._connections != self._publisher.connections:
+            if self._connections:
+                self._tally.repeat()  # Redis may have come back with less than it had
+            self._connections = self._publisher.connections
         self._count(batch, outcome)
         if self.away:
             self.away = False

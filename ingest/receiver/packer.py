@@ -14,7 +14,7 @@ from ingest.sequence import Arrival, Seen
 from tbg_core.boots import Status
 from tbg_core.decode import Decoded, Refused, decode, identify
 from tbg_core.entry import Batch, event_values, letter_values
-from tbg_core.events import EVENTS, STATUS
+from tbg_core.events import EVENTS, MAX_DATAGRAM, STATUS
 from tbg_core.names import DEAD_LETTER_STREAM, LEDGER_STREAM, stream_of
 
 # Events decoded before the loop may continue a send in flight: a socket's buffer holds only
@@ -112,7 +112,7 @@ class Packer:
             seq=seq,
             bytes=len(datagram),
         )
-        return letter_values(refused, instance, seq, datagram)
+        return letter_values(refused, instance, seq, datagram[: MAX_DATAGRAM + 1])
 
     def _watch(self, instance: str, seq: int) -> None:
         seen = self._seen.get(instance)

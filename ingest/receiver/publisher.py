@@ -80,6 +80,14 @@ class Outcome:
     why: str = ""
 
 
+class _NotQueuedError(ResponseError):
+    """Redis does nothing of a transaction, because of the command of this number."""
+
+    def __init__(self, message: str, at: int) -> None:
+        super().__init__(message)
+        self.at = at
+
+
 # By engine boot, the numbers of a batch in order, their times, and which entry each of them is.
 Numbered = dict[str, list[tuple[int, int, tuple[str, int]]]]
 
@@ -102,6 +110,9 @@ class Publisher:
         cell: whose keys are written.
         confirm: what must have a batch before it is published: the disk of its server
             (``local``), or a replica (``replica``); empty for its server's memory.
+
+    Attributes:
+        connections: how many there were so far.
     """
 
     def __init__(
@@ -125,6 +136,8 @@ class Publisher:
         self._corrections: list[bytes] = []  # marks to set right as soon as Redis answers
         self._seen: dict[str, Seen] = {}
         self._sure: set[str] = set()  # marks under which Redis has no batch but confirmed ones
+        self._silent = False  # this connection may not announce blocks
+        self.connections = 0
 
     async def look(self) -> None:
         """Finds the server that takes the cell's writes now, and judges it.
@@ -175,20 +188,27 @@ class Publisher:
     async def _add(self, batch: Batch) -> Outcome:
         numbered = _numbered(batch)
         await self._recall(numbered)
-        seen, known = self._sift(numbered)
+        seen, known = self._sift(batch, numbered)
         known -= await self._missing(numbered, known)
         rest = batch.without(known)
         entries = sum(map(rest.count, rest.values))
-        errors = await self._transact(
-            [
-                *additions(rest, self._cell),
-                *self._published(seen),
-                *_bells(rest),
-                self._done(batch, known, set()),
-            ],
-            entries + len(seen) + len(rest.blocks()) + 1,
-            entries=entries,
-        )
+        before = [*additions(rest, self._cell), *self._published(seen)]
+        bells = [] if self._silent else list(_bells(rest))
+        done = self._done(batch, known, set())
+        first = entries + len(seen)
+        try:
+            errors = await self._transact(
+                [*before, *bells, done], first + len(bells) + 1, entries=entries
+            )
+        except _NotQueuedError as error:
+            if not first <= error.at < first + len(bells):
+                raise
+            # An announcement decorates: what it lacks keeps no event out.
+            self._silent = True
+            log.error(
+                "blocks are stored, and not announced", channel=BLOCKS_CHANNEL, error=str(error)
+            )
+            errors = await self._transact([*before, done], first + 1, entries=entries)
         refused: Places = set()
         why = ""
         if errors:
@@ -197,7 +217,7 @@ class Publisher:
             why = _reason(errors, sent)
             log.error("redis refused a part of a batch", events=len(refused), error=why)
         if refused:
-            seen, _ = self._sift(numbered, refused)
+            seen, _ = self._sift(batch, numbered, refused)
             await self._correct(batch, seen, known, refused)
         self._seen |= seen
         return Outcome(batch.only(known), batch.only(refused), why)
@@ -266,7 +286,7 @@ class Publisher:
             self._seen[name] = _unpacked(value) if value else Seen()
 
     def _sift(
-        self, numbered: Numbered, apart: Places | None = None
+        self, batch: Batch, numbered: Numbered, apart: Places | None = None
     ) -> tuple[dict[str, Seen], Places]:
         """What is seen of the batch's engines after it, and which entries Redis has.
 
@@ -281,13 +301,21 @@ class Publisher:
             numbers = [number for number, _, _ in found]
             if not apart and numbers == list(range(first, first + len(found))):
                 seen.highest = numbers[-1]
-                seen.latest = max(before, max(micros for _, micros, _ in found))
+                seen.latest = max(before, 1, max(micros for _, micros, _ in found))
                 continue
+            here: dict[int, list[tuple[str, int]]] = {}  # what this batch brings of each number
             for number, micros, place in found:
                 if place in (apart or ()):
                     continue
                 if seen.add(number) is not Arrival.DUPLICATE:
-                    seen.latest = max(seen.latest, micros)
+                    here[number] = [place]
+                    # A dead letter has no time; what comes later is no copy of it.
+                    seen.latest = max(seen.latest, micros, 1)
+                elif number in here:
+                    if any(_same(batch, place, other) for other in here[number]):
+                        known.add(place)
+                    else:
+                        here[number].append(place)
                 # A copy is not later than all that its boot has sent. What is has a number that
                 # was used again, perhaps: the writer compares it with the row.
                 elif not 0 < before < micros:
@@ -321,7 +349,12 @@ class Publisher:
         await self._guard.look(self._client)
         connection = cast(Connection, await self._pool.get_connection())
         name = secrets.token_hex(8)
-        words: list[tuple[bytes, ...]] = [(b"WATCH", fence_key(name, self._cell).encode())]
+        words: list[tuple[bytes, ...]] = [
+            # Without the right to one of them, what follows would be done outside a transaction.
+            (b"MULTI",),
+            (b"EXEC",),
+            (b"WATCH", fence_key(name, self._cell).encode()),
+        ]
         if self._fence:
             # A key that is written and gone in a millisecond stays written for its watchers.
             key = fence_key(self._fence, self._cell).encode()
@@ -334,7 +367,8 @@ class Publisher:
             await self._drop(connection)
             raise
         # Only now: until here it has sent nothing that would have to be refused.
-        self._connection, self._fence = connection, name
+        self._connection, self._fence, self._silent = connection, name, False
+        self.connections += 1
         if self._lock is not None:
             try:
                 self._lock.write(name)
@@ -404,8 +438,11 @@ class Publisher:
             if done is None:
                 raise ResponseError("another connection took over before this one was answered")
             if not isinstance(done, list) or isinstance(watched, Exception):
-                said = [answers[0], *queued, done, watched]
-                raise ResponseError(str(next(one for one in said if isinstance(one, Exception))))
+                said = [*queued, answers[0], done, watched]
+                at, error = next(
+                    (at, one) for at, one in enumerate(said) if isinstance(one, Exception)
+                )
+                raise _NotQueuedError(str(error), at)
             errors = {at: str(one) for at, one in enumerate(done) if isinstance(one, Exception)}
         if words and not (isinstance(confirmed, int) and confirmed):
             why = confirmed or f"not confirmed within {self._timeout:g} s"
@@ -478,6 +515,11 @@ async def _more(connection: Connection) -> bytes:
 def _places(batch: Batch) -> list[tuple[str, int]]:
     """Every entry of a batch, in the order of its commands."""
     return [(stream, at) for stream in batch.values for at in range(batch.count(stream))]
+
+
+def _same(batch: Batch, one: tuple[str, int], other: tuple[str, int]) -> bool:
+    """Whether two entries of a batch are copies of one event."""
+    return one[0] == other[0] and batch.entry(*one) == batch.entry(*other)
 
 
 def _reason(errors: dict[int, str], sent: list[tuple[str, int]]) -> str:

@@ -110,6 +110,7 @@ class Receiver:
                 group.create_task(witness.watch(self._arrived.set)),
             ]
             await self._pump(group)
+            self._delivery.end()
             for other in others:
                 other.cancel()
         await self._delivery.close()

@@ -8,15 +8,17 @@ from typing import Any
 
 import asyncpg
 import pytest
+import redis.asyncio as redis_async
 
 from ingest.counts import Tally, parse_report, weigh
 from ingest.notebook import SLOT_BYTES, Notebook
 from ingest.writer import tables
 from tbg.stack.embedded import EmbeddedValkey
 from tbg_core.boots import Status
+from tbg_core.names import LEDGER_STREAM
 from tbg_core.periods import HOUR
 from tests.clock import moment
-from tests.ingest.harness import OWN, packed, sending, stage
+from tests.ingest.harness import OWN, entries, packed, sending, stage
 from tests.ingest.test_ledger import balance
 from tests.processes import until
 from tests.tbg_core.test_boots import killed, run
@@ -269,6 +271,35 @@ async def test_what_a_full_spool_drops_last_of_a_boot_survives_the_receivers_dea
         await until(lambda: Notebook(tmp_path / "spool" / "unreported").text == b"")
 
 
+async def test_a_redis_that_loses_its_end_loses_no_boot(
+    tmp_path: Path,
+    redis_url: str,
+    database_url: str,
+    redis: redis_async.Redis,
+    db: asyncpg.Connection,
+) -> None:
+    async with stage("receiver", tmp_path, redis_url):
+        gone = killed(tmp_path / "events.sock", "gone", 3000)
+        await until(lambda: not list(tmp_path.glob("*.boot")))  # it was reported
+        await redis.flushall()
+        await redis.execute_command("CLIENT", "KILL", "SKIPME", "yes")
+        with sending(tmp_path / "events.sock") as sender:
+            sender.send(packed("new_block_network"))  # or the next statement of any engine
+
+        async def said_again() -> bool:
+            reports = [parse_report(one[b"report"]) for one in await entries(redis, LEDGER_STREAM)]
+            return any(status.instance == gone for one in reports for status in one.statuses)
+
+        await until(said_again)
+        async with stage("writer", tmp_path, redis_url, database_url):
+
+            async def known() -> bool:
+                return (await endings(db)).get(gone) == "ended"
+
+            await until(known)
+            assert (await books(db))[gone][0] == 3000
+
+
 # --- The tally and its notebook --------------------------------------------------------
 
 
@@ -295,6 +326,23 @@ def test_losses_that_were_not_handed_on_outlive_the_process(tmp_path: Path) -> N
     ]
     tally.handed_on([tally.take()])
     assert Notebook(tmp_path / "unreported").text == b""
+
+
+def test_what_was_said_lately_is_said_again_where_redis_may_have_lost_it() -> None:
+    tally = Tally()
+    tally.received("e/1", HOUR + 5, 9)
+    tally.dropped("e/1", 8, "spool", "full")
+    tally.status(Status("f/1", "hosted", 2 * 10**15, 4, None, "ended"))
+    report = tally.take()
+    tally.repeat()
+    assert not tally  # what is not handed on yet is not lost either
+    tally.handed_on([report])
+    tally.repeat()
+    tally.repeat()
+    again = parse_report(tally.take())
+    assert (again.read, len(again.statuses)) == ([("e/1", HOUR, 9)], 1)
+    assert again.dropped == [("e/1", "spool/full", [(8, 9)])]
+    assert (again.received, again.duplicates) == ([], [])  # counts would be doubled
 
 
 def test_a_notebook_that_was_cut_short_or_damaged_holds_the_text_before(tmp_path: Path) -> None:

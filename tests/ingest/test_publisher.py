@@ -12,10 +12,10 @@ from redis.exceptions import RedisError, ResponseError
 from ingest.lock import Lock
 from ingest.receiver.publisher import MAX_HOLES, Publisher
 from tbg.stack.embedded import EmbeddedValkey
-from tbg_core.decode import decode
-from tbg_core.entry import FIELDS, Batch, event_values
+from tbg_core.decode import Refused, decode
+from tbg_core.entry import FIELDS, Batch, event_values, letter_values
 from tbg_core.events import EVENTS
-from tbg_core.names import BLOCKS_CHANNEL, LEDGER_STREAM, stream_of
+from tbg_core.names import BLOCKS_CHANNEL, DEAD_LETTER_STREAM, LEDGER_STREAM, stream_of
 from tests.clock import moment
 from tests.faults.proxy import Proxy
 from tests.ingest.harness import entries, packed
@@ -109,6 +109,30 @@ async def test_a_number_that_a_later_event_uses_again_is_left_to_the_writer(
     assert (await published(again, batch("5", [3], began=BEGAN + 4))).events == 1
     assert await numbers(redis) == [1, 2, 3, 2, 1, 1, 3, 4, 5]
     await again.close()
+
+
+async def test_two_events_of_one_number_in_one_batch_are_left_to_the_writer_and_a_copy_is_left_out(
+    publisher: Publisher, redis: redis_async.Redis
+) -> None:
+    first, other = batch("1", [1, 2]), batch("1", [1, 2], began=BEGAN + 9)
+    values = first.values[SHARES] * 2 + other.values[SHARES]
+    block = batch("1", [2], "block_found").values
+    known = await published(publisher, Batch("mark", "1", {SHARES: values, **block}, 7))
+    assert [int(seq) for _, _, seq, _ in known.numbers()] == [1, 2]
+    assert await numbers(redis) == [1, 2, 1, 2]
+    assert await numbers(redis, BLOCKS) == [2]
+
+
+async def test_an_event_is_no_copy_of_what_was_refused_under_its_number(
+    publisher: Publisher, redis: redis_async.Redis
+) -> None:
+    refused = Refused("bad_data", "no share")
+    letter = {DEAD_LETTER_STREAM: list(letter_values(refused, "e/1", 1, b"{}"))}
+    for name in ("1", "2"):  # a copy of the letter is left out
+        await publisher.publish(Batch("mark", name, letter, 1))
+    assert (await published(publisher, batch("3", [1]))).events == 0
+    assert await numbers(redis, DEAD_LETTER_STREAM) == [1]
+    assert await numbers(redis) == [1]
 
 
 async def test_a_mark_without_a_time_takes_every_known_number_for_a_copy(
@@ -410,6 +434,40 @@ async def test_a_command_that_is_not_permitted_leaves_nothing_of_a_batch(
     await client.acl_setuser("narrow", enabled=True, commands=["+xadd"])
     await published(publisher, batch("1", [1]))
     assert await numbers(client) == [1]
+    await publisher.close()
+    await client.aclose()
+
+
+async def test_blocks_that_may_not_be_announced_are_published_all_the_same(
+    valkey_server: Callable[..., EmbeddedValkey],
+) -> None:
+    server = valkey_server()
+    client = redis_async.Redis.from_url(server.url)
+    await client.acl_setuser(
+        "mute", enabled=True, passwords=["+secret"], keys=["*"], commands=["+@all"]
+    )
+    publisher = Publisher(server.url.replace(f":{server.password}@", "mute:secret@"), 5.0)
+    await published(publisher, batch("1", [1], "block_found"))
+    await published(publisher, batch("2", [2, 3], "block_found"))
+    assert await numbers(client, BLOCKS) == [1, 2, 3]
+    assert publisher.connections == 1
+    await publisher.close()
+    await client.aclose()
+
+
+async def test_without_the_right_to_transactions_nothing_is_published(
+    valkey_server: Callable[..., EmbeddedValkey],
+) -> None:
+    server = valkey_server()
+    client = redis_async.Redis.from_url(server.url)
+    await client.acl_setuser(
+        "loose", enabled=True, passwords=["+secret"], keys=["*"], commands=["+@all", "-multi"]
+    )
+    publisher = Publisher(server.url.replace(f":{server.password}@", "loose:secret@"), 5.0)
+    for _ in range(2):
+        with pytest.raises(ResponseError, match="'multi'"):
+            await publisher.publish(batch("1", [1]))
+    assert await client.xlen(SHARES) == 0  # it would be added with every try
     await publisher.close()
     await client.aclose()
 

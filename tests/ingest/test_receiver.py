@@ -37,12 +37,14 @@ async def test_bad_datagrams_are_dead_lettered_with_their_bytes_and_the_daemon_g
         packed("share_submitted", user=["list"]),
         packed("share_submitted", later="x" * (MAX_DATAGRAM - 100)),
         b"x" * 60_000,
+        # Its number comes last, far behind what may be read.
+        b'{"data":"' + b"x" * 30_000 + b'","instance":"e/1","seq":2}',
     ]
     async with stage("receiver", tmp_path, redis_url, RECEIVER_METRICS_PORT=OWN) as receiver:
         with sending(tmp_path / "events.sock") as sender:
             for datagram in bad:
                 sender.send(datagram)
-            sender.send(packed("share_submitted", instance="e/1", seq=2))
+            sender.send(packed("share_submitted", instance="e/1", seq=3))
 
         async def arrived() -> bool:
             return bool(await redis.xlen(SHARES) == 1)
@@ -52,6 +54,7 @@ async def test_bad_datagrams_are_dead_lettered_with_their_bytes_and_the_daemon_g
         assert [letter[b"raw"] for letter in letters] == [raw[: MAX_DATAGRAM + 1] for raw in bad]
         assert all(letter[b"reason"] and letter[b"stage"] == b"receiver" for letter in letters)
         assert letters[4][b"instance"] == b"e/1"
+        assert (letters[-1][b"instance"], letters[-1][b"seq"]) == (b"e/1", b"2")
         assert receiver.metric("tbg_received_total") == len(bad) + 1
         assert receiver.metric("tbg_dead_lettered_total") == len(bad)
         # The refused event has a number, so it is no gap.

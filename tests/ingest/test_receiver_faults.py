@@ -13,14 +13,17 @@ import pytest
 import redis.asyncio as redis_async
 
 from devnet.emitter import KEPT, Emitter
-from ingest.counts import parse_report
-from ingest.receiver.delivery import REFUSED
+from ingest.counts import Tally, parse_report
+from ingest.receiver.delivery import REFUSED, Delivery
+from ingest.receiver.publisher import Outcome, Publisher
+from ingest.receiver.spool import Spool
 from ingest.settings import ReceiverSettings
 from tbg.stack.embedded import EmbeddedValkey
+from tbg_core.entry import Batch
 from tbg_core.names import LEDGER_STREAM, stream_of
 from tests.faults.proxy import Proxy
 from tests.ingest.harness import OWN, entries, golden, packed, sending, stage
-from tests.processes import PYTHON, running
+from tests.processes import LIMIT, PYTHON, running
 
 Eventually = Callable[..., Awaitable[Any]]
 SHARES, BLOCKS = stream_of("share_submitted"), stream_of("block_found")
@@ -339,3 +342,33 @@ def test_the_default_spool_is_named_after_the_socket(one: str, other: str) -> No
     assert spool(one).parent == Path("spool")
     own = ReceiverSettings.load(spool_dir="/var/x", redis_url="redis://x").spool
     assert own == Path("/var/x")
+
+
+async def test_a_stop_ends_the_draining_also_where_a_cancellation_is_forgotten(
+    tmp_path: Path, redis_url: str, redis: redis_async.Redis
+) -> None:
+    began = asyncio.Event()
+
+    class Forgetful(Publisher):
+        """As a client that is done in the moment of the cancellation, before Python 3.12."""
+
+        async def publish(self, batch: Batch) -> Outcome:
+            began.set()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(LIMIT)
+            return await super().publish(batch)
+
+    spool = Spool(tmp_path / "spool", 2**20)
+    for name in "12":
+        values = [b"share_submitted", b"1", b"hosted", b"", b"", b"{}"]
+        spool.append(Batch("mark", name, {SHARES: values}, 1))
+    delivery = Delivery(Forgetful(redis_url, 5.0), spool, Tally())
+    draining = asyncio.create_task(delivery.drain())
+    await began.wait()
+    delivery.end()
+    draining.cancel()
+    done, _ = await asyncio.wait({draining}, timeout=LIMIT / 2)
+    assert done
+    assert await redis.xlen(SHARES) == 1
+    assert not spool.empty
+    await delivery.close()

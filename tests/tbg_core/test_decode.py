@@ -354,14 +354,19 @@ def test_a_share_that_solved_nothing_may_carry_a_fraction_of_difficulty_one() ->
         (b'{"data":[{"instance":"x","seq":6}],"seq":7}', (None, None)),
         (b'[{"instance":"e/1","seq":7}]', (None, None)),
         (b'["instance":"e/1","seq":7]', (None, None)),
-        # A number that may be cut short, and what is no whole number as our engines write it.
+        # A number of the wrong type is still the event's number.
+        (b'{"instance":"e/1","seq":7.0}', ("e/1", 7)),
+        (b'{"instance":"e/1","seq":"7"}', ("e/1", 7)),
+        # A number that may be cut short, and what is no whole number.
         (b'{"instance":"e/1","seq":7', (None, None)),
         (b'{"instance":"e/1","seq":1e3}', (None, None)),
-        (b'{"instance":"e/1","seq":7.0}', (None, None)),
+        (b'{"instance":"e/1","seq":7.5}', (None, None)),
+        (b'{"instance":"e/1","seq":true}', (None, None)),
         (b'{"instance":"e/1","seq":007}', (None, None)),
         (b'{"instance":"e/1","seq":-7}', (None, None)),
         (b'{"instance":"e/1","seq":0}', (None, None)),
-        (b'{"instance":"e/1","seq":"7"}', (None, None)),
+        (b'{"instance":"e/1","seq":"007"}', (None, None)),
+        (b'{"instance":"e/1","seq":" 7"}', (None, None)),
         (b'{"instance":"e/1","seq":7 8}', (None, None)),
         (b'{"instance":"e/1" "seq":7}', (None, None)),
         (b'{"instance":"e/1","seq":9007199254740992}', (None, None)),
