@@ -150,6 +150,16 @@ class Offsets:
         self.marks: dict[str, Marks] = {stream: Marks() for stream in STREAMS}
         self.rereads: dict[str, Reread] = {}
 
+    def copy(self) -> "Offsets":
+        """The same place, for a transaction that is taken back: nothing is read again there."""
+        other = Offsets(self._db, self._consumer, cell=self._cell)
+        other.redis, other.committed, other.entries = (
+            self.redis,
+            {**self.committed},
+            {**self.entries},
+        )
+        return other
+
     async def load(self) -> Positions:
         """Reads where to continue."""
         await self._db.executemany(

@@ -6,7 +6,8 @@ import msgspec
 
 from ingest.counts import Report
 from tbg_core.entry import Entry
-from tbg_core.names import DEAD_LETTER_STREAM, LEDGER_STREAM
+from tbg_core.names import DEAD_LETTER_STREAM, LEDGER_STREAM, stream_of
+from tbg_core.periods import DAY, HOUR
 
 NAME: Final = "tbg probe"
 _BOOT: Final = f"{NAME}/1"
@@ -45,30 +46,49 @@ _DATA: Final[dict[str, dict[str, Any]]] = {
     "diff_updated": {**_MINER, "old_diff": 1.0, "new_diff": 2.0},
     "hashrate_update": {
         **_MINER,
-        "hashrate_1m": 0,
-        "hashrate_5m": 0,
-        "hashrate_1h": 0,
-        "hashrate_24h": 0,
+        "hashrate_1m": 1.0,
+        "hashrate_5m": 1.0,
+        "hashrate_1h": 1.0,
+        "hashrate_24h": 1.0,
     },
     "new_block_network": {"height": 0, "hash": _HASH, "network_difficulty": 1.0},
 }
 
 
-def good_entry(entry: Entry, micros: int) -> Entry:
-    """A good entry in the place of another one: same stream, same id.
+def good_entries(entry: Entry, micros: int) -> list[Entry]:
+    """Good entries in the place of another one: same stream, same id, one after the other.
+
+    The second one changes what the first one wrote, so that they do all that an event of
+    their kind does: insert, and raise or update what is there.
 
     Args:
         entry: the other one.
-        micros: its time, so that both meet the same partition.
+        micros: its time, so that all meet the same partition.
     """
-    named: dict[str, str] = {"instance": _BOOT, "seq": "1"}
-    if entry.stream == LEDGER_STREAM:
-        report = Report([(_BOOT, micros - micros % 3_600_000_000, 1)], [])
+    # A block marks the share that solved it.
+    streams = [entry.stream, entry.stream]
+    if entry.stream == stream_of("block_found"):
+        streams.insert(0, stream_of("share_submitted"))
+    first = micros - 1 if micros % DAY else micros
+    return [
+        _good(stream, entry.id, seq, micros if seq > 1 else first)
+        for seq, stream in enumerate(streams, 1)
+    ]
+
+
+def _good(stream: str, entry_id: bytes, seq: int, micros: int) -> Entry:
+    named: dict[str, str] = {"instance": _BOOT, "seq": str(seq)}
+    if stream == LEDGER_STREAM:
+        report = Report([(_BOOT, micros - micros % HOUR, seq)], [])
         named = {"report": msgspec.json.encode(report).decode()}
-    elif entry.stream == DEAD_LETTER_STREAM:
+    elif stream == DEAD_LETTER_STREAM:
         named |= {"stage": NAME, "reason": NAME, "detail": NAME, "raw": NAME}
     else:
-        event = entry.stream.removeprefix("mining:")
-        data = msgspec.json.encode(_DATA[event]).decode()
-        named |= {"event": event, "timestamp": str(micros), "source": "hosted", "data": data}
-    return Entry(entry.stream, entry.id, [word.encode() for pair in named.items() for word in pair])
+        event = stream.removeprefix("mining:")
+        data = {
+            name: value * seq if isinstance(value, float) else value
+            for name, value in _DATA[event].items()
+        }
+        named |= {"event": event, "timestamp": str(micros), "source": "hosted"}
+        named["data"] = msgspec.json.encode(data).decode()
+    return Entry(stream, entry_id, [word.encode() for pair in named.items() for word in pair])

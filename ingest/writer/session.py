@@ -21,7 +21,7 @@ from ingest.settings import WriterSettings
 from ingest.writer.aside import Aside
 from ingest.writer.codecs import prepare
 from ingest.writer.eviction import Eviction
-from ingest.writer.leaderboard import Leaderboard
+from ingest.writer.leaderboard import PATIENCE, Leaderboard
 from ingest.writer.offsets import Offsets, OffsetsMovedError
 from ingest.writer.refusal import Pace
 from ingest.writer.resume import check, resume
@@ -217,9 +217,15 @@ class Session:
 
     async def _has_far_cells(self) -> bool:
         """Whether other cells write their bests to a leaderboard in another Redis."""
-        for cell, known in (await self._offsets.other_cells()).items():
-            if await self._everywhere.get(in_cell(IDENTITY_KEY, cell)) != known.encode():
-                return True
+        cells = await self._offsets.other_cells()
+        try:
+            async with asyncio.timeout(PATIENCE):
+                for cell, known in cells.items():
+                    if await self._everywhere.get(in_cell(IDENTITY_KEY, cell)) != known.encode():
+                        return True
+        except (RedisError, OSError, TimeoutError) as error:
+            # Of another cell: this one's events do not wait for it.
+            log.warning("cannot ask for the other cells", error=str(error) or repr(error))
         return False
 
     async def _relieve(self) -> None:

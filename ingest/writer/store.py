@@ -20,7 +20,7 @@ from ingest.writer import tables
 from ingest.writer.effects import Effects, Written
 from ingest.writer.instances import Instances
 from ingest.writer.offsets import Offsets, Steps
-from ingest.writer.probe import good_entry
+from ingest.writer.probe import good_entries
 from ingest.writer.provisional import Bests
 from ingest.writer.refusal import FAILURES, Pace, is_refusal, is_too_much
 from ingest.writer.reports import Reports
@@ -186,15 +186,17 @@ class Store:
             return await self._commit(entries, [letter])
 
     async def _prove(self, entry: Entry, error: Exception) -> None:
-        """Commits a good event in the place of an entry, and takes it back."""
+        """Commits good events in the place of an entry, and takes them back."""
         item = parse(entry)
         micros = item.micros if isinstance(item, Row) else entry.micros
-        good = good_entry(entry, micros)
-        probe = Store(self._db, self._offsets, self._retention, plain=self._plain, cell=self._cell)
+        probe = Store(
+            self._db, self._offsets.copy(), self._retention, plain=self._plain, cell=self._cell
+        )
         transaction = self._db.transaction()
         await transaction.start()
         try:
-            await probe._write([good], [parse(good)])
+            for good in good_entries(entry, micros):
+                probe._keep(await probe._write([good], [parse(good)]))
         except FAILURES as refused:
             if is_refusal(refused):
                 log.error(
@@ -209,13 +211,17 @@ class Store:
 
     async def _commit(self, entries: list[Entry], items: list[Item]) -> Committed:
         batch = await self._write(entries, items)
-        missing = self._instances.keep()
-        self._reports.keep()
-        self._effects.keep(batch.written)
-        self._offsets.keep(batch.steps)
+        missing = self._keep(batch)
         self._count(batch)
         bests = [(week, address, best) for week, _, address, best in batch.written.raised]
         return Committed(batch.steps, bests, missing)
+
+    def _keep(self, batch: _Batch) -> dict[str, Spans]:
+        """A batch is committed; returns what is missing where that has changed."""
+        self._reports.keep()
+        self._effects.keep(batch.written)
+        self._offsets.keep(batch.steps)
+        return self._instances.keep()
 
     async def _write(self, entries: list[Entry], items: list[Item]) -> _Batch:
         all_entries = entries
@@ -308,23 +314,26 @@ class Store:
     ) -> tuple[list[DeadLetter], list[Entry]]:
         """Dead letters for events whose number another event has, and the entries of these.
 
+        What was refused under such a number is kept as it is.
+
         A number is no identity: an engine that begins again under an old name (a snapshot of
         a machine, a fixed name) uses its numbers for other events. A copy of what is stored
         is in the database with its time and hash; of anything else, nothing is.
         """
-        # What is past retention may be gone; a dead letter has no time that could differ.
-        copies = [item for item in resent if isinstance(item, Row) and item.micros >= oldest]
+        # What is past retention may be gone.
+        copies = [item for item in resent if item.micros >= oldest]
         if not copies:
             return [], []
         entries: list[Entry] = []
-        known = {id(item) for item in await self._stored(list(copies))}
+        known = {id(item) for item in await self._stored(copies)}
         firsts = {(item.instance, item.seq): item for item in new}
         letters: dict[tuple[str | None, int | None, int, bytes], DeadLetter] = {}
         for item in copies:
             first = firsts.get((item.instance, item.seq))
-            if id(item) in known or isinstance(first, DeadLetter):
+            if id(item) in known or (first is not None and _is_copy(item, first)):
                 continue
-            if first is not None and (first.micros, first.raw_data) == (item.micros, item.raw_data):
+            if isinstance(item, DeadLetter):
+                letters.setdefault((item.instance, item.seq, 0, item.raw), item)
                 continue
             entries.append(item.entry)
             letters.setdefault(
@@ -340,7 +349,7 @@ class Store:
     def _count(self, batch: _Batch) -> None:
         for event, count in Counter(row.event for row in batch.rows).items():
             metrics.COMMITTED.labels(event).inc(count)
-        refused = [letter for letter in batch.letters if letter.stage == "writer"] + batch.reused
+        refused = [one for one in batch.letters + batch.reused if one.stage == "writer"]
         for reason, count in Counter(letter.reason for letter in refused).items():
             metrics.DEAD_LETTERED.labels("writer", reason).inc(count)
             if reason in _LOUD:
@@ -357,6 +366,17 @@ class Store:
         times = [row.micros for row in batch.rows if row.event == "share_submitted"]
         if times:
             metrics.SHARE_LATENCY.observe(max(0.0, time.time() - min(times) / 1e6))
+
+
+def _is_copy(item: Row | DeadLetter, first: Row | DeadLetter) -> bool:
+    """Whether an event is a copy of one of its batch that has its number."""
+    if isinstance(item, DeadLetter):
+        return isinstance(first, DeadLetter)
+    if isinstance(first, Row):
+        return (first.event, first.micros, first.raw_data) == (
+            item.event, item.micros, item.raw_data,
+        )  # fmt: skip
+    return str(item.micros).encode() in first.raw  # as find_stored() judges letters
 
 
 _LOUD: Final = {

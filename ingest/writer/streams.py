@@ -79,6 +79,8 @@ class Streams:
         self._unread: set[str] = set()
         # Of the last millisecond that was cut, for each stream, and the newest time given of it.
         self._cuts: dict[str, tuple[int, int]] = {}
+        # Streams under whose key something else is: nothing is read of them.
+        self._foreign: set[str] = set()
         # Entries given of each stream since it began.
         self._given: dict[str, int] = dict.fromkeys(STREAMS, 0)
 
@@ -90,7 +92,13 @@ class Streams:
 
     async def identity(self) -> str | None:
         """The name that this Redis was given; None if it has none, or lost it."""
-        found = cast(bytes | None, await self._client.get(self._identity))
+        try:
+            found = cast(bytes | None, await self._client.get(self._identity))
+        except ResponseError as error:
+            if not is_foreign(error):
+                raise
+            log.error("the identity of redis cannot be read: remove the key", key=self._identity)
+            return None
         return found.decode(errors="replace") if found else None
 
     async def name(self, name: str) -> str:
@@ -114,7 +122,12 @@ class Streams:
             last_id = position.last_id
             pipeline.execute_command("XRANGE", self._keys[stream], last_id, last_id)
         found: list[Position | None] = []
-        for (stream, position), entries in zip(places, await pipeline.execute(), strict=True):
+        answers = await pipeline.execute(raise_on_error=False)
+        for (stream, position), entries in zip(places, answers, strict=True):
+            if isinstance(entries, Exception):
+                if not is_foreign(entries):
+                    raise entries
+                entries = []
             there = [Entry(stream, item[0], item[1]).mark for item in entries]
             if position.last_id == START:
                 found.append(position)
@@ -132,10 +145,13 @@ class Streams:
                 key = self._keys[stream]
                 info = cast(Any, await self._client.execute_command("XINFO STREAM", key))
             except ResponseError as error:
-                if "no such key" not in str(error):
+                if is_foreign(error):
+                    self._leave_out(stream)
+                elif "no such key" not in str(error):
                     raise  # a refusal must not look like a stream that is lost
                 result[stream] = End()
                 continue
+            self._foreign.discard(stream)
             if isinstance(info, list):
                 info = dict(zip(info[::2], info[1::2], strict=True))
             if b"entries-added" not in info:
@@ -158,10 +174,16 @@ class Streams:
         pipeline.time()
         for stream, last_id in committed.items():
             pipeline.execute_command("XRANGE", self._keys[stream], f"({last_id}", "+", "COUNT", 1)
-        (seconds, micros), *found = await pipeline.execute()
+        answers = await pipeline.execute(raise_on_error=False)
+        for error in answers:
+            if isinstance(error, Exception) and not is_foreign(error):
+                raise error
+        (seconds, micros), *found = answers
         waiting = zip(committed, found, strict=True)
         return 1000 * seconds + micros // 1000, {
-            stream: id_key(entries[0][0].decode())[0] for stream, entries in waiting if entries
+            stream: id_key(entries[0][0].decode())[0]
+            for stream, entries in waiting
+            if entries and not isinstance(entries, Exception)
         }
 
     async def read(self, most: int, linger: float) -> list[Entry]:
@@ -199,13 +221,22 @@ class Streams:
         # A stream that is ahead with more behind it can wait. One that was read to its
         # end cannot: what is added to it meanwhile may lie before what others bring.
         asked = [
-            name for name, ahead in self._ahead.items()
+            name for name, ahead in self._ahead.items() if name not in self._foreign
             if name not in self._unread or not ahead
             or (ahead[0].millis == ahead[-1].millis and len(ahead) < MOST_OF_A_MILLI)
         ]  # fmt: skip
+        if not asked:  # no key is a stream
+            await asyncio.sleep((block or 0) / 1000)
+            return []
         keys = [self._keys[name] for name in asked]
         cursors = [self._cursors[name] for name in asked]
-        answer = await self._reader.execute_command("XREAD", *args, "STREAMS", *keys, *cursors)
+        try:
+            answer = await self._reader.execute_command("XREAD", *args, "STREAMS", *keys, *cursors)
+        except ResponseError as error:
+            if not is_foreign(error):
+                raise
+            await self.ends()  # which of them it is
+            return []
         self._unread.difference_update(asked)
         pairs = answer.items() if isinstance(answer, dict) else answer or ()
         for name, found in pairs:
@@ -217,6 +248,16 @@ class Streams:
             if len(found) >= most:
                 self._unread.add(stream)
         return self._complete()
+
+    def _leave_out(self, stream: str) -> None:
+        """Something else is under a stream's key: the other streams go on without it."""
+        if stream not in self._foreign:
+            self._foreign.add(stream)
+            self._unread.discard(stream)
+            log.error(
+                "a key is no stream: remove or rename it; the other streams are read without it",
+                key=self._keys[stream],
+            )
 
     def _complete(self) -> list[Entry]:
         """Takes the entries before the millisecond that every stream was read to."""
@@ -293,6 +334,11 @@ def _time(entry: Entry) -> int:
     """An event's own time; 0 where there is none."""
     values = entry.event() if entry.fields else None
     return int(values[1]) if values and len(values[1]) <= 20 and values[1].isdigit() else 0
+
+
+def is_foreign(error: Exception) -> bool:
+    """Whether a key holds something of another type."""
+    return isinstance(error, ResponseError) and "WRONGTYPE" in str(error)
 
 
 def _as_it_came(answer: Any, **_: Any) -> Any:

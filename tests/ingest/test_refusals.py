@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from ingest.counts import Report
-from ingest.writer.probe import good_entry
+from ingest.writer.probe import good_entries
 from ingest.writer.refusal import Pace, is_refusal
 from ingest.writer.rows import Row, parse
 from tbg_core.entry import Entry
@@ -124,6 +124,30 @@ async def test_a_server_that_refuses_every_row_refuses_none(
     assert await db.fetchval("select count(*) from dead_letters") == 0
 
 
+async def test_a_server_that_refuses_every_change_of_a_row_refuses_no_event(
+    tmp_path: Path, stages: Stage, db: Db
+) -> None:
+    share = packed("share_submitted", instance="e/1", seq=1, share_diff=1e6, hash="ab" * 32)
+    best = packed("share_submitted", instance="e/1", seq=3, share_diff=1e9, difficulty=7.0)
+    block = packed("block_found", instance="e/1", seq=2, hash="ab" * 32)
+    with sending(tmp_path / "events.sock") as sender:
+        sender.send(share)
+        await settled(db, 1)
+        await db.execute(TRIGGER.format(state="23514", when="true"))
+        await db.execute("drop trigger refuse on shares")
+        for table, count, datagram in (("shares", 2, block), ("weekly_best_diff", 3, best)):
+            await db.execute(
+                f"create trigger refuse before update on {table} "
+                "for each row execute function refuse()"
+            )
+            sender.send(datagram)
+            await stages.process.saying(f"stream=mining:{json.loads(datagram)['event']}")
+            await db.execute(f"drop trigger refuse on {table}")
+            await settled(db, count)
+    assert await db.fetchval("select count(*) from dead_letters") == 0
+    assert await db.fetchval("select is_block from shares order by seq limit 1")
+
+
 @pytest.mark.plain_postgresql
 async def test_a_partition_that_is_dropped_under_the_writer_is_made_again(
     tmp_path: Path, stages: Stage, db: Db
@@ -154,14 +178,14 @@ async def test_a_miner_whose_rows_were_deleted_under_the_writer_is_found_again(
 
 @pytest.mark.parametrize("stream", STREAMS)
 def test_the_good_entry_of_every_stream_is_one(stream: str) -> None:
-    entry = good_entry(Entry(stream, b"1-1", []), moment())
+    entry = good_entries(Entry(stream, b"1-1", []), moment())[-1]
     item = parse(entry)
     assert (entry.stream, entry.id) == (stream, b"1-1")
     if stream == "mining:ledger":
         assert isinstance(item, Report)
     elif stream == "mining:dead_letter":
         assert not isinstance(item, Report)
-        assert (item.instance, item.seq) == ("tbg probe/1", 1)
+        assert (item.instance, item.seq) == ("tbg probe/1", 2)
     else:
         assert isinstance(item, Row)
 

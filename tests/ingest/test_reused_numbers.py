@@ -11,7 +11,7 @@ import redis.asyncio as redis_async
 
 from tbg_core.names import stream_of
 from tests.clock import DAY, moment
-from tests.ingest.harness import Sender, Stage, entries, packed, sending, stage
+from tests.ingest.harness import Sender, Stage, entries, golden, packed, sending, stage
 from tests.processes import until
 
 Db = asyncpg.Connection
@@ -137,3 +137,21 @@ async def test_a_number_used_twice_in_one_batch_keeps_the_first_event_and_the_se
         await counted(db, 4)
     assert await db.fetchval("select count(*) from shares") == 1
     assert await letters(db) == [("number_reused", 1)]
+
+
+async def test_an_event_and_what_was_refused_under_its_number_are_both_kept_and_each_once(
+    tmp_path: Path, redis_url: str, database_url: str, db: Db, redis: redis_async.Redis
+) -> None:
+    value = golden("share_submitted", instance="e/1", seq=1)
+    value["data"] = json.dumps(value["data"])
+    letter = {"stage": "receiver", "reason": "bad_data", "detail": "", "raw": "{}"}
+    letter |= {"instance": "e/1", "seq": "1"}
+    for _ in range(2):
+        await redis.xadd("mining:share_submitted", cast(Any, value))
+        await redis.xadd("mining:dead_letter", cast(Any, letter))
+    async with stage("writer", tmp_path, redis_url, database_url):
+        await counted(db, 4)
+        await redis.xadd("mining:dead_letter", cast(Any, letter))
+        await counted(db, 5)
+    assert await db.fetchval("select count(*) from shares") == 1
+    assert await letters(db) == [("bad_data", 1)]

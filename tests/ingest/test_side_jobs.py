@@ -58,6 +58,32 @@ async def test_a_leaderboard_of_another_type_stops_no_row_and_comes_back(
         assert "cannot commit" not in writer.process.output
 
 
+async def test_a_key_that_is_no_stream_stops_no_row_of_the_others(
+    tmp_path: Path, redis_url: str, database_url: str, db: Db, redis: redis_async.Redis
+) -> None:
+    await publish(redis, 1)
+    for key in ("mining:dead_letter", "mining:diff_updated", "mining:identity"):
+        await redis.lpush(key, "mine")
+    async with stage("writer", tmp_path, redis_url, database_url) as writer:
+        await stored(db, 1)
+        await redis.set("mining:miner_connected", "mine")  # while it reads
+        await publish(redis, 2)
+        await stored(db, 2)
+        for key in ("mining:dead_letter", "mining:diff_updated", "mining:miner_connected"):
+            await writer.process.saying(f"key={key}")
+            await redis.delete(key)
+        event: Any = golden("diff_updated", instance="e/1", seq=3)
+        event["data"] = json.dumps(event["data"])
+        await redis.xadd("mining:diff_updated", event)
+
+        async def there() -> bool:
+            return bool(await db.fetchval("select count(*) = 1 from mining_events"))
+
+        await until(there)
+        assert await redis.lrange("mining:identity", 0, -1) == [b"mine"]
+        assert "cannot commit: events wait in Redis error='WRONGTYPE" not in writer.process.output
+
+
 @pytest.mark.parametrize(
     "denied", ["info", "xtrim", "zadd", "expireat", "xinfo|stream", "info xtrim zadd expireat"]
 )
