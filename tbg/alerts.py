@@ -13,6 +13,7 @@ import psycopg
 import structlog
 from psycopg.rows import DictRow, dict_row
 
+from tbg.options import OfStack
 from tbg.servers import connect, database_url
 from tbg.stack.node import Node
 from tbg.stack.state import State, state_option
@@ -99,11 +100,12 @@ def alerts() -> None:
 file_option = click.option(
     "--file",
     "path",
+    cls=OfStack,
     type=click.Path(dir_okay=False, path_type=Path),
     envvar="ALERTS_FILE",
     show_envvar=True,
     required=True,
-    help="The routes.",
+    help="The routes; those of the stack if left out.",
 )
 
 
@@ -122,10 +124,17 @@ def _database(state_path: Path) -> Iterator[psycopg.Connection[DictRow]]:
 
 @alerts.command("test")
 @file_option
+@state_option
 @click.option("--route", "only", help="This route alone.")
 @click.option("--kind", "kind", type=click.Choice(list(KINDS)), help="This kind alone.")
 @click.option("--json", "as_json", is_flag=True, help="As a JSON list.")
-def test(path: Path, only: str | None, kind: str | None, as_json: bool) -> None:
+def test(
+    path: Path,
+    state_path: Path,  # noqa: ARG001  OfStack looks into it
+    only: str | None,
+    kind: str | None,
+    as_json: bool,
+) -> None:
     """Send one message of each kind to each route, and say what came of it.
 
     Exits 1 if a channel did not take one. Quiet hours and limits do not apply.

@@ -11,7 +11,7 @@ from typing import Any
 import click
 from psycopg.rows import dict_row
 
-from tbg.options import Parsed, json_list_option
+from tbg.options import OfStack, Parsed, json_list_option
 from tbg.servers import connect, database_url
 from tbg.stack.state import State, state_option
 from tbg_core.wording import counted
@@ -30,11 +30,12 @@ day_option = click.option(
 archive_option = click.option(
     "--archive",
     "url",
+    cls=OfStack,
     envvar="ARCHIVE_URL",
     show_envvar=True,
     required=True,
     metavar="URL",
-    help="A folder, or s3://bucket/path.",
+    help="A folder, or s3://bucket/path; that of the stack if left out.",
 )
 
 
@@ -95,8 +96,9 @@ def command() -> None:
 
 @command.command("list")
 @archive_option
+@state_option
 @json_list_option
-def list_command(url: str, as_json: bool) -> None:
+def list_command(url: str, state_path: Path, as_json: bool) -> None:  # noqa: ARG001  OfStack's
     """Show the archived days with their rows and sizes.
 
     \b

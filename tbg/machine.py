@@ -12,9 +12,9 @@ from datetime import time as midnight
 from pathlib import Path
 from typing import Final, Literal
 
-from tbg.stack.clock import EARLIEST_WEEK
 from tbg.stack.ports import Ports, why_taken
 from tbg_core.disk import disk_trouble
+from tbg_core.first_week import EARLIEST_WEEK
 
 SETTINGS: Final = Path("/proc/sys/net")
 # What the kernel allows, the least that is enough, and what it is for.

@@ -6,6 +6,8 @@ from typing import Any, Final
 
 import click
 
+from tbg.stack.state import DEFAULT_STATE, State
+
 
 class Parsed(click.ParamType[Any]):
     """A text that a function reads.
@@ -26,6 +28,17 @@ class Parsed(click.ParamType[Any]):
             return self._parse(value) if isinstance(value, str) else value
         except ValueError:
             self.fail(f"must {self._wanted}", param, ctx)
+
+
+class OfStack(click.Option):
+    """An option that the environment answers, or else the stack of the state folder."""
+
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        """What its environment variable says here, or said where the stack was started."""
+        if found := super().resolve_envvar_value(ctx):
+            return found
+        stack = State(ctx.params.get("state_path", DEFAULT_STATE)).read_stack()
+        return stack.environment().get(str(self.envvar)) if stack else None
 
 
 def utc(text: str) -> datetime:

@@ -2,7 +2,11 @@
 
 import dagster as dg
 
-from tbg_dagster import (
+from tbg_dagster.first_week import settle
+
+settle()  # before the partitions are imported, which are constants
+
+from tbg_dagster import (  # noqa: E402
     alerts,
     archive,
     blocks,
@@ -16,9 +20,15 @@ from tbg_dagster import (
     weekly,
     workers,
 )
-from tbg_dagster.pages import with_pages
-from tbg_dagster.resources import Archive, BitcoinNode, Database, RedisServer, Thresholds
-from tbg_dagster.resources.environment import from_environment
+from tbg_dagster.pages import with_pages  # noqa: E402
+from tbg_dagster.resources import (  # noqa: E402
+    Archive,
+    BitcoinNode,
+    Database,
+    RedisServer,
+    Thresholds,
+)
+from tbg_dagster.resources.environment import from_environment  # noqa: E402
 
 _domains = dg.Definitions.merge(
     realtime.defs,

@@ -1,18 +1,19 @@
 """The partitions of time, all UTC: hours, days, and weeks from Monday 00:00.
 
-``TBG_FIRST_WEEK`` names the Monday on which they begin: that of the first start, or of the
-oldest shares that were imported. Nothing before it can be computed. `tbg up` keeps it in a
-file instead, and moves it back when older shares come in. Moving it earlier is always safe.
+``TBG_FIRST_WEEK`` names the Monday on which they begin. Without it they begin with the oldest
+shares (first_week.py). Nothing before it can be computed. `tbg up` keeps it in a file instead,
+and moves it back when older shares come in. Moving it earlier is always safe.
 Moving it later hides partitions from Dagster, though not from the database.
 """
 
 import os
 from collections.abc import Collection, Iterator
 from datetime import UTC, date, datetime, time, timedelta
-from pathlib import Path
 from typing import Final
 
 import dagster as dg
+
+from tbg_dagster.first_week import kept_week
 
 HOUR: Final = timedelta(hours=1)
 DAY: Final = timedelta(days=1)
@@ -26,16 +27,8 @@ def midnight(day: date) -> datetime:
     return datetime.combine(day, time(), UTC)
 
 
-def _kept_week() -> str:
-    """What the stack of ``tbg up`` keeps beside Dagster's settings; '' without one."""
-    try:
-        return (Path(os.environ.get("DAGSTER_HOME", "")) / "first_week").read_text().strip()
-    except OSError:
-        return ""
-
-
 def _first_week() -> str:
-    value = os.environ.get("TBG_FIRST_WEEK") or _kept_week() or "2026-01-05"
+    value = os.environ.get("TBG_FIRST_WEEK") or kept_week() or "2026-01-05"
     try:
         monday = date.fromisoformat(value).isoweekday() == 1
     except ValueError:

@@ -18,6 +18,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "tbg_events.h"
 #include "tbg_record.h"
 
 /* Binds it, in place of what was there. Exits when it cannot: no test could go
@@ -36,6 +37,20 @@ static int receiver_open(const char *path)
 		exit(2);
 	}
 	return fd;
+}
+
+/* True while more may come: `silence` waits of 20 ms without an event are few, or
+ * the engine of this process has events that it did not hand over yet. Ends after
+ * a minute all the same, so that a loss fails the test. */
+__attribute__((unused))
+static bool more_to_come(int silence)
+{
+	struct tbg_counts counts;
+
+	if (silence < 25 || silence >= 3000)
+		return silence < 25;
+	tbg_events_counts(&counts);
+	return counts.sent + counts.lost_full + counts.lost_unsayable + counts.lost_at_stop < counts.emitted;
 }
 
 /* The last engine_status that came. */

@@ -26,7 +26,7 @@ static char path[64], boots[96], text[TBG_DATAGRAM_MAX + 1];
 static int fd = -1;
 /* What a child says that is killed. */
 static struct {
-	_Atomic long phase, emitted, sent;
+	_Atomic long phase, emitted, sent, began;
 } *said;
 
 struct status {
@@ -55,25 +55,19 @@ static void note_status(const char *from)
 	      "an engine_status has no number");
 }
 
-/* Everything that comes until nothing does for so long. */
-static void receive(int silences)
+/* The next datagram, if one comes within 20 ms. */
+static bool receive_one(void)
 {
-	ssize_t length;
-	int silence = 0;
+	ssize_t length = recv(fd, text, TBG_DATAGRAM_MAX, 0);
 
-	while (silence < silences) {
-		length = recv(fd, text, TBG_DATAGRAM_MAX, 0);
-		if (length < 0) {
-			silence++;
-			continue;
-		}
-		silence = 0;
-		text[length] = '\0';
-		if (strstr(text, "engine_status"))
-			note_status(text);
-		else
-			events++;
-	}
+	if (length < 0)
+		return false;
+	text[length] = '\0';
+	if (strstr(text, "engine_status"))
+		note_status(text);
+	else
+		events++;
+	return true;
 }
 
 static const struct status *last_of(const char *instance_or_state, bool own)
@@ -90,8 +84,12 @@ static const struct status *last_of(const char *instance_or_state, bool own)
 
 static void begin(void)
 {
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
 	memset(statuses, 0, sizeof(statuses));
 	memset(said, 0, sizeof(*said));
+	said->began = now.tv_sec * 1000000L + now.tv_nsec / 1000;
 	count = 0;
 	events = 0;
 }
@@ -132,6 +130,18 @@ static int ended(pid_t child)
 	return WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);
 }
 
+/* Receives until the engine has ended, and what it left in the socket. */
+static int ended_heard(pid_t child)
+{
+	int status;
+
+	while (waitpid(child, &status, WNOHANG) == 0)
+		receive_one();
+	while (receive_one())
+		;
+	return WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);
+}
+
 static void note_counts(void)
 {
 	struct tbg_counts counts;
@@ -148,6 +158,16 @@ static void emit_some(long number)
 	for (i = 0; i < number; i++)
 		emit_share(i);
 	note_counts();
+}
+
+/* Receives until an engine says that it runs, and so has said how former ones
+ * ended. */
+static void until_running(void)
+{
+	int waits;
+
+	for (waits = 0; waits < 3000 && !last_of("running", true);)
+		waits += !receive_one();
 }
 
 static void until_phase(long phase)
@@ -171,10 +191,28 @@ static void dies_at_once(void)
 	kill(getpid(), SIGKILL);
 }
 
+/* True when the file has the boot that this process is, with all its numbers. */
+static bool is_saved(void)
+{
+	struct tbg_boot place;
+	int file = open(boots, O_RDONLY), i;
+	bool saved = false;
+
+	for (i = 0; file >= 0 && i < TBG_BOOTS && !saved; i++)
+		saved = pread(file, &place, sizeof(place), i * (off_t)sizeof(place)) == sizeof(place) &&
+			place.started >= said->began && place.emitted == (uint64_t)said->emitted;
+	if (file >= 0)
+		close(file);
+	return saved;
+}
+
 static void dies_later(void)
 {
+	int waits;
+
 	emit_some(3000);
-	pause_ms(1500);	/* several times what the saver takes */
+	for (waits = 0; waits < 6000 && !is_saved(); waits++)
+		pause_ms(10);
 	note_counts();
 	kill(getpid(), SIGKILL);
 }
@@ -240,11 +278,9 @@ static void next_boot_says(const char *sentence, const char *wanted_state, long 
 	begin();
 	appear();
 	child = engine(lives);
-	until_phase(1);
-	receive(20);
+	until_running();
 	said->phase = 2;
-	check(ended(child) == 0, "the next boot lives and stops");
-	receive(10);
+	check(ended_heard(child) == 0, "the next boot lives and stops");
 	for (i = 0; i < count; i++) {
 		if (!strcmp(statuses[i].state, wanted_state) && statuses[i].last_seq == last_seq &&
 		    statuses[i].unsent == unsent)
@@ -271,8 +307,7 @@ static void heard(void)
 	begin();
 	appear();
 	child = engine(stops_cleanly);
-	receive(40);
-	check(ended(child) == 0 && events == 300, "an engine sends what it has and stops");
+	check(ended_heard(child) == 0 && events == 300, "an engine sends what it has and stops");
 	end = &statuses[count - 1];
 	check(count >= 2 && !strcmp(statuses[0].state, "running") && statuses[0].last_seq <= 300,
 	      "it says soon that it runs");
@@ -320,14 +355,13 @@ static void many_boots(void)
 	begin();
 	appear();
 	pid_t child = engine(lives);
-	until_phase(1);
-	receive(20);
+	until_running();
 	for (i = 0; i < count; i++)
 		former += statuses[i].last_seq == 3000 && statuses[i].unsent == 3000 &&
 			  !strcmp(statuses[i].state, "ended");
 	check(former == 5, "every boot that ended unheard is said (%d)", former);
 	said->phase = 2;
-	ended(child);
+	ended_heard(child);
 	vanish();
 }
 
@@ -342,7 +376,6 @@ static void mined_while_stopping(void)
 	check(said->emitted == said->phase && said->sent < said->emitted,
 	      "every share is counted, those at the end as well (%ld of %ld)", (long)said->emitted,
 	      (long)said->phase);
-	receive(10);
 	vanish();
 	next_boot_says("and the next boot says how many", "ended", said->emitted, said->emitted - said->sent);
 }
@@ -381,7 +414,7 @@ static void damaged(void)
 	forget_memory();
 	begin();
 	appear();
-	check(ended(engine(stops_cleanly)) == 0, "does no harm");
+	check(ended_heard(engine(stops_cleanly)) == 0 && events == 300, "does no harm");
 	vanish();
 }
 
@@ -404,8 +437,7 @@ static void second_engine(void)
 	}
 	check(ended(second) == 0, "a second engine with the same state file says so and leaves it alone");
 	said->phase = 2;
-	check(ended(first) == 0, "and the first goes on");
-	receive(5);
+	check(ended_heard(first) == 0, "and the first goes on");
 	check(last_of("crashed", true) == NULL, "and is not declared dead");
 	vanish();
 }

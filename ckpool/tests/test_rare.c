@@ -49,7 +49,7 @@ static void receive(void)
 	int silence = 0;
 
 	shares = blocks = bests = connects = disconnects = others = repeated = 0;
-	while (silence < 25) {
+	while (more_to_come(silence)) {
 		if (!receiver_next(fd, text)) {
 			silence++;
 			continue;
@@ -240,7 +240,7 @@ static void in_order(void)
 
 	for (i = 0; i < 3; i++)
 		pthread_create(&threads[i], NULL, dig, (void *)(intptr_t)(i + 1));
-	while (silence < 25) {
+	while (more_to_come(silence)) {
 		if (!receiver_next(fd, text)) {
 			silence++;
 			continue;

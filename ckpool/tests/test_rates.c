@@ -80,7 +80,7 @@ static void receive(void)
 	long seq;
 
 	shares = blocks = rates = strange = last_share = arrived = gaps = 0;
-	while (silence < 25) {
+	while (more_to_come(silence)) {
 		if (!receiver_next(fd, text)) {
 			silence++;
 			continue;

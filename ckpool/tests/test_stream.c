@@ -103,7 +103,7 @@ static void *reader(void *argument)
 	int fd = receiver_open(path), silence = 0;
 
 	(void)argument;
-	while (emitting || silence < 25) {
+	while (emitting || more_to_come(silence)) {
 		if (!receiver_next(fd, text)) {
 			silence++;
 			continue;

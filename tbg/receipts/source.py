@@ -8,6 +8,7 @@ from typing import Any, Final
 import click
 from psycopg.rows import dict_row
 
+from tbg.options import OfStack
 from tbg.servers import connect, database_url
 from tbg.stack.state import State
 from tbg_dagster.archive.store import ArchiveError, Store
@@ -17,10 +18,11 @@ from tbg_dagster.resources.database import Connection
 archive_option: Final = click.option(
     "--archive",
     "url",
+    cls=OfStack,
     envvar="ARCHIVE_URL",
     show_envvar=True,
     metavar="URL",
-    help="Or ARCHIVE_URL, for dropped days.",
+    help="For dropped days.  [default: that of the stack]",
 )
 
 

@@ -6,14 +6,13 @@ a time server. Partitions, weeks and retention would all follow from that.
 
 import time
 from collections.abc import Callable
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from datetime import time as midnight
 from typing import Final
 
 from tbg.servers import connect
+from tbg_core.first_week import EARLIEST_WEEK
 
-EARLIEST_WEEK: Final = date(2025, 10, 6)
-"""A Monday before which no partition begins and no clock is right: this project is younger."""
 TOLERANCE: Final = timedelta(minutes=5)
 LOOK_SECONDS: Final = 1.0
 SAY_SECONDS: Final = 30.0

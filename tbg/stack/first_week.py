@@ -5,8 +5,8 @@ from pathlib import Path
 
 import psycopg
 
-from tbg.stack.clock import EARLIEST_WEEK
 from tbg_core.files import write_private
+from tbg_core.first_week import EARLIEST_WEEK, oldest_week
 from tbg_core.names import week_start
 
 
@@ -32,21 +32,6 @@ def first_week(folder: Path, oldest: date | None = None) -> date:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_private(file, f"{found}\n")
     return found
-
-
-def oldest_week(database_url: str) -> date | None:
-    """The Monday of the oldest shares that the database knows; None while it knows none.
-
-    Raises:
-        psycopg.Error: the database does not answer.
-    """
-    with psycopg.connect(database_url, connect_timeout=10, options="-c timezone=UTC") as connection:
-        row = connection.execute(
-            "select least((select min(first_seen) from workers), "
-            "(select min(hour) from late_share_hours), "
-            "(select min(week_start)::timestamptz from weekly_best_diff))"
-        ).fetchone()
-    return week_start(row[0]) if row and row[0] else None
 
 
 class FirstWeek:

@@ -107,6 +107,8 @@ class StackPlan:
         )
         self.api_url = f"http://{HOST}:{ports.serve_port}" if options.serve else None
         self.dagster_url = f"http://{HOST}:{ports.dagster_port}" if options.dagster else None
+        self.archive_url = _absolute(environ.get("ARCHIVE_URL"))
+        self.alerts_file = _absolute(environ.get("ALERTS_FILE"))
         self.dagster_database_url: str | None = None
         self.first_week: FirstWeek | None = None
         self.programs: list[Program] = []
@@ -319,6 +321,11 @@ class StackPlan:
             code |= self.node.environment()
         port = self.options.ports.at("dagster_port")
         return batch.programs(folder, self.state.runtime, storage, code, port, self.first_week)
+
+
+def _absolute(place: str | None) -> str | None:
+    """A file or folder as another folder's commands find it; a URL as it is."""
+    return place or None if not place or "://" in place else str(Path(place).expanduser().resolve())
 
 
 def _elsewhere(url: str | None, own_password: str) -> str | None:

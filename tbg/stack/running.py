@@ -111,6 +111,8 @@ class RunningStack:
             stratum_url=plan.stratum_url,
             dagster_url=plan.dagster_url,
             api_url=plan.api_url,
+            archive_url=plan.archive_url,
+            alerts_file=plan.alerts_file,
             dagster_database_url=plan.dagster_database_url,
             programs=tuple(program.name for program in plan.programs),
         )

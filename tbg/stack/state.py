@@ -46,6 +46,8 @@ class Stack:
     stratum_url: str | None = None
     dagster_url: str | None = None
     api_url: str | None = None
+    archive_url: str | None = field(default=None, repr=False)
+    alerts_file: str | None = None
     dagster_database_url: str | None = field(default=None, repr=False)
     programs: tuple[str, ...] = ()
 
@@ -59,13 +61,14 @@ class Stack:
             "WRITER_METRICS_PORT": str(self.writer_metrics_port),
         }
         found |= {name: value for name, value in self.rpc.items() if value}
-        if self.stratum_url is not None:
-            found["STRATUM_URL"] = self.stratum_url
-        if self.dagster_url is not None:
-            found["DAGSTER_URL"] = self.dagster_url
-        if self.api_url is not None:
-            found["API_URL"] = self.api_url
-        return found
+        known = {
+            "STRATUM_URL": self.stratum_url,
+            "DAGSTER_URL": self.dagster_url,
+            "API_URL": self.api_url,
+            "ARCHIVE_URL": self.archive_url,
+            "ALERTS_FILE": self.alerts_file,
+        }
+        return found | {name: value for name, value in known.items() if value is not None}
 
 
 class State:
@@ -243,5 +246,6 @@ def state_option(function: Any) -> Any:
         show_default=True,
         envvar="TBG_STATE",
         show_envvar=True,
+        is_eager=True,  # options of :class:`tbg.options.OfStack` look into it
         help="Folder that keeps the stack's data, logs and secrets.",
     )(function)

@@ -1,7 +1,7 @@
 """A receipt: every numbered share of a user, with what leads from it to a published root."""
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from itertools import groupby
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ from tbg_core.receipts.merkle import Growing
 from tbg_core.receipts.node import Node, difficulty_of, join, node_json
 from tbg_core.receipts.records import Boot, Share, boot_leaf, share_leaf
 from tbg_core.receipts.stored import HOUR, Connection, Rows, Tree
+from tbg_core.wording import counted
 
 FORMAT: Final = 1
 
@@ -49,9 +50,16 @@ def make(
         most: rows that may be read for it.
 
     Raises:
-        ReceiptError: when a tree does not give its root any more, or there are too many rows.
+        ReceiptError: when a tree does not give its root any more, when shares were dropped, or
+            when there are too many rows.
     """
     first, last = to_micros(start), to_micros(end)
+    for day, dropped in _dropped(connection, user, start, end):
+        if day not in elsewhere:
+            raise ReceiptError(
+                f"the database has dropped {counted(dropped, 'share')} of {day}: tbg receipt reads "
+                "them from the archive (--archive, ARCHIVE_URL), or ask for other days"
+            )
 
     def is_mine(share: Share) -> bool:
         return share.user == user and first <= share.micros < last
@@ -202,6 +210,19 @@ def _holding(
     )
 
 
+def _dropped(
+    connection: Connection, user: str, start: datetime, end: datetime
+) -> list[tuple[date, int]]:
+    """Days of a span of which the hours count more shares of the user than are there."""
+    low = start.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+    high = end + (low - end) % HOUR
+    return (
+        connection.cursor(row_factory=tuple_row)
+        .execute(_DROPPED, {"user": user, "low": low, "high": high})
+        .fetchall()
+    )
+
+
 def _without(connection: Connection, user: str, start: datetime, end: datetime) -> dict[str, Any]:
     """Shares in the database of which a receipt says nothing, and the hours without a root."""
     unnumbered, waiting, hours = 0, 0, []
@@ -219,7 +240,7 @@ _HOLDING: Final = """
 with mine as (
     select s.instance_id, date_trunc('hour', s.time, 'UTC') as hour, min(s.seq) as low,
         max(s.seq) as high
-    from shares s
+    from receipt_shares s
     join users u on u.id = s.user_id
     where u.btc_address = %(user)s and s.time >= %(start)s and s.time < %(end)s
       and s.seq is not null and s.instance_id is not null
@@ -239,9 +260,32 @@ select
         select from receipt_trees t
         where t.instance_id = s.instance_id and t.first_seq <= s.seq and t.last_seq >= s.seq
     ))
-from shares s
+from receipt_shares s
 join users u on u.id = s.user_id
 where u.btc_address = %(user)s and s.time >= %(start)s and s.time < %(end)s
+group by 1
+order by 1
+"""
+
+_DROPPED: Final = """
+with counted as (
+    select h.bucket as hour, sum(h.shares)::bigint as shares
+    from shares_hourly h
+    join users u on u.id = h.user_id
+    where u.btc_address = %(user)s and h.bucket >= %(low)s and h.bucket < %(high)s
+    group by 1
+),
+there as (
+    select date_trunc('hour', s.time, 'UTC') as hour, count(*) as shares
+    from receipt_shares s
+    join users u on u.id = s.user_id
+    where u.btc_address = %(user)s and s.time >= %(low)s and s.time < %(high)s
+    group by 1
+)
+select (c.hour at time zone 'UTC')::date, sum(c.shares - coalesce(t.shares, 0))::bigint
+from counted c
+left join there t using (hour)
+where c.shares > coalesce(t.shares, 0)
 group by 1
 order by 1
 """

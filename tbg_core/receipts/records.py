@@ -4,7 +4,6 @@ Numbers have a fixed width, big-endian; a text or hash has its length in front (
 what may be absent has one byte in front that says so. The first byte names the kind.
 """
 
-import hashlib
 import struct
 from functools import lru_cache
 from typing import Final, NamedTuple
@@ -44,13 +43,11 @@ class Share(NamedTuple):
 
 
 class Event(NamedTuple):
-    """Any other event; ``payload`` is the text of its data as PostgreSQL prints jsonb."""
+    """Any other event; ``digest`` is what ``event_digest`` of the schema makes of what it says."""
 
     seq: int
     micros: int
-    event: str
-    source: str
-    payload: str
+    digest: bytes
 
 
 class Boot(NamedTuple):
@@ -100,10 +97,7 @@ def share_leaf(share: Share) -> Node:
 
 def event_leaf(event: Event) -> Node:
     """The leaf of another event: it holds the digest of what the event says."""
-    digest = hashlib.sha256(
-        _text(event.event) + _text(event.source) + _text(event.payload)
-    ).digest()
-    return Node(leaf_hash(_HEAD.pack(EVENT, event.seq, event.micros) + digest), 0, 0)
+    return Node(leaf_hash(_HEAD.pack(EVENT, event.seq, event.micros) + event.digest), 0, 0)
 
 
 @lru_cache(maxsize=3)

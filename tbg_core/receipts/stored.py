@@ -109,7 +109,7 @@ def database_rows(
             if row[10] is None:
                 yield Share._make(row[:10])
             else:
-                yield Event(row[0], row[1], row[10], row[9], row[11])
+                yield Event(row[0], row[1], row[10])
 
 
 def trees(
@@ -250,16 +250,16 @@ _ROWS: Final = """
 select
     s.seq, (extract(epoch from s.time) * 1000000)::bigint, u.btc_address, w.worker_name,
     s.difficulty, s.share_diff, s.is_valid, s.reject_reason, s.share_hash, s.source::text,
-    null::text, null::text
-from shares s
+    null::bytea
+from receipt_shares s
 left join users u on u.id = s.user_id
 left join workers w on w.id = s.worker_id and w.user_id = s.user_id
 where s.instance_id = %s and s.seq >= %s and s.seq <= %s and ({times})
 union all
 select
     e.seq, (extract(epoch from e.time) * 1000000)::bigint, null, null, null, null, null, null,
-    null, e.source::text, e.event, e.payload::text
-from mining_events e
+    null, null, e.digest
+from receipt_events e
 where e.instance_id = %s and e.seq >= %s and e.seq <= %s and ({times})
 order by 1
 """

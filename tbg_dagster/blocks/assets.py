@@ -176,7 +176,7 @@ def network_difficulty(database: Database) -> dg.MaterializeResult[None]:
     metadata=columns(
         scope=("text", "pool or worker"),
         worker_id=("integer", "workers.id; 0 for the pool"),
-        hashrate=("double precision", "H/s, over the last 24 hours"),
+        hashrate=("double precision", "H/s, over the last 24 hours, or since it is known"),
         expected_seconds=("double precision", "mean time to a block"),
         chance_day=("double precision", "that a block is found within a day"),
         chance_week=("double precision", "within a week"),

@@ -1,24 +1,38 @@
 -- Expected time to a block per worker and for the pool, from the work of the last 24
--- hours: a hash solves a block with probability 1 / (network difficulty * 2^32), so
--- the time is exponential with mean D * 2^32 / hashrate.
+-- hours, or since the worker (the pool's first one) was first seen if that is less, though at
+-- least a minute: one share proves little. A hash solves a block with probability
+-- 1 / (network difficulty * 2^32), so the time is exponential with mean D * 2^32 / hashrate.
 with tip as (
     select bounded(network_difficulty) as network_difficulty from network_blocks order by seen_at desc, height desc limit 1
 ),
 work as (
-    select worker_id, user_id, sum(bounded(difficulty)) * %(hashes)s / 86400 as hashrate
-    from shares
-    where time >= %(now)s - interval '24 hours' and time < %(now)s and is_valid
-    group by worker_id, user_id
+    select s.worker_id, s.user_id, s.hashes, least(w.first_seen, s.first) as since
+    from (
+        select worker_id, user_id, sum(bounded(difficulty)) * %(hashes)s as hashes,
+            min(time) as first
+        from shares
+        where time >= %(now)s - interval '24 hours' and time < %(now)s and is_valid
+        group by worker_id, user_id
+    ) s
+    join workers w on w.id = s.worker_id
 ),
 scopes as (
-    select 'worker' as scope, worker_id, user_id, hashrate from work
+    select 'worker' as scope, worker_id, user_id, hashes, since from work
     union all
-    select 'pool', 0, null, sum(hashrate) from work having sum(hashrate) > 0
+    select 'pool', 0, null, sum(hashes),
+        least(min(since), (select min(first_seen) from workers))
+    from work
+    having sum(hashes) > 0
+),
+rates as (
+    select scope, worker_id, user_id,
+        hashes / least(greatest(extract(epoch from %(now)s - since), 60), 86400) as hashrate
+    from scopes
 ),
 computed as (
     select s.*, t.network_difficulty,
         t.network_difficulty * %(hashes)s / s.hashrate as expected_seconds
-    from scopes s cross join tip t
+    from rates s cross join tip t
 ),
 gone as (
     delete from block_odds o

@@ -7,6 +7,7 @@ from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from psycopg.rows import tuple_row
 
 from tbg_core.receipts.boot import Row
 from tbg_core.receipts.records import Event, Share
@@ -69,7 +70,8 @@ class Rows:
             "select instance from engine_instances where id = %s", [instance_id]
         ).fetchall()
         return _united(
-            rows, *(self._read(found, named["instance"], first, last) for found in archived)
+            rows,
+            *(self._read(connection, found, named["instance"], first, last) for found in archived),
         )
 
     def elsewhere(self, connection: Connection, start: datetime, end: datetime) -> set[date]:
@@ -89,7 +91,9 @@ class Rows:
             )
         return self._archived[day]
 
-    def _read(self, manifest: Manifest, instance: str, first: int, last: int) -> Iterator[Row]:
+    def _read(
+        self, connection: Connection, manifest: Manifest, instance: str, first: int, last: int
+    ) -> Iterator[Row]:
         assert self._store is not None
         found: list[pa.Table] = []
         for file, columns in ((manifest.shares, _SHARE), (manifest.events, _EVENT)):
@@ -101,7 +105,7 @@ class Rows:
         shares, events = found
         both: tuple[Iterator[Row], Iterator[Row]] = (
             (Share._make(row) for row in _tuples(shares, _SHARE)),
-            (Event._make(row) for row in _tuples(events, _EVENT)),
+            _digested(connection, events),
         )
         return heapq.merge(*both, key=_seq)
 
@@ -127,6 +131,13 @@ def _tuples(table: pa.Table, columns: tuple[str, ...]) -> Iterator[tuple[object,
         yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
 
+def _digested(connection: Connection, events: pa.Table) -> Iterator[Event]:
+    for batch in events.to_batches(max_chunksize=10_000):
+        columns = [column.to_pylist() for column in batch.columns]
+        rows = connection.cursor(row_factory=tuple_row).execute(_DIGESTED, columns)
+        yield from map(Event._make, rows.fetchall())
+
+
 def _seq(row: Row) -> int:
     return row.seq
 
@@ -138,3 +149,11 @@ def _united(*sources: Iterator[Row]) -> Iterator[Row]:
         if row != before:
             yield row
         before = row
+
+
+_DIGESTED: Final = """
+select e.seq, e.micros, event_digest(e.event, e.source, e.payload::jsonb)
+from unnest(%s::bigint[], %s::bigint[], %s::text[], %s::text[], %s::text[])
+    with ordinality as e (seq, micros, event, source, payload, place)
+order by e.place
+"""

@@ -168,7 +168,8 @@ def partitions_are_there(
 
     WARN: the numbers are not wrong, they are late; the sensor makes them up. Those that closed
     before this database knew a miner are history, and no fault. Shares before
-    the first partition are in no rollup until TBG_FIRST_WEEK is set to an earlier Monday.
+    the first partition are in no rollup until the code server starts again, or TBG_FIRST_WEEK
+    is an earlier Monday.
     """
     now = clock.now()
     with database.connect() as connection:
@@ -194,7 +195,8 @@ def partitions_are_there(
     if since < FIRST_MOMENT:
         said += (
             f"; the shares from {since:%F} on lie before the first partition, {FIRST_WEEK}: "
-            f"set TBG_FIRST_WEEK to {since:%F}, an earlier Monday"
+            f"set TBG_FIRST_WEEK to {since:%F}, an earlier Monday, or to nothing, and start the "
+            "code server again"
         )
     return verdict(since >= FIRST_MOMENT and not any(late.values()), said, WARN, **late)
 

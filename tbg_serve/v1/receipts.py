@@ -3,7 +3,7 @@
 import asyncio
 import gzip
 import json
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final
 
 import psycopg
@@ -24,7 +24,8 @@ from tbg_serve.unavailable import Unavailable
 MOST_LINES: Final = 10_000
 LONGEST: Final = timedelta(days=1)
 MOST_LEAVES: Final = 200_000  # about 1.5 CPU seconds
-NOT_ALLOWED: Final = "our role may not read shares and events (docs/api.md): ask for tbg receipt"
+FIRST: Final = datetime(2009, 1, 3, tzinfo=UTC)  # Bitcoin's own
+LAST: Final = datetime(9999, 1, 1, tzinfo=UTC)
 _SETTINGS: Final = {
     "timezone": "UTC",
     "default_transaction_read_only": "on",
@@ -84,8 +85,10 @@ def router(database: Database, url: str) -> APIRouter:
         end: Annotated[Moment, Query(alias="to", description="not included; a day at most")],
     ) -> Response:
         """A user's receipt, gzipped: each numbered share with what leads to a published root."""
-        if start.tzinfo is None or end.tzinfo is None or not start < end <= start + LONGEST:
-            raise HTTPException(422, "from and to: with an offset, to after from, a day at most")
+        if start.tzinfo is None or end.tzinfo is None or not FIRST <= start < end <= LAST:
+            raise HTTPException(422, "from and to: with an offset, and to after from")
+        if end - start > LONGEST:
+            raise HTTPException(422, "from and to: a day apart at most")
 
         def made() -> bytes:
             with connect(url, row_factory=dict_row, settings=_SETTINGS) as connection:
@@ -102,7 +105,7 @@ def router(database: Database, url: str) -> APIRouter:
         except (DatabaseError, psycopg.Error) as error:
             cause = error if isinstance(error, psycopg.Error) else error.__cause__
             if isinstance(cause, psycopg.errors.InsufficientPrivilege):
-                raise Unavailable(NOT_ALLOWED) from error
+                raise Unavailable("the database does not let us read: run tbg migrate") from error
             raise Unavailable("the database is away or slow") from error
         return Response(packed, media_type="application/gzip")
 

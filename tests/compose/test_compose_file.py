@@ -18,7 +18,7 @@ from tests.compose.files import (
 )
 from tests.processes import ROOT
 
-ONE_SHOT = {"migrate", "dagster-migrate"}
+ONE_SHOT = {"migrate", "receipts", "dagster-migrate"}
 LASTING = sorted(SERVICES.keys() - ONE_SHOT)
 POOLS = ("ckpool", "ckpool-regtest", "devnet-pool")
 NETWORKS = ("signet", "regtest", "devnet")
@@ -186,7 +186,7 @@ def test_the_database_is_stopped_after_everything_that_uses_it() -> None:
         for name, service in SERVICES.items()
         if any("@timescaledb:" in str(value) for value in service.get("environment", {}).values())
     ]
-    assert len(users) == 8
+    assert len(users) == 9
     assert [name for name in users if "timescaledb" not in SERVICES[name]["depends_on"]] == []
 
 
@@ -310,6 +310,6 @@ def test_the_page_names_every_profile() -> None:
     profiles = {profile for service in SERVICES.values() for profile in service.get("profiles", [])}
     assert profiles == set(
         re.findall(r"^\| `([a-z]+)` \| \S", page, re.MULTILINE)
-    ) - SERVICES.keys() | {"miner"}
+    ) - SERVICES.keys() | {"miner", "receipts"}
     for published in re.findall(r"127\.0\.0\.1:\$\{\w+:-(\d+)\}", COMPOSE_TEXT):
         assert f"127.0.0.1:{published}" in page

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import click
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from tbg.cli import COMMANDS, DEVNET_COMMANDS, main
+from tbg.stack.state import Stack, State
 from tests.processes import ROOT
 
 
@@ -112,3 +113,37 @@ def test_an_archive_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert f"the archive {tmp_path} holds no day" in result.output
     result = CliRunner().invoke(main, ["archive", "list", "--json", "--archive", str(tmp_path)])
     assert result.stdout == "[]\n"
+
+
+def test_archive_and_routes_are_those_of_the_stack_unless_they_are_named(tmp_path: Path) -> None:
+    archive, routes, state = tmp_path / "archive", tmp_path / "alerts.yml", tmp_path / "state"
+    archive.mkdir()
+    routes.write_text("routes: {}\n")
+    State(state).make()
+
+    def run(*words: str, **environment: str | None) -> Result:
+        environment = {"ARCHIVE_URL": None, "ALERTS_FILE": None, **environment}
+        return CliRunner().invoke(main, [*words, "--state", str(state)], env=environment)
+
+    def started(archive_url: str | None = None, alerts_file: str | None = None) -> None:
+        stack = Stack(
+            "2026-11-30T12:00:00+00:00", "postgresql://x", "redis://x", "/x.sock", 1, 2,
+            archive_url=archive_url, alerts_file=alerts_file,
+        )  # fmt: skip
+        State(state).write_stack(stack)
+
+    commands = {"ARCHIVE_URL": ("archive", "list"), "ALERTS_FILE": ("alerts", "test")}
+    started()  # without an archive, and without routes
+    for variable, words in commands.items():
+        missing = run(*words)
+        assert missing.exit_code == 2
+        assert f"(env var: '{variable}')" in missing.output
+    started(archive_url=str(archive), alerts_file=str(routes))
+    assert f"the archive {archive} holds no day" in run("archive", "list").output
+    assert run("alerts", "test").exit_code == 0
+    # What is named here comes first.
+    other = str(tmp_path / "other")
+    assert f"there is no archive at {other}" in run("archive", "list", ARCHIVE_URL=other).output
+    assert f"there is no archive at {other}" in run("archive", "list", "--archive", other).output
+    assert other in run("alerts", "test", ALERTS_FILE=other).output
+    assert other in run("alerts", "test", "--file", other).output

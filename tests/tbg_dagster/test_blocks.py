@@ -411,3 +411,36 @@ def test_the_odds_follow_from_work_and_network_difficulty(
     )
     assert rows[0]["chance_day"] == pytest.approx(1 / 864, rel=1e-3)
     assert rows[0]["hashrate"] == pytest.approx(1000 * 2**32 / 86_400)
+
+
+def test_the_odds_of_the_first_day_divide_by_the_time_that_there_was(
+    connection: Connection, history: History, run: Run
+) -> None:
+    connection.execute(
+        "insert into network_blocks (hash, height, network_difficulty, seen_at) "
+        "values ('aa', 1, 864000.0, now())"
+    )
+    now = clock.now()
+    history.share("a.old", now - timedelta(hours=2), difficulty=7200.0)
+    history.share("a.new", now - timedelta(seconds=1), difficulty=600.0)
+    seen = {"old": now - timedelta(hours=2), "new": now - timedelta(seconds=1)}
+
+    def rates() -> list[float]:
+        for name, moment in seen.items():
+            connection.execute(
+                "update workers set first_seen = %s where worker_name = %s", [moment, name]
+            )
+        run("odds")
+        rows = connection.execute("select * from block_odds order by scope, worker_id").fetchall()
+        return [row["hashrate"] / 2**32 for row in rows]
+
+    # A share of the last second is taken for a minute's: one proves little.
+    assert rates() == pytest.approx([7800 / 7200, 1, 10], rel=0.01)
+    # An import may know shares from before the worker was seen; the pool is as old as its oldest.
+    seen["old"] = now
+    assert rates() == pytest.approx([7800 / 7200, 1, 10], rel=0.01)
+    seen["new"] = now - timedelta(hours=12)
+    assert rates() == pytest.approx([7800 / 43_200, 1, 600 / 43_200], rel=0.01)
+    # From the second day on it is 24 hours.
+    seen["old"] = now - timedelta(days=9)
+    assert rates() == pytest.approx([7800 / 86_400, 7200 / 86_400, 600 / 43_200], rel=0.01)

@@ -16,7 +16,7 @@ from tests.tbg_dagster.conftest import Connection, History, Run, last_monday
 MONITORING = Path(__file__).resolve().parent.parent.parent / "monitoring/grafana"
 BOARDS = {
     name: json.loads((MONITORING / f"dashboards/{name}.json").read_text("utf-8"))
-    for name in ("pool", "miner", "ledger")
+    for name in ("pool", "hall", "miner", "ledger")
 }
 PANELS = [(name, panel) for name, board in BOARDS.items() for panel in board["panels"]]
 
@@ -82,12 +82,52 @@ def test_every_panel_shows_something_of_a_pool_that_mined(
     run("close_ledger", f"{key}-00:00")
     history.share("a.1", clock.now() - timedelta(minutes=1))
     run("odds")
+    week = {
+        "entrants": 1,
+        "proven": True,
+        "winner": {"user": "a", "worker": "1", "best_difficulty": 9.5},
+    }
+    connection.execute(
+        "insert into weekly_publications (week_start, revision, result) values (%s, 1, %s)",
+        [monday.date(), json.dumps(week)],
+    )
     for name, panel in PANELS:
         for target in panel["targets"]:
             rows = shown(connection, target["rawSql"], "a")
             assert rows, f"{name}: {panel['title']}"
             if target["format"] == "time_series":
                 assert "time" in rows[0], panel["title"]
+
+
+def test_luck_is_the_work_that_a_block_takes_over_the_work_since_the_one_before(
+    connection: Connection, history: History, run: Run
+) -> None:
+    monday = last_monday()
+    half = timedelta(minutes=30)
+    for number in range(12):  # 100 of work each half hour, from 00:15 to 05:45
+        history.share("a.1", monday + half / 2 + number * half, difficulty=100.0)
+    history.share("a.1", monday + half, difficulty=5000.0, reject="stale")
+    key = f"{monday:%Y-%m-%d}"
+    run("hourly_rollup", f"{key}-00:00", f"{key}-23:00")
+    found = {  # minutes after midnight, and the work since the block before
+        40: 100, 50: 100, 52: None, 240: 600, 360: 400,
+    }  # fmt: skip
+    for height, minutes in enumerate(found):
+        history.block("a.1", height, f"{height:064x}", monday + timedelta(minutes=minutes))
+    history.block("a.1", 9, "ff" * 32, monday + timedelta(minutes=300), status="rejected")
+    connection.execute("update blocks set network_difficulty = 1000")
+    [panel] = [panel for _, panel in PANELS if "luck" in panel["title"]]
+    rows = shown(connection, panel["targets"][0]["rawSql"], "a")
+    assert [row["luck"] for row in reversed(rows)] == [
+        work and pytest.approx(1000 / work) for work in found.values()
+    ]
+
+
+def test_every_panel_says_why_it_is_empty() -> None:
+    for name in ("pool", "hall", "miner", "ledger", "events"):
+        board = json.loads((MONITORING / f"dashboards/{name}.json").read_text("utf-8"))
+        for panel in board["panels"]:
+            assert panel["fieldConfig"]["defaults"]["noValue"], f"{name}: {panel['title']}"
 
 
 def test_panels_read_a_provisioned_source_and_do_not_overlap() -> None:

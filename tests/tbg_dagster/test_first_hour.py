@@ -1,10 +1,14 @@
 """A stack that is well looks well in its first hour: nothing is missing, and what is simulated says so."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import dagster as dg
+import psycopg
 import pytest
 
 from tbg_dagster import clock
@@ -12,8 +16,10 @@ from tbg_dagster.blocks import checks as blocks
 from tbg_dagster.blocks.assets import _table
 from tbg_dagster.catch_up.first_runs import JOBS, first_runs_sensor
 from tbg_dagster.catch_up.missing import begin
+from tbg_dagster.first_week import settle
 from tbg_dagster.queries import query
 from tbg_dagster.verdict import ERROR, WARN
+from tests.processes import LIMIT
 from tests.tbg_dagster.conftest import Connection, History, Run, last_monday
 
 Tick = Callable[[], set[str]]
@@ -73,6 +79,38 @@ def test_partitions_are_due_from_the_monday_of_the_first_miner(
     # Not from before what is kept.
     later = begin(connection, last_monday(1))
     assert later is None or later >= last_monday(1)
+
+
+def test_without_tbg_up_partitions_begin_with_the_oldest_shares_too(
+    connection: Connection, history: History, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", "/nonexistent")
+    monkeypatch.setenv("DATABASE_URL", database_url)
+
+    def settled(**named: str) -> str | None:
+        monkeypatch.delenv("TBG_FIRST_WEEK", raising=False)
+        for name, value in named.items():
+            monkeypatch.setenv(name, value)
+        settle()
+        return os.environ.get("TBG_FIRST_WEEK")
+
+    assert settled() == f"{last_monday(0):%F}"  # nobody has mined
+    seen = last_monday(2) + timedelta(days=3, hours=7)
+    history.share("a.1", seen)
+    connection.execute("update workers set first_seen = %s", [seen])
+    done = subprocess.run(
+        [sys.executable, "-c", "import tbg_dagster.definitions, tbg_dagster.partitions as p; "
+         "print(p.FIRST_WEEK)"],
+        env={name: value for name, value in os.environ.items() if name != "TBG_FIRST_WEEK"},
+        capture_output=True, check=True, text=True, timeout=LIMIT,
+    )  # fmt: skip
+    assert done.stdout.strip() == f"{last_monday(2):%F}"
+    assert settled(TBG_FIRST_WEEK="2026-01-05") == "2026-01-05"
+    # Hours that were computed would be hidden: a code server waits for its database.
+    with pytest.raises(psycopg.OperationalError):
+        settled(DATABASE_URL="postgresql://127.0.0.1:1/x")
+    monkeypatch.delenv("DATABASE_URL")
+    assert settled() is None
 
 
 def test_the_realtime_side_is_observed_with_the_quick_checks(

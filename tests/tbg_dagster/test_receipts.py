@@ -1,10 +1,13 @@
 """Every closed hour has a root, which late events follow and altered rows do not."""
 
+import asyncio
+import hashlib
 import json
 from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import dagster as dg
 import pytest
@@ -14,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from psycopg.types.json import Jsonb
 
 from tbg.cli import main
+from tbg.migrate import SERVE_ROLE
 from tbg_core.receipts import log, stored
 from tbg_core.receipts.boot import DoubledError
 from tbg_core.receipts.merkle import root_of
@@ -27,8 +31,10 @@ from tbg_dagster.receipts.checks import hours_have_roots, roots_rebuild, week_st
 from tbg_dagster.receipts.publish import publish, rebuild
 from tbg_dagster.receipts.rows import GoneError, Rows
 from tbg_dagster.resources import Archive
+from tbg_dagster.rollup import recompute
 from tests.tbg_core.test_receipts import checked
 from tests.tbg_dagster.conftest import Connection, History, Run, last_monday, metadata_of
+from tests.tbg_serve.harness import Answer, asked
 
 BOOT = "pool/1"
 
@@ -353,6 +359,82 @@ def test_a_day_that_was_archived_and_dropped_gives_the_same_roots_and_receipts(
     publish(connection, Rows(connection, store), day, clock_of_batch.this_hour())
     again = {entry.hour: entry.root for entry in stored.entries(connection)}
     assert {entry.hour: entry.root for entry in roots}.items() <= again.items()
+
+
+def test_a_receipt_of_a_dropped_day_is_refused_where_no_archive_is_read(
+    connection: Connection, history: History, run: Run, tmp_path: Path
+) -> None:
+    day = clock_of_batch.today() - 30 * DAY
+    mined(history, day, range(1, 6))
+    booked(connection, day, range(1, 6))
+    closed(run, day)
+    recompute(connection, day, day + HOUR)
+    store = Store.open(str(tmp_path / "archive"))
+    archive(connection, store, day.date())
+    before = make(connection, Rows(connection, None), "alice", day, day + DAY)
+    history.drop(day)
+    # A share that came late does not make the day whole.
+    history.share("alice.rig", day + timedelta(minutes=30))
+    for start, end in ((day, day + DAY), (day + timedelta(minutes=59), day + HOUR + DAY)):
+        with pytest.raises(ReceiptError, match=f"dropped 4 shares of {day:%F}.*archive"):
+            make(connection, Rows(connection, None), "alice", start, end)
+    assert not make(connection, Rows(connection, None), "bob", day, day + DAY)["hours"]
+    rows = Rows(connection, store)
+    elsewhere = rows.elsewhere(connection, day, day + DAY)
+    found = make(connection, rows, "alice", day, day + DAY, elsewhere=elsewhere)
+    assert found["hours"] == before["hours"]
+
+
+@pytest.mark.plain_postgresql  # the role has a connection of its own
+def test_the_role_of_tbg_serve_gives_a_receipt_in_which_no_address_can_be_guessed(
+    connection: Connection,
+    history: History,
+    published: Any,
+    database_url: str,
+    redis_url: str,
+    tmp_path: Path,
+) -> None:
+    # The leaf of an event is the same whatever address it came from.
+    connection.execute('update mining_events set payload = payload || \'{"ip": "203.0.113.77"}\'')
+    role = f"{SERVE_ROLE}_of_receipts"
+    if not connection.execute("select from pg_roles where rolname = %s", [role]).fetchall():
+        connection.execute(f"create role {role} login password 'secret'")
+    connection.execute("select grant_serving(%s)", [role])
+    parts = urlsplit(database_url)
+    place = parts.netloc.rpartition("@")[2]
+    url = urlunsplit(parts._replace(netloc=f"{role}:secret@{place}"))
+    path = f"/v1/receipts/alice?from={published:%FT%TZ}&to={published + HOUR:%FT%TZ}"
+
+    async def answers() -> list[Answer]:
+        async with asked(url, redis_url) as client:
+            return [await client.get(one) for one in (path, "/v1/roots")]
+
+    receipt, roots = asyncio.run(answers())
+    assert (receipt.status, roots.status) == (200, 200), receipt.text
+    (tmp_path / "receipt.json.gz").write_bytes(receipt.body)
+    (tmp_path / "roots.jsonl").write_bytes(roots.body)
+    done = checked(tmp_path / "receipt.json.gz", tmp_path / "roots.jsonl")
+    assert "alice: 4 valid shares of 4" in done.stdout, done.stderr
+    recompute(connection, published, published + HOUR)
+    history.drop(published.replace(hour=0))
+    refused, _ = asyncio.run(answers())
+    assert refused.status == 404
+    assert "archive" in refused.json["reason"]
+
+
+def test_the_digest_of_an_event_is_that_of_the_page(connection: Connection) -> None:
+    def digest(event: str, source: str, data: str) -> bytes:
+        [row] = connection.execute(
+            "select event_digest(%s, %s, %s) as found", [event, source, Jsonb(json.loads(data))]
+        )
+        return bytes(row["found"])
+
+    texts = ("miner_connected", "hosted", '{"user": "ä", "worker": ""}')
+    raw = [text.encode() for text in texts]
+    page = b"".join(len(one).to_bytes(4, "big") + one for one in raw)
+    assert digest(*texts) == hashlib.sha256(page).digest()
+    assert digest(*texts) == digest(*texts[:2], '{"user": "ä", "worker": "", "ip": "::1"}')
+    assert digest("ab", "c", "{}") != digest("a", "bc", "{}")
 
 
 def test_shares_without_a_number_are_counted_beside_the_receipt(

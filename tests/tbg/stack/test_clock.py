@@ -5,7 +5,8 @@ from datetime import UTC, date, datetime, timedelta
 import psycopg
 import pytest
 
-from tbg.stack.clock import EARLIEST_WEEK, TOLERANCE, wait_for_clock, wrong_clock
+from tbg.stack.clock import TOLERANCE, wait_for_clock, wrong_clock
+from tbg_core.first_week import EARLIEST_WEEK
 
 NOW = datetime.now(UTC)
 

@@ -15,13 +15,13 @@ import yaml
 
 from tbg.migrate import sql_folder
 from tbg.servers import find_urls
-from tbg.stack.clock import EARLIEST_WEEK
 from tbg.stack.first_week import first_week
 from tbg.stack.node import Node
 from tbg.stack.ports import Ports
 from tbg.stack.programs import StackOptions, StackPlan
 from tbg.stack.state import LONGEST_SOCKET, State
 from tbg_core.database import without_password
+from tbg_core.first_week import EARLIEST_WEEK
 from tbg_core.settings import SUN_PATH_MAX
 from tests.processes import LIMIT
 
@@ -112,6 +112,21 @@ def plan(tmp_path: Path, options: StackOptions) -> StackPlan:
     state = State(tmp_path)
     state.make()
     return StackPlan(state, options, {})
+
+
+def test_other_commands_find_archive_and_routes_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = State(tmp_path)
+    state.make()
+    monkeypatch.chdir(tmp_path)
+    named = {"ARCHIVE_URL": "days", "ALERTS_FILE": "./alerts.yml"}
+    found = StackPlan(state, StackOptions(), named)
+    assert found.archive_url == str(tmp_path / "days")
+    assert found.alerts_file == str(tmp_path / "alerts.yml")
+    named = {"ARCHIVE_URL": "s3://bucket/days", "ALERTS_FILE": ""}
+    found = StackPlan(state, StackOptions(), named)
+    assert (found.archive_url, found.alerts_file) == ("s3://bucket/days", None)
 
 
 def test_programs_start_from_the_stores_to_the_miners(tmp_path: Path) -> None:
