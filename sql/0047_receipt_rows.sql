@@ -1,4 +1,4 @@
--- depends: 0030_receipts 0033_serving
+-- depends: 0011_serving
 -- What a receipt is made of, for a role that sees no miner's IP address.
 
 -- The digest of an event that is no share: event, source and data, each with its length in front.

@@ -1,7 +1,7 @@
 """``tbg ledger --audit``: counts every number from the rows.
 
 The audit trusts none of the ledger's counters: it looks for each number that an engine
-used in the tables (``audit_numbers`` in sql/0014_endings.sql).
+used in the tables (``audit_numbers`` in sql/0010_audit.sql).
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -25,6 +25,7 @@ import yoyo
 
 from tbg import ROOMS
 from tbg.indexes import build_partition_indexes
+from tbg.predecessor import PredecessorError, mark_predecessor
 from tbg_core.database import UnusableError, connect, examine
 from tbg_core.database_url import DatabaseError, DatabaseUrlError, for_psycopg
 from tbg_core.flavour import FLAVOURS, Flavour, flavour_of
@@ -37,7 +38,7 @@ LOCK_KEY: Final = 0x7462_6773_716C  # "tbgsql"
 # when a row needs them.
 DAYS_BACK: Final = 2
 DAYS_AHEAD: Final = 7
-FIRST_FILE: Final = "0001_core.sql"
+FIRST_FILE: Final = "0001_miners.sql"
 SERVE_ROLE: Final = "tbg_serve"  # may read what tbg serve serves, if there is such a role
 
 
@@ -108,13 +109,14 @@ def migrate(
         ):
             chosen = _choose_flavour(connection, flavour)
             say(f"PostgreSQL {server.version}, flavour {chosen}")
-            _refuse_shared_offsets(connection)
+            if mark_predecessor(connection, chosen, read_migrations(chosen)):
+                say("the schema is the one of the version before: marked, and nothing changed")
             applied, already = _apply(database_url, chosen, say)
             build_partition_indexes(connection, say)
             partitions = _make_partitions(connection) if chosen == "postgresql" else 0
             connection.execute(_GRANT, [SERVE_ROLE])
             return Migrated(server.version, chosen, applied, already, partitions)
-    except (UnusableError, DatabaseUrlError) as error:
+    except (UnusableError, DatabaseUrlError, PredecessorError) as error:
         raise MigrateError(str(error)) from error
     except DatabaseError as error:
         raise MigrateError(f"the database cannot be reached or used: {error}") from error
@@ -176,24 +178,6 @@ def _lock(connection: Connection, wait_seconds: float, say: Say) -> Iterator[Non
             connection.execute("select pg_advisory_unlock(%s)", [LOCK_KEY])
 
 
-def _refuse_shared_offsets(connection: Connection) -> None:
-    """One writer serves a database; earlier versions could share the work between several."""
-    if connection.execute("select to_regclass('stream_offsets') is null").fetchone() == (True,):
-        return
-    shared = connection.execute(
-        "select distinct consumer from stream_offsets where consumer ~ %s order by 1",
-        ["-[1-9][0-9]*-of-[1-9][0-9]*$"],
-    ).fetchall()
-    if shared:
-        names = ", ".join(consumer for (consumer,) in shared)
-        raise MigrateError(
-            f"several writers shared the work, and their offsets differ ({names}): stop them, run "
-            "the version that you come from with one writer (WRITER_SHARD=1/1) until the streams "
-            "are empty (tbg status shows no lag, and these offsets are gone), stop it, and "
-            "migrate again"
-        )
-
-
 def _apply(database_url: str, flavour: Flavour, say: Say) -> tuple[list[str], int]:
     migrations = read_migrations(flavour)
     applied: list[str] = []
@@ -210,6 +194,8 @@ def _apply(database_url: str, flavour: Flavour, say: Say) -> tuple[list[str], in
                 except psycopg.Error as error:
                     timescale = flavour == "timescaledb"
                     hint = "\n(--flavour postgresql does without TimescaleDB)" * timescale
+                    if isinstance(error, psycopg.errors.DuplicateTable) and not already:
+                        hint = "\n(tbg migrate did not make what is there: name another database)"
                     raise MigrateError(f"{migration.id} failed: {error}{hint}") from error
                 applied.append(migration.id)
                 say(f"applied {migration.id}")

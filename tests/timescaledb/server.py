@@ -141,13 +141,14 @@ def connecting(url: str) -> Iterator[Connection]:
         yield connection
 
 
-def apply(connection: Connection, flavour: Flavour) -> list[str]:
-    """Applies all migrations in order; returns their names.
+def apply(connection: Connection, flavour: Flavour, last: str = "9999") -> list[str]:
+    """Applies all migrations up to the last in order; returns their names.
 
     As ``tbg migrate`` does, which needs three connections.
     """
     names = []
-    for migration in yoyo.migrations.topological_sort(read_migrations(flavour)):
+    wanted = [one for one in read_migrations(flavour) if one.id <= last]
+    for migration in yoyo.migrations.topological_sort(wanted):
         migration.load()
         if migration.use_transactions:
             with connection.transaction():

@@ -1,10 +1,48 @@
--- depends: 0024_raw_days 0021b_bounded
--- As in 0014_endings, but for where it looks: on every day that has a place for raw rows, not from
--- the oldest row on. An old day that has lost all of its rows is seen, and days that were dropped
--- beside one that was restored are no loss. What the books know to be stored nowhere is looked
--- at whenever it was.
+-- depends: 0009_bests
+-- The books by conservation, counted from the rows: what an engine emitted and what is neither
+-- stored nor refused is missing, whatever the sequence state says.
 
-create or replace function audit_numbers(range_start timestamptz default null)
+-- Which numbers of each boot are stored, by the events' own time from range_start on: counted
+-- from the rows, apart from every other book. Runs of numbers are found by sorting, which needs
+-- disk and not memory where there are many.
+create function stored_numbers(range_start timestamptz)
+returns table (instance_id integer, events bigint, numbers int8multirange)
+language sql stable as $$
+    with stored as (
+        select instance_id, seq, count(*) as times
+        from (
+            select instance_id, seq from shares where time >= range_start
+            union all
+            select instance_id, seq from mining_events where time >= range_start
+        ) numbered
+        where instance_id is not null and seq is not null and seq < 9223372036854775807
+        group by 1, 2
+    ),
+    runs as (
+        select
+            instance_id,
+            seq,
+            times,
+            seq - row_number() over (partition by instance_id order by seq) as run
+        from stored
+    ),
+    spans as (
+        select instance_id, sum(times) as events, int8range(min(seq), max(seq), '[]') as span
+        from runs
+        group by instance_id, run
+    )
+    select instance_id, sum(events)::bigint, range_agg(span) from spans group by 1
+$$;
+
+-- What became of the numbers that each boot emitted from range_start (a full hour) on, counted
+-- from the rows. Without range_start: on every day that has a place for raw rows. So an old day that
+-- has lost all of its rows is seen, and days that were dropped beside one that was restored are no
+-- loss. What the books know to be stored nowhere is looked at whenever it was.
+--
+-- absent: numbers that the sequence state does not miss and that no row has. Some of them
+-- may have been refused, and their dead letters expired: as many as expired says.
+-- doubled: rows beyond the first of their number.
+create function audit_numbers(range_start timestamptz default null)
 returns table (
     instance_id integer,
     instance text,

@@ -1,6 +1,5 @@
--- depends: 0014_endings
--- Roots of receipts, kept for ever: what the pool has said of each closed hour. Rows are added
--- and not changed.
+-- depends: 0006_identity
+-- Roots of receipts: what the pool has said of each closed hour.
 
 -- The tree of an engine boot's numbers in an hour: one leaf for every number from first_seq to
 -- last_seq. With what it states of the numbers without a row it can be built again, also after
@@ -10,37 +9,19 @@ create table receipt_trees (
     instance_id integer not null references engine_instances,
     revision    integer not null,
     first_seq   bigint not null,
-    last_seq    bigint not null,          -- first_seq - 1 where it has no leaf
+    last_seq    bigint not null,
     refused     int8multirange not null,
     dropped     int8multirange not null,
     missing     int8multirange not null,
     shares      bigint not null,
-    events      bigint not null,          -- rows that are no shares
+    events      bigint not null,
     valid       bigint not null,
-    work        numeric not null,         -- difficulty of the valid shares in units of 2^-96
+    work        numeric not null,
     root        bytea not null check (octet_length(root) = 32),
-    entry       bigint not null,          -- of the log: the first one that it is in
-    books       text not null,            -- the ledger's figures that it was built on
+    entry       bigint not null,
+    books       text not null,
     built_at    timestamptz not null default now(),
     primary key (hour, instance_id, revision)
-);
-
-create index receipt_trees_numbers on receipt_trees (instance_id, first_seq, last_seq);
-
--- The log: the root of an hour over its boots, and the hash of the entry before.
-create table receipt_roots (
-    index        bigint primary key,
-    hour         timestamptz not null,
-    revision     integer not null,
-    boots        integer not null,
-    root         bytea not null check (octet_length(root) = 32),
-    work         numeric not null,
-    valid        bigint not null,
-    reason       text not null default '',  -- why a person published it
-    previous     bytea not null check (octet_length(previous) = 32),
-    hash         bytea not null unique check (octet_length(hash) = 32),
-    published_at timestamptz not null default now(),
-    unique (hour, revision)
 );
 
 comment on table receipt_trees is 'Trees of receipts: one leaf for every number of an engine boot in an hour. Kept for ever; rows are added and not changed.';
@@ -60,6 +41,24 @@ comment on column receipt_trees.root is 'hash of the tree, 32 bytes';
 comment on column receipt_trees.entry is 'receipt_roots.index: the first entry that it is in';
 comment on column receipt_trees.books is 'the ledger''s figures that it was built on';
 comment on column receipt_trees.built_at is 'when it was built';
+
+create index receipt_trees_numbers on receipt_trees (instance_id, first_seq, last_seq);
+
+-- The log: the root of an hour over its boots, and the hash of the entry before.
+create table receipt_roots (
+    index        bigint primary key,
+    hour         timestamptz not null,
+    revision     integer not null,
+    boots        integer not null,
+    root         bytea not null check (octet_length(root) = 32),
+    work         numeric not null,
+    valid        bigint not null,
+    reason       text not null default '',
+    previous     bytea not null check (octet_length(previous) = 32),
+    hash         bytea not null unique check (octet_length(hash) = 32),
+    published_at timestamptz not null default now(),
+    unique (hour, revision)
+);
 
 comment on table receipt_roots is 'The log of roots of receipts: an entry for each hour and revision. Kept for ever; rows are added and not changed.';
 comment on column receipt_roots.index is 'place in the log, from 0';

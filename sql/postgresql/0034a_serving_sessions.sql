@@ -1,6 +1,0 @@
--- depends: 0034_serving_indexes
--- When a worker connected last: a user with many workers has many connections. tbg migrate builds
--- it for the partitions that are there.
-create index mining_events_sessions
-on only mining_events ((payload ->> 'user'), (payload ->> 'worker'), time desc)
-where event = 'miner_connected';
