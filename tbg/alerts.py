@@ -5,6 +5,7 @@ import json
 import signal
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,9 @@ from tbg_core.metrics_server import MetricsServer
 from tbg_core.settings import SettingsError
 from tbg_core.wording import counted
 from tbg_notify.channel import Undelivered, send
+from tbg_notify.home_assistant import Topics
 from tbg_notify.kinds import KINDS, Message, Worker
+from tbg_notify.mqtt import Sensors
 from tbg_notify.notifier import Notifier
 from tbg_notify.plan import judge, muted, remember, running_mutes
 from tbg_notify.routes import Route, RoutesError, load
@@ -63,6 +66,7 @@ def notify() -> None:
             settings.dagster_pg_url,
             node=node,
             disk=settings.disk_path,
+            sensors=_sensors(settings),
         )
         server = MetricsServer(
             settings.metrics_host, settings.notifier_metrics_port, notifier.ready
@@ -83,6 +87,13 @@ def notify() -> None:
     signals.release()
     with contextlib.closing(server):
         notifier.run()
+
+
+def _sensors(settings: NotifierSettings) -> Sensors | None:
+    if settings.mqtt_url is None:
+        return None
+    topics = Topics(settings.mqtt_discovery, settings.mqtt_topic, version("tbg-mining-data"))
+    return Sensors(settings.database_url, settings.mqtt_url, topics, settings.users)
 
 
 @click.group("alerts")

@@ -1,4 +1,4 @@
-"""The notifier's threads: one that reads and plans, and one for each route.
+"""The notifier's threads: one that reads and plans, one for each route, and one for sensors.
 
 A channel that hangs holds its own thread alone. Each thread has a connection of its own,
 and opens it again when the database went away.
@@ -23,6 +23,7 @@ from tbg_notify.channel import send
 from tbg_notify.collect import collect
 from tbg_notify.delivery import deliver
 from tbg_notify.memory import Memory
+from tbg_notify.mqtt import Sensors
 from tbg_notify.plan import plan
 from tbg_notify.routes import Route
 from tbg_notify.text import Text
@@ -72,6 +73,7 @@ class Notifier:
         dagster_url: Dagster's own database; without it nobody watches its daemon.
         node: is asked whether it answers; without it the node is not watched.
         disk: a folder on the disk whose room is watched.
+        sensors: what a broker gets, in a thread of its own.
     """
 
     def __init__(
@@ -82,8 +84,10 @@ class Notifier:
         *,
         node: Watched | None = None,
         disk: Path | None = None,
+        sensors: Sensors | None = None,
     ) -> None:
         self._node = node
+        self._sensors = sensors
         self._disk = disk
         self._node_answered = time.monotonic()
         self._url = database_url
@@ -112,6 +116,10 @@ class Notifier:
             threading.Thread(target=self._serve, args=(name, route), name=f"route {name}")
             for name, route in self._routes.items()
         ]
+        if self._sensors is not None:
+            threads.append(
+                threading.Thread(target=self._sensors.run, args=[self._stopped], name="sensors")
+            )
         for thread in threads:
             thread.start()
         logger.info("ready", routes=sorted(self._routes))

@@ -1,6 +1,5 @@
 """Users and workers, as every dialect needs them."""
 
-import math
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Final
@@ -9,7 +8,7 @@ import asyncpg
 from fastapi import HTTPException, Path
 from starlette.convertors import Convertor, register_url_convertor
 
-from tbg_core.difficulty import HASHES_PER_DIFFICULTY
+from tbg_core.difficulty import HASHES_PER_DIFFICULTY, block_chance
 from tbg_serve.database import Database
 
 # Texts from outside go to the database as values; only U+0000 is none there.
@@ -80,8 +79,7 @@ class Odds:
 
     def chance(self, seconds: float) -> float:
         """Of a block within so many seconds."""
-        expected = self.expected_seconds
-        return 0.0 if expected is None else -math.expm1(-seconds / expected)
+        return block_chance(self.hash_rate, seconds, self.network_difficulty)
 
     def fields(self) -> dict[str, Any]:
         """As the model Odds has them."""
