@@ -17,7 +17,7 @@ WORKERS ?= 4
 FAULTS ?= 3000
 
 .DEFAULT_GOAL := help
-.PHONY: help install up demo down secrets test test-python test-ckpool test-lowest test-newest test-timescaledb test-compose test-image test-upstream test-faults bench check format smoke docs lock clean
+.PHONY: help install up demo down secrets test test-python test-ckpool test-lowest test-newest test-timescaledb test-compose test-image test-upstream test-faults bench check format smoke docs site pictures lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -118,6 +118,12 @@ format: $(INSTALLED) ## Format the code
 
 smoke: $(INSTALLED) ## Mine real shares and a block, and compare every hop
 	$(BIN)/tbg smoke $(ARGS)
+
+site: $(INSTALLED) ## Build docs/ as a site into build/site; a broken link is an error
+	$(BIN)/zensical build --strict --clean
+
+pictures: $(INSTALLED) ## Make docs/images anew from a simulated fleet; needs Chromium
+	$(BIN)/python scripts/pictures $(ARGS)
 
 docs: $(INSTALLED) ## Regenerate docs/events.md and the JSON Schema
 	$(BIN)/tbg docs

@@ -2,11 +2,14 @@
 
 import time
 from collections.abc import Callable, Hashable
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import dagster as dg
 
-from tbg_core.wording import printable
+from tbg_core.wording import LONGEST, printable
+from tbg_dagster import clock
+from tbg_dagster.failing import first_failure
 
 WARN = dg.AssetCheckSeverity.WARN
 ERROR = dg.AssetCheckSeverity.ERROR
@@ -24,16 +27,21 @@ def verdict(
     description: str,
     severity: dg.AssetCheckSeverity = ERROR,
     *,
+    do: str = "",
     simulated: bool = False,
     **metadata: Any,
 ) -> dg.AssetCheckResult:
-    """A result that says what was found, passed or not.
+    """A result that says what was found, passed or not; if not, since when, and what to do.
 
     Args:
+        do: what a person does about it, without a full stop.
         simulated: whether it fails for what is simulated alone: that is said first, and no ERROR.
     """
     if simulated and not passed:
         description, severity = f"simulated: {description}", WARN
+    if not passed:
+        ending = f".{_since()} {do}."
+        description = printable(description, LONGEST - len(ending)) + ending
     # Names of strangers stand in it, and Dagster logs it.
     return dg.AssetCheckResult(
         passed=bool(passed),
@@ -41,6 +49,18 @@ def verdict(
         description=printable(description),
         metadata={name: _clean(value) for name, value in metadata.items()},
     )
+
+
+def _since() -> str:
+    """When the check that runs failed first, of all its failures without a success between."""
+    try:
+        context = dg.AssetCheckExecutionContext.get()
+    except dg.DagsterInvariantViolationError:
+        return ""  # called outside a run
+    [spec] = context.check_specs
+    first = first_failure(context.instance, spec.key)
+    since = datetime.fromtimestamp(first.create_timestamp, UTC) if first else clock.now()
+    return f" Since {since:%F %H:%M} UTC."
 
 
 def _clean(value: Any) -> Any:

@@ -34,6 +34,8 @@ DAEMON_COMMAND: Final = (
     "['dagster-daemon'].load()()",
 )
 CODE_SERVER: Final = "code-server"
+# A busy machine takes longer than Dagster's minute to start a run, which then counts as failed.
+LAUNCH_SECONDS: Final = "300"
 
 
 def programs(
@@ -61,7 +63,12 @@ def programs(
     code = ["-m", "dagster", "api", "grpc", "--socket", str(socket)]
     code += ["--module-name", MODULE, "--attribute", ATTRIBUTE, "--location-name", LOCATION]
     ui = ["-m", "dagster_webserver", "-w", str(workspace), "-h", port.host, "-p", str(port.number)]
-    common = {**import_path(), "DAGSTER_HOME": str(folder), "DAGSTER_PG_URL": storage}
+    common = {
+        **import_path(),
+        "DAGSTER_HOME": str(folder),
+        "DAGSTER_PG_URL": storage,
+        "DAGSTER_GRPC_TIMEOUT_SECONDS": LAUNCH_SECONDS,
+    }
 
     def launch(name: str, words: list[str], **environment: str) -> Launch:
         # Runs in progress are asked to end, and get time to do so.

@@ -15,6 +15,7 @@ from tbg_core.outbox import add_once, post
 from tbg_core.wording import printable
 from tbg_dagster import clock
 from tbg_dagster.alerts.incidents import Alert, Channel, State, Waiting
+from tbg_dagster.failing import first_failure, result_of, value_of
 from tbg_dagster.resources import Database, RedisServer
 from tbg_dagster.sensing import sensor
 from tbg_dagster.standing import GONE, LOOKED
@@ -23,9 +24,6 @@ from tbg_dagster.timetable import JOBS
 # Runs end in another order than their times are written: look again at the last while.
 OVERLAP: Final = timedelta(seconds=60)
 BATCH: Final = 200
-# Results of a check in one page, and the most pages, when its beginning is looked for.
-PAGE: Final = 100
-PAGES: Final = 100
 CHANNELS: Final[list[Channel]] = ["redis", "outbox"]
 # A step whose checks fail fails as well: the check is the news.
 _CHECK_FAILED: Final = "DagsterAssetCheckFailedError"
@@ -175,14 +173,14 @@ def _checks(context: dg.SensorEvaluationContext, state: State) -> None:
     for key in keys:
         record = latest.get(key)
         # Planned or crashed: no verdict. A crashed run is reported as a failed run.
-        evaluation = _result(record) if record else None
+        evaluation = result_of(record) if record else None
         if record is None or evaluation is None:
             continue
         incident = f"check:{key.asset_key.to_user_string()}:{key.name}"
         if evaluation.passed:
-            if not _value(evaluation.metadata, LOOKED, True):
+            if not value_of(evaluation.metadata, LOOKED, True):
                 continue  # it had nothing to look at, which mends nothing
-            if incident in state.open and _value(evaluation.metadata, GONE, []):
+            if incident in state.open and value_of(evaluation.metadata, GONE, []):
                 context.log.warning(
                     "%s ends without a recovery: its data is gone", state.open[incident].title
                 )
@@ -190,11 +188,11 @@ def _checks(context: dg.SensorEvaluationContext, state: State) -> None:
                 continue
         elif incident in state.open:
             continue
-        began = record.id if evaluation.passed else _began(context.instance, key, record.id)
+        first = None if evaluation.passed else first_failure(context.instance, key)
         state.observe(
             Alert(
                 incident=incident,
-                id=f"check:{began}",
+                id=f"check:{(first or record).id}",
                 state="recovered" if evaluation.passed else "firing",
                 severity=evaluation.severity.value,
                 title=f"check {key.name} of {key.asset_key.to_user_string()} fails",
@@ -203,34 +201,3 @@ def _checks(context: dg.SensorEvaluationContext, state: State) -> None:
             ),
             CHANNELS,
         )
-
-
-def _result(record: Any) -> dg.AssetCheckEvaluation | None:
-    """What an execution of a check came to; None while it is planned, and if it crashed."""
-    evaluation = record.evaluation
-    return evaluation if isinstance(evaluation, dg.AssetCheckEvaluation) else None
-
-
-def _value(metadata: Any, name: str, default: Any) -> Any:
-    return getattr(metadata.get(name), "value", default)
-
-
-def _began(instance: dg.DagsterInstance, key: dg.AssetCheckKey, newest: int) -> int:
-    """The first result of the row of failures that ends with this one."""
-    began, cursor = newest, None
-    for _ in range(PAGES):
-        page = instance.event_log_storage.get_asset_check_execution_history(
-            key, limit=PAGE, cursor=cursor
-        )
-        for record in page:
-            evaluation = _result(record)
-            if evaluation is None:
-                continue
-            if evaluation.passed and _value(evaluation.metadata, LOOKED, True):
-                return began
-            if not evaluation.passed:
-                began = min(began, record.id)
-        if len(page) < PAGE:
-            break
-        cursor = page[-1].id
-    return began

@@ -67,11 +67,16 @@ def archive_equals_database(
                 set(before).difference(day.isoformat() for day in days),
             )
     except ArchiveError as error:
-        return verdict(False, str(error))
+        return verdict(
+            False,
+            str(error),
+            do="Read the difference, then archive the day again: tbg archive write DAY",
+        )
     return verdict(
         not wrong,
         f"{len(wrong)} of {counted(compared, 'archived day')} differ from the database"
         + "".join(f"; {text}" for text in list(wrong.values())[:3]),
+        do="Read the difference, then archive the day again: tbg archive write DAY",
         days_compared=compared,
         days_wrong=len(wrong),
         **standing,
@@ -107,7 +112,11 @@ def days_are_archived(
                 if day < keep_from and day not in restored
             ]
     except ArchiveError as error:
-        return verdict(False, str(error))
+        return verdict(
+            False,
+            str(error),
+            do="Look at the last run of shares_archive, and at held_back of raw_partitions",
+        )
     return verdict(
         not late and not held,
         f"{len(late)} closed days are not archived"
@@ -118,6 +127,7 @@ def days_are_archived(
             else ""
         ),
         ERROR if held else WARN,
+        do="Look at the last run of shares_archive, and at held_back of raw_partitions",
         not_archived=len(late),
         held_back=len(held),
     )

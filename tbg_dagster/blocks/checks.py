@@ -36,6 +36,7 @@ def old_blocks_are_settled(database: Database) -> dg.AssetCheckResult:
         not rows,
         f"{counted(len(rows), 'block is', 'blocks are')} older than a day and not final"
         + "".join(f"; {row['block_height']} {row['status']}" for row in rows[:5]),
+        do="See that the node answers and confirm_blocks runs; block_confirmations says what the node said",
         simulated=_simulated(rows),
         unsettled=len(rows),
     )
@@ -60,6 +61,7 @@ def blocks_have_the_nodes_height(database: Database) -> dg.AssetCheckResult:
             "node"
             for row in rows[:5]
         ),
+        do="See which of engine and node is on the wrong chain; the block waits until both agree",
         simulated=_simulated(rows),
         set_aside=len(rows),
     )
@@ -92,6 +94,7 @@ def node_has_every_block(database: Database, bitcoin_node: BitcoinNode) -> dg.As
             False,
             f"{counted(blocks, 'block waits', 'blocks wait')} for the node: {error}",
             WARN,
+            do="Wait for the node, or see why it stands still: tbg doctor",
             simulated=not real,
         )
     # Simulated blocks are on no chain: they say nothing of the node as long as others do.
@@ -105,6 +108,7 @@ def node_has_every_block(database: Database, bitcoin_node: BitcoinNode) -> dg.As
         f"the node is at height {tip}{', and catching up' if catching_up else ''}; "
         f"the highest block that waits is {highest}",
         WARN,
+        do="Wait for the node, or see why it stands still: tbg doctor",
         simulated=not behind,
         node_height=tip,
         blocks=blocks,

@@ -49,6 +49,7 @@ def no_unexplained_loss(database: Database, thresholds: Thresholds) -> dg.AssetC
             f"; {instance} at {hour:%F %H:%M}: {count}"
             for (instance, hour), count in list(lost.items())[:5]
         ),
+        do="See where it was lost: tbg ledger, then tbg ledger --audit",
         unexplained=events,
         **standing,
     )
@@ -86,6 +87,7 @@ def ends_are_known(database: Database, thresholds: Thresholds) -> dg.AssetCheckR
             for instance, row in list(found.items())[:5]
         ),
         WARN,
+        do="Nothing, if the engine cannot vouch for its end; else look at its log at that time (docs/guarantees.md)",
         simulated=all(row["source"] == "simulated" for row in found.values()),
         boots=len(found),
         **standing,
@@ -109,6 +111,7 @@ def books_balance(database: Database) -> dg.AssetCheckResult:
             f"; {row['instance']}: emitted {row['emitted']}, accounted for {row['accounted']}"
             for row in wrong[:5]
         ),
+        do="Report it with the output of tbg ledger --audit: no loss does this",
         instances=len(wrong),
     )
 
@@ -126,7 +129,11 @@ def numbers_are_stored(database: Database, thresholds: Thresholds) -> dg.AssetCh
         start = min([recent, *map(datetime.fromisoformat, before)])
         # It counts every row since then: what was wrong long ago is looked at once an hour.
         if recent - start > LONG and clock.now().minute >= LOOK_MINUTES:
-            return verdict(False, f"numbers since {start:%F %H:%M} are not stored once")
+            return verdict(
+                False,
+                f"numbers since {start:%F %H:%M} are not stored once",
+                do="See which numbers: tbg ledger --audit; --repair brings back what the streams still hold",
+            )
         wrong = connection.execute(query(__package__, "unstored.sql"), {"start": start}).fetchall()
         keep(connection, "numbers_are_stored", before, [start.isoformat()] if wrong else [])
     absent = sum(row["absent"] for row in wrong)
@@ -141,6 +148,7 @@ def numbers_are_stored(database: Database, thresholds: Thresholds) -> dg.AssetCh
             f"{row['doubled']} twice"
             for row in wrong[:5]
         ),
+        do="See which numbers: tbg ledger --audit; --repair brings back what the streams still hold",
         absent=int(absent),
         doubled=int(doubled),
     )

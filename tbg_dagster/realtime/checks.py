@@ -54,6 +54,7 @@ def no_sequence_gaps(database: Database, thresholds: Thresholds) -> dg.AssetChec
         not gaps,
         f"{counted(lost, 'event')} missing from {counted(len(gaps), 'engine boot')}"
         + "".join(f"; {instance}: {missing}" for instance, missing in list(gaps.items())[:5]),
+        do="See where they went: tbg ledger; a full queue or spool is in the receiver's log at that time",
         missing=lost,
         **standing,
     )
@@ -79,6 +80,7 @@ def clocks_of_engines_are_right(database: Database) -> dg.AssetCheckResult:
         + "".join(
             f"; {row['hour']:%F %H}h {row['instance']}: clock {row['kind']}" for row in rows[:5]
         ),
+        do="Set skewed_hours.decision to keep or leave out, and materialise the week again (docs/operations.md)",
         simulated=all(row["simulated"] for row in rows),
         undecided=len(rows),
     )
@@ -105,6 +107,7 @@ def writers_keep_up(
         worst <= thresholds.stream_lag_warn_seconds,
         f"the oldest entry not committed is {worst:.0f} s old ({name})",
         severity,
+        do="See what the writer says: tbg status, then its log",
         lag_seconds=worst,
         streams_behind=sum(one.entries > 0 for one in behind),
     )
@@ -133,6 +136,7 @@ def few_events_are_refused(database: Database, thresholds: Thresholds) -> dg.Ass
         f"{counted(total, 'dead letter')} in the last hour"
         + "".join(f"; {row['stage']} {row['reason']}: {row['letters']}" for row in reasons[:5]),
         ERROR if total > 10 * most else WARN,
+        do="Read them: tbg dead-letters list; once the cause is mended: tbg dead-letters replay",
         dead_letters=total,
     )
 
@@ -159,6 +163,7 @@ def blocks_and_their_shares_match(
         row["blocks"] == 0 and row["shares"] == 0,
         f"{counted(row['blocks'], 'block')} without a share, "
         f"{counted(row['shares'], 'solving share')} without a block",
+        do="See what was lost at that time: tbg ledger; the node knows whether the block is on the chain",
         blocks_without_share=row["blocks"],
         shares_without_block=row["shares"],
     )
@@ -206,6 +211,7 @@ def solving_shares_are_blocks(database: Database, thresholds: Thresholds) -> dg.
             for place, row in sorted(found.items())[:5]
         ),
         ERROR if any(row["is_valid"] for row in found.values()) else WARN,
+        do="Look for the block's hash on the chain, and in the engine's log at that time",
         simulated=all(row["simulated"] for row in found.values()),
         shares_without_block=len(found),
     )
@@ -234,6 +240,7 @@ def leaderboard_equals_the_running_week(
         not users,
         f"{counted(len(users), 'user differs', 'users differ')} between table and leaderboard of the week of {week}",
         WARN,
+        do="Nothing at first: the writer mends it within a minute; start the writer again if it stays",
         users=users[:10],
     )
 

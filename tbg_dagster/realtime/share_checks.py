@@ -49,6 +49,7 @@ def shares_keep_arriving(database: Database) -> dg.AssetCheckResult:
         f"{counted(row['workers'], 'worker promises', 'workers promise')} {row['rate']:.3g} shares/s; the newest is "
         f"{silence:.0f} s old (chance {chance:.2g})",
         ERROR if chance < IMPOSSIBLE else WARN,
+        do="Look at the engine and the receiver: tbg status, tbg doctor",
         rate=float(row["rate"]),
         silence_seconds=silence,
     )
@@ -73,6 +74,7 @@ def share_times_are_plausible(database: Database, thresholds: Thresholds) -> dg.
     return verdict(
         row["future"] == 0 and row["old"] == 0,
         f"{counted(row['future'], 'share')} from the future, {row['old']} older than retention",
+        do="Set the clock of the engine right; for old shares look at held_back of raw_partitions",
         from_the_future=row["future"],
         older_than_retention=row["old"],
     )
@@ -92,6 +94,7 @@ def shares_have_users_and_workers(
     return verdict(
         not found,
         f"{counted(_sum(found, 'orphans'), 'share has', 'shares have')} no user or worker",
+        do="Report it: a row was deleted by hand, or the writer is wrong",
         orphans=_sum(found, "orphans"),
         **standing,
     )
@@ -110,6 +113,7 @@ def shares_are_not_doubled(database: Database, thresholds: Thresholds) -> dg.Ass
     return verdict(
         not found,
         f"{_sum(found, 'by_seq')} doubled by (instance, seq), {_sum(found, 'by_hash')} by hash",
+        do="See which numbers: tbg ledger --audit; by hash, two engines serve the same work",
         by_seq=_sum(found, "by_seq"),
         by_hash=_sum(found, "by_hash"),
         **standing,
@@ -130,6 +134,7 @@ def accepted_shares_meet_their_difficulty(
     return verdict(
         not found,
         f"{counted(_sum(found, 'weak'), 'accepted share')} below their difficulty",
+        do="Stop that engine: it accepts work that was not done",
         weak=_sum(found, "weak"),
         **standing,
     )

@@ -34,7 +34,7 @@ def hours_have_roots(database: Database, archive: Archive) -> dg.AssetCheckResul
         try:
             rows = Rows(connection, Store.open(archive.url) if archive.url else None)
         except ArchiveError as error:
-            return verdict(False, str(error), WARN)
+            return verdict(False, str(error), WARN, do="Read held of the last run of hour_roots")
         late = connection.execute(
             query(__package__, "without.sql"), {"with_rows": sorted(rows.days)}
         ).fetchall()
@@ -43,6 +43,7 @@ def hours_have_roots(database: Database, archive: Archive) -> dg.AssetCheckResul
         f"{counted(len(late), 'hour of an engine boot has', 'hours of engine boots have')} no root"
         + "".join(f"; {row['instance']} at {row['hour']:%F %H:%M}" for row in late[:5]),
         WARN,
+        do="Read held of the last run of hour_roots",
         hours=len(late),
     )
 
@@ -61,7 +62,11 @@ def roots_rebuild(database: Database, archive: Archive) -> dg.AssetCheckResult:
         try:
             stored.whole(connection)
         except log.BrokenError as error:
-            return verdict(False, f"the log of roots is not what it was: {error}")
+            return verdict(
+                False,
+                f"the log of roots is not what it was: {error}",
+                do="Find who changed the rows; with a reason, publish it: tbg receipts amend",
+            )
         hours = [
             row["hour"]
             for row in connection.execute("select distinct hour from receipt_roots order by hour")
@@ -76,7 +81,11 @@ def roots_rebuild(database: Database, archive: Archive) -> dg.AssetCheckResult:
             store = Store.open(archive.url) if archive.url else None
             wrong, gone = altered(connection, Rows(connection, store), sorted(chosen))
         except ArchiveError as error:
-            return verdict(False, str(error))
+            return verdict(
+                False,
+                str(error),
+                do="Find who changed the rows; with a reason, publish it: tbg receipts amend",
+            )
         still = dict.fromkeys(again[MOST_AGAIN:], "")
         standing = keep(
             connection,
@@ -89,6 +98,7 @@ def roots_rebuild(database: Database, archive: Archive) -> dg.AssetCheckResult:
         not wrong and not still,
         f"{counted(len(wrong), 'hour')} of {len(chosen)} that were built again differ from "
         "their roots" + "".join(f"; {hour:%F %H:%M}: {why}" for hour, why in [*wrong.items()][:5]),
+        do="Find who changed the rows; with a reason, publish it: tbg receipts amend",
         hours_built=len(chosen),
         hours_wrong=len(wrong),
         **standing,
@@ -139,13 +149,19 @@ def week_stands_on_its_roots(database: Database, archive: Archive) -> dg.AssetCh
             store = Store.open(archive.url) if archive.url else None
             wrong, gone = altered(connection, Rows(connection, store), hours)
         except ArchiveError as error:
-            return verdict(False, str(error), WARN)
+            return verdict(
+                False,
+                str(error),
+                WARN,
+                do="Find who changed the rows; with a reason, publish it: tbg receipts amend",
+            )
         keep(connection, REBUILT, [], [hour.isoformat() for hour in wrong])
     return verdict(
         not wrong,
         f"{counted(len(wrong), 'hour')} of {len(hours)} that were built again differ from "
         "their roots" + "".join(f"; {hour:%F %H:%M}: {why}" for hour, why in [*wrong.items()][:5]),
         WARN,
+        do="Find who changed the rows; with a reason, publish it: tbg receipts amend",
         hours_built=len(hours) - len(gone),
         hours_wrong=len(wrong),
     )

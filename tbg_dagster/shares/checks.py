@@ -78,6 +78,7 @@ def hours_equal_raw_shares(
         f"{len(named)} of {counted(len(hours) + len(later), 'hour')} differ from their raw shares"
         + "".join(f"; {row['hour']:%F %H}h: {counted(row['rows'], 'row')}" for row in wrong[:5]),
         ERROR if mine else WARN,
+        do="Materialise these hours of shares_hourly again, then their day and week",
         hours_compared=len(hours),
         hours_wrong=len(named),
         **standing,
@@ -156,6 +157,7 @@ def days_equal_hours(
         f"{counted(len(wrong), 'day differs', 'days differ')} from their hours"
         + "".join(f"; {day:%F}" for day in wrong[:MOST_AGAIN]),
         ERROR if mine or not days else WARN,
+        do="Materialise these days of shares_daily again, then their week",
         days_wrong=len(wrong),
     )
 
@@ -198,7 +200,13 @@ def partitions_are_there(
             f"set TBG_FIRST_WEEK to {since:%F}, an earlier Monday, or to nothing, and start the "
             "code server again"
         )
-    return verdict(since >= FIRST_MOMENT and not any(late.values()), said, WARN, **late)
+    return verdict(
+        since >= FIRST_MOMENT and not any(late.values()),
+        said,
+        WARN,
+        do="Nothing at first: the sensor makes them up; if they stay, look at the failed runs",
+        **late,
+    )
 
 
 @dg.asset_check(asset="shares_hourly")
@@ -227,6 +235,7 @@ def reject_ratio_is_usual(database: Database) -> dg.AssetCheckResult:
         f"{row['ratio']:.2%} rejected in the last hour, usually {row['usual']:.2%} "
         f"(limit {max(limit, 0.01):.2%})",
         WARN,
+        do="See which reason and whose: the board of a miner, or rejected by reason in shares_hourly",
         ratio=row["ratio"],
         usual=row["usual"],
     )
@@ -247,6 +256,7 @@ def late_shares_are_counted(database: Database) -> dg.AssetCheckResult:
         f"late shares of {counted(row['hours'], 'hour')} are not counted everywhere"
         + (f", from {row['first']:%F %H}h to {row['last']:%F %H}h" if row["hours"] else ""),
         ERROR if row["old"] else WARN,
+        do="Nothing at first: the sensor makes it up; after a day look at the failed runs, and at docs/archive.md for hours without raw shares",
         hours=row["hours"],
     )
 
@@ -268,4 +278,5 @@ def only_housekeeping_drops_raw_shares(database: Database) -> dg.AssetCheckResul
         not found,
         f"{counted(len(found), 'retention policy', 'retention policies')}"
         + "".join(f"; {row['hypertable_name']} after {row['drop_after']}" for row in found),
+        do="Remove the policy: tbg migrate",
     )

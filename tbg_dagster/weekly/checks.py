@@ -54,6 +54,7 @@ def weeks_equal_hours(database: Database) -> dg.AssetCheckResult:
         not wrong,
         f"{counted(len(wrong), 'week of a user differs', 'weeks of users differ')} from hours or raw shares"
         + "".join(f"; {week} user {user}" for week, user in sorted(wrong)[:5]),
+        do="Materialise the week of weekly_best_diff again",
         rows_wrong=len(wrong),
     )
 
@@ -84,6 +85,7 @@ def bests_reach_their_hours(database: Database) -> dg.AssetCheckResult:
             f"and not {row['best']}"
             for row in rows[:5]
         ),
+        do="Start the writer again: it then reads what the table holds",
         rows_wrong=len(rows),
     )
 
@@ -114,6 +116,7 @@ def publications_equal_results(
         f"{counted(len(wrong), 'week is', 'weeks are')} not published as the table has them"
         + "".join(f"; {week}" for week in sorted(wrong)[:5]),
         WARN if all(wrong.values()) else ERROR,
+        do="Read the run of weekly_leaderboard; materialise the week again to publish a correction",
         weeks_wrong=len(wrong),
     )
 
@@ -142,5 +145,6 @@ def messages_are_sent(database: Database) -> dg.AssetCheckResult:
         row["messages"] == 0,
         f"{counted(row['messages'], 'message waits', 'messages wait')} for more than ten minutes",
         ERROR if old else WARN,
+        do="See that Redis answers; the next run of the asset sends them",
         waiting=row["messages"],
     )

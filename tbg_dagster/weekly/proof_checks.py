@@ -130,6 +130,7 @@ def winners_are_proven(
         not failed,
         text,
         ERROR if set(wrong) & set(mine) else WARN,
+        do="Look at the proof: tbg verify; if it may pass: tbg release WEEK --help",
         proven=proven,
         failed=len(failed),
         released=let_pass,

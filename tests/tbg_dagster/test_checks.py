@@ -1,7 +1,8 @@
 """Every check passes on good data, and each fails on what it is there to find."""
 
+import ast
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
@@ -11,15 +12,18 @@ from tbg_core.names import leaderboard_key, stream_of, week_start
 from tbg_dagster import clock, verdict
 from tbg_dagster.blocks import checks as blocks
 from tbg_dagster.definitions import defs
+from tbg_dagster.failing import first_failure
 from tbg_dagster.partitions import FIRST_MOMENT, FIRST_WEEK, closed
 from tbg_dagster.realtime import checks as upstream
 from tbg_dagster.realtime import share_checks as shares
 from tbg_dagster.resources import Thresholds
 from tbg_dagster.shares import checks as rollups
+from tbg_dagster.standing import not_looked
 from tbg_dagster.timetable import CLOSE_LEDGER, PUBLISH_ROOTS, ROLLUPS
 from tbg_dagster.weekly import checks as weekly
 from tbg_dagster.weekly.week import finalise
 from tests.clock import Clock
+from tests.processes import ROOT
 from tests.tbg_dagster.conftest import Connection, History, Run, last_monday
 
 CHECKS = [item for item in defs.asset_checks or [] if isinstance(item, dg.AssetChecksDefinition)]
@@ -93,6 +97,56 @@ def test_every_check_tells_what_it_finds_and_how_bad_that_is() -> None:
         (spec,) = definition.check_specs
         assert spec.description is not None
         assert "WARN" in spec.description or "ERROR" in spec.description, spec.name
+
+
+def test_a_red_check_says_since_when_and_what_to_do(instance: dg.DagsterInstance) -> None:
+    outcomes = [verdict.verdict(False, "3 are wrong", do="Mend them")]
+
+    @dg.asset
+    def thing() -> None: ...
+
+    @dg.asset_check(asset=thing)
+    def right() -> dg.AssetCheckResult:
+        if outcomes:
+            return outcomes.pop()
+        return verdict.verdict(False, "3 are wrong", do="Mend them")
+
+    key = dg.AssetCheckKey(thing.key, "right")
+
+    def looked(*outcome: dg.AssetCheckResult) -> str:
+        outcomes[:] = outcome
+        result = dg.materialize([thing, right], instance=instance)
+        [evaluation] = result.get_asset_check_evaluations()
+        return str(evaluation.description)
+
+    assert first_failure(instance, key) is None
+    looked()
+    first = first_failure(instance, key)
+    began = datetime.fromtimestamp(first.create_timestamp, UTC)
+    said = f"3 are wrong. Since {began:%F %H:%M} UTC. Mend them."
+    assert looked() == said
+    looked(not_looked("nothing is there to look at"))
+    assert looked() == said
+    assert first_failure(instance, key).id == first.id
+    assert looked(verdict.verdict(True, "none is wrong")) == "none is wrong"
+    assert first_failure(instance, key) is None
+    looked()
+    assert first_failure(instance, key).id > first.id
+    # Names of strangers do not push it out.
+    assert verdict.verdict(False, "x" * 5000, do="Mend them").description.endswith("…. Mend them.")  # type: ignore[union-attr]
+
+
+def test_every_check_that_can_be_red_says_what_to_do() -> None:
+    calls = [
+        node
+        for path in (ROOT / "tbg_dagster").rglob("*checks.py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "verdict"
+    ]
+    assert len(calls) > len(CHECKS)
+    for call in calls:
+        passed = isinstance(call.args[0], ast.Constant) and call.args[0].value is True
+        assert passed or "do" in {word.arg for word in call.keywords}, ast.unparse(call)
 
 
 # --- Shares ----------------------------------------------------------------------------

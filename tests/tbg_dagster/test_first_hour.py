@@ -134,6 +134,16 @@ def test_the_realtime_side_is_observed_with_the_quick_checks(
     assert "newest" not in observed["blocks"]
 
 
+def test_a_look_at_liveness_makes_no_other_asset_stale(run: Run) -> None:
+    versions = {
+        event.asset_materialization.tags["dagster/data_version"]
+        for _ in range(2)
+        for event in run("liveness").all_events
+        if event.asset_materialization is not None
+    }
+    assert len(versions) == 1
+
+
 def age(connection: Connection, source: str) -> None:
     connection.execute(
         "update blocks set source = %s, found_at = found_at - interval '2 days'", [source]
