@@ -245,7 +245,9 @@ class _Line:
         line = self._flow.line()
         for news in self._flow.news():
             self._say(news)
-        parts = [line, self._node(), disk_trouble(self._plan.state.path)]
+        parts = [line, disk_trouble(self._plan.state.path)]
+        if stack is not None or self._plan.options.foreign_node is not None:
+            parts.append(self._node())  # our own may not have been started yet
         if stack is not None:
             parts.append(_dagster(stack, self._plan))
         self._say(" · ".join(filter(None, parts)))
