@@ -136,7 +136,7 @@ def test_the_realtime_side_is_observed_with_the_quick_checks(
 
 def test_a_look_at_liveness_makes_no_other_asset_stale(run: Run) -> None:
     versions = {
-        materialization.tags["dagster/data_version"]
+        (materialization.tags or {})["dagster/data_version"]
         for _ in range(2)
         for materialization in run("liveness").asset_materializations_for_node("worker_liveness")
     }
