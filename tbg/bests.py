@@ -22,9 +22,7 @@ DIGITS: Final = 12  # of a hash's end
 _QUERY: Final[LiteralString] = """
 select scope, period, since, btc_address, worker_name, best_difficulty, found_at, share_hash,
     shares, work, chance
-from bests
-where period = %(period)s and scope = %(scope)s
-  and (%(user)s::text is null or btc_address = %(user)s)
+from named_bests(%(period)s, %(scope)s, %(user)s)
 order by best_difficulty desc, found_at, btc_address, worker_name
 limit %(most)s
 """

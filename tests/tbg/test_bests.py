@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from tbg.bests import _QUERY, PERIODS
 from tbg.cli import main
 from tests.tbg_dagster.conftest import Connection, History, connection, history
 
@@ -193,3 +194,52 @@ def test_four_times_the_workers_cost_four_times_as_much(
         plan = row["QUERY PLAN"][0]["Plan"]
         buffers.append(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
     assert buffers[1] < 12 * buffers[0]  # five times the workers by then; 25 times if squared
+
+
+@pytest.mark.plain_postgresql
+def test_the_bests_of_one_user_cost_what_that_user_has(
+    database_url: str, connection: Connection, history: History
+) -> None:
+    """And are those that the bests of all users hold."""
+    history.block("ours.0", 1, "ab" * 32, FOUND - 25 * HOUR, "confirmed")
+    cost: dict[tuple[str, str], list[int]] = {}
+    for others in (40, 400):
+        names = ["ours.0", "ours.1", *(f"{others} {number}.w" for number in range(others))]
+        history.shares(names, FOUND - 40 * HOUR, FOUND + HOUR / 3, len(names) * 12)
+        history.connection.execute(
+            "insert into mining_events (time, event, payload) select %s + w.id * interval '1 s', "
+            "'miner_connected', jsonb_build_object('user', u.btc_address, 'worker', w.worker_name) "
+            "from workers w join users u on u.id = w.user_id",
+            [FOUND - 20 * HOUR],
+        )
+        history.connection.execute(
+            "insert into weekly_best_diff (user_id, week_start, best_difficulty, best_share_time, "
+            "best_worker_id) select user_id, date_trunc('week', time at time zone 'UTC')::date, "
+            "max(share_diff), max(time), min(worker_id) from shares where is_valid group by 1, 2 "
+            "on conflict do nothing"
+        )
+        rolled(connection, (FOUND - 40 * HOUR).replace(hour=0), FOUND)
+        connection.execute("analyze")
+        for period in PERIODS:
+            for scope in ("user", "worker"):
+                asked = {"period": period, "scope": scope, "user": "ours", "most": 10}
+                row = connection.execute(
+                    "explain (analyze, buffers, format json) " + _QUERY, asked
+                ).fetchone()
+                assert row is not None
+                plan = row["QUERY PLAN"][0]["Plan"]
+                blocks = plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
+                cost.setdefault((period, scope), []).append(blocks)
+    for period in PERIODS:
+        for scope in ("user", "worker"):
+            everybody = connection.execute(
+                "select * from bests where period = %s and scope = %s and btc_address = 'ours' "
+                "order by best_difficulty desc",
+                [period, scope],
+            ).fetchall()
+            asked = {"period": period, "scope": scope, "user": "ours", "most": 10}
+            assert connection.execute(_QUERY, asked).fetchall() == everybody
+            assert len(everybody) == (1 if scope == "user" else 2)
+            few, many = cost[period, scope]
+            assert many < 3 * few, (period, scope, few, many)  # ten times as many others
+    assert bests(database_url, "--user", "nobody") == []
