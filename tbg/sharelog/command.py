@@ -110,7 +110,7 @@ def sharelog(
             backlog = Backlog(urls, ending.asked.is_set, say)
             exits.callback(backlog.close)
         delivery = exits.enter_context(Delivery(path, ending.asked.is_set, say))
-        folder = Folder(paths)
+        folder = Folder(paths, summary.damage)
         pace = _Pace(progress, backlog, ending)
         importer = Importer(folder, hour, delivery, pace, summary)
         pace.importer = importer

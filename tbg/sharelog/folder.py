@@ -5,9 +5,10 @@ folder per block, a file per work base, which is one every 30 seconds. So a fold
 at once more only if it changed.
 """
 
+import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -22,10 +23,12 @@ class Folder:
 
     Args:
         paths: a file counts under any name.
+        unreadable: is told of a path below them that cannot be looked at, and why.
     """
 
-    def __init__(self, paths: tuple[Path, ...]) -> None:
+    def __init__(self, paths: tuple[Path, ...], unreadable: Callable[[Path, str], None]) -> None:
         self._paths = paths
+        self._unreadable = unreadable
         self._folders: dict[str, int] = {}  # time of change when last looked at, ns
         self._found: dict[str, int] = {}  # inode that lay there when last looked at
 
@@ -36,30 +39,42 @@ class Folder:
             if path.is_dir():
                 if os.fspath(path) not in self._folders:
                     yield from self._below(os.fspath(path))
-            elif path.exists():
-                yield from self._once(os.fspath(path), path.stat().st_ino)
+            else:
+                with self._noting(os.fspath(path)):
+                    yield from self._once(os.fspath(path), path.stat().st_ino)
         # Their parents need not have changed.
         for folder in known:
             yield from self._below(folder)
 
     def _below(self, folder: str) -> Iterator[Path]:
-        try:
+        entries: list[os.DirEntry[str]] = []
+        with self._noting(folder):
             changed = os.stat(folder).st_mtime_ns
             if self._folders.get(folder) == changed:
                 return
             settled = time.time() - changed / 1e9 > _BLUR
-            self._folders[folder] = changed if settled else 0
+            self._folders[folder] = 0
             with os.scandir(folder) as scan:
                 entries = sorted(scan, key=lambda entry: entry.name)
-        except OSError:
-            self._folders.pop(folder, None)  # removed in the meantime
-            return
+            self._folders[folder] = changed if settled else 0
         for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                if entry.path not in self._folders:
-                    yield from self._below(entry.path)
-            elif WORD in entry.name.lower() and entry.is_file():
-                yield from self._once(entry.path, entry.inode())
+            with self._noting(entry.path):
+                if entry.is_dir(follow_symlinks=False):
+                    if entry.path not in self._folders:
+                        yield from self._below(entry.path)
+                # What is no file and bears the name of a log is opened, and named.
+                elif WORD in entry.name.lower() and not entry.is_dir():
+                    yield from self._once(entry.path, entry.stat().st_ino)
+
+    @contextlib.contextmanager
+    def _noting(self, path: str) -> Iterator[None]:
+        """Says what cannot be looked at; what was removed in the meantime is not missed."""
+        try:
+            yield
+        except FileNotFoundError:
+            self._folders.pop(path, None)
+        except OSError as error:
+            self._unreadable(Path(path), error.strerror or str(error))
 
     def _once(self, path: str, inode: int) -> Iterator[Path]:
         if self._found.get(path) != inode:

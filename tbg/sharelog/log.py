@@ -1,6 +1,7 @@
 """One share log: its lines as they come, and the number of each share."""
 
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
@@ -44,8 +45,12 @@ class Log:
     def __init__(self, path: Path, summary: Summary) -> None:
         self.path = path
         self._summary = summary
-        self._raw: BinaryIO = path.open("rb", buffering=0)
+        # Opening a pipe waits for its other end.
+        self._raw: BinaryIO = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", 0)
         status = os.fstat(self._raw.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            self._raw.close()
+            raise DamagedError("a pipe or a device: write it to a file first")
         self.inode = status.st_dev, status.st_ino
         self._packed = self._raw.read(len(GZIP)) == GZIP
         self._raw.seek(0)
@@ -89,7 +94,7 @@ class Log:
         for line in self._lines():
             yield from self._numbered(line, whole=True)
         if final and self._rest:
-            line, self._rest = self._rest, b""
+            line, self._rest = self._rest.removesuffix(b"\r"), b""
             yield from self._numbered(line, whole=False)
             self._too_long = False
 
@@ -128,17 +133,32 @@ class Log:
 
     def _lines(self) -> Iterator[bytes]:
         while chunk := self._chunk():
-            *lines, rest = (self._rest + chunk).split(b"\n")
+            text = self._rest + chunk
+            # A carriage return ends a line as well; the newline behind it may be yet to come.
+            held = b"\r" if text.endswith(b"\r") else b""
+            text = text.removesuffix(held)
+            if b"\r" in text:
+                text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+            *lines, rest = text.split(b"\n")
             self._rest = b""
             for line in lines:
                 # By the line alone, however it came in.
                 self._too_long = self._too_long or len(line) > MAX_LINE
-                yield line[-TAIL:] if self._too_long else line
+                yield self._end_of(line) if self._too_long else line
                 self._too_long = False
             if self._too_long or len(rest) > MAX_LINE:
                 # Only its end is kept: a line may be as long as the disk.
-                self._too_long, rest = True, rest[-TAIL:]
-            self._rest = rest
+                self._too_long, rest = True, self._end_of(rest)
+            self._rest = rest + held
+
+    def _end_of(self, line: bytes) -> bytes:
+        """What is kept of a line that is too long; says so if shares may be in the rest of it."""
+        if b"{" in line[:-TAIL]:
+            self._summary.damage(
+                self.path,
+                f"a line is longer than {MAX_LINE:,} bytes: of it the last {TAIL:,} were read alone",
+            )
+        return line[-TAIL:]
 
     def _chunk(self) -> bytes:
         try:

@@ -21,7 +21,7 @@ def whole_shares(line: bytes) -> list[tuple[bytes, Share]]:
     What it finds depends on the line alone, as the numbers of an import must.
     """
     # Bytes that are no UTF-8 come back as they were.
-    text = line[-TAIL:].decode("utf-8", "surrogateescape")
+    text = line.decode("utf-8", "surrogateescape")
     found = []
     at, failed = text.find("{"), 0
     while at >= 0 and failed < _MOST:

@@ -1,9 +1,11 @@
 """The number of a share follows from its log and line, wherever the log lies."""
 
 import bz2
+import errno
 import gzip
 import json
 import lzma
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 
 from tbg.sharelog import line as line_module
 from tbg.sharelog import log as log_module
+from tbg.sharelog.folder import Folder
 from tbg.sharelog.line import MAX_LINE
 from tbg.sharelog.log import Log
 from tbg.sharelog.summary import Summary
@@ -196,6 +199,7 @@ SHARE, OTHER = SHARES[3].rstrip(), SHARES[4].rstrip()
         (SHARE[:-1] + b', "x": ' + OTHER + b"}", 1),  # a field of a share is no second share
         (SHARE[:-1], 0),
         (b"[" + SHARE[:300] + b"]", 0),
+        (b"".join(one.rstrip() for one in SHARES[3:53]), 50),  # no ends of lines at all
     ],
 )
 def test_whole_shares_on_a_torn_line_are_not_lost(tmp_path: Path, raw: bytes, shares: int) -> None:
@@ -293,3 +297,58 @@ def test_all_that_a_gzip_holds_is_read_and_what_is_wrong_with_it_is_named(
     assert len(read(path, summary)) >= shares
     if why is not None:
         assert why in summary.unreadable[str(path)]
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+@pytest.mark.parametrize("end", [b"\r", b"\r\n", b"\n\r", b"\r\r\n"])
+def test_every_end_of_a_line_is_one(tmp_path: Path, pack: Any, end: bytes) -> None:
+    path, other = tmp_path / "x", tmp_path / "y"
+    path.write_bytes(gzip.decompress(PACKED))
+    other.write_bytes(pack(path.read_bytes().replace(b"\n", end)))
+    summary = Summary()
+    assert read(other, summary) == read(path)
+    assert set(summary.skipped) <= {"empty"}
+
+
+def test_a_line_too_long_to_be_searched_whole_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "x.sharelog"
+    path.write_bytes(gzip.decompress(PACKED).replace(b"\n", b" "))
+    summary = Summary()
+    assert read(path, summary)
+    assert "a line is longer" in summary.unreadable[str(path)]
+
+
+def test_what_is_no_file_holds_nothing_up_and_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.sharelog").write_bytes(WHOLE)
+    os.mkfifo(tmp_path / "pipe.sharelog")
+    (tmp_path / "loop.sharelog").symlink_to("loop.sharelog")
+    (tmp_path / "up").symlink_to(tmp_path)
+    unreadable: dict[Path, str] = {}
+    folder = Folder((tmp_path, tmp_path / "gone"), unreadable.__setitem__)
+    found = [path.name for path in folder.fresh()]
+    assert found == ["a.sharelog", "pipe.sharelog"]
+    assert [path.name for path in unreadable] == ["loop.sharelog"]
+    with pytest.raises(OSError, match="a pipe or a device"):
+        Log(tmp_path / "pipe.sharelog", Summary())
+    assert list(folder.fresh()) == []
+
+
+def test_a_folder_that_may_not_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "closed").mkdir()
+    scan = os.scandir
+
+    def refuse(folder: str) -> Any:
+        if folder.endswith("closed"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return scan(folder)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    unreadable: dict[Path, str] = {}
+    folder = Folder((tmp_path,), unreadable.__setitem__)
+    assert list(folder.fresh()) == []
+    assert unreadable == {tmp_path / "closed": "Permission denied"}
+    monkeypatch.undo()
+    (tmp_path / "closed" / "x.sharelog").touch()
+    assert [path.name for path in folder.fresh()] == ["x.sharelog"]
