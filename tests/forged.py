@@ -222,6 +222,11 @@ CRAFTED: Final[dict[str, str]] = {
             "a script beyond the rules": proven(coinbase_of(_MINE, "/TheBitcoinGame/" + "x" * 90)),
             "nobody's address": crafted(_MINE, user="bcrt1"),
             "junk in the address": crafted(_MINE, user=USER.replace("1", "\x1b[2J1", 1)),
+            "junk at the end of the address": crafted(_MINE, user=f"{USER[:-6]}\x1b[1K\r "),
+            # 26 + 0x50 is OP_RETURN: what it is paid, nobody gets.
+            "an address of no version": crafted(
+                [(BTC, b"\x6a\x14" + script_of(USER)[2:])], user=USER.replace("1q", "16", 1)
+            ),
             "no proof": crafted(_MINE, proof=None),
             "a branch of bytes": {
                 **crafted(_MINE),
