@@ -53,13 +53,20 @@ class State(BaseModel):
         return [one for one in value if isinstance(one, Waiting) or one["channel"] in known]
 
     def observe(self, seen: Alert, channels: list[Channel]) -> None:
-        """Opens or closes the incident, once, and lets the alert wait for every channel."""
+        """Opens or closes the incident, once, and lets the alert wait for every channel.
+
+        One that was a warning fires again, once, when it becomes an error.
+        """
         known = self.open.get(seen.incident)
-        if (seen.state == "firing") == (known is not None):
+        worse = known is not None and (known.severity, seen.severity) == ("WARN", "ERROR")
+        if (seen.state == "firing") == (known is not None) and not (
+            worse and seen.state == "firing"
+        ):
             return
-        if known is None:
+        if seen.state == "firing":
             self.open[seen.incident] = alert = seen
         else:
+            assert known is not None
             self.forget(seen.incident)
             alert = known.model_copy(
                 update={"state": "recovered", "detail": "", "timestamp": seen.timestamp}

@@ -186,9 +186,9 @@ def _checks(context: dg.SensorEvaluationContext, state: State) -> None:
                 )
                 state.forget(incident)
                 continue
-        elif incident in state.open:
-            continue
-        first = None if evaluation.passed else first_failure(context.instance, key)
+        # What is open has its beginning; it is observed again should it have become worse.
+        known = evaluation.passed or incident in state.open
+        first = None if known else first_failure(context.instance, key)
         state.observe(
             Alert(
                 incident=incident,

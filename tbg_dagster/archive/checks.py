@@ -51,8 +51,8 @@ def archive_equals_database(
             sample = set(chosen.sample(days, min(SAMPLED, len(days))))
             compared = 0
             for day in days:
-                manifest = store.manifest(day)
-                recent = manifest is not None and now - manifest.archived_at < timedelta(days=1)
+                manifest = store.readable(day)
+                recent = manifest is None or now - manifest.archived_at < timedelta(days=1)
                 if recent or day in sample or day.isoformat() in before:
                     compared += 1
                     try:

@@ -5,7 +5,8 @@ advisory lock. A revision never holds less than the one before it: rows that the
 has lost by then (it was dropped, and a late share came) are taken over from there.
 
 Rows are compared, and come back, by the names of user, worker and engine boot. A number is
-used only for a row that has no name, and only in the database that wrote it.
+used only for a row that has no name, and only in the database that wrote it. A share whose engine
+numbered it is that share under any name: a user may be renamed.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -65,18 +66,18 @@ def archive(connection: Connection, store: Store, day: date) -> Archived:
         if before is not None:
             owner.check(store, before.database)
             if before.hours == database_hours(connection, day):
-                store.clean(day, before)
+                store.clean(day)
                 return Archived("unchanged", before)
             store.check(before)
-        store.clean(day, before)
+        store.clean(day)
         made = _write(connection, store, day, before, owner)
-        store.commit(made)
+        store.commit(made, before)
         if store.manifest(day) != made:
             raise ArchiveError(
                 f"another database has written {day} to the archive {store.place} just now: each "
                 "needs an ARCHIVE_URL of its own"
             )
-        store.clean(day, made)
+        store.clean(day)
         return Archived("new revision" if before else "archived", made)
 
 
@@ -300,4 +301,5 @@ def _compare(connection: Connection, day: date) -> None:
     """Finds what the staged revision has and the database lacks."""
     connection.execute("analyze archived_shares, archived_events")
     connection.execute(query(__package__, "missing_shares.sql"), _span(day))
+    connection.execute(query(__package__, "renamed_shares.sql"), _span(day))
     connection.execute(query(__package__, "missing_events.sql"), _span(day))

@@ -32,7 +32,7 @@ def outdated(connection: Connection, store: Store) -> list[date]:
     for row in rows:
         if row["day"] not in archived:
             continue
-        manifest = store.manifest(row["day"])
+        manifest = store.readable(row["day"])  # a damaged one is the check's to name
         # A transaction that was under way when the day was read noted an earlier time.
         if manifest is None or row["noted"] < manifest.read_at - timedelta(hours=1):
             continue

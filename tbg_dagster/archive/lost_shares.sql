@@ -23,6 +23,15 @@ select
             except all
             select * from written
         ) lost
+        -- As renamed_shares.sql: the database's name is the one to find.
+        where not exists (
+            select from named_shares s
+            where s.time >= %(start)s and s.time < %(end)s
+              and s.time = lost.time and s.instance = lost.instance and s.seq = lost.seq
+              and s.share_hash is not distinct from lost.share_hash
+              and (s.btc_address, s.worker_name)
+                  is distinct from (lost.btc_address, lost.worker_name)
+        )
     ) as archived,
     (
         select count(*)

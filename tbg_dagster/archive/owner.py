@@ -53,13 +53,13 @@ class Owner:
             ArchiveError: saying what to do.
         """
         days = store.days()
-        manifest = store.manifest(days[-1]) if days else None
+        manifest = next(filter(None, map(store.readable, reversed(days))), None)
         if manifest is None:
             return
         self.check(store, manifest.database)
         if manifest.database is None and NAMELESS not in self.adopted:
             for day in days:
-                if not _wrote(connection, store.manifest(day)):
+                if not _wrote(connection, store.readable(day)):
                     raise ArchiveError(
                         f"the archive {store.place} does not say which database wrote it, and "
                         f"this one, {self.id}, has other shares of {day}: give it {_ADVICE}"

@@ -34,6 +34,10 @@ class ArchiveError(Exception):
     """The archive cannot be used, or does not hold what it should; the text says what to do."""
 
 
+class DamagedError(ArchiveError):
+    """A manifest cannot be read."""
+
+
 @contextmanager
 def _named(place: str) -> Iterator[None]:
     """Names the archive in the errors of its file system."""
@@ -125,20 +129,36 @@ class Store:
         try:
             found = Manifest.model_validate_json(text)
         except ValidationError as error:
-            raise ArchiveError(
-                f"{_manifest_name(day)} in the archive {self.place} is damaged: {error}"
+            wrong = error.errors(include_input=False, include_url=False)[0]
+            where = ".".join(map(str, wrong["loc"])) or "the file"
+            raise DamagedError(
+                f"{_manifest_name(day)} in the archive {self.place} is damaged ({where}: "
+                f"{wrong['msg']}): put it back from a copy; while the database has the day's rows, "
+                "the day is archived again once the manifest is gone"
             ) from error
         if found.day != day:
-            raise ArchiveError(f"{_manifest_name(day)} in {self.place} is about {found.day}")
+            raise DamagedError(f"{_manifest_name(day)} in {self.place} is about {found.day}")
         return found
+
+    def readable(self, day: date) -> Manifest | None:
+        """As :meth:`manifest`; None also for one that is damaged, which holds up no other day."""
+        try:
+            return self.manifest(day)
+        except DamagedError:
+            return None
 
     def write(self, name: str, fill: Callable[[Any], None]) -> File:
         """Writes a file that no manifest names; ``fill`` gets the stream.
 
         The returned size and checksum are of what was read back.
+
+        Raises:
+            ArchiveError: when there is one of this name: another writer's, as ours are removed.
         """
         folder = name.rpartition("/")[0]
         with _named(self.place):
+            if self._fs.get_file_info(self._path(name)).type != fs.FileType.NotFound:
+                raise ArchiveError(f"{name} is in the archive already: {self._others()}")
             self._fs.create_dir(self._path(folder), recursive=True)
             with self._fs.open_output_stream(self._path(name)) as sink:
                 fill(sink)
@@ -181,8 +201,16 @@ class Store:
         with _named(self.place), self._fs.open_input_file(self._path(name)) as file:
             yield file
 
-    def commit(self, manifest: Manifest) -> None:
-        """Replaces a day's manifest: from here on the day is this revision."""
+    def commit(self, manifest: Manifest, before: Manifest | None) -> None:
+        """Replaces a day's manifest: from here on the day is this revision.
+
+        Raises:
+            ArchiveError: when the manifest is not ``before`` any more, or a file is not as it
+                was written: another database writes this archive. Its revision stands.
+        """
+        if self.manifest(manifest.day) != before:
+            raise ArchiveError(f"{_manifest_name(manifest.day)} has changed: {self._others()}")
+        self.check(manifest)
         text = (manifest.model_dump_json(indent=1) + "\n").encode()
         name = _manifest_name(manifest.day)
         # Beside its place, and then moved: a file that is being written is not whole.
@@ -191,14 +219,15 @@ class Store:
             self._fs.move(self._path(part.file), self._path(name))
             self._sync(name.rpartition("/")[0])
 
-    def clean(self, day: date, keep: Manifest | None) -> None:
+    def clean(self, day: date) -> None:
         """Removes what killed writers and older revisions left of a day.
 
         Call it while nobody else writes this day.
         """
         kept = {_manifest_name(day)}
-        if keep is not None:
-            kept |= {keep.shares.file, keep.events.file}
+        # As it is now: what it names is never removed.
+        if (found := self.manifest(day)) is not None:
+            kept |= {found.shares.file, found.events.file}
         for folder in ("shares", "events", "manifests"):
             for last in self.names(folder):
                 name = f"{folder}/{last}"
@@ -211,6 +240,12 @@ class Store:
         selector = fs.FileSelector(self._path(folder), allow_not_found=True)
         with _named(self.place):
             return [info.base_name for info in self._fs.get_file_info(selector)]
+
+    def _others(self) -> str:
+        return (
+            f"another database writes the archive {self.place}, and each needs an ARCHIVE_URL of "
+            "its own; if none does, archive the day again"
+        )
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"

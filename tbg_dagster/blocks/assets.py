@@ -10,6 +10,7 @@ from psycopg.rows import DictRow
 from tbg_core.difficulty import HASHES_PER_DIFFICULTY
 from tbg_core.names import BLOCK_STATUS_STREAM
 from tbg_core.outbox import deliver
+from tbg_core.wording import printable
 from tbg_dagster import clock
 from tbg_dagster.blocks.confirmations import confirm
 from tbg_dagster.blocks.status import Status
@@ -125,7 +126,7 @@ def _table(rows: Sequence[DictRow]) -> dg.TableMetadataValue:
                     "status": row["status"],
                     "confirmations": row["confirmations"],
                     "user": short(row["user"]),
-                    "worker": row["worker"],
+                    "worker": printable(row["worker"]),
                     "found at (UTC)": f"{row['found_at']:%F %T}",
                     "source": row["source"],
                 }

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
-from itertools import chain, islice
+from itertools import chain
 from typing import Final, Self
 
 import dagster as dg
@@ -102,10 +102,12 @@ def requests(
         state: of what is asked for; another one is asked for at once.
     """
     assert job.partitions is not None
-    made = []
-    parts = list(islice(ranges(job.partitions, keys, MOST_PER_RUN), MOST_RUNS))
-    memory.forget(job, [f"{job.name} {first} {state}" for first, _ in parts])
+    made: list[dg.RunRequest] = []
+    parts = list(ranges(job.partitions, keys, MOST_PER_RUN))
+    memory.forget(job, {f"{job.name} {first} {state}" for first, _ in parts})
     for first, last in parts:
+        if len(made) == MOST_RUNS:
+            break  # those that are not due stand in nobody's way
         name = f"{job.name} {first} {state}"
         known = memory.asked.get(name)
         if known is not None and not known.due(now):

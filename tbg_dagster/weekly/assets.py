@@ -8,6 +8,7 @@ import dagster as dg
 from tbg_core.names import WEEKLY_RESET_STREAM
 from tbg_core.outbox import deliver
 from tbg_core.releases import released
+from tbg_core.wording import printable
 from tbg_dagster.columns import columns
 from tbg_dagster.late import computing, settle
 from tbg_dagster.partitions import RETRY, WEEKLY, backfill, window
@@ -164,7 +165,7 @@ def weekly_leaderboard(
             {
                 "picture": leaderboard(rows, week),
                 "leaderboard": table(rows),
-                "winner": rows[0]["user"] if rows else "nobody",
+                "winner": printable(rows[0]["user"]) if rows else "nobody",
                 "entrants": len(rows),
                 "complete": result["complete"],
                 "told": told,

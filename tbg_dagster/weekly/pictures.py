@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 
 from tbg_core.events import MAX_DIFFICULTY, MIN_DIFFICULTY
+from tbg_core.wording import printable
 from tbg_dagster.picture import INK, ORANGE, PALE, as_metadata, canvas, log_axis, picture, short, si
 
 
@@ -43,7 +44,7 @@ def table(rows: Sequence[dict[str, Any]]) -> dg.TableMetadataValue:
                     "rank": row["rank"],
                     "best difficulty": si(row["best_difficulty"], digits=4),
                     "user": short(row["user"]),
-                    "worker": row["worker"],
+                    "worker": printable(row["worker"]),
                     "found at (UTC)": f"{row['best_share_time']:%F %T}",
                     "shares": row["total_shares"],
                     "work": si(row["total_work"], digits=4),
@@ -68,7 +69,7 @@ def winners(rows: Sequence[dict[str, Any]]) -> dg.TableMetadataValue:
                     "week": f"{row['week_start']:%G-W%V}",
                     "best difficulty": si(row["best_difficulty"], digits=4),
                     "winner": short(row["user"]),
-                    "worker": row["worker"],
+                    "worker": printable(row["worker"]),
                     "entrants": row["entrants"],
                 }
             )

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 import dagster as dg
 import pytest
@@ -42,6 +42,28 @@ def test_an_incident_is_told_once_and_its_end_is_told_once(seen: list[tuple[str,
         changes = [now for before, now in zip([False, *mine], mine, strict=False) if before != now]
         assert told == ["firing" if change else "recovered" for change in changes]
         assert (name in state.open) == (bool(mine) and mine[-1])
+
+
+def test_a_warning_that_becomes_an_error_is_told_once_more_and_its_end_once() -> None:
+    state = State()
+
+    def see(number: int, severity: Literal["WARN", "ERROR"], *, fails: bool = True) -> None:
+        alert = Alert(
+            incident="check",
+            id=f"{number}",
+            state="firing" if fails else "recovered",
+            severity=severity,
+            title="check fails",
+            timestamp=number,
+        )
+        state.observe(alert, ["outbox"])
+
+    for number, severity in enumerate(("WARN", "WARN", "ERROR", "WARN", "ERROR")):
+        see(number, severity)
+    see(9, "WARN", fails=False)
+    see(10, "WARN", fails=False)
+    told = [(one.alert.state, one.alert.severity, one.alert.id) for one in state.waiting]
+    assert told == [("firing", "WARN", "0"), ("firing", "ERROR", "2"), ("recovered", "ERROR", "2")]
 
 
 @pytest.fixture

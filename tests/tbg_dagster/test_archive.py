@@ -27,6 +27,7 @@ from tbg_dagster import clock as clock_of_batch
 from tbg_dagster.archive import day as archive_day
 from tbg_dagster.archive.checks import archive_equals_database, days_are_archived
 from tbg_dagster.archive.day import archive, restore, verify
+from tbg_dagster.archive.due import outdated
 from tbg_dagster.archive.manifest import fold
 from tbg_dagster.archive.owner import adopt
 from tbg_dagster.archive.retention import drop_archived
@@ -608,6 +609,66 @@ def test_of_two_databases_that_share_an_archive_one_is_refused_on_every_day(
         with pytest.raises(ArchiveError, match="belongs to the database"):
             archive(other, store, old + DAY)
     assert archive(connection, store, old + DAY).outcome == "archived"
+
+
+@pytest.mark.plain_postgresql
+@pytest.mark.parametrize("moment", ["clean", "write", "commit"])
+def test_of_two_databases_that_write_a_day_at_once_one_has_it_whole_and_the_other_is_told(
+    connection: Connection, history: History, store: Store, folder: Path, old: date,
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch, moment: str,
+) -> None:  # fmt: skip
+    history.share("alice.garage", midnight(old))
+    real = getattr(Store, moment)
+    with another_database(empty_database_url) as other:
+        others(other, old)
+
+        def meanwhile(self: Store, *arguments: Any) -> Any:
+            monkeypatch.undo()
+            assert archive(other, store, old).outcome == "archived"
+            return real(self, *arguments)
+
+        monkeypatch.setattr(Store, moment, meanwhile)
+        with pytest.raises(ArchiveError, match="another database writes the archive"):
+            archive(connection, store, old)
+        verify(other, store, old)
+        assert archived(store, folder, old) == OTHERS
+        assert len(files(folder)) == 3
+
+
+def test_a_user_who_was_renamed_has_each_share_once(
+    connection: Connection, history: History, store: Store, folder: Path, old: date
+) -> None:
+    two_miners(connection, history, old)
+    archive(connection, store, old)
+    connection.execute("update users set btc_address = 'alicia' where btc_address = 'alice'")
+    history.share("alice.garage", midnight(old), 5.0, share_hash=b"5" * 32)
+    connection.execute("update shares set instance_id = 1, seq = coalesce(seq, 3)")
+    assert archive(connection, store, old).outcome == "new revision"
+    alicia = [("alicia", "garage", "eu/1", best) for best in (5.0, 9000.0)]
+    assert archived(store, folder, old) == [*alicia, TWO_MINERS[1]]
+    connection.execute("update workers set worker_name = 'shed' where worker_name = 'garage'")
+    assert restore(connection, store, old).shares == 0
+
+
+@pytest.mark.plain_postgresql
+def test_a_manifest_that_is_damaged_holds_up_no_other_day(
+    connection: Connection, history: History, store: Store, folder: Path, old: date
+) -> None:
+    for day in range(4):
+        history.share("a.1", midnight(old + day * DAY))
+    for day in (1, 2):
+        archive(connection, store, old + day * DAY)
+        history.share("a.1", midnight(old + day * DAY), 5.0)
+        history.late(midnight(old + day * DAY), 1)
+    (folder / "manifests" / f"{old + 2 * DAY}.json").write_bytes(b"\xff")
+    assert outdated(connection, store) == [old + DAY]
+    assert archive(connection, store, old).outcome == "archived"
+    gone, held = drop_archived(
+        connection, rollup_of(connection), store, [old + day * DAY for day in range(4)]
+    )
+    assert held.keys() == {old + DAY, old + 2 * DAY}  # late, and damaged
+    assert "is damaged" in held[old + 2 * DAY]
+    assert gone == [old, old + 3 * DAY]
 
 
 @pytest.mark.plain_postgresql

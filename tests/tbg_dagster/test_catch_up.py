@@ -8,9 +8,15 @@ import dagster as dg
 import pytest
 
 from tbg_dagster import clock
-from tbg_dagster.catch_up.sensors import late_shares_sensor, missing_partitions_sensor
+from tbg_dagster.catch_up.sensors import (
+    Memory,
+    late_shares_sensor,
+    missing_partitions_sensor,
+    requests,
+)
 from tbg_dagster.definitions import defs
-from tbg_dagster.partitions import HOURLY, ranges
+from tbg_dagster.partitions import HOUR, HOURLY, ranges
+from tbg_dagster.timetable import HOURLY_ROLLUP
 from tests.tbg_dagster.conftest import Connection, History, Run, last_monday
 
 Evaluate = Callable[..., list[dg.RunRequest]]
@@ -59,6 +65,22 @@ def test_neighbouring_partitions_share_a_run_and_gaps_part_them() -> None:
     keys = [f"{day}-{hour:02d}:00" for hour in (0, 1, 2, 5, 6, 9)]
     found = [(first[-5:-3], last[-5:-3]) for first, last in ranges(HOURLY, keys, 2)]
     assert found == [("00", "01"), ("02", "02"), ("05", "06"), ("09", "09")]
+
+
+def test_what_fails_for_good_stands_in_nobodys_way() -> None:
+    monday, memory = last_monday(), Memory()
+    hours = [f"{monday + 2 * hour * HOUR:%Y-%m-%d-%H:00}" for hour in range(12)]  # each alone
+    ticks = [
+        [
+            asked(one)[1]
+            for one in requests(
+                HOURLY_ROLLUP, hours, "missing", monday + tick * timedelta(minutes=16), memory
+            )
+        ]
+        for tick in range(4)
+    ]
+    assert max(map(len, ticks)) == 8
+    assert {key for keys in ticks for key in keys} == set(hours)
 
 
 def test_a_daemon_that_was_down_over_midnight_makes_up_hours_then_days_then_the_week(
