@@ -58,8 +58,11 @@ def test_a_warning_that_becomes_an_error_is_told_once_more_and_its_end_once() ->
         )
         state.observe(alert, ["outbox"])
 
-    for number, severity in enumerate(("WARN", "WARN", "ERROR", "WARN", "ERROR")):
-        see(number, severity)
+    see(0, "WARN")
+    see(1, "WARN")
+    see(2, "ERROR")
+    see(3, "WARN")
+    see(4, "ERROR")
     see(9, "WARN", fails=False)
     see(10, "WARN", fails=False)
     told = [(one.alert.state, one.alert.severity, one.alert.id) for one in state.waiting]
