@@ -1,4 +1,4 @@
--- depends: 0033_serving 0034_serving_indexes
+-- depends: 0011_serving
 -- The bests of one user cost what that user's workers have: those of all users had been computed.
 
 -- The bests of one period ('session', 'week', 'month', 'round', 'alltime'), by one kind
