@@ -1,7 +1,6 @@
 """``tbg notify`` and ``tbg alerts``."""
 
 import contextlib
-import json
 import signal
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -14,6 +13,7 @@ import psycopg
 import structlog
 from psycopg.rows import DictRow, dict_row
 
+from tbg import outputs
 from tbg.options import OfStack
 from tbg.servers import connect, database_url
 from tbg.stack.node import Node
@@ -175,7 +175,7 @@ def test(
             if not as_json:
                 click.echo(f"{name}: {each}: {outcome}")
     if as_json:
-        click.echo(json.dumps(results, indent=2))
+        outputs.show_all(outputs.AlertTest, results)
     if any(one["outcome"].startswith("failed") for one in results):
         raise SystemExit(1)
 
@@ -228,7 +228,7 @@ def explain(path: Path, state_path: Path, worker: str, as_json: bool) -> None:
             [user, rig],
         ).fetchone()
     if as_json:
-        click.echo(json.dumps(answers, indent=2))
+        outputs.show_all(outputs.AlertAnswer, answers)
         return
     click.echo(_state_of(worker, known, muted_now=muted(who, mutes)))
     for answer in answers:

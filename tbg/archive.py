@@ -1,6 +1,5 @@
 """``tbg archive``: what the archive holds, whether it is right, and days brought back."""
 
-import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import date, timedelta
@@ -11,6 +10,7 @@ from typing import Any
 import click
 from psycopg.rows import dict_row
 
+from tbg import outputs
 from tbg.options import OfStack, Parsed, json_list_option
 from tbg.servers import connect, database_url
 from tbg.stack.state import State, state_option
@@ -67,7 +67,7 @@ def _chosen(store: Store, first: date | None, last: date | None) -> list[date]:
     return days
 
 
-def _say(said: Said, *, as_json: bool) -> list[dict[str, Any]]:
+def _say(model: type[outputs.Output], said: Said, *, as_json: bool) -> list[dict[str, Any]]:
     """Shows each day as soon as it is done, or all of them as one JSON list."""
     rows = []
     for row, text in said:
@@ -75,7 +75,7 @@ def _say(said: Said, *, as_json: bool) -> list[dict[str, Any]]:
         if not as_json:
             click.echo(text)
     if as_json:
-        click.echo(json.dumps(rows, indent=2))
+        outputs.show_all(model, rows)
     return rows
 
 
@@ -111,7 +111,7 @@ def list_command(url: str, state_path: Path, as_json: bool) -> None:  # noqa: AR
         days = store.days()
         if not days:
             click.echo(f"the archive {store.place} holds no day", err=True)
-        _say(map(partial(_contents, store), days), as_json=as_json)
+        _say(outputs.ArchivedDay, map(partial(_contents, store), days), as_json=as_json)
 
 
 def _contents(store: Store, day: date) -> tuple[dict[str, Any], str]:
@@ -169,7 +169,7 @@ def restore_command(
                     f"from revision {done.revision}",
                 )
 
-        _say(restored(), as_json=as_json)
+        _say(outputs.RestoredDay, restored(), as_json=as_json)
 
 
 @command.command("verify")
@@ -208,7 +208,7 @@ def verify_command(
                 row = {"day": f"{chosen}", "in_database": there, "wrong": wrong}
                 yield row, f"{chosen} {wrong or equal}"
 
-        rows = _say(verified(), as_json=as_json)
+        rows = _say(outputs.VerifiedDay, verified(), as_json=as_json)
     if any(row["wrong"] for row in rows):
         raise SystemExit(3)
 

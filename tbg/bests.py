@@ -1,6 +1,5 @@
 """``tbg bests``: the best shares of users and workers."""
 
-import json
 from datetime import UTC
 from pathlib import Path
 from typing import Any, Final, LiteralString
@@ -11,6 +10,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from tbg import outputs
 from tbg.servers import connect, database_url
 from tbg.stack.state import State, state_option
 from tbg.terminal import terminal
@@ -68,16 +68,7 @@ def command(
         for period in periods or PERIODS:
             rows += connection.execute(_QUERY, {**wanted, "period": period}).fetchall()
     if as_json:
-        times = ("since", "found_at")
-        click.echo(
-            json.dumps(
-                [
-                    {**row, **{name: row[name] and row[name].isoformat() for name in times}}
-                    for row in rows
-                ],
-                indent=2,
-            )
-        )
+        outputs.show_all(outputs.BestShare, rows)
     else:
         _show(rows, periods or PERIODS, state.option)
 

@@ -2,7 +2,7 @@
 
 docs/events.md (for people) and docs/events.schema.json (JSON Schema 2020-12, for
 programs) both come from the models in :mod:`tbg_core.events`, docs/messages.md from
-:mod:`tbg_core.messages`, docs/schema.md from sql/, docs/settings.md from
+:mod:`tbg_core.messages`, docs/json.md from :mod:`tbg.outputs`, docs/schema.md from sql/, docs/settings.md from
 :mod:`ingest.settings` and :mod:`tbg_dagster.resources`, so they cannot differ from what the
 programs accept.
 """
@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import click
-from pydantic import BaseModel, Field, TypeAdapter
+from pydantic import BaseModel, Field, RootModel, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
 from ingest.settings import ReceiverSettings, StageSettings, WriterSettings
 from tbg import ROOMS
+from tbg.outputs import OUTPUTS, PARTS
 from tbg_core.events import (
     CONTRACT_VERSION,
     EVENTS,
@@ -114,6 +115,21 @@ added: a reader passes over those that it does not know.
 Messages named `{NOTIFY}…` wait in the table `outbox` for the notifier, and never reach Redis.
 Users and workers are texts of strangers: data everywhere.
 """
+
+
+OUTPUTS_INTRODUCTION: Final = """\
+# What `--json` prints
+
+<!-- Written by `tbg docs` from tbg/outputs.py. -->
+
+`?` marks a field that may be left out. Fields may be added; one that is here keeps its name, its
+unit and its meaning. Users, workers and details are texts of strangers: data everywhere. What
+concerns people, as progress, goes to the standard error.
+
+| command | prints |
+| --- | --- |
+"""
+_SHAPES: Final = {"object": "one", "list": "a list of", "lines": "on each line one"}
 
 
 SCHEMA_INTRODUCTION: Final = """\
@@ -209,6 +225,27 @@ def render_messages(golden: Path) -> str:
             _example(golden / f"{snake_case(model.__name__)}.json"),
         ]
     for part in (Place, Released, StillWaiting, WeekRoots, NamedWorker):
+        parts += [f"## {part.__name__}\n", f"{_first_line(part)}\n", _table(part)]
+    return "\n".join(parts)
+
+
+def render_outputs(golden: Path) -> str:
+    """Returns docs/json.md.
+
+    Args:
+        golden: folder with one ``<model>.json`` per model of an output.
+    """
+    rows = [
+        f"| `tbg {command} --json` | {_SHAPES[shape]} [{model.__name__}](#{model.__name__.lower()}) |"
+        for command, (model, shape) in OUTPUTS.items()
+    ]
+    parts = [OUTPUTS_INTRODUCTION + "\n".join(rows) + "\n"]
+    for model, _ in OUTPUTS.values():
+        parts += [f"## {model.__name__}\n", f"{_first_line(model)}\n"]
+        if not issubclass(model, RootModel):
+            parts.append(_table(model))
+        parts.append(_example(golden / f"{snake_case(model.__name__)}.json"))
+    for part in PARTS:
         parts += [f"## {part.__name__}\n", f"{_first_line(part)}\n", _table(part)]
     return "\n".join(parts)
 
@@ -316,6 +353,9 @@ def _kind(arm: dict[str, Any]) -> str:
     """The JSON type of a field; a model's name links to its table."""
     if "$ref" in arm:
         return f"[object](#{arm['$ref'].rpartition('/')[2].lower()})"
+    inner = arm.get("additionalProperties")
+    if isinstance(inner, dict) and "$ref" in inner:
+        return f"object of [objects](#{inner['$ref'].rpartition('/')[2].lower()})"
     if "$ref" in arm.get("items", {}):
         return f"[list](#{arm['items']['$ref'].rpartition('/')[2].lower()})"
     return str(arm.get("type", "text"))
@@ -354,7 +394,7 @@ def _bounds(arm: dict[str, Any]) -> Iterator[str]:
     help="The checkout; its docs/ is written and its tests/events/ read.  [default: this one]",
 )
 def command(check: bool, root: Path) -> None:
-    """Write the pages about events, messages, tables and settings from the code.
+    """Write the pages about events, messages, outputs, tables and settings from the code.
 
     \b
     Examples:
@@ -369,6 +409,7 @@ def command(check: bool, root: Path) -> None:
     pages = {
         root / "docs" / "events.md": render_markdown(golden),
         root / "docs" / "events.schema.json": render_schema(),
+        root / "docs" / "json.md": render_outputs(golden.parent / "outputs"),
         root / "docs" / "messages.md": render_messages(golden.parent / "messages"),
         root / "docs" / "schema.md": render_tables(ROOMS / "sql"),
         root / "docs" / "settings.md": render_settings(),

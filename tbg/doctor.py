@@ -1,12 +1,10 @@
 """``tbg doctor``: looks at everything that must be right, and says what to do."""
 
-import json
 import os
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, LiteralString
@@ -17,7 +15,7 @@ import redis
 from rich import box
 from rich.table import Table
 
-from tbg import machine
+from tbg import machine, outputs
 from tbg.machine import Finding
 from tbg.migrate import MigrateError, missing_migrations
 from tbg.options import json_option
@@ -70,8 +68,7 @@ def command(state_path: Path, as_json: bool) -> None:
         findings = list(look(state))
     healthy = all(one.state != "bad" for one in findings)
     if as_json:
-        document = {"healthy": healthy, "findings": [asdict(one) for one in findings]}
-        click.echo(json.dumps(document, indent=2))
+        outputs.show(outputs.Diagnosis, {"healthy": healthy, "findings": findings})
     else:
         _show(findings)
     if not healthy:

@@ -5,7 +5,6 @@ a random value. What a .env sets already stays: run this again after an upgrade,
 adds what is new.
 """
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Final, Literal, get_args
 
 import click
 
+from tbg import outputs
 from tbg.stack.passwords import new_password
 from tbg_core.files import write_private
 
@@ -120,9 +120,7 @@ def command(network: Network, directory: Path, as_json: bool) -> None:
     """
     done = initialise(directory / EXAMPLE, directory / ".env", network)
     if as_json:
-        click.echo(
-            json.dumps({"path": str(done.path), "added": done.added, "secrets": done.secrets})
-        )
+        outputs.show_line(outputs.WrittenSettings, {**vars(done), "path": str(done.path)})
     elif done.added:
         click.echo(
             f"{done.path}: {len(done.added)} variables written, {len(done.secrets)} of them "

@@ -1,6 +1,5 @@
 """``tbg ledger``: what became of every event, by engine instance and hour."""
 
-import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, LiteralString
@@ -10,7 +9,7 @@ import psycopg
 import redis
 from psycopg.rows import dict_row
 
-from tbg import audit
+from tbg import audit, outputs
 from tbg.options import Parsed, json_list_option, utc
 from tbg.repair import repair
 from tbg.servers import connect, database_url, find_urls
@@ -114,7 +113,7 @@ def command(
         wanted = {"hour": hour, "instance": instance, "cell": cell, "most": most}
         rows = database.execute(_QUERY, wanted).fetchall()
     if as_json:
-        click.echo(json.dumps(rows, indent=2, default=datetime.isoformat))
+        outputs.show_all(outputs.LedgerHour, rows)
     else:
         _show(rows)
     if any(row["unexplained"] for row in rows):
@@ -126,7 +125,7 @@ def _audit(database: psycopg.Connection[Any], *, as_json: bool) -> list[dict[str
     with console.status("counting every number from the rows"):
         rows = audit.audit(database)
     if as_json:
-        click.echo(json.dumps(rows, indent=2, default=datetime.isoformat))
+        outputs.show_all(outputs.AuditedBoot, rows)
     else:
         audit.show(console, rows)
     return rows

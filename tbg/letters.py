@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -21,6 +20,7 @@ from rich.table import Table
 from ingest.writer.codecs import prepare
 from ingest.writer.leaderboard import Leaderboard
 from ingest.writer.replay import Outcome, Replay
+from tbg import outputs
 from tbg.options import Parsed, json_list_option, utc
 from tbg.servers import connect, database_url, find_urls
 from tbg.stack.state import State, state_option
@@ -105,7 +105,7 @@ def list_command(
     with connect(database_url(State(state_path)), row_factory=dict_row) as database:
         rows = database.execute(_LIST, _wanted(filters, replayed=replayed, most=most)).fetchall()
     if as_json:
-        click.echo(json.dumps([_as_json(row) for row in rows], indent=2))
+        outputs.show_all(outputs.DeadLetter, map(_as_json, rows))
     else:
         _show(rows)
 
@@ -148,7 +148,7 @@ def replay_command(
             f"{explain(error, url)}. What came back before is stored and marked"
         ) from error
     if as_json:
-        click.echo(json.dumps([_outcome(one) for one in outcomes], indent=2))
+        outputs.show_all(outputs.Replayed, outcomes)
     else:
         _tell(outcomes, dry=dry)
     if not all(one.stored for one in outcomes):
@@ -198,10 +198,6 @@ def _as_json(row: dict[str, Any]) -> dict[str, Any]:
         "raw": row["raw"].decode(errors="backslashreplace")[:MOST_RAW],
         **{name: row[name] and row[name].astimezone(UTC).isoformat() for name in moments},
     }
-
-
-def _outcome(one: Outcome) -> dict[str, Any]:
-    return {"id": one.id, "result": one.result, "reason": one.reason, "detail": one.detail}
 
 
 def _show(rows: list[dict[str, Any]]) -> None:

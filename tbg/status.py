@@ -1,16 +1,14 @@
 """``tbg status``: what runs, what arrived last, what waits and what is lost."""
 
-import json
 import os
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import click
 import redis
 from rich.table import Table
 
+from tbg import outputs
 from tbg.options import json_option
 from tbg.servers import connect, find_urls
 from tbg.snapshot import MOST_COUNTED, Snapshot, take
@@ -61,7 +59,15 @@ def command(state_path: Path, as_json: bool) -> None:
     sick = dagster_troubles(state, programs)
     machine = _machine(state) if programs else []
     if as_json:
-        click.echo(json.dumps(_document(found, programs, sick, machine), indent=2))
+        outputs.show(
+            outputs.Status,
+            {
+                "programs": programs,
+                "dagster": None if sick is None else {"problems": sick},
+                "machine": {"problems": machine},
+                **vars(found),
+            },
+        )
     else:
         _show(found, programs, sick, machine)
 
@@ -93,23 +99,6 @@ def node_trouble(state: State) -> str | None:
     if stack is None or not stack.rpc.get("BITCOIN_RPC_URL"):
         return None
     return Node.named(stack.rpc["BITCOIN_RPC_URL"], None, stack.rpc).trouble()
-
-
-def _document(
-    found: Snapshot, programs: dict[str, Process], sick: list[str] | None, machine: list[str]
-) -> dict[str, Any]:
-    document = asdict(found)
-    for event in document["events"].values():
-        last = event["last"]
-        event["last"] = last.isoformat() if last else None
-    for cell in document["cells"].values():
-        cell["committed"] = cell["committed"].isoformat()
-    return {
-        "programs": {name: asdict(one) for name, one in programs.items()},
-        "dagster": None if sick is None else {"problems": sick},
-        "machine": {"problems": machine},
-        **document,
-    }
 
 
 def _show(

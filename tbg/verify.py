@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import click
 
+from tbg import outputs
 from tbg.options import Parsed
 from tbg.servers import connect, database_url
 from tbg.stack.state import State, state_option
@@ -103,7 +104,7 @@ def command(
         cases = _of_database(State(state_path), share_hash, monday, signature)
     if as_json:
         for case in cases:
-            click.echo(json.dumps(document(case)))
+            outputs.show_line(outputs.Verified, document(case))
     else:
         for claims in _together(cases):
             _show(claims)

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from tbg import outputs
 from tbg.options import Parsed, utc
 from tbg.receipts.signing import key_option, sign
 from tbg.receipts.source import archive_option, source
@@ -101,7 +102,7 @@ def command(
         "hours": len(made["hours"]),
     }
     if as_json:
-        click.echo(json.dumps(said, indent=2))
+        outputs.show(outputs.WrittenReceipt, said)
     else:
         _say(said)
     without = made["without"]

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 from psycopg.rows import dict_row
 
+from tbg import outputs
 from tbg.options import Parsed, json_option, utc
 from tbg.receipts.signing import key_option, sign
 from tbg.receipts.source import archive_option, source
@@ -72,7 +73,7 @@ def publish_command(folder: Path, key: Path | None, state_path: Path, as_json: b
     if key:
         sign(folder / HEAD, key)
     if as_json:
-        click.echo(json.dumps(head | {"added": len(entries) - len(known)}, indent=2))
+        outputs.show(outputs.PublishedRoots, head | {"added": len(entries) - len(known)})
     else:
         click.echo(
             f"{folder}: {counted(len(entries), 'root')}, {len(entries) - len(known):,} of them new; "

@@ -1,6 +1,5 @@
 """``tbg import``: brings in what was recorded elsewhere."""
 
-import json
 import os
 import sys
 import time
@@ -12,6 +11,7 @@ from typing import Final
 import click
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from tbg import outputs
 from tbg.migrate import retention_days
 from tbg.options import Parsed, utc
 from tbg.servers import Urls, find_urls, usable, usable_redis
@@ -140,7 +140,7 @@ def sharelog(
             "name the files themselves, or switch on ckpool's option -L"
         )
     if as_json:
-        click.echo(json.dumps(summary.document(), indent=2))
+        outputs.show(outputs.Imported, summary.document())
     else:
         summary.show(terminal())
     if summary.interrupted:

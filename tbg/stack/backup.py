@@ -8,7 +8,6 @@ committed; that is checked.
 """
 
 import contextlib
-import json
 import os
 import subprocess
 import tarfile
@@ -24,6 +23,7 @@ import psutil
 import psycopg
 import redis
 
+from tbg import outputs
 from tbg.options import json_option
 from tbg.servers import connect
 from tbg.stack.backup_file import FILES, BackupError, Writer, unpack
@@ -256,6 +256,6 @@ def command(file: Path, state_path: Path, as_json: bool) -> None:
     head = back_up(State(state_path), file.resolve())
     size = file.stat().st_size
     if as_json:
-        click.echo(json.dumps({"file": str(file), "bytes": size, **head}))
+        outputs.show_line(outputs.BackedUp, {"file": str(file), "bytes": size, **head})
     else:
         click.echo(f"{file}: {size / 1e6:,.1f} MB, checked; restore it with tbg restore")

@@ -1,11 +1,11 @@
 """``tbg env``: the settings of a stack, for a shell."""
 
-import json
 import shlex
 from pathlib import Path
 
 import click
 
+from tbg import outputs
 from tbg.options import json_option
 from tbg.stack.state import State, state_option
 
@@ -29,7 +29,7 @@ def command(state_path: Path, as_json: bool) -> None:
         click.echo("the stack is not running now", err=True)
     environment = stack.environment()
     if as_json:
-        click.echo(json.dumps(environment, indent=2))
+        outputs.show(outputs.Environment, environment)
         return
     for name, value in environment.items():
         click.echo(f"export {name}={shlex.quote(value)}")

@@ -1,7 +1,6 @@
 """``tbg smoke``: proves on this machine that every event reaches every store."""
 
 import contextlib
-import json
 import shutil
 import sys
 import tempfile
@@ -15,6 +14,7 @@ import click
 import redis
 from rich.table import Table
 
+from tbg import outputs
 from tbg.options import json_option
 from tbg.servers import connect
 from tbg.snapshot import Connection, stream_lags, take
@@ -118,7 +118,7 @@ def command(as_json: bool, seconds: float, limit: float, keep: bool) -> None:
             result = run(state, seconds, limit, lambda text: console.print(text, markup=False))
         problems = result.problems()
         if as_json:
-            click.echo(json.dumps(_document(result, problems), indent=2))
+            outputs.show(outputs.Smoke, _document(result, problems))
         else:
             _show(console, result)
         for problem in problems:

@@ -34,7 +34,7 @@ def test_the_pages_in_the_repository_say_what_the_models_say() -> None:
 def test_a_page_that_differs_is_named_and_then_written(tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
     (tmp_path / "tests").mkdir()
-    for folder in ("events", "messages"):
+    for folder in ("events", "messages", "outputs"):
         (tmp_path / "tests" / folder).symlink_to(ROOT / "tests" / folder)
     (tmp_path / "docs" / "events.md").write_text("something else")
     arguments = ["docs", "--root", str(tmp_path)]
@@ -42,7 +42,7 @@ def test_a_page_that_differs_is_named_and_then_written(tmp_path: Path) -> None:
     refused = CliRunner().invoke(main, [*arguments, "--check"])
     assert refused.exit_code == 1
     assert (
-        "docs/events.md, docs/events.schema.json, docs/messages.md, docs/schema.md, docs/settings.md differ"
+        "docs/events.md, docs/events.schema.json, docs/json.md, docs/messages.md, docs/schema.md, docs/settings.md differ"
         in refused.output
     )
     assert (tmp_path / "docs" / "events.md").read_text() == "something else"
