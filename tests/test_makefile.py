@@ -1,6 +1,7 @@
 """The Makefile takes a Python on which everything installs, and tests another one beside it."""
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -94,3 +95,12 @@ def test_a_machine_with_one_python_says_that_there_is_no_other(tmp_path: Path) -
     )
     assert done.returncode == 0, done.stderr
     assert "no Python from 3.11 to 3.13 is on this machine but 12" in done.stdout
+
+
+def test_the_script_of_the_pictures_starts_and_says_what_it_needs() -> None:
+    done = subprocess.run(
+        [sys.executable, "scripts/pictures", "--help"],
+        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "--grafana" in done.stdout
