@@ -280,6 +280,8 @@ def _lag(database: Connection, client: "redis.Redis") -> Finding:
 def _show(findings: list[Finding]) -> None:
     console = terminal()
     table = Table("", "what", "found", "do", box=box.SIMPLE_HEAD)
+    for column in table.columns:
+        column.overflow = "fold"  # a path that is cut cannot be copied
     for one in findings:
         table.add_row(
             f"[{COLOURS[one.state]}]{one.state}[/]",

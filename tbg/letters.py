@@ -207,6 +207,8 @@ def _show(rows: list[dict[str, Any]]) -> None:
         return
     table = Table("id", "refused (UTC)", "by", "reason", "engine boot", "number", "detail",
                   box=box.SIMPLE_HEAD)  # fmt: skip
+    for column in table.columns:
+        column.overflow = "fold"
     for row in rows:
         came: datetime = row["received_at"].astimezone(UTC)
         table.add_row(

@@ -129,7 +129,7 @@ def shown(page: Page, url: str, asset: str, key: str, name: str, scheme: Scheme)
 def last_digest(database: str, folder: Path) -> Text:
     """The digest of last week's Sunday, of all miners."""
     routes = folder / "alerts.yml"
-    routes.write_text(f"routes: {{mail: {{to: 'mailto://a:b@example.org', zone: {ZONE}}}}}")
+    routes.write_text(f"routes: {{mail: {{to: 'ntfy://127.0.0.1/mine', zone: {ZONE}}}}}")
     today = datetime.now(UTC).date()
     with connect(database, row_factory=dict_row) as connection:
         found = digest(connection, load(routes)["mail"], today - timedelta(today.isoweekday()))

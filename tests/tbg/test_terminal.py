@@ -6,10 +6,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from tbg import doctor, letters
+from tbg.machine import Finding
 from tbg.stack.state import State
 from tbg.stack.supervisor import leftovers, stop_leftovers
 from tests.processes import LIMIT, PYTHON
@@ -82,3 +85,20 @@ def test_a_stack_without_a_reader_is_stopped_in_order(server_folder: Path, *, as
             process.send_signal(signal.SIGINT)
         assert process.wait(LIMIT) == 0
         assert leftovers(state) == []
+
+
+def test_nothing_of_a_table_that_is_there_to_be_copied_is_cut_at_80_columns(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    log = "/srv/a-long-folder/of-someone/.tbg/logs/code-server.log"
+    doctor._show([Finding("net.unix.max_dgram_qlen", "bad", f"at {log}", f"read {log}")])
+    letter = {
+        "id": 7, "received_at": datetime.now(UTC), "stage": "receiver", "reason": "number_reused",
+        "instance": "ckpool-frankfurt-1/1795957200000000", "seq": 1_234_567, "replayed_at": None,
+        "detail": "another event has this number already", "raw": b"",
+    }  # fmt: skip
+    letters._show([letter])
+    shown = capsys.readouterr().out
+    assert "…" not in shown
+    assert max(map(len, shown.splitlines())) <= 80
