@@ -10,15 +10,16 @@
 import asyncio
 import gzip
 import json
-from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import blake2b
+from operator import attrgetter
 from time import monotonic
 from typing import Final
 from urllib.parse import parse_qsl
 
 import structlog
+from cachetools import LRUCache
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -76,12 +77,10 @@ class Cache:
     ) -> None:
         self._app = app
         self._seconds = seconds
-        self._most_bytes = most_bytes
         self._patience = patience
         self._parameters = frozenset(parameters)
         self._never = never
-        self._answers: OrderedDict[Key, Answer] = OrderedDict()
-        self._bytes = 0
+        self._answers = LRUCache[Key, Answer](most_bytes, getsizeof=attrgetter("size"))
         self._flights: dict[Key, asyncio.Task[Answer]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -96,7 +95,6 @@ class Cache:
         answer = self._answers.get(key)
         now = monotonic()
         if answer is not None and now < answer.fresh_until + STALE:
-            self._answers.move_to_end(key)
             if now >= answer.fresh_until:
                 self._fly(key, scope)
         else:
@@ -158,18 +156,11 @@ class Cache:
         if status == 200 and len(body) >= LONG:
             packed = await asyncio.to_thread(gzip.compress, body, 1)
         answer = Answer(status, tuple(headers), body, etag, now + seconds, seconds, packed)
-        self._forget(key)
-        if status in KEPT and self._seconds and answer.size <= self._most_bytes:
+        if status in KEPT and self._seconds and answer.size <= self._answers.maxsize:
             self._answers[key] = answer
-            self._bytes += answer.size
-            while self._bytes > self._most_bytes:
-                self._forget(next(iter(self._answers)))
+        else:
+            self._answers.pop(key, None)
         return answer
-
-    def _forget(self, key: Key) -> None:
-        old = self._answers.pop(key, None)
-        if old is not None:
-            self._bytes -= old.size
 
     async def _give(self, answer: Answer, scope: Scope, send: Send) -> None:
         headers = list(answer.headers)

@@ -3,10 +3,10 @@
 import ipaddress
 import json
 import math
-from collections import OrderedDict
 from time import monotonic
 from typing import Final
 
+from cachetools import LRUCache
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 REMEMBERED: Final = 50_000  # addresses; the one that was silent for longest is forgotten first
@@ -40,7 +40,7 @@ class Limit:
         self._app = app
         self._rate = rate
         self._most = max(rate * BURST_SECONDS, 1.0)
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._buckets = LRUCache[str, tuple[float, float]](REMEMBERED)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not self._rate:
@@ -62,7 +62,7 @@ class Limit:
     def _wait(self, address: str) -> int:
         """Takes a token: 0, or the seconds until there is one."""
         now = monotonic()
-        tokens, since = self._buckets.pop(address, (self._most, now))
+        tokens, since = self._buckets.get(address, (self._most, now))
         tokens = min(self._most, tokens + (now - since) * self._rate)
         wait = 0
         if tokens >= 1:
@@ -70,6 +70,4 @@ class Limit:
         else:
             wait = math.ceil((1 - tokens) / self._rate)
         self._buckets[address] = tokens, now
-        if len(self._buckets) > REMEMBERED:
-            self._buckets.popitem(last=False)
         return wait
