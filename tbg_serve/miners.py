@@ -126,10 +126,22 @@ class Miners:
         """Workers of a user by name, after one."""
         return await self.database.fetch(_PAGE, user, after, most)
 
-    async def connected(self, address: str) -> dict[str, datetime]:
-        """When the workers of a user connected last, by name; of those that did so lately."""
-        rows = await self.database.fetch(_CONNECTED, address, MOST_CONNECTIONS)
+    async def connected(self, user: asyncpg.Record, workers: int) -> dict[str, datetime]:
+        """When the workers of a user that are online connected last, by name; of many, none.
+
+        Args:
+            user: its row.
+            workers: how many are online.
+        """
+        if workers > FEW_WORKERS:
+            return {}
+        rows = await self.database.fetch(_CONNECTED, user["btc_address"], user["id"])
         return {row["worker_name"]: row["connected_at"] for row in rows}
+
+    async def connected_at(self, address: str, worker: str) -> datetime | None:
+        """When a worker connected last."""
+        row = await self.database.row(_CONNECTED_AT, address, worker)
+        return None if row is None else row["connected_at"]
 
     async def network_difficulty(self) -> float | None:
         """Of the network's tip; None until a block was seen."""
@@ -137,7 +149,7 @@ class Miners:
         return None if row is None else row["network_difficulty"]
 
 
-MOST_CONNECTIONS: Final = 20_000  # that are looked through for the last one of each worker
+FEW_WORKERS: Final = 500  # whose connections are looked up, one by one
 
 _USER: Final = f"""
 select u.id, u.btc_address, u.created_at, u.last_seen, {rates_sql("u", "u.last_seen")}
@@ -165,14 +177,21 @@ where w.user_id = $1 and ($2::text is null or w.worker_name > $2)
 order by w.worker_name
 limit $3
 """  # noqa: S608  a constant
+_CONNECTED_AT: Final = """
+select time as connected_at from served_connections
+where event = 'miner_connected' and btc_address = $1 and worker_name = $2
+order by time desc limit 1
+"""
+# One look for each worker: a user may have millions of connections.
 _CONNECTED: Final = """
-select worker_name, max(time) as connected_at
-from (
-    select worker_name, time from served_connections
-    where event = 'miner_connected' and btc_address = $1
-    order by time desc limit $2
+select w.worker_name, c.time as connected_at
+from workers w
+cross join lateral (
+    select s.time from served_connections s
+    where s.event = 'miner_connected' and s.btc_address = $1 and s.worker_name = w.worker_name
+    order by s.time desc limit 1
 ) c
-group by worker_name
+where w.user_id = $2 and w.is_online
 """
 _DIFFICULTY: Final = """
 select bounded(network_difficulty) as network_difficulty

@@ -17,7 +17,7 @@ from tbg_serve.answer import as_json, iso
 from tbg_serve.database import Database, now
 from tbg_serve.miners import Address, Miners, WorkerName
 from tbg_serve.pool import Pool, chart
-from tbg_serve.sums import Done, by_worker
+from tbg_serve.sums import Done, by_worker, monday, recent
 
 BLOCK_SECONDS: Final = 600
 MOST_SHARES: Final = 100_000  # of a chart, newest first; what is older comes from the hours
@@ -105,7 +105,7 @@ def router(database: Database, pool: Pool) -> APIRouter:
             return as_json({"bestDifficulty": 0, "workersCount": 0, "workers": []})
         rows = await miners.workers(user["id"], online=True)
         done = await by_worker(database, user["id"])
-        connected = await miners.connected(user["btc_address"])
+        connected = await miners.connected(user, len(rows))
         best = (await database.one(_BEST, user["id"]))["best"]
         return as_json(
             {
@@ -137,8 +137,8 @@ def router(database: Database, pool: Pool) -> APIRouter:
                 raise HTTPException(404, "Not Found")
             # As its source: nobody of that name is an empty group.
             return as_json({"name": worker, "bestDifficulty": 0, "chartData": []})
-        done = await by_worker(database, user["id"])
-        best = done[row["id"]].sums.best or 0.0 if row["id"] in done else 0.0
+        sums = await recent(database, "worker_id", row["id"])
+        best = sums.since(monday(now().date())).best or 0.0
         points = await _points(database, "worker_id", row["id"])
         found: dict[str, Any] = {
             "name": row["worker_name"],
@@ -146,9 +146,8 @@ def router(database: Database, pool: Pool) -> APIRouter:
             "chartData": _labels(points),
         }
         if session is not None:
-            connected = await miners.connected(user["btc_address"])
-            since = connected.get(row["worker_name"], row["first_seen"])
-            found = {"sessionId": session, **found, "startTime": iso(since)}
+            since = await miners.connected_at(user["btc_address"], row["worker_name"])
+            found |= {"sessionId": session, "startTime": iso(since or row["first_seen"])}
         return as_json(found)
 
     return routes

@@ -83,13 +83,12 @@ def router(database: Database) -> APIRouter:
         if row is None:
             raise HTTPException(404, "no worker of this name was ever seen at this address")
         number = row["id"]
-        sums, connected, reasons, difficulty = await asyncio.gather(
+        sums, connected_at, reasons, difficulty = await asyncio.gather(
             recent(database, "worker_id", number),
-            database.row(_CONNECTED, owner["btc_address"], worker),
+            miners.connected_at(owner["btc_address"], worker),
             database.fetch(_REASONS, number, midnight(monday(now().date())), MOST_REJECTS),
             miners.network_difficulty(),
         )
-        connected_at = connected["connected_at"] if connected else None
         bests, best_hash = await _worker_bests(database, number, connected_at)
         return Worker(
             user=owner["btc_address"],
@@ -231,11 +230,6 @@ from user_bests b
 left join weekly_best_diff w on w.user_id = b.user_id and w.week_start = b.week_start
 left join weekly_best_diff a on a.user_id = b.user_id and a.week_start = b.alltime_week
 where b.user_id = $1
-"""
-_CONNECTED: Final = """
-select time as connected_at from served_connections
-where event = 'miner_connected' and btc_address = $1 and worker_name = $2
-order by time desc limit 1
 """
 # Closed days as the batch side counted them, then the shares.
 _REASONS: Final = """

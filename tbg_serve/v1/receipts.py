@@ -56,7 +56,8 @@ def router(database: Database, url: str) -> APIRouter:
         """How long the log is, and the root of the RFC 6962 tree over its hashes."""
         hashes = await _hashes(database)
         last = hashes[-1].hex() if hashes else None
-        return LogHead(size=len(hashes), root=root_of(hashes).hex(), last=last)
+        root = await asyncio.to_thread(root_of, hashes)  # 0.13 s of a log of ten years
+        return LogHead(size=len(hashes), root=root.hex(), last=last)
 
     @routes.get("/roots/consistency")
     async def consistency(
@@ -68,13 +69,17 @@ def router(database: Database, url: str) -> APIRouter:
         if not 0 < first <= second <= len(hashes):
             raise HTTPException(422, f"first and second: 1 to {len(hashes)}, first not larger")
         larger = hashes[:second]
-        return Consistency(
-            first=first,
-            second=second,
-            first_root=root_of(hashes[:first]).hex(),
-            second_root=root_of(larger).hex(),
-            proof=[one.hex() for one in consistency_proof(larger, first)],
-        )
+
+        def proved() -> Consistency:
+            return Consistency(
+                first=first,
+                second=second,
+                first_root=root_of(hashes[:first]).hex(),
+                second_root=root_of(larger).hex(),
+                proof=[one.hex() for one in consistency_proof(larger, first)],
+            )
+
+        return await asyncio.to_thread(proved)
 
     @routes.get("/receipts/{address}")
     async def receipt(
