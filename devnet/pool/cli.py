@@ -125,6 +125,11 @@ log = structlog.get_logger("pool")
     "--signature", "btcsig", help="Signature in the coinbase.  [default: /TheBitcoinGame/]"
 )
 @click.option(
+    "--roots",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of `tbg receipts publish --key`, whose last root the coinbase carries.",
+)
+@click.option(
     "--hashrate-interval", type=float, help="Seconds between two hashrate events.  [default: 60]"
 )
 @click.option("--allow-mainnet", is_flag=True, help="Serve a node on mainnet: real money.")

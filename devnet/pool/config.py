@@ -81,6 +81,7 @@ class PoolConfig(BaseModel):
 
     # Ours.
     block_difficulty: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    roots: Path | None = None
     max_per_address: int = Field(default=256, ge=0)
     proxies: Annotated[list[str], BeforeValidator(_as_list)] = []
     tls_serverurl: Annotated[list[str], BeforeValidator(_as_list)] = []

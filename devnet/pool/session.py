@@ -24,7 +24,7 @@ from devnet.pool.protocol import (
 from devnet.pool.rejection import Rejection
 from devnet.pool.values import difficulty, hex_digits, mask_bits, printable_or_none
 from devnet.pool.vardiff import Vardiff
-from devnet.pool.work import Payout, signature_with_tag
+from devnet.pool.work import Payout, signature_with_root, signature_with_tag
 
 MAX_USER_AGENT: Final = 256  # characters, as in the event contract
 MAX_FAULTS: Final = 5  # unreadable lines or refused authorisations until it is closed
@@ -175,7 +175,10 @@ class Session:
             )
         identity = self._identify(name)
         options = password_options(request.params[1] if len(request.params) > 1 else None)
-        signature = signature_with_tag(self.pool.config.btcsig, options.tag)
+        config = self.pool.config
+        signature = signature_with_tag(
+            signature_with_root(config.btcsig, config.roots), options.tag
+        )
         if options.difficulty is not None:
             self._suggest(options.difficulty, request.method, "password")
         payout = Payout(identity.script_pubkey, signature)

@@ -1,8 +1,11 @@
 """Work: a block template of the node, and the jobs and blocks made of it."""
 
+import json
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Final
 
+import structlog
 from cachetools import LRUCache
 
 from devnet.bitcoin.block import pack_block
@@ -14,6 +17,8 @@ from devnet.bitcoin.merkle import coinbase_branch, root_from_branch
 from devnet.bitcoin.script import push, push_height
 from devnet.bitcoin.transaction import Transaction, TxOutput
 from tbg_core.events import MAX_MONEY
+
+log = structlog.get_logger("pool")
 
 PAYOUTS_KEPT: Final = 8192  # whose lines and coinbases are not made again for each share
 
@@ -220,6 +225,27 @@ class Work:
 def swap_words(data: bytes) -> bytes:
     """``data`` with every four bytes reversed, as Stratum V1 writes the previous hash."""
     return b"".join(data[i : i + 4][::-1] for i in range(0, len(data), 4))
+
+
+def signature_with_root(signature: str, folder: Path | None) -> str:
+    """The coinbase signature with the last root of receipts: /TheBitcoinGame/5182df5b/.
+
+    A block then bears witness to all that the pool had said of its shares by then. Four bytes: a
+    coinbase's script has room for no more beside a tag.
+
+    Args:
+        signature: of the pool.
+        folder: of ``tbg receipts publish``; the signature stays as it is where there is none,
+            where its head is not signed, and where it is no head.
+    """
+    if folder is None or not (folder / "head.json.sig").exists():
+        return signature
+    try:
+        last = bytes.fromhex(json.loads((folder / "head.json").read_bytes())["last"])
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        log.warning("no root for the coinbase", folder=str(folder), error=repr(error))
+        return signature
+    return f"{signature.rstrip('/')}/{last[:4].hex()}/"
 
 
 def signature_with_tag(signature: str, tag: str) -> str:

@@ -1,5 +1,7 @@
 """Work: what miners are told makes the block that the node is given."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +26,7 @@ from devnet.pool.work import (
     TemplateError,
     Work,
     hardest,
+    signature_with_root,
     signature_with_tag,
     swap_words,
 )
@@ -191,6 +194,23 @@ def test_a_block_needs_the_networks_target_and_our_threshold() -> None:
     assert not solves(solution(real, real.target + 1, 1.0), None)
     assert hardest(easy, 0.5) == 0.5
     assert hardest(real, None) == 1.0
+
+
+def test_the_last_signed_root_of_receipts_stands_behind_the_signature(tmp_path: Path) -> None:
+    ours, head = "/TheBitcoinGame/", tmp_path / "head.json"
+    head.write_text(json.dumps({"size": 1, "root": "00" * 32, "last": "5182df5b" + "11" * 28}))
+    assert signature_with_root(ours, None) == ours
+    assert signature_with_root(ours, tmp_path) == ours  # no key has signed it
+    (tmp_path / "head.json.sig").write_bytes(bytes(64))
+    assert signature_with_root(ours, tmp_path) == "/TheBitcoinGame/5182df5b/"
+    # The longest signature with both: a coinbase's script has 100 bytes at most.
+    longest = signature_with_tag(signature_with_root("x" * 38, tmp_path), "t" * 20)
+    payout = Payout(PAYOUT.script_pubkey, longest)
+    made = Work(1, "01" * 8, Template.parse(answer()), 8, 8)
+    made.block(payout, bytes(16), bytes(80))  # refuses a longer script
+    for wrong in ("", "[]", '{"last": null}', '{"last": "xy"}', "[" * 100_000):
+        head.write_text(wrong)
+        assert signature_with_root(ours, tmp_path) == ours
 
 
 def test_a_tag_stands_behind_the_signature() -> None:
