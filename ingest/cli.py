@@ -1,6 +1,7 @@
 """``tbg ingest``: the daemon, both stages or one."""
 
 import asyncio
+import gc
 import os
 import select
 import signal
@@ -65,6 +66,8 @@ def serve(make: Callable[[], Stage], *, until_eof: bool) -> None:
         if until_eof:
             loop.add_reader(STDIN, on_input)
         signals.release()
+        # What is there now stays: a full collection need not look through it each time.
+        gc.freeze()
         await stage.run()
 
     asyncio.run(main())
