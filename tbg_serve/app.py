@@ -6,7 +6,6 @@ import itertools
 from collections.abc import AsyncIterator, Iterable
 from typing import Final
 
-import redis.asyncio as redis
 import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -24,12 +23,12 @@ from tbg_serve.files import Files
 from tbg_serve.limit import Limit
 from tbg_serve.models import Problem
 from tbg_serve.pool import Pool
+from tbg_serve.primary import Primary
 from tbg_serve.settings import ServeSettings
 from tbg_serve.unavailable import Unavailable
 from tbg_serve.v1 import events, game, miners, receipts, weeks
 
 RETRY_AFTER: Final = "5"  # seconds
-REDIS_SECONDS: Final = 5.0
 POOL_SECONDS: Final = 5.0  # that a count of the whole pool is kept at least
 # What the cache does not keep: listeners, health, pages for a browser.
 NEVER: Final = (events.PATH, "/healthz", "/readyz", "/docs", "/redoc", "/openapi.json", "/static")
@@ -54,14 +53,11 @@ class Serving:
         seconds = settings.serve_query_seconds
         self._settings = settings
         self._database = Database(settings.database_url, settings.serve_connections, seconds)
-        self._client = redis.Redis.from_url(
-            settings.redis_url,
-            socket_timeout=REDIS_SECONDS,
-            socket_connect_timeout=REDIS_SECONDS,
-            retry=None,
-        )
+        self._primary = Primary(settings.redis_url)
         self._pool = Pool(self._database, POOL_SECONDS, seconds)
-        self.events = events.Events(self._client, settings.serve_events, settings.serve_events_each)
+        self.events = events.Events(
+            self._primary, settings.serve_events, settings.serve_events_each, settings.cells
+        )
         self.routes = self._routes()
         app: ASGIApp = Cache(
             self.routes,
@@ -104,7 +100,7 @@ class Serving:
         self._health(app)
         database, pool = self._database, self._pool
         for router in (
-            weeks.router(database, self._client),
+            weeks.router(database, self._primary),
             miners.router(database),
             game.router(database, pool),
             receipts.router(database, settings.database_url),
@@ -155,7 +151,7 @@ class Serving:
                 writing.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await writing
-            await self._client.aclose()
+            await self._primary.close()
             await self._database.close()
 
 

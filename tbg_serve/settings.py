@@ -21,7 +21,9 @@ class ServeSettings(EnvironmentSettings):
         repr=False,
     )
     redis_url: RedisUrl = Field(
-        description="Redis or Valkey, as redis://user:password@host:6379/0", repr=False
+        description="Redis or Valkey, as redis://user:password@host:6379/0; several hosts, Sentinel"
+        " and clusters as for the receiver",
+        repr=False,
     )
     serve_host: str = Field(
         default="127.0.0.1", description="address to listen on; 0.0.0.0 opens it to others"
@@ -48,6 +50,12 @@ class ServeSettings(EnvironmentSettings):
     )
     serve_events_each: int = Field(
         default=20, ge=1, description="most listeners to /v1/events of one address"
+    )
+    serve_cells: str = Field(
+        default="",
+        pattern=r"^[A-Za-z0-9_.\-, ]*$",
+        description="cells whose events /v1/events has, separated by commas, beside one without"
+        " a name",
     )
     serve_connections: int = Field(
         default=4, ge=1, le=100, description="most connections to the database"
@@ -97,6 +105,11 @@ class ServeSettings(EnvironmentSettings):
     def origins(self) -> list[str]:
         """Web origins that may read the answers."""
         return _list(self.serve_origins)
+
+    @property
+    def cells(self) -> list[str]:
+        """Names of cells, the empty one included."""
+        return list(dict.fromkeys(["", *_list(self.serve_cells)]))
 
     @property
     def proxies(self) -> list[str]:

@@ -4,6 +4,9 @@ The id of an event is the id of its stream's entry, so ``Last-Event-ID`` says wh
 Entries of different streams may have the same id: the last of them alone carries it, and a
 listener that went away between them gets all of them again.
 
+The streams are those of every cell, in one Redis or in a cluster. The nodes of a cluster have clocks
+of their own, so who comes back there gets the last seconds again.
+
 One reader serves all listeners. Each listener has a queue; one that does not read is cut off,
 and goes on where it was when it comes back.
 """
@@ -12,20 +15,27 @@ import asyncio
 import contextlib
 import json
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
 
-import redis.asyncio as redis
 import structlog
 from fastapi import APIRouter, Header, HTTPException, Query, Request
 from fastapi.responses import StreamingResponse
-from redis.exceptions import RedisError
+from redis.asyncio import RedisCluster
 from starlette.types import Receive, Scope, Send
 
-from tbg_core.names import ALERTS_STREAM, BLOCK_STATUS_STREAM, WEEKLY_RESET_STREAM, stream_of
+from tbg_core.names import (
+    ALERTS_STREAM,
+    BLOCK_STATUS_STREAM,
+    EVENT_STREAMS,
+    WEEKLY_RESET_STREAM,
+    in_cell,
+    stream_of,
+)
 from tbg_serve.limit import address_of
 from tbg_serve.miners import NO_NUL
+from tbg_serve.primary import AWAY, Primary
 from tbg_serve.unavailable import Unavailable
 
 STREAMS: Final = {
@@ -42,6 +52,7 @@ BEAT_SECONDS: Final = 15.0  # a comment at least so often, so that proxies keep 
 BLOCK_MILLISECONDS: Final = 2000
 RETRY_MILLISECONDS: Final = 3000  # a listener comes back after
 PAUSE_SECONDS: Final = 1.0
+SKEW: Final = 5000  # milliseconds that clocks of a cluster's nodes may differ
 # Of the data: never in an answer, whatever event holds it.
 HIDDEN: Final = frozenset({"ip", "ip_address", "client_id"})
 
@@ -57,7 +68,7 @@ class Listener:
 
     Attributes:
         address: whose it is.
-        reached: where the reader was in each stream when it joined.
+        reached: where the reader was in each stream when it joined, by key.
         queue: what it has not read; None ends it.
     """
 
@@ -72,13 +83,23 @@ class Events:
     """Reads the streams for everybody who listens.
 
     Args:
-        client: of Redis.
+        primary: has the streams.
         most: listeners at once.
         each: listeners of one address.
+        cells: whose events they are; the empty name is one, too.
     """
 
-    def __init__(self, client: redis.Redis, most: int, each: int) -> None:
-        self._client: Any = client  # its stubs are of no help with entries
+    def __init__(
+        self, primary: Primary, most: int, each: int, cells: Iterable[str] = ("",)
+    ) -> None:
+        self._primary = primary
+        # By key, which stream it is; what the whole pool shares is in no cell.
+        self._streams = {
+            in_cell(stream, cell): stream
+            for stream in STREAMS
+            for cell in (cells if stream in EVENT_STREAMS else ("",))
+        }
+        self._skew = 0
         self._most = most
         self._each = each
         self._listeners: set[Listener] = set()
@@ -154,11 +175,15 @@ class Events:
         Raises:
             Unavailable: Redis does not answer.
         """
+        client = None
         try:
-            for stream in STREAMS:
-                last = await self._client.xrevrange(stream, count=1)
-                self._reached[stream] = parse(last[0][0]) if last else (0, 0)
-        except (RedisError, OSError, TimeoutError) as error:
+            client = await self._primary.client()
+            self._skew = SKEW if isinstance(client, RedisCluster) else 0
+            for key in self._streams:
+                last = await client.xrevrange(key, count=1)
+                self._reached[key] = parse(last[0][0]) if last else (0, 0)
+        except AWAY as error:
+            await self._primary.lose(client)
             raise Unavailable("Redis does not answer") from error
 
     async def trimmed(self, after: Id) -> bool:
@@ -167,34 +192,39 @@ class Events:
         Raises:
             Unavailable: Redis does not answer.
         """
+        client = None
         try:
-            for stream in STREAMS:
-                first = await self._client.xrange(stream, count=1)
+            client = await self._primary.client()
+            for key in self._streams:
+                first = await client.xrange(key, count=1)
                 if not first or parse(first[0][0]) <= after:
                     continue
-                about = await self._client.xinfo_stream(stream)
+                about = await client.xinfo_stream(key)
                 if about.get("entries-added", 0) > about["length"]:
                     return True
-        except (RedisError, OSError, TimeoutError) as error:
+        except AWAY as error:
+            await self._primary.lose(client)
             raise Unavailable("Redis does not answer") from error
         return False
 
     async def _backlog(self, after: Id, upto: dict[str, Id]) -> AsyncIterator[list[Entry]]:
         """What came after an id, up to where the reader was when the listener came."""
-        cursors = dict.fromkeys(STREAMS, after)
-        pages: dict[str, list[Entry]] = {stream: [] for stream in STREAMS}
-        ended = {stream for stream in STREAMS if upto[stream] <= after}
+        client = await self._primary.client()
+        after = max(0, after[0] - self._skew), after[1]
+        cursors = dict.fromkeys(self._streams, after)
+        pages: dict[str, list[Entry]] = {key: [] for key in self._streams}
+        ended = {key for key in self._streams if upto[key] <= after}
         while True:
-            for stream in STREAMS:
-                if not pages[stream] and stream not in ended:
-                    page = await self._client.xrange(
-                        stream, f"({text(cursors[stream])}", text(upto[stream]), count=AT_ONCE
+            for key, stream in self._streams.items():
+                if not pages[key] and key not in ended:
+                    page = await client.xrange(
+                        key, f"({text(cursors[key])}", text(upto[key]), count=AT_ONCE
                     )
-                    pages[stream] = [(parse(name), stream, fields) for name, fields in page]
+                    pages[key] = [(parse(name), stream, fields) for name, fields in page]
                     if not page:
-                        ended.add(stream)
+                        ended.add(key)
                     else:
-                        cursors[stream] = pages[stream][-1][0]
+                        cursors[key] = pages[key][-1][0]
             heads = [page[0][0] for page in pages.values() if page]
             if not heads:
                 return
@@ -203,21 +233,31 @@ class Events:
 
     async def _read(self) -> None:
         while True:
+            client = None
             try:
-                answer = await self._client.xread(
-                    {stream: text(reached) for stream, reached in self._reached.items()},
-                    count=AT_ONCE,
-                    block=BLOCK_MILLISECONDS,
-                )
-            except (RedisError, OSError, TimeoutError) as error:
+                client = await self._primary.client()
+                async with asyncio.TaskGroup() as group:
+                    for keys in _together(client, self._streams):
+                        group.create_task(self._follow(client, keys))
+            except* AWAY as errors:
+                error = errors.exceptions[0]
                 if self.trouble is None:
                     log.warning("no events: redis does not answer", error=str(error) or repr(error))
-                self.trouble = "Redis does not answer"
-                # Nobody is left in the belief that nothing happens.
-                for listener in list(self._listeners):
-                    self._cut(listener)
-                await asyncio.sleep(PAUSE_SECONDS)
-                continue
+            self.trouble = "Redis does not answer"
+            # Nobody is left in the belief that nothing happens.
+            for listener in list(self._listeners):
+                self._cut(listener)
+            await self._primary.lose(client)
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    async def _follow(self, client: Any, keys: list[str]) -> None:
+        """Reads streams that one command may read; ends with an error alone."""
+        while True:
+            answer = await client.xread(
+                {key: text(self._reached[key]) for key in keys},
+                count=AT_ONCE,
+                block=BLOCK_MILLISECONDS,
+            )
             self.trouble = None
             self._spread(answer)
 
@@ -225,11 +265,11 @@ class Events:
         entries: list[Entry] = []
         pairs = answer.items() if isinstance(answer, dict) else answer
         for name, page in pairs:
-            stream = name.decode()
+            key = name.decode()
             rows = page[0] if page and isinstance(page[0], list) else page
-            entries += [(parse(entry), stream, fields) for entry, fields in rows]
+            entries += [(parse(entry), self._streams[key], fields) for entry, fields in rows]
             if rows:
-                self._reached[stream] = parse(rows[-1][0])
+                self._reached[key] = parse(rows[-1][0])
         entries.sort(key=lambda entry: entry[0])
         groups: dict[Id, list[Entry]] = {}
         for entry in entries:
@@ -251,6 +291,17 @@ class Events:
                 listener.queue.get_nowait()
             else:
                 return
+
+
+def _together(client: Any, keys: Iterable[str]) -> list[list[str]]:
+    """Keys by what one command may read: all of a server, those of one hash tag in a cluster."""
+    if not isinstance(client, RedisCluster):
+        return [list(keys)]
+    groups: dict[str, list[str]] = {}
+    for key in keys:
+        tag = key.partition("{")[2].partition("}")[0]
+        groups.setdefault(tag or key, []).append(key)
+    return list(groups.values())
 
 
 def parse(name: bytes | str) -> Id:
@@ -362,7 +413,7 @@ async def _body(
     if missed:
         yield 'event: missed\ndata: {"reason":"older events are gone"}\n\n'
     # Without Redis it ends here, and the listener comes back.
-    with contextlib.suppress(RedisError, OSError, TimeoutError):
+    with contextlib.suppress(*AWAY):
         async for entries in events.entries(listener, after):
             yield written(entries, user, worker) if entries else ": beat\n\n"
 

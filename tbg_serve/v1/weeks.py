@@ -5,15 +5,14 @@ from typing import Annotated, Any, Final
 
 import asyncpg
 import msgspec
-import redis.asyncio as redis
 from fastapi import APIRouter, HTTPException, Path
-from redis.exceptions import RedisError
 
 from tbg_core.names import leaderboard_key
 from tbg_serve import cursor
 from tbg_serve.database import Database, now
 from tbg_serve.miners import Address, Miners
 from tbg_serve.models import ClosedWeek, Page, Place, Week
+from tbg_serve.primary import AWAY, Primary
 from tbg_serve.sums import midnight, monday
 from tbg_serve.v1.miners import Cursor, Limit
 
@@ -31,7 +30,7 @@ class Position(msgspec.Struct, array_like=True):
     rank: int
 
 
-def router(database: Database, client: redis.Redis) -> APIRouter:
+def router(database: Database, primary: Primary) -> APIRouter:
     """The routes about weeks."""
     routes = APIRouter(prefix="/v1", tags=["game"])
     miners = Miners(database)
@@ -59,7 +58,7 @@ def router(database: Database, client: redis.Redis) -> APIRouter:
         row = await database.row(_PLACE, start, user["id"])
         if row is None:
             raise HTTPException(404, "this miner has no share in this week")
-        rank = row["rank"] or await _rank(database, client, start, row["best_difficulty"])
+        rank = row["rank"] or await _rank(database, primary, start, row["best_difficulty"])
         return _place(row, rank)
 
     return routes
@@ -79,14 +78,16 @@ def start_of(week: str) -> date:
         raise HTTPException(404, "there is no such week") from None
 
 
-async def _rank(database: Database, client: redis.Redis, week: date, best: float) -> int:
+async def _rank(database: Database, primary: Primary, week: date, best: float) -> int:
     """One more than the users who are better: from the leaderboard, or counted."""
+    client = None
     try:
+        client = await primary.client()
         better = int(await client.zcount(leaderboard_key(week), f"({best!r}", "+inf"))
         if better or await client.exists(leaderboard_key(week)):
             return better + 1
-    except (RedisError, OSError, TimeoutError):
-        pass  # the table says the same, and takes longer
+    except AWAY:
+        await primary.lose(client)  # the table says the same, and takes longer
     return int((await database.one(_BETTER, week, best))["users"]) + 1
 
 

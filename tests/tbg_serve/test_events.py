@@ -10,7 +10,13 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tbg_core.names import ALERTS_STREAM, BLOCK_STATUS_STREAM, WEEKLY_RESET_STREAM, stream_of
+from tbg_core.names import (
+    ALERTS_STREAM,
+    BLOCK_STATUS_STREAM,
+    WEEKLY_RESET_STREAM,
+    in_cell,
+    stream_of,
+)
 from tests.processes import until
 from tests.tbg_serve.harness import ALICE, BOB, Server, served
 
@@ -202,3 +208,21 @@ async def test_without_redis_listeners_are_let_go(
             await asyncio.to_thread(store.stop)
             assert await one.ends()
         await until(lambda: server.get("/v1/events").status == 503, "a reason")
+
+
+async def test_events_of_every_cell_are_there_also_on_the_way_back(
+    database_url: str, redis_url: str, redis: Any, tmp_path: Path
+) -> None:
+    cells = [in_cell(BLOCK, cell) for cell in ("eu1", "us1", "")]
+    with served(database_url, redis_url, tmp_path, SERVE_CELLS="eu1, us1") as server:
+        async with listening(server) as one:
+            for height, key in enumerate(cells):
+                await add(redis, key, user=BOB, height=height)
+            heights = [(await one.next())[1]["height"] for _ in cells]
+            assert sorted(heights) == [0, 1, 2]
+            seen = one.last_id
+        for height, key in enumerate(cells):
+            await add(redis, key, user=BOB, height=3 + height)
+        async with listening(server, last_id=seen) as back:
+            heights = [(await back.next())[1]["height"] for _ in cells]
+            assert sorted(heights) == [3, 4, 5]
