@@ -122,7 +122,7 @@ smoke: $(INSTALLED) ## Mine real shares and a block, and compare every hop
 site: $(INSTALLED) ## Build docs/ as a site into build/site; a broken link is an error
 	$(BIN)/zensical build --strict --clean
 
-pictures: $(INSTALLED) ## Make docs/images anew from a simulated fleet; needs Chromium
+pictures: $(INSTALLED) ## Make the pictures in docs/images from a simulated fleet; needs Chromium
 	$(BIN)/python scripts/pictures $(ARGS)
 
 docs: $(INSTALLED) ## Regenerate docs/events.md and the JSON Schema

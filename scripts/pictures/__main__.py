@@ -1,4 +1,4 @@
-"""Makes docs/images anew: Dagster's pages, the ledger with a loss, a board, the mails of alerts.
+"""Makes docs/images: Dagster's pages, the ledger with a loss, a board, the mails of alerts.
 
     make pictures                                   # a stack of its own; takes some minutes
     make pictures ARGS="--state .tbg"               # of the stack that runs there, as it is
