@@ -23,7 +23,7 @@ class Folder:
 
     Args:
         paths: a file counts under any name.
-        unreadable: is told of a path below them that cannot be looked at, and why.
+        unreadable: receives each path below them that cannot be looked at, and why.
     """
 
     def __init__(self, paths: tuple[Path, ...], unreadable: Callable[[Path, str], None]) -> None:
