@@ -37,6 +37,8 @@ _LAST_SEQ, _SENT, _MICROS, _CLOSED, _START = range(5)
 _WORDS: Final = 8
 _TEXT: Final = _WORDS * 8
 
+_BROKEN: Final[set[Path]] = set()  # pages of which it was said that they cannot be read
+
 log: structlog.stdlib.BoundLogger = structlog.get_logger("boots")
 
 
@@ -186,7 +188,7 @@ def name_of(instance: str) -> str:
 def left_behind(*sockets: Path) -> Iterator[tuple[Path, Status]]:
     """The pages beside these sockets whose process is gone, and what they say.
 
-    A page that cannot be read says nothing, and is left out.
+    A page that cannot be read says nothing, and is left out; that is logged once.
     """
     machine = machine_boot()
     for socket in dict.fromkeys(sockets):
@@ -201,10 +203,22 @@ def left_behind(*sockets: Path) -> Iterator[tuple[Path, Status]]:
             continue  # no folder, no engine
         for name in sorted(names)[:MOST_PAGES]:
             path = socket.parent / name
-            with contextlib.suppress(OSError, ValueError):
+            try:
                 status = _read(path, machine)
-                if status is not None:
-                    yield path, status
+            except OSError:
+                continue  # another process removed it, or another machine keeps it
+            except ValueError as error:
+                if path not in _BROKEN:
+                    _BROKEN.add(path)
+                    log.warning(
+                        "the page of an engine cannot be read: the end of its boot may stay unknown;"
+                        " remove the file",
+                        file=str(path),
+                        error=str(error),
+                    )
+                continue
+            if status is not None:
+                yield path, status
 
 
 def _read(path: Path, machine: str) -> Status | None:

@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import structlog
 
 from devnet import emitter as emitters
 from devnet.emitter import QUEUE_SIZE, Emitter
@@ -278,3 +279,14 @@ async def test_a_number_given_after_the_end_is_noted(path: Path) -> None:
     emitter.emit("new_block_network", BLOCK)
     await asyncio.sleep(0)
     assert found(path) == {emitter.instance: (2, 2, "ended")}
+
+
+def test_a_page_that_cannot_be_read_is_said_once_and_hides_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "events.sock"
+    sound, damaged = killed(path, "sound", 3), killed(path, "damaged", 3)
+    broken = next(one for one in tmp_path.glob("*.boot") if damaged.encode() in one.read_bytes())
+    broken.write_bytes(broken.read_bytes().replace(b'"instance"', b'"instance', 1))
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(2):
+            assert [status.instance for _, status in left_behind(path)] == [sound]
+    assert [line["file"] for line in logs] == [str(broken)]
