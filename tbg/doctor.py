@@ -23,6 +23,7 @@ from tbg.servers import Urls, connect, find_urls
 from tbg.snapshot import stream_lags
 from tbg.stack.clock import TOLERANCE, wrong_clock
 from tbg.stack.ports import HOST, PROBE_SECONDS
+from tbg.stack.rest import rests
 from tbg.stack.state import Stack, State, state_option
 from tbg.status import dagster_troubles, node_trouble, programs_of
 from tbg.terminal import terminal
@@ -98,7 +99,7 @@ def look(state: State) -> Iterator[Finding]:
 
 def _programs(state: State, stack: Stack) -> Iterator[Finding]:
     programs = programs_of(state)
-    ended = [one.name for one in programs.values() if not one.running]
+    ended = [one.name for one in programs.values() if not (one.running or rests(stack, one))]
     if ended:
         logs = ", ".join(str(state.log_of(name)) for name in ended)
         yield Finding("programs", "bad", f"not running: {', '.join(ended)}", f"read {logs}")

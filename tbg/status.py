@@ -14,6 +14,7 @@ from tbg.servers import connect, find_urls
 from tbg.snapshot import MOST_COUNTED, Snapshot, take
 from tbg.stack.dagster import DAEMON, problems
 from tbg.stack.node import Node
+from tbg.stack.rest import rests
 from tbg.stack.state import State, state_option
 from tbg.stack.supervisor import BROKEN, Process, Supervisor
 from tbg.terminal import terminal
@@ -85,6 +86,8 @@ def dagster_troubles(state: State, programs: dict[str, Process]) -> list[str] | 
     stack = state.read_stack()
     if stack is None or stack.dagster_database_url is None or DAEMON not in programs:
         return None
+    if rests(stack, programs[DAEMON]):
+        return []
     return problems(stack.dagster_database_url, programs[DAEMON])
 
 

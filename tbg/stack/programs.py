@@ -39,6 +39,7 @@ class StackOptions:
     Attributes:
         node: whether there is one: ours, or the one that ``foreign_node`` is.
         foreign_node: a node that the user runs, on a test network.
+        light: without Dagster's UI, and its other programs at work around the full hour alone.
         miner_user: address that the CPU miner mines for; None is one without a known key.
         trust_clock: whether to go on although the clock cannot be right.
         pool_config: a configuration file for our pool.
@@ -51,6 +52,7 @@ class StackOptions:
     pool: bool = True
     miner: bool = True
     dagster: bool = True
+    light: bool = False
     serve: bool = True
     miner_processes: int = 1
     miner_user: str | None = None
@@ -106,7 +108,8 @@ class StackPlan:
             f"stratum+tcp://{options.stratum_host}:{ports.stratum_port}" if options.pool else None
         )
         self.api_url = f"http://{HOST}:{ports.serve_port}" if options.serve else None
-        self.dagster_url = f"http://{HOST}:{ports.dagster_port}" if options.dagster else None
+        ui = options.dagster and not options.light
+        self.dagster_url = f"http://{HOST}:{ports.dagster_port}" if ui else None
         self.archive_url = _absolute(environ.get("ARCHIVE_URL"))
         self.alerts_file = _absolute(environ.get("ALERTS_FILE"))
         self.dagster_database_url: str | None = None
@@ -218,7 +221,8 @@ class StackPlan:
             ["notify"],
             "outbox → people",
             DATABASE_URL=self.database_url,
-            DAGSTER_PG_URL=self.dagster_database_url or "",
+            # The heartbeats of one that rests are not watched.
+            DAGSTER_PG_URL="" if self.options.light else self.dagster_database_url or "",
             DISK_PATH=str(self.state.path),
             **(self.node.environment() if self.node else {"BITCOIN_RPC_URL": ""}),
         )
@@ -320,7 +324,8 @@ class StackPlan:
         if self.node is not None:
             code |= self.node.environment()
         port = self.options.ports.at("dagster_port")
-        return batch.programs(folder, self.state.runtime, storage, code, port, self.first_week)
+        found = batch.programs(folder, self.state.runtime, storage, code, port, self.first_week)
+        return [one for one in found if not (self.options.light and one.name == batch.WEBSERVER)]
 
 
 def _absolute(place: str | None) -> str | None:

@@ -114,6 +114,7 @@ class RunningStack:
             archive_url=plan.archive_url,
             alerts_file=plan.alerts_file,
             dagster_database_url=plan.dagster_database_url,
+            light=plan.options.light,
             programs=tuple(program.name for program in plan.programs),
         )
 
@@ -211,6 +212,19 @@ class RunningStack:
         self._seen.pop(name, None)
         self._started = [program for program in self._started if program.name != name]
         self._supervisor.stop_program(name)
+
+    def begin(self, name: str) -> None:
+        """Starts one program that was stopped, unless it runs, and waits until it is ready.
+
+        Raises:
+            click.ClickException: when it does not get ready.
+            Interrupted: when shutdown is requested meanwhile.
+            one of BROKEN: when supervisord is gone.
+        """
+        if self.seen(name) is None:
+            [program] = (one for one in self.plan.programs if one.name == name)
+            self._started = [one for one in self._started if one.name != name]
+            self._start(program)
 
     def restart(self, name: str) -> None:
         """Starts a program again, with what it reads at its start.

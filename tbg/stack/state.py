@@ -49,6 +49,7 @@ class Stack:
     archive_url: str | None = field(default=None, repr=False)
     alerts_file: str | None = None
     dagster_database_url: str | None = field(default=None, repr=False)
+    light: bool = False  # the batch side rests between two hours
     programs: tuple[str, ...] = ()
 
     def environment(self) -> dict[str, str]:

@@ -21,6 +21,7 @@ from tbg.stack.flow import Flow
 from tbg.stack.node import Node
 from tbg.stack.ports import Ports
 from tbg.stack.programs import StackOptions, StackPlan
+from tbg.stack.rest import Rest
 from tbg.stack.running import Interrupted, RunningStack
 from tbg.stack.state import State, state_option
 from tbg.stack.stopping import Ending
@@ -75,6 +76,12 @@ def port_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--no-pool", is_flag=True, help="Without pool and miner: bring your own engine.")
 @click.option("--no-serve", is_flag=True, help="Without the HTTP interface for miners' tools.")
 @click.option("--no-dagster", is_flag=True, help="Without the batch side and its UI.")
+@click.option(
+    "--light",
+    is_flag=True,
+    help="For small machines: without Dagster's UI and the CPU miner; the batch side works "
+    "around the full hour and rests in between.",
+)
 @click.option("--no-node", is_flag=True, help="Without node, pool and miner: the data side alone.")
 @click.option(
     "--miner-processes",
@@ -100,6 +107,7 @@ def command(
     no_node: bool,
     no_dagster: bool,
     no_serve: bool,
+    light: bool,
     node_url: str | None,
     node_cookie: Path | None,
     miner_user: str | None,
@@ -125,6 +133,7 @@ def command(
     Examples:
       tbg up
       tbg up --host 0.0.0.0 --no-miner     # and point a Bitaxe at this machine
+      tbg up --light                       # on a Raspberry Pi
       tbg up --state /tmp/second --free-ports
       tbg up --node-url http://127.0.0.1:18443 --node-cookie ~/.bitcoin/regtest/.cookie
     """
@@ -145,8 +154,9 @@ def command(
         node=not no_node,
         foreign_node=foreign,
         pool=not (no_pool or no_node),
-        miner=not (no_miner or no_pool or no_node),
+        miner=not (no_miner or no_pool or no_node or light),
         dagster=not no_dagster,
+        light=light,
         serve=not no_serve and importlib.util.find_spec("fastapi") is not None,
         miner_processes=miner_processes,
         miner_user=miner_user,
@@ -271,12 +281,17 @@ def _watch(
     stack: RunningStack, line: _Line, say: Callable[[str], None], ending: Ending, pause: float
 ) -> None:
     looked = time.monotonic()
+    rest = None
+    if stack.plan.options.light and stack.plan.dagster_database_url is not None:
+        rest = Rest(stack, stack.plan.dagster_database_url, say)
     while not ending.asked.wait(pause):
         for news in stack.watch():
             say(news)
         line.look(stack)
         if time.monotonic() - looked >= FIRST_WEEK_SECONDS:
             _reach_back(stack, say)
+            if rest is not None:
+                rest.look()
             looked = time.monotonic()
 
 
