@@ -30,6 +30,13 @@ from tbg_core.database import libpq_url, without_password
 ROLE: Final = "tbg"  # of the database, and the name of the database
 DAGSTER_ROLE: Final = "dagster"  # of Dagster's own database, and its name
 RPC_USER: Final = "tbg"
+NOTIFIER: Final = "notifier"
+
+
+def reachable(host: str) -> str:
+    """The address by which this machine reaches what listens on ``host``."""
+    every = host in ("0.0.0.0", "::", "")  # noqa: S104 compared, not bound
+    return HOST if every else host
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,7 @@ class StackOptions:
 
     ports: Ports = field(default_factory=Ports)
     stratum_host: str = HOST
+    serve_host: str = HOST
     node: bool = True
     foreign_node: Node | None = None
     pool: bool = True
@@ -66,8 +74,7 @@ class StackOptions:
     @property
     def reachable_host(self) -> str:
         """The address by which this machine reaches its own pool."""
-        every = self.stratum_host in ("0.0.0.0", "::", "")  # noqa: S104 compared, not bound
-        return HOST if every else self.stratum_host
+        return reachable(self.stratum_host)
 
 
 class StackPlan:
@@ -107,7 +114,9 @@ class StackPlan:
         self.stratum_url = (
             f"stratum+tcp://{options.stratum_host}:{ports.stratum_port}" if options.pool else None
         )
-        self.api_url = f"http://{HOST}:{ports.serve_port}" if options.serve else None
+        self.api_url = (
+            f"http://{reachable(options.serve_host)}:{ports.serve_port}" if options.serve else None
+        )
         ui = options.dagster and not options.light
         self.dagster_url = f"http://{HOST}:{ports.dagster_port}" if ui else None
         self.archive_url = _absolute(environ.get("ARCHIVE_URL"))
@@ -131,11 +140,19 @@ class StackPlan:
         batch_side = []
         if options.dagster:
             batch_side = self._batch(environ, own_database=database is None)
-        if options.dagster or environ.get("ALERTS_FILE") or environ.get("ALERT_WEBHOOK_URL"):
+        routed = bool(environ.get("ALERTS_FILE") or environ.get("ALERT_WEBHOOK_URL"))
+        if options.dagster or routed:
             self.programs.append(self._notifier())
         if self.api_url is not None:
             self.programs.append(self._serve(self.api_url, own_database=database is None))
         self.programs += batch_side
+        self.resting: tuple[str, ...] = ()
+        """Programs that work around the full hour alone, in the order of their start."""
+        if options.light and options.dagster:
+            names = {one.name for one in batch_side}
+            if not routed:
+                names.add(NOTIFIER)  # nobody waits for it
+            self.resting = tuple(one.name for one in self.programs if one.name in names)
 
     def _python(self, name: str, arguments: list[str], **environment: str) -> Launch:
         """One of our own commands, as a program."""
@@ -217,7 +234,7 @@ class StackPlan:
     def _notifier(self) -> Program:
         # The routes and their secrets come from our own environment.
         return self._daemon(
-            "notifier",
+            NOTIFIER,
             ["notify"],
             "outbox → people",
             DATABASE_URL=self.database_url,
@@ -232,7 +249,7 @@ class StackPlan:
         database = self.database_url
         if own_database:
             database = self._postgres.url_of(ROLE, SERVE_ROLE, self.secrets.serve)
-        port = self.options.ports.at("serve_port")
+        port = self.options.ports.at("serve_port", self.options.serve_host)
         return Program(
             self._python(
                 "serve",

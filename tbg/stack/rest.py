@@ -13,13 +13,11 @@ from typing import Final
 import click
 import psycopg
 
-from tbg.stack.dagster import CODE_SERVER, DAEMON
 from tbg.stack.running import RunningStack
 from tbg.stack.state import Stack
 from tbg.stack.supervisor import BROKEN, Process
 from tbg_core.database import open_connection
 
-PROGRAMS: Final = (CODE_SERVER, DAEMON)  # in the order of their start
 FROM_MINUTE: Final = 1
 TO_MINUTE: Final = 12
 AT_LEAST: Final = 660.0  # seconds of work after a start
@@ -33,12 +31,7 @@ select exists(
 
 def rests(stack: Stack | None, program: Process) -> bool:
     """Whether a program does not run because the batch side of a light stack rests."""
-    return (
-        stack is not None
-        and stack.light
-        and program.name in PROGRAMS
-        and program.state == "STOPPED"
-    )
+    return stack is not None and program.name in stack.resting and program.state == "STOPPED"
 
 
 class Rest:
@@ -60,7 +53,8 @@ class Rest:
         """Wakes the batch side if it is time, or lets it rest if nothing is left to do."""
         now = now or datetime.now(UTC)
         due = FROM_MINUTE <= now.minute < TO_MINUTE
-        resting = [name for name in PROGRAMS if self._stack.seen(name) is None]
+        names = self._stack.plan.resting
+        resting = [name for name in names if self._stack.seen(name) is None]
         worked = time.monotonic() - self._since
         try:
             if due and resting:
@@ -68,7 +62,7 @@ class Rest:
                 for name in resting:
                     self._stack.begin(name)
             elif not due and not resting and worked >= AT_LEAST and not self._busy():
-                for name in reversed(PROGRAMS):
+                for name in reversed(names):
                     self._stack.stop_program(name)
                 self._say(f"the batch side rests until {FROM_MINUTE} minute past the hour")
         except (click.ClickException, *BROKEN) as error:

@@ -114,7 +114,7 @@ class RunningStack:
             archive_url=plan.archive_url,
             alerts_file=plan.alerts_file,
             dagster_database_url=plan.dagster_database_url,
-            light=plan.options.light,
+            resting=plan.resting,
             programs=tuple(program.name for program in plan.programs),
         )
 

@@ -49,7 +49,7 @@ class Stack:
     archive_url: str | None = field(default=None, repr=False)
     alerts_file: str | None = None
     dagster_database_url: str | None = field(default=None, repr=False)
-    light: bool = False  # the batch side rests between two hours
+    resting: tuple[str, ...] = ()  # programs of a light stack that work around the full hour
     programs: tuple[str, ...] = ()
 
     def environment(self) -> dict[str, str]:
@@ -169,7 +169,8 @@ class State:
             return None
         # Another release may have written it: unknown fields are left out.
         known = {entry.name: found[entry.name] for entry in fields(Stack) if entry.name in found}
-        return Stack(**{**known, "programs": tuple(found["programs"])})
+        lists = {name: tuple(known.get(name, ())) for name in ("programs", "resting")}
+        return Stack(**{**known, **lists})
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[Self]:

@@ -53,6 +53,12 @@ def port_options(function: Callable[..., Any]) -> Callable[..., Any]:
     show_default=True,
     help="Address for Stratum; 0.0.0.0 admits miners of your network.",
 )
+@click.option(
+    "--serve-host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address for the HTTP interface of miners' tools; it has no password.",
+)
 @port_options
 @click.option(
     "--node-url",
@@ -101,6 +107,7 @@ def port_options(function: Callable[..., Any]) -> Callable[..., Any]:
 def command(
     state_path: Path,
     stratum_host: str,
+    serve_host: str,
     free_ports: bool,
     no_miner: bool,
     no_pool: bool,
@@ -151,6 +158,7 @@ def command(
     options = StackOptions(
         ports=Ports.free() if free_ports else Ports(**ports),
         stratum_host=stratum_host,
+        serve_host=serve_host,
         node=not no_node,
         foreign_node=foreign,
         pool=not (no_pool or no_node),
@@ -282,7 +290,7 @@ def _watch(
 ) -> None:
     looked = time.monotonic()
     rest = None
-    if stack.plan.options.light and stack.plan.dagster_database_url is not None:
+    if stack.plan.resting and stack.plan.dagster_database_url is not None:
         rest = Rest(stack, stack.plan.dagster_database_url, say)
     while not ending.asked.wait(pause):
         for news in stack.watch():

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import click
@@ -11,7 +12,7 @@ import pytest
 
 from tbg.stack import rest
 from tbg.stack.dagster import CODE_SERVER, DAEMON, WEBSERVER
-from tbg.stack.programs import StackOptions, StackPlan
+from tbg.stack.programs import NOTIFIER, StackOptions, StackPlan
 from tbg.stack.rest import Rest, rests
 from tbg.stack.running import RunningStack
 from tbg.stack.state import Stack, State
@@ -28,6 +29,7 @@ class Recorded:
 
     def __init__(self) -> None:
         self.running = [CODE_SERVER, DAEMON]
+        self.plan = SimpleNamespace(resting=(CODE_SERVER, DAEMON))
         self.broken: str | None = None
 
     def seen(self, name: str) -> object | None:
@@ -114,26 +116,32 @@ def test_a_program_that_does_not_start_is_tried_again(stack: Recorded, resting: 
 
 
 @pytest.mark.parametrize(
-    ("light", "name", "state", "found"),
+    ("name", "state", "found"),
     [
-        (True, DAEMON, "STOPPED", True),
-        (True, CODE_SERVER, "STOPPED", True),
-        (True, DAEMON, "FATAL", False),
-        (True, "writer", "STOPPED", False),
-        (False, DAEMON, "STOPPED", False),
+        (DAEMON, "STOPPED", True),
+        (CODE_SERVER, "STOPPED", True),
+        (DAEMON, "FATAL", False),
+        ("writer", "STOPPED", False),
     ],
 )
-def test_only_what_rests_may_not_run(light: bool, name: str, state: str, found: bool) -> None:
-    stack = Stack("", "", "", "", 0, 0, light=light)
-    assert rests(stack, Process(name, state, 0, 0)) == found
+def test_only_what_rests_may_not_run(name: str, state: str, found: bool) -> None:
+    process = Process(name, state, 0, 0)
+    light = Stack("", "", "", "", 0, 0, resting=(CODE_SERVER, DAEMON))
+    assert rests(light, process) == found
+    assert not rests(Stack("", "", "", "", 0, 0), process)
 
 
-def test_a_light_stack_has_no_ui_and_no_watched_heartbeats(tmp_path: Path) -> None:
+def test_a_light_stack_has_no_ui_and_its_batch_side_rests(tmp_path: Path) -> None:
     state = State(tmp_path / "state")
     state.make()
     plan = StackPlan(state, StackOptions(light=True), {})
     programs = {one.name: one for one in plan.programs}
-    assert {CODE_SERVER, DAEMON} <= programs.keys()
     assert WEBSERVER not in programs
     assert plan.dagster_url is None
-    assert programs["notifier"].launch.environment["DAGSTER_PG_URL"] == ""
+    assert plan.resting == (NOTIFIER, CODE_SERVER, DAEMON)
+    assert programs[NOTIFIER].launch.environment["DAGSTER_PG_URL"] == ""
+    # Where people wait for news, they come at once.
+    routed = StackPlan(state, StackOptions(light=True), {"ALERTS_FILE": "alerts.yml"})
+    assert routed.resting == (CODE_SERVER, DAEMON)
+    assert StackPlan(state, StackOptions(), {}).resting == ()
+    assert StackPlan(state, StackOptions(light=True, dagster=False), {}).resting == ()
