@@ -16,7 +16,8 @@ from bench.figures import Report
 from bench.stack import Servers, servers
 from tbg_core.flavour import flavour_of
 from tbg_core.names import week_start
-from tbg_dagster.partitions import DAY, HOUR, WEEK, midnight
+from tbg_core.periods import midnight
+from tbg_dagster.partitions import DAY, HOUR, WEEK
 from tbg_dagster.resources import Database, Thresholds
 from tbg_dagster.resources.database import Connection
 from tbg_dagster.rollup import rollup_of

@@ -5,6 +5,8 @@ import os
 import signal
 from collections.abc import Callable
 
+from tbg_core.signals import STOP
+
 
 def on_signal(stop: Callable[[], None]) -> None:
     """Has SIGTERM and Ctrl-C call ``stop``; a second one ends the process at once.
@@ -19,5 +21,5 @@ def on_signal(stop: Callable[[], None]) -> None:
         asked.append(number)
         stop()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in STOP:
         asyncio.get_running_loop().add_signal_handler(number, ask, number)

@@ -8,13 +8,13 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
-from datetime import time as midnight
 from pathlib import Path
 from typing import Final, Literal
 
 from tbg.stack.ports import Ports, why_taken
 from tbg_core.disk import disk_trouble
 from tbg_core.first_week import EARLIEST_WEEK
+from tbg_core.periods import midnight
 
 SETTINGS: Final = Path("/proc/sys/net")
 # What the kernel allows, the least that is enough, and what it is for.
@@ -69,7 +69,7 @@ def look(folder: Path, *, running: bool) -> Iterator[Finding]:
 
 def _clock(now: datetime) -> Finding:
     text = f"{now:%F %T} UTC"
-    if now < datetime.combine(EARLIEST_WEEK, midnight(), UTC):
+    if now < midnight(EARLIEST_WEEK):
         return Finding(
             "clock",
             "bad",

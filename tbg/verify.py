@@ -3,7 +3,7 @@
 import json
 import re
 from contextlib import suppress
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,23 +17,12 @@ from tbg.terminal import terminal
 from tbg_core import evidence
 from tbg_core.events import canonical_address
 from tbg_core.evidence import Case
+from tbg_core.periods import midnight, monday_of
 from tbg_core.proof import SIGNATURE, Claim, Proof, ProofError, holds, signatures_of, verify
 from tbg_core.wording import printable
 
 SHORTEST: Final = 8  # hex digits, of the end of a hash
 MARKS = {True: "holds", False: "FAILS", None: "not checked"}
-
-
-def monday_of(week: str) -> date:
-    """The Monday of an ISO week as 2026-W47.
-
-    Raises:
-        ValueError: it is not one.
-    """
-    found = re.fullmatch(r"([0-9]{4})-W([0-9]{2})", week)
-    if not found:
-        raise ValueError(f"{week!r} does not look like 2026-W47")
-    return date.fromisocalendar(int(found[1]), int(found[2]), 1)
 
 
 def _hash(text: str) -> str:
@@ -165,7 +154,7 @@ def read(value: Any, signature: str) -> tuple[Claim, Proof]:
             moment = datetime.fromisoformat(moment)
             if moment.tzinfo is None:
                 raise ProofError(f"the time {moment} names no time zone")
-        monday = week and datetime.combine(monday_of(week), time(), UTC)
+        monday = week and midnight(monday_of(week))
     except (TypeError, ValueError, OverflowError, OSError) as error:
         raise ProofError(f"time or week is wrong: {error}") from None
     return (

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, timedelta
 from typing import Any, Final, LiteralString
 
 import psycopg
 from psycopg.rows import dict_row
 
+from tbg_core.periods import midnight
 from tbg_core.proof import SIGNATURE, Claim, Fact, Proof, Tip, holds, signatures_of, verify
 
 TOP: Final = 10
@@ -165,9 +166,9 @@ def _claim(row: Mapping[str, Any], signature: str) -> Claim:
         user=row["user"],
         difficulty=row["difficulty"],
         time=row["found_at"],
-        week=_midnight(row["week_start"]),
+        week=row["week_start"] and midnight(row["week_start"]),
         signature=row["coinbase_sig"] or signatures_of(signature),
-        counted=_midnight(row["counted_week"]),
+        counted=row["counted_week"] and midnight(row["counted_week"]),
         kept=row["kept"],
     )
 
@@ -181,7 +182,3 @@ def _proof(row: Mapping[str, Any]) -> Proof | None:
         row["coinbase"],
         tuple(branch[at : at + 32] for at in range(0, len(branch), 32)),
     )
-
-
-def _midnight(day: date | None) -> datetime | None:
-    return datetime.combine(day, time(), UTC) if day else None

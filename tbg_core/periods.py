@@ -1,6 +1,7 @@
-"""Times in microseconds since the Unix epoch, as events carry them; all UTC."""
+"""Times and weeks; all UTC. Events carry microseconds since the Unix epoch."""
 
-from datetime import UTC, datetime, timedelta
+import re
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Final
 
 SECOND: Final = 1_000_000
@@ -37,3 +38,25 @@ def iso_week(micros: int) -> str:
 def week_begins(micros: int) -> int:
     """Monday 00:00 of a time's ISO week, in microseconds."""
     return micros - (micros - _MONDAY) % WEEK
+
+
+def midnight(day: date) -> datetime:
+    """The start of a day."""
+    return datetime.combine(day, time(), UTC)
+
+
+def monday(day: date) -> date:
+    """The first day of a day's ISO week."""
+    return day - timedelta(days=day.weekday())
+
+
+def monday_of(week: str) -> date:
+    """The Monday of an ISO week as ``2026-W47``.
+
+    Raises:
+        ValueError: it is not one.
+    """
+    found = re.fullmatch(r"([0-9]{4})-W([0-9]{2})", week)
+    if not found:
+        raise ValueError(f"{week!r} does not look like 2026-W47")
+    return date.fromisocalendar(int(found[1]), int(found[2]), 1)

@@ -8,11 +8,12 @@ Moving it later hides partitions from Dagster, though not from the database.
 
 import os
 from collections.abc import Collection, Iterator
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
 import dagster as dg
 
+from tbg_core.periods import midnight
 from tbg_dagster.first_week import kept_week
 
 HOUR: Final = timedelta(hours=1)
@@ -20,11 +21,6 @@ DAY: Final = timedelta(days=1)
 WEEK: Final = timedelta(days=7)
 
 Partitions = dg.TimeWindowPartitionsDefinition
-
-
-def midnight(day: date) -> datetime:
-    """The start of a day, UTC."""
-    return datetime.combine(day, time(), UTC)
 
 
 def _first_week() -> str:

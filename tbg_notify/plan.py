@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, Final, LiteralString
 
 import psycopg
@@ -12,6 +12,7 @@ from psycopg.rows import DictRow
 
 from tbg_core.messages import NOTIFY
 from tbg_core.names import WEEKLY_RESET_STREAM
+from tbg_core.periods import midnight
 from tbg_notify.collect import FRESH
 from tbg_notify.kinds import WORKER_KINDS, Message, Worker, read
 from tbg_notify.routes import Route
@@ -102,7 +103,7 @@ def _old_week(message: Message, now: datetime, memory: Memory) -> str | None:
     if not payload["entrants"] and payload.get("kind") != "correction":
         return "nobody entered"
     monday = date.fromisoformat(payload["week_start"]) + timedelta(weeks=1)
-    end = datetime.combine(monday, time(), UTC)
+    end = midnight(monday)
     if now - end > LATEST_WEEK and (memory.known_since is None or end <= memory.known_since):
         return "history: the week ended before this database knew a miner"
     return None

@@ -13,10 +13,11 @@ from typing import Any, Final
 import asyncpg
 from fastapi import APIRouter, HTTPException, Response
 
+from tbg_core.periods import monday
 from tbg_serve.database import Database, now
 from tbg_serve.miners import Address, Miners
 from tbg_serve.pool import Pool
-from tbg_serve.sums import Done, by_worker, monday, rate_of_7d, recent
+from tbg_serve.sums import Done, by_worker, rate_of_7d, recent
 
 SUFFIXES: Final = "KMGTPE"
 # ckpool names a user's file by its address: nothing else is a name of one of ours.

@@ -9,8 +9,9 @@ from datetime import UTC, date, datetime, timedelta
 from time import monotonic
 from typing import Final
 
+from tbg_core.periods import midnight
 from tbg_serve.database import Database, now
-from tbg_serve.sums import Day, midnight
+from tbg_serve.sums import Day
 
 SLOT: Final = 300  # seconds
 SLOTS: Final = 24 * 3600 // SLOT

@@ -6,10 +6,11 @@ has computed. Every query goes along an index, and reads a bounded number of row
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, Final, Literal
 
 from tbg_core.difficulty import HASHES_PER_DIFFICULTY
+from tbg_core.periods import midnight, monday
 from tbg_serve.database import Database, now
 
 DAYS: Final = 7  # today and the six before it: they hold the running week
@@ -61,16 +62,6 @@ class Recent:
             if day >= first:
                 total.add(vars(sums))
         return total
-
-
-def midnight(day: date) -> datetime:
-    """The beginning of a day, UTC."""
-    return datetime.combine(day, time(), UTC)
-
-
-def monday(day: date) -> date:
-    """The first day of a day's ISO week."""
-    return day - timedelta(days=day.weekday())
 
 
 def rate_of_7d(work: float) -> float:

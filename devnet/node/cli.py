@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import signal
 import sys
 from ipaddress import ip_address
 from pathlib import Path
@@ -21,6 +20,7 @@ from devnet.node.server import RPCServer
 from devnet.node.web import PortInUse
 from devnet.password import PASSWORD_VARIABLE, password_option
 from tbg_core.log import configure
+from tbg_core.signals import STOP
 
 log = structlog.get_logger(__name__)
 
@@ -91,7 +91,7 @@ async def run(datadir: Path, host: str, port: int, auth: Auth | None) -> None:
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in STOP:
         loop.add_signal_handler(number, stop.set)
     async with Node(datadir) as opened:
         cookie = datadir / COOKIE_NAME

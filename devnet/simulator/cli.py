@@ -17,6 +17,7 @@ from devnet.simulator.plan import Wishes, plan_history, plan_live
 from devnet.simulator.run import STDOUT, NoReceiverError, run_history, run_live
 from devnet.simulator.summary import summary_table
 from tbg_core.periods import SECOND
+from tbg_core.signals import STOP
 
 
 @click.command(
@@ -213,10 +214,7 @@ def simulate_command(
 def _until_signal() -> Iterator[Callable[[], bool]]:
     """Yields a check for SIGINT or SIGTERM, which end the run with its summary."""
     stop = threading.Event()
-    before = {
-        number: signal.signal(number, lambda *_: stop.set())
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in STOP}
     try:
         yield stop.is_set
     finally:

@@ -1,7 +1,7 @@
 """The week's best difficulties as sorted sets: user → best difficulty."""
 
 import asyncio
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, timedelta
 from time import monotonic
 from typing import Final
 
@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 from ingest import metrics
 from ingest.writer.provisional import Bests
 from tbg_core.names import leaderboard_key
+from tbg_core.periods import midnight
 
 PATIENCE: Final = 2.0  # seconds that one answer may take
 RETRY: Final = 5.0  # seconds before the first try again, doubled each time
@@ -55,7 +56,7 @@ class Leaderboard:
             scores[user] = max(best, scores.get(user, 0.0))
         for week, scores in weeks.items():
             key = leaderboard_key(week)
-            expires = datetime.combine(week + timedelta(days=7), time(), UTC) + self._keep
+            expires = midnight(week + timedelta(days=7)) + self._keep
             try:
                 # Redis removes a set whose time is over at once, by its own clock.
                 async with asyncio.timeout(PATIENCE):

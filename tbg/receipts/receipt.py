@@ -13,11 +13,11 @@ from tbg.options import Parsed, utc
 from tbg.receipts.signing import key_option, sign
 from tbg.receipts.source import archive_option, source
 from tbg.stack.state import state_option
-from tbg.verify import monday_of
 from tbg_core.events import canonical_address
+from tbg_core.periods import midnight, monday_of
 from tbg_core.receipts.receipt import ReceiptError, make
 from tbg_core.wording import counted, printable, si
-from tbg_dagster.partitions import WEEK, midnight
+from tbg_dagster.partitions import WEEK
 
 MOMENT = Parsed(utc, "be a time as 2026-11-23T07:00, in UTC unless it says otherwise")
 

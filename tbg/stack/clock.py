@@ -7,11 +7,11 @@ a time server. Partitions, weeks and retention would all follow from that.
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from datetime import time as midnight
 from typing import Final
 
 from tbg.servers import connect
 from tbg_core.first_week import EARLIEST_WEEK
+from tbg_core.periods import midnight
 
 TOLERANCE: Final = timedelta(minutes=5)
 LOOK_SECONDS: Final = 1.0
@@ -24,7 +24,7 @@ def wrong_clock(database_url: str, now: datetime) -> str | None:
     Raises:
         click.ClickException: the database does not answer.
     """
-    if now < datetime.combine(EARLIEST_WEEK, midnight(), UTC):
+    if now < midnight(EARLIEST_WEEK):
         return f"the clock says {now:%F %H:%M} UTC, which is before this software was made"
     with connect(database_url) as connection:
         row = connection.execute("select max(updated_at) from stream_offsets").fetchone()

@@ -19,12 +19,13 @@ from psycopg import IsolationLevel, sql
 from psycopg.rows import tuple_row
 
 from tbg_core.flavour import flavour_of
+from tbg_core.periods import midnight
 from tbg_dagster import clock
 from tbg_dagster.archive import parquet
 from tbg_dagster.archive.manifest import File, Hour, Manifest, best_of, fold
 from tbg_dagster.archive.owner import Owner
 from tbg_dagster.archive.store import ArchiveError, Store
-from tbg_dagster.partitions import DAY, midnight
+from tbg_dagster.partitions import DAY
 from tbg_dagster.queries import query
 from tbg_dagster.resources.database import Connection
 

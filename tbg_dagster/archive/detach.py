@@ -13,9 +13,10 @@ from typing import Final
 import psycopg
 from psycopg import sql
 
+from tbg_core.periods import midnight
 from tbg_dagster.archive.held import HeldError
 from tbg_dagster.archive.store import Store
-from tbg_dagster.partitions import DAY, midnight
+from tbg_dagster.partitions import DAY
 from tbg_dagster.queries import query
 from tbg_dagster.resources.database import Connection
 

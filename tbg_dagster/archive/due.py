@@ -2,10 +2,11 @@
 
 from datetime import date, datetime, timedelta
 
+from tbg_core.periods import midnight
 from tbg_dagster.archive.day import has_rows
 from tbg_dagster.archive.retention import raw_days
 from tbg_dagster.archive.store import Store
-from tbg_dagster.partitions import DAY, midnight
+from tbg_dagster.partitions import DAY
 from tbg_dagster.queries import query
 from tbg_dagster.resources.database import Connection
 from tbg_dagster.rollup import rollup_of

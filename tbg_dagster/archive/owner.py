@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Final, Self
 from uuid import UUID
 
+from tbg_core.periods import midnight
 from tbg_dagster.archive.manifest import Manifest
 from tbg_dagster.archive.store import ArchiveError, Store
-from tbg_dagster.partitions import DAY, midnight
+from tbg_dagster.partitions import DAY
 from tbg_dagster.resources.database import Connection
 
 NAMELESS: Final = UUID(int=0)  # among the adopted: archives that name no database

@@ -7,11 +7,12 @@ from typing import Final
 import psycopg
 from psycopg import sql
 
+from tbg_core.periods import midnight
 from tbg_dagster.archive.day import archive, has_rows, restore, verify
 from tbg_dagster.archive.detach import drop_detached
 from tbg_dagster.archive.held import HeldError
 from tbg_dagster.archive.store import ArchiveError, Store
-from tbg_dagster.partitions import DAY, midnight
+from tbg_dagster.partitions import DAY
 from tbg_dagster.queries import query
 from tbg_dagster.resources.database import Connection
 from tbg_dagster.rollup import Rollup

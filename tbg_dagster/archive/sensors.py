@@ -5,11 +5,12 @@ from typing import Final
 
 import dagster as dg
 
+from tbg_core.periods import midnight
 from tbg_dagster import clock
 from tbg_dagster.archive.due import missing, outdated
 from tbg_dagster.archive.store import ArchiveError, Store
 from tbg_dagster.catch_up.sensors import Memory, busy, requests
-from tbg_dagster.partitions import FIRST_MOMENT, midnight
+from tbg_dagster.partitions import FIRST_MOMENT
 from tbg_dagster.resources import Archive, Database
 from tbg_dagster.sensing import sensor
 from tbg_dagster.timetable import ARCHIVE

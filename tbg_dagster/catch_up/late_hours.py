@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Self
 
-from tbg_dagster.partitions import DAY, midnight
+from tbg_core.periods import midnight
+from tbg_dagster.partitions import DAY
 from tbg_dagster.queries import query
 from tbg_dagster.resources.database import Connection
 from tbg_dagster.rollup import without_raw

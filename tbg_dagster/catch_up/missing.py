@@ -6,7 +6,8 @@ from typing import Final
 import dagster as dg
 
 from tbg_core.names import week_start
-from tbg_dagster.partitions import closed, midnight
+from tbg_core.periods import midnight
+from tbg_dagster.partitions import closed
 from tbg_dagster.resources.database import Connection
 from tbg_dagster.rollup import rollup_of
 from tbg_dagster.timetable import CLOSE_LEDGER, PUBLISH_ROOTS, ROLLUPS, Job

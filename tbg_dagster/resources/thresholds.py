@@ -5,8 +5,8 @@ from datetime import datetime, timedelta
 import dagster as dg
 from pydantic import Field
 
+from tbg_core.periods import midnight
 from tbg_core.proof import SIGNATURE
-from tbg_dagster.partitions import midnight
 from tbg_dagster.resources.environment import variable_of
 
 

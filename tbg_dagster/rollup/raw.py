@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from datetime import date, datetime
 from typing import Final
 
-from tbg_dagster.partitions import DAY, HOUR, midnight
+from tbg_core.periods import midnight
+from tbg_dagster.partitions import DAY, HOUR
 from tbg_dagster.queries import query
 from tbg_dagster.resources.database import Connection
 from tbg_dagster.rollup.span import Span

@@ -22,7 +22,8 @@ import psycopg
 from psycopg import sql
 
 from tbg_core.flavour import Flavour, flavour_of
-from tbg_dagster.partitions import DAY, HOUR, midnight
+from tbg_core.periods import midnight
+from tbg_dagster.partitions import DAY, HOUR
 from tbg_dagster.queries import query
 from tbg_dagster.resources.database import Connection
 from tbg_dagster.rollup.raw import computable, incomplete, is_whole, read_up_to

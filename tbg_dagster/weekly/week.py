@@ -12,7 +12,8 @@ from psycopg.types.json import Jsonb
 from tbg_core.messages import WeeklyReset
 from tbg_core.names import WEEKLY_RESET_STREAM, leaderboard_key
 from tbg_core.outbox import micros, post
-from tbg_dagster.partitions import DAY, HOUR, WEEK, midnight
+from tbg_core.periods import midnight
+from tbg_dagster.partitions import DAY, HOUR, WEEK
 from tbg_dagster.queries import query
 from tbg_dagster.resources.database import Connection
 from tbg_dagster.rollup import Span, is_whole, recompute
@@ -197,7 +198,6 @@ def result_of(week: date, rows: list[DictRow], entrants: int | None = None) -> d
     Args:
         rows: the ranking, or its first ten where ``entrants`` says how many there are.
     """
-    year, number, _ = week.isocalendar()
     top = [
         {
             "rank": row["rank"],
@@ -210,7 +210,7 @@ def result_of(week: date, rows: list[DictRow], entrants: int | None = None) -> d
         for row in rows[:TOP]
     ]
     return {
-        "week": f"{year}-W{number:02d}",
+        "week": f"{week:%G-W%V}",
         "week_start": week.isoformat(),
         "entrants": len(rows) if entrants is None else entrants,
         "winner": top[0] if top else None,

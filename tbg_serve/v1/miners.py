@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final
 import asyncpg
 from fastapi import APIRouter, HTTPException, Query
 
+from tbg_core.periods import midnight, monday
 from tbg_serve import cursor
 from tbg_serve.database import Database, now
 from tbg_serve.miners import RATES, Address, Miners, WorkerName
@@ -25,7 +26,7 @@ from tbg_serve.models import (
     WorkerBests,
     WorkerLine,
 )
-from tbg_serve.sums import Recent, midnight, monday, rate_of_7d, recent
+from tbg_serve.sums import Recent, rate_of_7d, recent
 
 Cursor = Annotated[
     str | None, Query(max_length=2000, description="`next_cursor` of the page before")

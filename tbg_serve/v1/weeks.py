@@ -8,12 +8,12 @@ import msgspec
 from fastapi import APIRouter, HTTPException, Path
 
 from tbg_core.names import leaderboard_key
+from tbg_core.periods import midnight, monday, monday_of
 from tbg_serve import cursor
 from tbg_serve.database import Database, now
 from tbg_serve.miners import Address, Miners
 from tbg_serve.models import ClosedWeek, Page, Place, Week
 from tbg_serve.primary import AWAY, Primary
-from tbg_serve.sums import midnight, monday
 from tbg_serve.v1.miners import Cursor, Limit
 
 Name = Annotated[
@@ -73,7 +73,7 @@ def start_of(week: str) -> date:
     if week == "current":
         return monday(now().date())
     try:
-        return date.fromisocalendar(int(week[:4]), int(week[6:]), 1)
+        return monday_of(week)
     except ValueError:
         raise HTTPException(404, "there is no such week") from None
 
@@ -106,10 +106,9 @@ async def standing(database: Database, start: date, text: str | None, limit: int
     position = last and Position(
         last["best_difficulty"], last["best_share_time"], last["user_id"], places[-1].rank
     )
-    year, number, _ = start.isocalendar()
     final = bool(rows) and rows[0]["finalized_at"] is not None
     return Week(
-        week=f"{year:04}-W{number:02}",
+        week=f"{start:%G-W%V}",
         week_start=start,
         ends_at=midnight(start + timedelta(days=7))
         if start < date(9999, 12, 20)

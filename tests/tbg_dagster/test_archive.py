@@ -23,6 +23,7 @@ from psycopg.types.json import Jsonb
 from bench.checksum import TABLES, checksum
 from tbg.cli import main
 from tbg.migrate import migrate
+from tbg_core.periods import midnight
 from tbg_dagster import clock as clock_of_batch
 from tbg_dagster.archive import day as archive_day
 from tbg_dagster.archive.checks import archive_equals_database, days_are_archived
@@ -33,7 +34,7 @@ from tbg_dagster.archive.owner import adopt
 from tbg_dagster.archive.retention import drop_archived
 from tbg_dagster.archive.sensors import archive_sensor
 from tbg_dagster.archive.store import ArchiveError, Store
-from tbg_dagster.partitions import DAY, midnight
+from tbg_dagster.partitions import DAY
 from tbg_dagster.queries import query
 from tbg_dagster.resources import Archive, Thresholds
 from tbg_dagster.rollup import rollup_of

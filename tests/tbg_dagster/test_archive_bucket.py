@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from tbg_core.periods import midnight
 from tbg_dagster import clock as clock_of_batch
 from tbg_dagster.archive.day import archive, restore, verify
 from tbg_dagster.archive.manifest import Manifest
 from tbg_dagster.archive.owner import adopt
 from tbg_dagster.archive.retention import drop_archived
 from tbg_dagster.archive.store import ArchiveError, Store
-from tbg_dagster.partitions import DAY, midnight
+from tbg_dagster.partitions import DAY
 from tbg_dagster.rollup import rollup_of
 from tests.processes import PYTHON, running
 from tests.tbg_dagster.bucket import SECRET, Bucket, Request, serving

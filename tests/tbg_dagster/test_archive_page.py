@@ -8,9 +8,9 @@ from typing import Any
 import duckdb
 import pytest
 
+from tbg_core.periods import midnight
 from tbg_dagster.archive.day import archive
 from tbg_dagster.archive.store import Store
-from tbg_dagster.partitions import midnight
 from tests.tbg_dagster.conftest import Connection, History, last_monday
 
 PAGE = (Path(__file__).resolve().parent.parent.parent / "docs" / "archive.md").read_text("utf-8")

@@ -15,12 +15,13 @@ from typing import Any
 import pytest
 
 from tbg_core.flavour import flavour_of
+from tbg_core.periods import midnight
 from tbg_dagster.archive.day import archive, restore
 from tbg_dagster.archive.retention import drop_archived, raw_days
 from tbg_dagster.archive.store import Store
 from tbg_dagster.catch_up.late_hours import LateHours
 from tbg_dagster.late import computing, settle
-from tbg_dagster.partitions import DAY, HOUR, WEEK, midnight
+from tbg_dagster.partitions import DAY, HOUR, WEEK
 from tbg_dagster.resources import Thresholds
 from tbg_dagster.rollup import recompute, rollup_of
 from tbg_dagster.weekly.week import announce, bounds, finalise, lock, ranking, result_of
