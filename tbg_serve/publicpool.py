@@ -13,11 +13,12 @@ import asyncpg
 from fastapi import APIRouter, HTTPException, Response
 
 from tbg_core.difficulty import HASHES_PER_DIFFICULTY
+from tbg_core.periods import monday
 from tbg_serve.answer import as_json, iso
 from tbg_serve.database import Database, now
 from tbg_serve.miners import Address, Miners, WorkerName
 from tbg_serve.pool import Pool, chart
-from tbg_serve.sums import Done, by_worker, monday, recent
+from tbg_serve.sums import Done, by_worker, recent
 
 BLOCK_SECONDS: Final = 600
 MOST_SHARES: Final = 100_000  # of a chart, newest first; what is older comes from the hours

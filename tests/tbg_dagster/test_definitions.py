@@ -4,6 +4,7 @@ import ast
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -15,6 +16,7 @@ import yaml
 
 from tbg_dagster.blocks.sensors import block_found_sensor
 from tbg_dagster.definitions import defs
+from tbg_dagster.pages import REPOSITORY
 from tbg_dagster.resources import Database, RedisServer, Thresholds
 from tbg_dagster.resources.environment import from_environment
 from tbg_dagster.timetable import JOBS
@@ -39,6 +41,40 @@ def test_every_asset_says_what_it_is_whose_it_is_and_where_it_lives() -> None:
 def test_every_asset_names_a_page_of_the_documentation_that_exists() -> None:
     for spec in defs.resolve_all_asset_specs():
         assert (ROOT / str(spec.metadata["documentation"].value)).is_file(), spec.key
+
+
+def test_every_asset_links_to_its_code() -> None:
+    for definition in defs.resolve_asset_graph().assets_defs:
+        for metadata in definition.metadata_by_key.values():
+            (place,) = metadata["dagster/code_references"].code_references
+            path, _, line = place.url.removeprefix(f"{REPOSITORY}/tree/main/").partition("#L")
+            assert (ROOT / path).is_file()
+            assert int(line) > 0
+
+
+def named() -> Iterator[str]:
+    """What an operator knows by its name: assets with their partitions, checks, and the rest."""
+    graph = defs.resolve_asset_graph()
+    for node in graph.asset_nodes:
+        cut = node.partitions_def
+        yield f"asset {node.key.to_user_string()} {type(cut).__name__ if cut else '-'}" + (
+            f" {cut.schedule_type.value}"
+            if isinstance(cut, dg.TimeWindowPartitionsDefinition) and cut.schedule_type
+            else ""
+        )
+    for check in graph.asset_check_keys:
+        yield f"check {check.asset_key.to_user_string()} {check.name}"
+    repository = defs.get_repository_def()
+    yield from (f"schedule {one.name}" for one in repository.schedule_defs)
+    yield from (f"sensor {one.name}" for one in repository.sensor_defs)
+    yield from (f"job {name}" for name in repository.job_names if not name.startswith("__"))
+
+
+def test_what_has_a_name_keeps_it() -> None:
+    """A name that is gone needs a note in the changelog; new ones are added to the file."""
+    kept = (Path(__file__).parent / "definitions.txt").read_text().splitlines()
+    assert len(kept) > 50
+    assert set(kept) <= set(named())
 
 
 def test_every_sensor_and_schedule_says_what_it_does() -> None:
