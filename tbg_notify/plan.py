@@ -31,7 +31,7 @@ logger: structlog.stdlib.BoundLogger = structlog.get_logger("notify")
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Routing:
     """What becomes of a message on a route; ``reason`` only if it is dropped or waits."""
 
     state: str
@@ -69,22 +69,22 @@ def muted(worker: Worker, mutes: Mutes) -> bool:
 
 def judge(
     route: Route, message: Message, now: datetime, memory: Memory, mutes: Mutes
-) -> Verdict | None:
+) -> Routing | None:
     """What becomes of a message on a route; None if the route does not want it."""
     if route.refuses(message) is not None:
         return None
     named = tuple(route.workers_of(message))
     if "weekly_result" in message.kinds and (why := _old_week(message, now, memory)):
-        return Verdict("dropped", why, named, now)
+        return Routing("dropped", why, named, now)
     if now - message.at > FRESH and "daily_digest" not in message.kinds:
-        return Verdict("dropped", "older than a day", named, now)
+        return Routing("dropped", "older than a day", named, now)
     if message.workers:
         named = tuple(one for one in named if not muted(one, mutes))
         if not named:
-            return Verdict("dropped", "muted", (), now)
+            return Routing("dropped", "muted", (), now)
         named = tuple(one for one in named if memory.sent[one.key] < route.cap)
         if not named:
-            return Verdict("dropped", f"limit of {route.cap} a day", (), now)
+            return Routing("dropped", f"limit of {route.cap} a day", (), now)
     due, reason = now, None
     if flaps(message) and "worker_offline" in message.kinds:
         due, reason = now + FLAPPING_WAIT, "flaps: told if it stays silent"
@@ -94,7 +94,7 @@ def judge(
         end = route.quiet.until(due, route.zone)
         if end > due:
             due, reason = end, "quiet hours"
-    return Verdict("waiting", reason, named, due)
+    return Routing("waiting", reason, named, due)
 
 
 def _old_week(message: Message, now: datetime, memory: Memory) -> str | None:

@@ -17,7 +17,7 @@ _MAGIC: Final = bytes.fromhex("fabfb5da")  # regtest
 _HEAD_SIZE: Final = len(_MAGIC) + 4
 
 
-class Journal:
+class BlockJournal:
     """An append-only file of blocks; ``path`` is created when the first one is added."""
 
     def __init__(self, path: Path) -> None:

@@ -46,7 +46,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class BlockCheck:
     """What became of a block.
 
     Attributes:
@@ -151,7 +151,7 @@ class Kernel:
         except RuntimeError:  # the binding's way to say that the block is not on disk
             return None
 
-    def process(self, raw_block: bytes) -> Verdict:
+    def process(self, raw_block: bytes) -> BlockCheck:
         """Validates a block, stores it, and makes it the tip if its branch has the most work.
 
         Bitcoin Core's ProcessNewBlock.
@@ -180,12 +180,12 @@ class Kernel:
         if self._failure is not None:
             raise KernelError(f"block {to_display(block_hash)}: {self._failure}")
         if block_hash not in self._verdicts:
-            return Verdict(new, checked=False, reject_reason=None)
+            return BlockCheck(new, checked=False, reject_reason=None)
         if self._verdicts[block_hash]:
-            return Verdict(new, checked=True, reject_reason=None)
+            return BlockCheck(new, checked=True, reject_reason=None)
         state = self._reasons.get(to_display(block_hash), "")
         # BIP 22 says "rejected" if the reason is not known.
-        return Verdict(new, checked=True, reject_reason=state.split(", ")[0] or "rejected")
+        return BlockCheck(new, checked=True, reject_reason=state.split(", ")[0] or "rejected")
 
     def _tree_entry(self, block_hash: bytes) -> pbk.BlockTreeEntry | None:
         try:

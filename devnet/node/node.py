@@ -12,8 +12,8 @@ import structlog
 from devnet.bitcoin.hashing import to_display
 from devnet.bitcoin.header import HEADER_SIZE, BlockHeader
 from devnet.node.datadir import DataDirectory
-from devnet.node.journal import Journal
-from devnet.node.kernel import Entry, Kernel, KernelError, Verdict
+from devnet.node.journal import BlockJournal
+from devnet.node.kernel import BlockCheck, Entry, Kernel, KernelError
 from devnet.node.mining import mine_block
 from devnet.node.submission import complete_witness
 
@@ -60,7 +60,7 @@ class Node:
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
         self._directory = DataDirectory(self.datadir)
-        self._journal = Journal(self.datadir / "blocks.journal")
+        self._journal = BlockJournal(self.datadir / "blocks.journal")
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="kernel")
         try:
             self.tip = await self._loop.run_in_executor(self._executor, self._open)
@@ -90,7 +90,7 @@ class Node:
             self.failed.set()
             raise
 
-    async def submit(self, raw_block: bytes) -> Verdict:
+    async def submit(self, raw_block: bytes) -> BlockCheck:
         """Validates and stores a serialised block.
 
         A cancelled call is finished in the background or never begun.
@@ -146,7 +146,7 @@ class Node:
         if not self.failed.is_set():  # what failed may not have been written
             self._journal.clear()
 
-    def _process(self, kernel: Kernel, raw_block: bytes) -> Verdict:
+    def _process(self, kernel: Kernel, raw_block: bytes) -> BlockCheck:
         verdict = kernel.process(raw_block)
         if verdict.new and verdict.reject_reason is None:
             try:

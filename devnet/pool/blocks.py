@@ -8,11 +8,11 @@ import structlog
 
 from devnet.bitcoin.hashing import to_display
 from devnet.pool.events import PoolEvents, block_data
+from devnet.pool.node_answer import NodeAnswer
 from devnet.pool.share import Share, Solution
 from devnet.pool.unsubmitted import Solved, Unsubmitted
-from devnet.pool.verdict import Verdict
 
-SubmitBlock = Callable[[bytes], Awaitable[Verdict]]
+SubmitBlock = Callable[[bytes], Awaitable[NodeAnswer]]
 """Gives a block to a node, and returns only once one has answered for it."""
 
 ANSWER_WITHIN: Final = 0.5
@@ -94,15 +94,15 @@ class Blocks:
         try:
             await asyncio.wait({handing_in}, timeout=ANSWER_WITHIN)
             verdict = handing_in.result() if handing_in.done() else None
-            if verdict is not Verdict.REFUSED:
+            if verdict is not NodeAnswer.REFUSED:
                 self._report(solved, verdict)
             then()
-            if await handing_in is Verdict.TAKEN:
+            if await handing_in is NodeAnswer.TAKEN:
                 self._solved = solution.work.template.prev_hash
         finally:
             handing_in.cancel()
 
-    def _report(self, solved: Solved, verdict: Verdict | None) -> None:
+    def _report(self, solved: Solved, verdict: NodeAnswer | None) -> None:
         self.reported += 1
         said = {
             key: solved.event[key] for key in ("height", "hash", "difficulty", "user", "worker")
@@ -113,13 +113,13 @@ class Blocks:
             log.info("block found", verdict=verdict.name, **said)
         self._events.block(solved.event, solved.timestamp)
 
-    async def _hand_in(self, solved: Solved, keeping: Awaitable[None] | None = None) -> Verdict:
+    async def _hand_in(self, solved: Solved, keeping: Awaitable[None] | None = None) -> NodeAnswer:
         """Submits a block until a node answers; then, once it was written, its file goes."""
         self.waiting[solved.hash] = solved
         verdict = await self._submit(bytes.fromhex(solved.block))
         del self.waiting[solved.hash]
         if keeping is not None:
             await keeping
-        refused = verdict is Verdict.REFUSED
+        refused = verdict is NodeAnswer.REFUSED
         await asyncio.to_thread(self._unsubmitted.answered, solved, refused=refused)
         return verdict

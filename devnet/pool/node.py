@@ -12,7 +12,7 @@ import structlog
 from devnet.bitcoin.address import Network
 from devnet.bitcoin.hashing import from_display, to_display
 from devnet.pool.config import NodeConfig
-from devnet.pool.verdict import Verdict
+from devnet.pool.node_answer import NodeAnswer
 from devnet.pool.work import Template, TemplateError
 from devnet.rpc import RPCClient
 from tbg_core.rpc import (
@@ -128,7 +128,7 @@ class Node:
         except (NodeUnreachable, RPCError, ValueError, AttributeError, TypeError):
             return None
 
-    async def submit(self, block: bytes) -> Verdict:
+    async def submit(self, block: bytes) -> NodeAnswer:
         """Submits a block to the nodes in turn until one of them answers, however long it takes."""
         pause = _FIRST_PAUSE
         troubles: set[str] = set()  # each is logged once
@@ -139,13 +139,13 @@ class Node:
                 except (NodeUnreachable, RPCError) as error:
                     if isinstance(error, RPCError) and error.code in _FINAL_ERRORS:
                         log.error("block refused", error=str(error))
-                        return Verdict.REFUSED
+                        return NodeAnswer.REFUSED
                     said = str(error)
                 else:
-                    verdict = Verdict.of(answer)
+                    verdict = NodeAnswer.of(answer)
                     if answer is not None:
                         log.warning("block answered", answer=answer, verdict=verdict.name)
-                    if verdict is not Verdict.LATER:
+                    if verdict is not NodeAnswer.LATER:
                         return verdict
                     said = str(answer)
                 if said not in troubles:

@@ -13,7 +13,7 @@ from devnet.simulator.scenario import Scenario
 from tbg_core.difficulty import HASHES_PER_DIFFICULTY
 
 
-class Verdict(IntEnum):
+class ShareOutcome(IntEnum):
     """What the pool says to a share."""
 
     ACCEPTED = 0
@@ -26,12 +26,12 @@ class Verdict(IntEnum):
 
 
 REJECT_REASONS: Final = {
-    Verdict.STALE: "Stale",
-    Verdict.ABOVE_TARGET: "Above target",
-    Verdict.DUPLICATE: "Duplicate",
-    Verdict.NTIME: "Ntime out of range",
-    Verdict.UNKNOWN_JOB: "Invalid JobID",
-    Verdict.MALFORMED: "Invalid array size",
+    ShareOutcome.STALE: "Stale",
+    ShareOutcome.ABOVE_TARGET: "Above target",
+    ShareOutcome.DUPLICATE: "Duplicate",
+    ShareOutcome.NTIME: "Ntime out of range",
+    ShareOutcome.UNKNOWN_JOB: "Invalid JobID",
+    ShareOutcome.MALFORMED: "Invalid array size",
 }
 """ckpool's words (SHARE_ERR)."""
 
@@ -48,7 +48,7 @@ class Arrivals:
     """The shares of one window in the order of time, as columns.
 
     ``time`` is in seconds from the start, ``machine`` a number in the fleet, ``share_diff`` what
-    the hash achieved, ``verdict`` a ``Verdict`` and ``proof`` the hex digits of all shares, each
+    the hash achieved, ``verdict`` a ``ShareOutcome`` and ``proof`` the hex digits of all shares, each
     ``PROOF_DIGITS`` long.
     """
 
@@ -83,7 +83,7 @@ def draw_arrivals(
     verdict = _draw_verdicts(total, scenario.rejects, rng)
     uniform = 1.0 - rng.random(total)
     # A hash that misses the target is up to four times too high.
-    uniform = np.where(verdict == Verdict.ABOVE_TARGET, 1.0 + 3.0 * uniform, uniform)
+    uniform = np.where(verdict == ShareOutcome.ABOVE_TARGET, 1.0 + 3.0 * uniform, uniform)
     share_diff = difficulty / uniform
     return Arrivals(
         time=time[order],

@@ -7,7 +7,7 @@ _WEEKS = 4  # kept; the clock steps no further back
 _SHARE_BEST_DIFF = KINDS.index("share_best_diff")
 
 
-class Bests:
+class FleetBests:
     """Bests so far, 0 before the first share.
 
     ``session`` is indexed by machine, ``week`` by user. All start at 0 with the scenario, so every

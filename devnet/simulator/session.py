@@ -3,7 +3,7 @@
 from random import Random
 from typing import Final
 
-from devnet.simulator.best import Bests
+from devnet.simulator.best import FleetBests
 from devnet.simulator.fleet import Fleet
 from devnet.simulator.journal import KINDS, Journal
 from devnet.simulator.lifecycle import Change, Turn
@@ -26,7 +26,7 @@ class Sessions:
     """
 
     def __init__(
-        self, scenario: Scenario, fleet: Fleet, journal: Journal, bests: Bests, tail: str
+        self, scenario: Scenario, fleet: Fleet, journal: Journal, bests: FleetBests, tail: str
     ) -> None:
         """``tail`` is what ends every share's members."""
         machines = scenario.miners

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Final
 
-from devnet.simulator.arrivals import PROOF_DIGITS, REJECT_REASONS, Verdict
-from devnet.simulator.best import Bests
+from devnet.simulator.arrivals import PROOF_DIGITS, REJECT_REASONS, ShareOutcome
+from devnet.simulator.best import FleetBests
 from devnet.simulator.chain import Chain
 from devnet.simulator.fleet import Fleet
 from devnet.simulator.journal import KINDS, Journal
@@ -24,7 +24,7 @@ class Shares:
     _fleet: Fleet
     _journal: Journal
     _sessions: Sessions
-    _bests: Bests
+    _bests: FleetBests
     _chain: Chain
     _work: Work
 
@@ -40,7 +40,9 @@ class Shares:
             if tick(time) >= current.turns_at:
                 current.turn()
             if verdict:
-                self._refuse(machine, share_diff, Verdict(verdict), proof[at : at + PROOF_DIGITS])
+                self._refuse(
+                    machine, share_diff, ShareOutcome(verdict), proof[at : at + PROOF_DIGITS]
+                )
                 continue
             user = owner[machine]
             share_hash = proof[at : at + 64]
@@ -69,26 +71,26 @@ class Shares:
                 chain.announce()
                 current.renew()
 
-    def _refuse(self, machine: int, share_diff: float, verdict: Verdict, proof: str) -> None:
+    def _refuse(self, machine: int, share_diff: float, verdict: ShareOutcome, proof: str) -> None:
         """Writes a rejected share; the hash of some was never computed."""
         sessions, current = self._sessions, self._work
         achieved, job, ntime = repr(share_diff), current.job, current.ntime
         share_hash = f'"{proof[:64]}"'
         previous = sessions.last[machine]
         work = None
-        if verdict is Verdict.DUPLICATE and previous is None:  # nothing to repeat yet
-            verdict = Verdict.UNKNOWN_JOB
-        if verdict is Verdict.DUPLICATE and previous is not None:
+        if verdict is ShareOutcome.DUPLICATE and previous is None:  # nothing to repeat yet
+            verdict = ShareOutcome.UNKNOWN_JOB
+        if verdict is ShareOutcome.DUPLICATE and previous is not None:
             achieved, work = previous
-        elif verdict is Verdict.STALE:
+        elif verdict is ShareOutcome.STALE:
             job = current.stale_job
-        elif verdict is Verdict.NTIME:
+        elif verdict is ShareOutcome.NTIME:
             ntime = f"{int(ntime, 16) + 7201:08x}"
             achieved = share_hash = "null"
-        elif verdict is Verdict.UNKNOWN_JOB:
+        elif verdict is ShareOutcome.UNKNOWN_JOB:
             job = proof[48:64]  # random, so never handed out
             achieved = share_hash = "null"
-        elif verdict is Verdict.MALFORMED:
+        elif verdict is ShareOutcome.MALFORMED:
             achieved = "null"
             work = '"job_id":null,"nonce":null,"nonce2":null,"ntime":null,"hash":null'
         if work is None:

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from devnet.simulator.arrivals import PROOF_DIGITS, Arrivals, draw_arrivals, swing_at
-from devnet.simulator.best import Bests
+from devnet.simulator.best import FleetBests
 from devnet.simulator.chain import Chain
 from devnet.simulator.clock import Clock
 from devnet.simulator.fleet import Fleet
@@ -44,7 +44,7 @@ class _Traffic:
         self._clock = Clock(scenario)
         self._down = False  # between two boots of the engine
         self._hashrates = Hashrates(scenario, fleet)
-        bests = Bests(fleet, journal)
+        bests = FleetBests(fleet, journal)
         tail = f',"network_difficulty":{self._chain.network_difficulty!r}'
         self._sessions = Sessions(scenario, fleet, journal, bests, tail)
         self._work = Work(journal, bests)

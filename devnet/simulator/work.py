@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from devnet.simulator.best import Bests
+from devnet.simulator.best import FleetBests
 from devnet.simulator.journal import Journal
 from tbg_core.periods import SECOND, iso_week
 
@@ -15,7 +15,7 @@ class Work:
     Call ``turn`` when the journal's moment has reached ``turns_at``, and when the clock steps.
     """
 
-    def __init__(self, journal: Journal, bests: Bests) -> None:
+    def __init__(self, journal: Journal, bests: FleetBests) -> None:
         self._journal = journal
         self._bests = bests
         self._jobs = 0

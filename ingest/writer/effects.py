@@ -9,7 +9,7 @@ import msgspec
 from ingest.writer import presence, tables
 from ingest.writer.miners import Miners
 from ingest.writer.presence import Plan, Presence
-from ingest.writer.provisional import Bests, Weekly
+from ingest.writer.provisional import ProvisionalBests, Weekly
 from ingest.writer.rows import Row
 from ingest.writer.tables import Number, Raised
 from tbg_core.periods import DAY, from_micros
@@ -42,7 +42,7 @@ class Effects:
     def __init__(self, connection: asyncpg.Connection, *, plain: bool) -> None:
         self._db = connection
         self._plain = plain
-        self.bests = Bests()
+        self.bests = ProvisionalBests()
         self._blocks: dict[bytes, None] = {}
         self.forget()
 

@@ -11,7 +11,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from ingest import metrics
-from ingest.writer.provisional import Bests
+from ingest.writer.provisional import ProvisionalBests
 from tbg_core.names import leaderboard_key
 from tbg_core.periods import midnight
 
@@ -84,7 +84,7 @@ class Leaderboard:
         """Whether it is behind, and it is time to try again."""
         return self.behind and monotonic() >= self._next
 
-    async def reconcile(self, connection: asyncpg.Connection, known: Bests) -> None:
+    async def reconcile(self, connection: asyncpg.Connection, known: ProvisionalBests) -> None:
         """Brings the sets, and what the writer knows, up to what is committed.
 
         A kill between a commit and its scores, or a Redis that lost its data,

@@ -28,7 +28,7 @@ class WeekBest(msgspec.Struct, gc=False):
     share_hash: bytes | None
 
 
-class Bests:
+class ProvisionalBests:
     """What the table holds of the open weeks at least: 8 bytes a user and week.
 
     Nothing here is higher than the table: a value comes from it, after a commit or from a
@@ -64,7 +64,7 @@ _UNKNOWN: Final = Column("d", -1.0)  # never written
 class Weekly:
     """The valid shares of a batch that may raise a best, by ISO week (UTC) and user."""
 
-    def __init__(self, known: Bests) -> None:
+    def __init__(self, known: ProvisionalBests) -> None:
         self.weeks: dict[date, dict[int, WeekBest]] = {}
         self._known = known
         # Shares of a batch lie in one week or two: the last day's answer is kept.

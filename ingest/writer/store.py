@@ -21,7 +21,7 @@ from ingest.writer.effects import Effects, Written
 from ingest.writer.instances import Instances
 from ingest.writer.offsets import Offsets, Steps
 from ingest.writer.probe import good_entries
-from ingest.writer.provisional import Bests
+from ingest.writer.provisional import ProvisionalBests
 from ingest.writer.refusal import FAILURES, Pace, is_refusal, is_too_much
 from ingest.writer.reports import Reports
 from ingest.writer.rows import DeadLetter, Item, Row, parse, refuse
@@ -92,7 +92,7 @@ class Store:
         self._reports = Reports()
 
     @property
-    def bests(self) -> Bests:
+    def bests(self) -> ProvisionalBests:
         """What is known of the open weeks; :meth:`Leaderboard.reconcile` fills it."""
         return self._effects.bests
 

@@ -18,7 +18,7 @@ class Broken(NamedTuple):
     week: str
 
 
-class Bests:
+class LogBests:
     """The bests of every user."""
 
     def __init__(self) -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 from time import monotonic
 from typing import Final
 
-from tbg.sharelog.bests import Bests
+from tbg.sharelog.bests import LogBests
 from tbg.sharelog.delivery import Delivery
 from tbg.sharelog.event import SOURCE, best_events, share_event
 from tbg.sharelog.folder import Folder
-from tbg.sharelog.log import Log, Numbered
+from tbg.sharelog.log import Log, NumberedShare
 from tbg.sharelog.order import in_order
 from tbg.sharelog.summary import Summary
 from tbg_core.boots import HEARTBEAT, Status, datagram
@@ -48,7 +48,7 @@ class Importer:
         self._delivery = delivery
         self._pace = pace
         self._summary = summary
-        self._bests = Bests()
+        self._bests = LogBests()
         self._numbers: dict[str, int] = {}  # highest of each instance
         # Instances that were sent since something was said of them: highest number, and when.
         self._unsaid: dict[str, tuple[int, int]] = {}
@@ -168,7 +168,7 @@ class Importer:
         self._done += log.position
         log.close()
 
-    def _read(self, path: Path, *, follow: bool) -> Iterator[Numbered]:
+    def _read(self, path: Path, *, follow: bool) -> Iterator[NumberedShare]:
         log = self._open(path)
         if log is None:
             return
@@ -186,7 +186,7 @@ class Importer:
                 )
             self._close(log)
 
-    def _grown(self, log: Log) -> Iterator[Numbered]:
+    def _grown(self, log: Log) -> Iterator[NumberedShare]:
         grown = False
         with self._noting(log.path):
             for numbered in log.shares(final=False):
@@ -195,7 +195,7 @@ class Importer:
         if grown:
             self._kept.move_to_end(log)
 
-    def _send(self, shares: Iterator[Numbered]) -> None:
+    def _send(self, shares: Iterator[NumberedShare]) -> None:
         for count, numbered in enumerate(shares, 1):
             self._take(numbered)
             if not count % _EVERY:
@@ -203,7 +203,7 @@ class Importer:
                 if monotonic() - self._said >= HEARTBEAT:
                     self._vouch(self._unsaid, "running")
 
-    def _take(self, numbered: Numbered) -> None:
+    def _take(self, numbered: NumberedShare) -> None:
         share, instance, seq = numbered
         summary = self._summary
         if seq <= self._numbers.get(instance, 0):

@@ -20,7 +20,7 @@ _HEAD: Final = 4096  # bytes that show whether a file is still the one it was
 _TORN: Final = "torn"
 
 
-class Numbered(NamedTuple):
+class NumberedShare(NamedTuple):
     """A share and its number."""
 
     share: Share
@@ -82,7 +82,7 @@ class Log:
             return True
         return os.pread(self._raw.fileno(), len(self._head), 0) != self._head
 
-    def shares(self, *, final: bool) -> Iterator[Numbered]:
+    def shares(self, *, final: bool) -> Iterator[NumberedShare]:
         """Yields the shares of the lines that came since the last call.
 
         Args:
@@ -98,7 +98,7 @@ class Log:
             yield from self._numbered(line, whole=False)
             self._too_long = False
 
-    def _numbered(self, line: bytes, *, whole: bool) -> Iterator[Numbered]:
+    def _numbered(self, line: bytes, *, whole: bool) -> Iterator[NumberedShare]:
         self.lines += 1
         self._summary.lines += 1
         try:
@@ -112,9 +112,9 @@ class Log:
         hour = self._hour(share)
         number = self._numbers.get(hour, 0) + 1
         self._numbers[hour] = number
-        yield Numbered(share, instance_of(self._name, hour), number)
+        yield NumberedShare(share, instance_of(self._name, hour), number)
 
-    def _torn(self, line: bytes, reason: str) -> Iterator[Numbered]:
+    def _torn(self, line: bytes, reason: str) -> Iterator[NumberedShare]:
         """The whole shares of a line that is not one share."""
         pieces = whole_shares(line) if reason in ("not_json", "cut_short", "too_long") else []
         if not pieces:
@@ -123,7 +123,9 @@ class Log:
         self._summary.lines += len(pieces) - 1  # one each, however they stand
         self._summary.recovered += len(pieces)
         for piece, share in pieces:
-            yield Numbered(share, f"{instance_of(log_name(piece), self._hour(share))}/{_TORN}", 1)
+            yield NumberedShare(
+                share, f"{instance_of(log_name(piece), self._hour(share))}/{_TORN}", 1
+            )
 
     def _hour(self, share: Share) -> int:
         self.count += 1

@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterator
 from operator import itemgetter
 from typing import TypeVar
 
-from tbg.sharelog.log import Numbered
+from tbg.sharelog.log import NumberedShare
 
 Source = TypeVar("Source")
 
 
 def in_order(
-    sources: list[tuple[int, Source]], shares: Callable[[Source], Iterator[Numbered]]
-) -> Iterator[Numbered]:
+    sources: list[tuple[int, Source]], shares: Callable[[Source], Iterator[NumberedShare]]
+) -> Iterator[NumberedShare]:
     """Yields the shares of all sources by time; shares of one source keep their order.
 
     Args:
@@ -24,7 +24,7 @@ def in_order(
         shares: opens a source, once its time has come.
     """
 
-    def timed(first: int, source: Source) -> Iterator[tuple[int, Numbered | None]]:
+    def timed(first: int, source: Source) -> Iterator[tuple[int, NumberedShare | None]]:
         # Before the source is opened: the merge takes the first item of each at once.
         yield first, None
         for numbered in shares(source):

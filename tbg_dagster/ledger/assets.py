@@ -7,8 +7,7 @@ import dagster as dg
 
 from tbg_dagster import clock
 from tbg_dagster.columns import columns
-from tbg_dagster.ledger.pictures import over_time
-from tbg_dagster.ledger.pictures import verdict as said
+from tbg_dagster.ledger.pictures import headline, over_time
 from tbg_dagster.ledger.tables import endings, engines, losses
 from tbg_dagster.partitions import HOUR, HOURLY, key_of, window
 from tbg_dagster.queries import query
@@ -78,7 +77,7 @@ def share_ledger(context: dg.AssetExecutionContext, database: Database) -> None:
     ]
     context.add_asset_metadata(
         {
-            f"last_{HOURS_IN_PICTURE // HOUR}_hours": said(drawn),
+            f"last_{HOURS_IN_PICTURE // HOUR}_hours": headline(drawn),
             "ledger": dg.MetadataValue.md("\n\n".join(parts)),
         },
         partition_key=context.partition_keys[-1],

@@ -78,7 +78,7 @@ def over_time(rows: Rows, start: datetime, end: datetime) -> dg.MarkdownMetadata
     return as_metadata(figure, f"The share ledger {span}")
 
 
-def verdict(rows: Rows) -> str:
+def headline(rows: Rows) -> str:
     """What the hours come to, in a line."""
     lost = [row["unexplained"] for row in rows if row["unexplained"]]
     ends = sum(row.get("ends_unknown", 0) for row in rows)
@@ -94,7 +94,7 @@ def _volume(axes: Axes, middles: Sequence[Any], rows: Rows) -> None:
     """Bars to scale, the verdict above them, and a band behind every hour with a loss."""
     lost = [row["hour"] for row in rows if row["unexplained"]]
     axes.set_title(
-        verdict(rows).capitalize(),
+        headline(rows).capitalize(),
         loc="left",
         fontsize=12,
         fontweight="bold",

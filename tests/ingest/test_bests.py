@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest.writer.codecs import prepare
-from ingest.writer.provisional import Bests
+from ingest.writer.provisional import ProvisionalBests
 from tbg_core.decode import decode
 from tbg_core.entry import Entry
 from tbg_core.names import stream_of, week_start
@@ -209,7 +209,7 @@ async def test_a_best_that_was_rolled_back_is_not_remembered(
 
 
 def test_weeks_that_are_remembered_are_few_and_the_newest() -> None:
-    bests = Bests()
+    bests = ProvisionalBests()
     weeks = [moment_of(moment()).date() + timedelta(days=7 * number) for number in range(10)]
     for week in weeks:
         bests.learn(week, 1, 5.0)

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from devnet.node.datadir import DataDirectoryInUse
-from devnet.node.journal import Journal
+from devnet.node.journal import BlockJournal
 from devnet.node.kernel import KernelError
 from devnet.node.node import Node
 from devnet.rpc import RPCClient
@@ -305,7 +305,7 @@ async def test_a_long_run_keeps_the_journal_short_and_the_chain_whole(
     async with node.client() as rpc:
         await rpc.call("generatetoaddress", 1003, ADDRESS)
         before = [item async for item in chain_of(rpc)]
-    assert len(list(Journal(tmp_path / "blocks.journal").blocks())) == 3
+    assert len(list(BlockJournal(tmp_path / "blocks.journal").blocks())) == 3
 
     await asyncio.to_thread(node.end, signal.SIGKILL)
     again = start(tmp_path)
@@ -315,7 +315,7 @@ async def test_a_long_run_keeps_the_journal_short_and_the_chain_whole(
 
 def test_a_record_that_was_cut_short_does_not_hide_those_before_it(tmp_path: Path) -> None:
     path = tmp_path / "blocks.journal"
-    journal = Journal(path)
+    journal = BlockJournal(path)
     assert list(journal.blocks()) == []
     for block in (b"first", b"", b"third"):
         journal.add(block)

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from devnet.pool.config import NodeConfig
 from devnet.pool.node import Node
-from devnet.pool.verdict import Verdict
+from devnet.pool.node_answer import NodeAnswer
 from devnet.rpc import RPCClient
 from tbg_core.rpc import RPCErrorCode
 from tests.devnet.pool.fake_node import FakeNode
@@ -184,14 +184,14 @@ async def test_a_node_that_says_nothing_about_the_block_itself_is_asked_again() 
         second.running(),
         Node([NodeConfig(url=first.url), NodeConfig(url=second.url)]) as node,
     ):
-        assert await node.submit(b"\x01") is Verdict.TAKEN
+        assert await node.submit(b"\x01") is NodeAnswer.TAKEN
 
 
 @pytest.mark.parametrize("code", [RPCErrorCode.DESERIALIZATION_ERROR, RPCErrorCode.VERIFY_ERROR])
 async def test_an_error_about_the_block_itself_is_an_answer(code: RPCErrorCode) -> None:
     fake = FakeNode(submitblock=lambda: refusal(code))
     async with fake.running(), Node([NodeConfig(url=fake.url)]) as node:
-        assert await node.submit(b"\x01") is Verdict.REFUSED
+        assert await node.submit(b"\x01") is NodeAnswer.REFUSED
 
 
 async def test_a_block_on_the_job_just_replaced_is_submitted_though_its_share_is_stale(

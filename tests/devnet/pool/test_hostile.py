@@ -17,12 +17,12 @@ from devnet.pool.bests import Bests
 from devnet.pool.config import PoolConfig
 from devnet.pool.events import PoolEvents
 from devnet.pool.mining import MAX_REJECTED
+from devnet.pool.node_answer import NodeAnswer
 from devnet.pool.pool import Pool
 from devnet.pool.protocol import MAX_LINE, NO_ID, ProtocolError, parse_request
 from devnet.pool.rate_limit import RateLimit
 from devnet.pool.session import MAX_FAULTS, Session
 from devnet.pool.values import hex_or_none, printable
-from devnet.pool.verdict import Verdict
 from devnet.pool.work import Template
 from devnet.rpc import RPCClient
 from tbg_core.decode import Decoded, decode
@@ -80,8 +80,8 @@ class Table:
             None, {"mindiff": 1e-9, "startdiff": 1e-9, "block_difficulty": 2e-9}
         )
 
-        async def submit_block(_: bytes) -> Verdict:
-            return Verdict.TAKEN
+        async def submit_block(_: bytes) -> NodeAnswer:
+            return NodeAnswer.TAKEN
 
         template = Template.parse(answer())
         events = PoolEvents(self.sink)

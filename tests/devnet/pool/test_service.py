@@ -13,7 +13,7 @@ from aiohttp import web
 
 from devnet.pool.config import ConfigError, NodeConfig
 from devnet.pool.node import Node
-from devnet.pool.verdict import Verdict
+from devnet.pool.node_answer import NodeAnswer
 from devnet.rpc import RPCClient
 from tbg_core.rpc import NodeUnreachable
 from tests import processes
@@ -213,24 +213,24 @@ async def test_a_block_is_delivered_even_if_the_node_is_away_at_first() -> None:
             FakeNode(submitblock=None).running() as second,
             Node([NodeConfig(url=url), NodeConfig(url=second.url)]) as node,
         ):
-            assert await node.submit(b"\x01\x02") is Verdict.TAKEN
+            assert await node.submit(b"\x01\x02") is NodeAnswer.TAKEN
     assert second.calls == [("submitblock", ["0102"])]
 
 
 @pytest.mark.parametrize(
     ("said", "verdict"),
     [
-        (None, Verdict.TAKEN),
-        ("duplicate", Verdict.TAKEN),
-        ("inconclusive", Verdict.UNDECIDED),
-        ("duplicate-inconclusive", Verdict.UNDECIDED),
-        ("duplicate-invalid", Verdict.REFUSED),
-        ("high-hash", Verdict.REFUSED),
-        ("bad-txnmrklroot", Verdict.REFUSED),
-        ({"odd": 1}, Verdict.REFUSED),
+        (None, NodeAnswer.TAKEN),
+        ("duplicate", NodeAnswer.TAKEN),
+        ("inconclusive", NodeAnswer.UNDECIDED),
+        ("duplicate-inconclusive", NodeAnswer.UNDECIDED),
+        ("duplicate-invalid", NodeAnswer.REFUSED),
+        ("high-hash", NodeAnswer.REFUSED),
+        ("bad-txnmrklroot", NodeAnswer.REFUSED),
+        ({"odd": 1}, NodeAnswer.REFUSED),
     ],
 )
-async def test_each_answer_to_a_block_has_its_meaning(said: Any, verdict: Verdict) -> None:
+async def test_each_answer_to_a_block_has_its_meaning(said: Any, verdict: NodeAnswer) -> None:
     fake = FakeNode(submitblock=said)
     async with fake.running(), Node([NodeConfig(url=fake.url)]) as node:
         assert await node.submit(b"\x01") is verdict
@@ -266,7 +266,7 @@ async def test_a_node_that_is_still_starting_gets_the_block_again() -> None:
     answers: list[Any] = [web.json_response(WARMING_UP), None]
     fake = FakeNode(submitblock=lambda: answers.pop(0))
     async with fake.running(), Node([NodeConfig(url=fake.url)]) as node:
-        assert await node.submit(b"\x01") is Verdict.TAKEN
+        assert await node.submit(b"\x01") is NodeAnswer.TAKEN
     assert answers == []
 
 

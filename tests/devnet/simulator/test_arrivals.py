@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from devnet.bitcoin.difficulty import difficulty_from_target
-from devnet.simulator.arrivals import PROOF_DIGITS, Arrivals, Verdict, draw_arrivals, swing_at
+from devnet.simulator.arrivals import PROOF_DIGITS, Arrivals, ShareOutcome, draw_arrivals, swing_at
 from devnet.simulator.lifecycle import Segments
 from devnet.simulator.proof import forge_hashes
 from devnet.simulator.scenario import Scenario
@@ -113,11 +113,11 @@ def test_hashes_never_repeat() -> None:
 def test_the_asked_fraction_is_rejected_and_only_those_above_target_miss_it() -> None:
     shares = draw([1e14], [500.0], 3600.0, rejects=0.1)
     total = len(shares.verdict)
-    rejected = (shares.verdict != Verdict.ACCEPTED).mean()
+    rejected = (shares.verdict != ShareOutcome.ACCEPTED).mean()
     assert rejected == pytest.approx(0.1, abs=4 * np.sqrt(0.09 / total))
     missed = shares.share_diff < 500.0
-    assert np.array_equal(missed, shares.verdict == Verdict.ABOVE_TARGET)
-    assert set(shares.verdict.tolist()) == {int(verdict) for verdict in Verdict}
+    assert np.array_equal(missed, shares.verdict == ShareOutcome.ABOVE_TARGET)
+    assert set(shares.verdict.tolist()) == {int(verdict) for verdict in ShareOutcome}
 
 
 def test_hashrates_swing_over_the_day_and_average_out() -> None:

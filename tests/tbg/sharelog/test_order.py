@@ -6,13 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tbg.sharelog.line import Share
-from tbg.sharelog.log import Numbered
+from tbg.sharelog.log import NumberedShare
 from tbg.sharelog.order import in_order
 
 
-def numbered(log: int, times: list[int]) -> list[Numbered]:
+def numbered(log: int, times: list[int]) -> list[NumberedShare]:
     return [
-        Numbered(Share(time, {}, frozenset()), str(log), seq) for seq, time in enumerate(times, 1)
+        NumberedShare(Share(time, {}, frozenset()), str(log), seq)
+        for seq, time in enumerate(times, 1)
     ]
 
 
@@ -29,7 +30,7 @@ def test_overlapping_logs_are_merged_and_each_keeps_its_order(logs: list[list[in
 def test_a_log_is_opened_only_when_its_time_has_come() -> None:
     opened: list[int] = []
 
-    def shares(log: int) -> Iterator[Numbered]:
+    def shares(log: int) -> Iterator[NumberedShare]:
         opened.append(log)
         return iter(numbered(log, [log * 10, log * 10 + 12]))
 

@@ -4,7 +4,7 @@ from enum import Enum, auto
 from typing import Any
 
 
-class Verdict(Enum):
+class NodeAnswer(Enum):
     """The meaning of an answer to ``submitblock`` (BIP 22)."""
 
     TAKEN = auto()
@@ -16,7 +16,7 @@ class Verdict(Enum):
     REFUSED = auto()
 
     @classmethod
-    def of(cls, answer: Any) -> "Verdict":
+    def of(cls, answer: Any) -> "NodeAnswer":
         """The verdict in the result of ``submitblock``: null, or a word.
 
         ``duplicate`` says that the node has the block and found it valid, for instance because
