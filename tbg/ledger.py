@@ -89,8 +89,7 @@ def command(
 
     --repair searches the streams for every number that has no row, and makes the writer read
     those parts again. What no stream holds may be sent again by its engine, with its old
-    instance and number. Nothing is stored twice, except events without a number that a
-    version before November 2026 stored.
+    instance and number. Nothing is stored twice.
 
     \b
     Examples:

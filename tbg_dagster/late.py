@@ -31,8 +31,8 @@ def computing(
     connection: Connection, grain: Grain, start: datetime, end: datetime
 ) -> Iterator[None]:
     """Notes what ``grain`` has taken in of the hours in the span, when the block succeeds."""
-    # Days are computed from the hours, and take in what those have; hours and
-    # weeks are computed from the raw shares.
+    # Days are computed from the hours, and take in what those have. Hours are computed from the raw
+    # shares, and a week rebuilds the hours that lack some.
     source = sql.Identifier("settled_hourly" if grain == "daily" else "shares")
     counted = connection.execute(
         sql.SQL(

@@ -24,7 +24,7 @@ from tbg_dagster.resources import Archive, Database
     metadata=columns(
         time=("timestamp[us, UTC]", "of the event"),
         user=("string", "Bitcoin address"),
-        worker=("string", "name after the first dot; '' for none"),
+        worker=("string", "the worker's name; '' for none"),
         instance=("string", "engine boot"),
         seq=("int64", "the event's number in its instance"),
         difficulty=("double", "assigned"),

@@ -1,7 +1,7 @@
 -- Hours with late shares that a rollup has not taken in yet. The days follow the hours
--- they are computed from; weeks are computed from the raw shares, after the hours, by
--- which they are checked. A week that is finalised and has got another provisional row is
--- computed again as well, whatever became of the late share.
+-- they are computed from; weeks come after the hours, and rebuild those that lack shares. A week
+-- that is finalised and has got another provisional row is computed again as well, whatever became
+-- of the late share.
 select hour, bool_or(hourly) as hourly, bool_or(daily) as daily, bool_or(weekly) as weekly,
     sum(shares)::bigint as shares
 from (

@@ -223,7 +223,7 @@ def leaderboard_equals_the_running_week(
 ) -> dg.AssetCheckResult:
     """The sorted set in Redis holds what the table of the running week holds.
 
-    WARN: players see a wrong leaderboard; the reset computes from raw shares.
+    WARN: players see a wrong leaderboard; the reset computes from the database.
     """
     week = week_start(clock.now())
     with database.connect() as connection, redis_server.connect() as client:

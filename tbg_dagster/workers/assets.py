@@ -173,7 +173,7 @@ def worker_liveness(
             "dagster/row_count": counts["workers"],
             "online": counts["online"],
             "marked_offline": len(done.marked_offline),
-            "disconnected": done.said_goodbye,
+            "disconnected": done.disconnected,
             "not_judged": len(done.not_judged),
             "reported_offline": done.alerted,
             "told_back": done.recovered,

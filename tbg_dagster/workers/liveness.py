@@ -47,7 +47,7 @@ class Liveness:
 
     looked_at: int
     marked_offline: list[str]
-    said_goodbye: int
+    disconnected: int
     not_judged: list[str]
     alerted: int
     recovered: int

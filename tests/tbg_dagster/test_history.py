@@ -64,7 +64,7 @@ def test_imported_workers_were_never_here_and_do_not_go_offline(
             [clock.now() - timedelta(hours=2 + number), worker],
         )
     done = mark_silent(connection, clock.now(), timedelta(minutes=10), timedelta(0))
-    assert (done.said_goodbye, done.alerted) == (0, 0)
+    assert (done.disconnected, done.alerted) == (0, 0)
     # One that has said goodbye while nobody looked has left.
     connection.execute(
         "insert into mining_events (time, event, payload) values (%s, 'miner_disconnected', "
@@ -72,7 +72,7 @@ def test_imported_workers_were_never_here_and_do_not_go_offline(
         [clock.now() - timedelta(hours=2)],
     )
     done = mark_silent(connection, clock.now(), timedelta(minutes=10), timedelta(0))
-    assert (done.said_goodbye, done.alerted) == (1, 1)
+    assert (done.disconnected, done.alerted) == (1, 1)
 
 
 def test_imported_partitions_that_are_made_up_are_no_fault(

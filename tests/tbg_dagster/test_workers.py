@@ -353,7 +353,7 @@ def test_a_worker_is_offline_when_its_last_connection_is_gone(
     )  # fmt: skip
     offline(connection, worker, now)
     done = mark_silent(connection, now + timedelta(minutes=1), FALLBACK, timedelta(0))
-    assert (is_online(connection, worker), done.said_goodbye, done.alerted) == (False, 1, 1)
+    assert (is_online(connection, worker), done.disconnected, done.alerted) == (False, 1, 1)
 
 
 # --- Pace ------------------------------------------------------------------------------
