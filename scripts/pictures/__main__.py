@@ -4,7 +4,7 @@
     make pictures ARGS="--state .tbg"               # of the stack that runs there, as it is
     make pictures ARGS="--grafana http://admin:PASSWORD@127.0.0.1:3001"
 
-Each page is seen twice, by day and by night (-dark). Mails are white everywhere. Without
+Pages are seen twice, by day and by night (-dark). Mails and plots are white everywhere. Without
 --grafana there is no board: docker compose brings Grafana (docs/compose.md).
 """
 
@@ -93,7 +93,9 @@ def lose(folder: Path) -> None:
 def save(name: str, scheme: Scheme, picture: bytes) -> None:
     """Writes a picture with few colours."""
     path = IMAGES / f"{name}{'' if scheme == 'light' else '-dark'}.png"
-    Image.open(io.BytesIO(picture)).convert("RGB").quantize(COLOURS).save(path, optimize=True)
+    whole = Image.open(io.BytesIO(picture)).convert("RGB")
+    # Of few colours, those of small areas too: the green of a dot.
+    whole.quantize(COLOURS, method=Image.Quantize.MAXCOVERAGE).save(path, optimize=True)
     print(f"{path.relative_to(ROOT)}: {path.stat().st_size:,} bytes")
 
 
@@ -108,15 +110,18 @@ def dagster(page: Page, url: str, path: str, scheme: Scheme, size: tuple[int, in
 def lineage(page: Page, url: str, scheme: Scheme) -> None:
     """The groups of assets, and how they depend on each other."""
     dagster(page, url, "/asset-groups/", scheme, (1700, 900))
-    text = "document.body.innerText"
+    text = "(document.body?.innerText ?? '')"
     page.wait(f"{text}.includes('receipts') && /realtime\\n+\\d/.test({text})")
     page.wait(f"!{text}.includes('fetching') && !{text}.includes('Loading')")
     save("assets", scheme, page.picture())
 
 
-def shown(page: Page, url: str, asset: str, key: str, name: str, scheme: Scheme) -> None:
-    """A picture in the metadata of an asset, in the dialog that shows it."""
-    dagster(page, url, f"/assets/{asset}", scheme, (1500, 1200))
+def shown(
+    page: Page, url: str, asset: str, partition: str, key: str, name: str, scheme: Scheme
+) -> None:
+    """A picture in the metadata of a partition, in the dialog that shows it."""
+    query = urllib.parse.urlencode({"view": "partitions", "partition": partition})
+    dagster(page, url, f"/assets/{asset}?{query}", scheme, (1500, 1200))
     row = f"[...document.querySelectorAll('tr')].find(r => r.innerText.startsWith('{key}'))"
     link = f"[...({row})?.querySelectorAll('*') ?? []].findLast(e => e.innerText?.includes('Show'))"
     page.wait(link)
@@ -127,14 +132,20 @@ def shown(page: Page, url: str, asset: str, key: str, name: str, scheme: Scheme)
 
 
 def last_digest(database: str, folder: Path) -> Text:
-    """The digest of last week's Sunday, of all miners."""
-    routes = folder / "alerts.yml"
-    routes.write_text(f"routes: {{mail: {{to: 'ntfy://127.0.0.1/mine', zone: {ZONE}}}}}")
+    """The digest of last week's Sunday, of the miner who won that week."""
     today = datetime.now(UTC).date()
     with connect(database, row_factory=dict_row) as connection:
-        found = digest(connection, load(routes)["mail"], today - timedelta(today.isoweekday()))
-    if found is None:
-        raise SystemExit("last week has no shares: run make demo first")
+        winner = connection.execute(
+            "select u.btc_address from weekly_best_diff b join users u on u.id = b.user_id "
+            "where b.rank = 1 order by b.week_start desc limit 1"
+        ).fetchone()
+        if winner is None:
+            raise SystemExit("no week has a winner: run make demo first, and wait for its end")
+        routes = folder / "alerts.yml"
+        mine = {"to": "ntfy://127.0.0.1/mine", "zone": ZONE, "users": [winner["btc_address"]]}
+        routes.write_text(json.dumps({"routes": {"mine": mine}}))
+        found = digest(connection, load(routes)["mine"], today - timedelta(today.isoweekday()))
+    assert found is not None
     return found
 
 
@@ -144,7 +155,7 @@ def mails(page: Page, name: str, texts: list[Text]) -> None:
     for text in texts:
         title, body = render(text, "html")
         parts.append(f"<p style='font:12px monospace;color:#777'>Subject: {title}</p>{body}")
-    html = f"<meta charset=utf-8><body style='margin:8px 16px'>{''.join(parts)}"
+    html = f"<!doctype html><meta charset=utf-8><body style='margin:8px 16px'>{''.join(parts)}"
     page.open(f"data:text/html,{urllib.parse.quote(html)}", "light", 700, 600)
     page.wait("document.body?.innerText.includes('Subject')")
     save(name, "light", page.picture("document.body"))
@@ -176,14 +187,17 @@ def main() -> None:
 def take(options: argparse.Namespace, reached: dict[str, str], folder: Path) -> None:
     """Takes every picture."""
     url = reached["DAGSTER_URL"]
+    now = datetime.now(UTC)
+    hour = f"{now - timedelta(hours=1):%Y-%m-%d-%H:00}"
+    week = f"{now - timedelta(days=now.weekday() + 7):%Y-%m-%d}"
     try:
         with browser(options.browser) as page:
             mails(page, "alerts", [sample(kind, zoneinfo.ZoneInfo(ZONE)) for kind in KINDS])
             mails(page, "digest", [last_digest(reached["DATABASE_URL"], folder)])
+            shown(page, url, "weekly_leaderboard", week, "picture", "leaderboard", "light")
             for scheme in get_args(Scheme):
                 lineage(page, url, scheme)
-                shown(page, url, "weekly_leaderboard", "picture", "leaderboard", scheme)
-                shown(page, url, "share_ledger", "ledger", "ledger", scheme)
+                shown(page, url, "share_ledger", hour, "ledger", "ledger", scheme)
                 if options.grafana:
                     board(page, options.grafana, scheme)
     except BrowserError as error:
