@@ -1,4 +1,4 @@
-"""The app for Umbrel, by the rules of its app framework, and about options that exist."""
+"""The apps for Umbrel and StartOS: by published fields, and about options that exist."""
 
 import re
 from typing import Any
@@ -77,6 +77,21 @@ def test_its_command_exists() -> None:
     help_text = CliRunner().invoke(main, ["up", "--help"]).output
     for word in words[1:]:
         assert word.split("=")[0] in help_text
+
+
+def test_startos_runs_the_same_as_umbrel() -> None:
+    [_, *words] = loaded("tbg-mining/docker-compose.yml")["services"]["server"]["command"]
+    package = ROOT / "deploy/startos/startos"
+    main_ts = (package / "main.ts").read_text()
+    assert [word for word in words if f"'{word}'" not in main_ts] == []
+    app = loaded("tbg-mining/umbrel-app.yml")
+    manifest = (package / "manifest.ts").read_text()
+    for value in (app["id"], app["name"], app["tagline"], f"mining-data/light:{app['version']}"):
+        assert value in manifest
+    assert f"version: '{app['version']}:0'" in (package / "versions.ts").read_text()
+    ports = (package / "interfaces.ts").read_text()
+    assert "apiPort = 8100" in ports
+    assert "stratumPort = 3333" in ports
 
 
 def test_the_release_makes_its_image_from_a_user_that_the_image_has() -> None:
