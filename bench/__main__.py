@@ -9,14 +9,14 @@ from typing import Final
 import click
 from rich.console import Console
 
-from bench import alone, backfill, batch, cells, competitors, long_table, serve, whole
+from bench import alone, backfill, batch, cells, serve, whole
 from bench.figures import Report
 from bench.stack import Servers, servers
 
 Step = Callable[[Report, Servers], None]
 
 
-def steps(quick: bool, batch_scale: float = 0.1, rows: int = 10_000_000) -> dict[str, Step]:
+def steps(quick: bool, batch_scale: float = 0.1) -> dict[str, Step]:
     """What is measured, in order; later steps look at earlier figures."""
     many = 50_000 if quick else 300_000
     seconds = 5 if quick else 60
@@ -37,14 +37,10 @@ def steps(quick: bool, batch_scale: float = 0.1, rows: int = 10_000_000) -> dict
             r, s, seconds, 20_000 if quick else 100_000
         ),
         "scale": lambda r, s: whole.scale(r, s, 20_000 if quick else 100_000, workers),
-        "long table": lambda r, s: long_table.measure(
-            r, s, rows // 20 if quick else rows, 20_000 if quick else 100_000
-        ),
         "batch": lambda r, s: batch.measure(r, s, 0.01 if quick else batch_scale),
         "backfill": lambda r, _: backfill.measure(r, weeks=0 if quick else 1),
         "large pool": lambda r, s: serve.large_pool(r, s, 5_000 if quick else 250_000, 10_000),
         "requests": lambda r, s: serve.beside(r, s, 1_000, 10_000, seconds),
-        "rsyslog": lambda r, s: competitors.compare(r, s, many, 15 if quick else 60),
     }
 
 
@@ -64,13 +60,7 @@ NAMES: Final = tuple(steps(True))
     "--batch-scale", default=0.1, show_default=True,
     help="Of 10 million shares of 40,000 workers in two weeks.",
 )  # fmt: skip
-@click.option(
-    "--rows", default=10_000_000, show_default=True,
-    help="Of the long table, 270 bytes each; a twentieth of it with --quick.",
-)  # fmt: skip
-def main(
-    json_file: Path | None, quick: bool, chosen: tuple[str, ...], batch_scale: float, rows: int
-) -> None:
+def main(json_file: Path | None, quick: bool, chosen: tuple[str, ...], batch_scale: float) -> None:
     """Measure every stage beside what this machine does at best of the same work.
 
     Starts its own PostgreSQL and Valkey in a temporary folder and removes them. The
@@ -83,7 +73,6 @@ def main(
       python -m bench --json figures.json
       python -m bench --only decode --only xadd
       python -m bench --only batch --batch-scale 1
-      python -m bench --only "long table" --rows 100000000
     """
     console = Console(width=None if sys.stdout.isatty() else 170)
     progress = Console(stderr=True)
@@ -91,7 +80,7 @@ def main(
     try:
         with servers() as made:
             report.database = made.version()
-            for name, step in steps(quick, batch_scale, rows).items():
+            for name, step in steps(quick, batch_scale).items():
                 if chosen and name not in chosen:
                     continue
                 begun = time.monotonic()
