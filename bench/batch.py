@@ -45,6 +45,20 @@ from (
 ) judged
 """
 
+CHANGE: Final = """
+update shares s
+set difficulty = s.difficulty + 1
+from generate_series(%(start)s::timestamptz, %(end)s::timestamptz - interval '1 hour', '1 hour') h
+cross join lateral (
+    select time, worker_id, seq from shares
+    where time >= h and time < h + interval '1 hour' and is_valid
+    order by time, seq
+    limit 1
+) f
+where s.time = f.time and s.worker_id = f.worker_id and s.seq = f.seq
+  and s.time >= %(start)s and s.time < %(end)s
+"""
+
 
 def measure(report: Report, made: Servers, scale: float) -> None:
     """Adds every job; a restart empties the server's own cache, though not the system's."""
@@ -72,9 +86,9 @@ def measure(report: Report, made: Servers, scale: float) -> None:
 
         # Once before it counts: the job replaces rows, and so must what it is held against.
         rollup.refresh_hours(connection, start, end)
-        _analyze(connection)
+        _change(connection, start, half)
         bare = timed(bare_hours)
-        _analyze(connection)
+        _change(connection, start, half)
         add(
             "hourly rollup of 168 hours, its asset and check",
             timed(lambda: run(url, "hourly_rollup", start, half - HOUR, "%Y-%m-%d-%H:%M")),
@@ -82,9 +96,11 @@ def measure(report: Report, made: Servers, scale: float) -> None:
             limit_is="the bare refresh",
         )
         bare_days()
-        _analyze(connection)
+        _change(connection, start, end)
+        rollup.refresh_hours(connection, start, end)
         bare = timed(bare_days)
-        _analyze(connection)
+        _change(connection, start, end)
+        rollup.refresh_hours(connection, start, end)
         add(
             "daily rollup of 14 days, its assets and check",
             timed(lambda: run(url, "daily_rollup", start, end - DAY, "%Y-%m-%d")),
@@ -159,6 +175,12 @@ def _days(
                 "workers": workers,
             },
         )
+
+
+def _change(connection: Connection, start: datetime, end: datetime) -> None:
+    """Changes a share of every hour: TimescaleDB's refresh leaves alone what did not change."""
+    connection.execute(CHANGE, {"start": start, "end": end})
+    _analyze(connection)
 
 
 def _analyze(connection: Connection) -> None:

@@ -50,7 +50,9 @@ order by b.found_at
 # Users whose best of this week has changed since it was last looked at.
 _BESTS: Final[LiteralString] = """
 with week as (
-    select w.*, rank() over (order by best_difficulty desc, best_share_time) as place
+    select w.user_id, w.week_start, bounded(w.best_difficulty) as best_difficulty,
+        w.best_share_time, w.best_worker_id, w.best_share_hash,
+        rank() over (order by best_difficulty desc, best_share_time) as place
     from weekly_best_diff w
     where week_start = %(week)s
 ),
@@ -96,7 +98,7 @@ _UNKNOWN: Final[LiteralString] = """
 insert into alert_marks (subject, value, told_at)
 select 'best:' || w.user_id,
     jsonb_build_object(
-        'week', %(week)s::text, 'best', w.best_difficulty, 'place', w.place, 'told', false
+        'week', %(week)s::text, 'best', bounded(w.best_difficulty), 'place', w.place, 'told', false
     ),
     %(now)s
 from (

@@ -15,6 +15,7 @@ work as (
         group by worker_id, user_id
     ) s
     join workers w on w.id = s.worker_id
+    where s.hashes > 0
 ),
 scopes as (
     select 'worker' as scope, worker_id, user_id, hashes, since from work
@@ -33,6 +34,7 @@ computed as (
     select s.*, t.network_difficulty,
         t.network_difficulty * %(hashes)s / s.hashrate as expected_seconds
     from rates s cross join tip t
+    where t.network_difficulty > 0
 ),
 gone as (
     delete from block_odds o

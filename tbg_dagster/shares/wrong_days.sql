@@ -25,7 +25,7 @@ where (
     and (
         (h.shares, h.accepted, h.rejected, h.best_share_diff)
             is distinct from (d.shares, d.accepted, d.rejected, d.best_share_diff)
-        or abs(least(h.work, 1e290) - least(d.work, 1e290)) > 1e-9 * least(h.work, 1e290)
+        or abs(least(h.work, 1e290) - least(d.work, 1e290)) > 1e-9 * abs(least(h.work, 1e290))
     )
 )
 order by 1

@@ -45,6 +45,6 @@ where (raw.shares, raw.accepted, raw.rejected, raw.best_share_diff, raw.first_sh
         rolled.shares, rolled.accepted, rolled.rejected, rolled.best_share_diff,
         rolled.first_share, rolled.last_share
     )
-    or abs(least(raw.work, 1e290) - least(rolled.work, 1e290)) > 1e-9 * least(raw.work, 1e290)
+    or abs(least(raw.work, 1e290) - least(rolled.work, 1e290)) > 1e-9 * abs(least(raw.work, 1e290))
 group by 1
 order by 1

@@ -49,6 +49,6 @@ where w.total_shares is distinct from h.accepted
    or case when h.partly then w.best_difficulty > h.best_share_diff
        else w.best_difficulty is distinct from h.best_share_diff
    end
-   or abs(w.total_work - h.work) > 1e-9 * h.work
+   or abs(w.total_work - h.work) > 1e-9 * abs(h.work)
    or w.rank is distinct from w.place
 order by 1

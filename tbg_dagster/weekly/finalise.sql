@@ -127,7 +127,7 @@ written as (
             excluded.best_difficulty, excluded.best_share_time, excluded.best_worker_id,
             excluded.best_share_hash, excluded.total_shares, excluded.rank
         )
-        or abs(w.total_work - excluded.total_work) > 1e-12 * excluded.total_work
+        or abs(w.total_work - excluded.total_work) > 1e-12 * abs(excluded.total_work)
     returning 1
 )
 select

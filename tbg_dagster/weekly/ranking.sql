@@ -1,9 +1,9 @@
--- The finalised result of a week, best first.
+-- The finalised result of a week, best first. What JSON and Redis cannot hold is bounded.
 select
     w.rank,
     u.btc_address as user,
     coalesce(k.worker_name, '') as worker,
-    w.best_difficulty,
+    bounded(w.best_difficulty) as best_difficulty,
     w.best_share_time,
     encode(w.best_share_hash, 'hex') as best_share_hash,
     w.total_shares,

@@ -30,4 +30,4 @@ select coalesce(w.user_id, p.user_id) as user_id
 from results w
 full join per_user p using (user_id)
 where (w.total_shares, w.best_difficulty) is distinct from (p.accepted, p.best_share_diff)
-   or abs(w.total_work - p.work) > 1e-9 * p.work
+   or abs(w.total_work - p.work) > 1e-9 * abs(p.work)

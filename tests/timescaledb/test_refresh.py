@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from bench.batch import CHANGE
 from tbg_dagster.rollup import rollup_of
 from tests.tbg_dagster.conftest import History, last_monday
 from tests.timescaledb.server import Connection
@@ -125,3 +126,22 @@ def test_nothing_is_refreshed_before_the_first_share(connection: Connection) -> 
     begin = last_monday()
     assert rollup.refresh_hours(connection, begin, begin + HOUR) is None
     assert rollup.refresh_days(connection, begin, begin + DAY) is None
+
+
+def test_what_the_bench_changes_is_computed_again_hour_by_hour(
+    connection: Connection, history: History
+) -> None:
+    start = last_monday()
+    end = start + DAY
+    history.shares(["a.1", "b.1"], start, end, 480)
+    connection.execute("update shares set seq = 1")
+    rollup = rollup_of(connection)
+    rollup.refresh_hours(connection, start, end)
+    hours = "select bucket, sum(work) as work from shares_hourly group by 1 order by 1"
+    before = connection.execute(hours).fetchall()
+    connection.execute(CHANGE, {"start": start, "end": end})
+    assert connection.execute(hours).fetchall() == before  # nothing shows until it is refreshed
+    rollup.refresh_hours(connection, start, end)
+    after = connection.execute(hours).fetchall()
+    assert [row["work"] for row in after] == [row["work"] + 1 for row in before]
+    assert len(after) == 24
