@@ -128,7 +128,7 @@ class WorkersAlert(Payload):
 
 
 class Incident(Payload):
-    """A thing that is wrong, or is well again."""
+    """A thing that is wrong, or is well again. A warning that becomes an error fires once more."""
 
     state: Literal["firing", "recovered"]
     incident: str = Field(

@@ -32,6 +32,12 @@ class Waiting(BaseModel):
 
     channel: Channel
     alert: Alert
+    worse: bool = Field(default=False, description="it fires again, as an error")
+
+    @property
+    def key(self) -> str:
+        """By which each is sent once."""
+        return f"alert:{self.alert.id}:{self.alert.state}" + (":worse" if self.worse else "")
 
 
 class State(BaseModel):
@@ -58,20 +64,22 @@ class State(BaseModel):
         One that was a warning fires again, once, when it becomes an error.
         """
         known = self.open.get(seen.incident)
-        worse = known is not None and (known.severity, seen.severity) == ("WARN", "ERROR")
-        if (seen.state == "firing") == (known is not None) and not (
-            worse and seen.state == "firing"
-        ):
+        firing = seen.state == "firing"
+        worse = bool(known and firing and (known.severity, seen.severity) == ("WARN", "ERROR"))
+        if firing == (known is not None) and not worse:
             return
-        if seen.state == "firing":
+        if known is None:
             self.open[seen.incident] = alert = seen
+        elif firing:
+            self.open[seen.incident] = alert = seen.model_copy(update={"id": known.id})
         else:
-            assert known is not None
             self.forget(seen.incident)
             alert = known.model_copy(
                 update={"state": "recovered", "detail": "", "timestamp": seen.timestamp}
             )
-        self.waiting += [Waiting(channel=channel, alert=alert) for channel in channels]
+        self.waiting += [
+            Waiting(channel=channel, alert=alert, worse=worse) for channel in channels
+        ]
         del self.waiting[:-MOST_WAITING]
 
     def forget(self, incident: str) -> None:

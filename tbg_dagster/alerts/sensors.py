@@ -35,7 +35,8 @@ def alerts_sensor(
 ) -> dg.SensorResult:
     """Failed runs and failing checks go to `mining:alerts` and to the notifier.
 
-    Once when an incident begins, once when it is over. What a channel does not take
+    Once when an incident begins, once more should a warning become an error, once when it is
+    over. What a channel does not take
     waits for the next tick. An incident has its id from its beginning, so that
     a tick that is lost repeats nothing.
     """
@@ -74,12 +75,16 @@ def _send(
         with connect as connection:
             for one in waiting:
                 alert = one.alert
-                key = f"alert:{alert.id}:{alert.state}"
                 if channel == "outbox":
-                    post(connection, f"{NOTIFY}incident", key, alert)
+                    post(connection, f"{NOTIFY}incident", one.key, alert)
                 else:
                     add_once(
-                        connection, ALERTS_STREAM, key, "hosted", alert.timestamp, alert.payload()
+                        connection,
+                        ALERTS_STREAM,
+                        one.key,
+                        "hosted",
+                        alert.timestamp,
+                        alert.payload(),
                     )
                 done += 1
                 context.log.info("sent to %s: %s %s", channel, alert.state, printable(alert.title))
