@@ -60,7 +60,7 @@ ends as (
     select
         coalesce((select max(bucket) + interval '1 day' from shares_daily), '-infinity') as days,
         coalesce((select max(bucket) + interval '1 hour' from shares_hourly), '-infinity') as hours
-    where wanted = 'session' or of_user is not null
+    where of_user is null and wanted = 'session'
 ),
 by_worker as (
     select s.since, b.*
@@ -68,12 +68,28 @@ by_worker as (
     cross join lateral worker_bests_since(s.since) b
     where of_user is null
     union all
-    select s.since, b.*
-    from ends e
-    cross join start s
-    cross join workers w
-    cross join lateral worker_bests_of(w.id, s.since, e.days, e.hours) b
-    where w.user_id = (select id from asked)
+    -- The rollups of one worker end where its own do: the end of all is found in all rows.
+    select m.since, b.*
+    from (
+        select s.since, w.id as worker_id
+        from start s
+        cross join workers w
+        where w.user_id = (select id from asked)
+        union all
+        select s.since, s.worker_id from sessions s where of_user is not null
+    ) m
+    cross join lateral (
+        select
+            coalesce(
+                (select max(bucket) + interval '1 day' from shares_daily where worker_id = m.worker_id),
+                '-infinity'
+            ) as days,
+            coalesce(
+                (select max(bucket) + interval '1 hour' from shares_hourly where worker_id = m.worker_id),
+                '-infinity'
+            ) as hours
+    ) e
+    cross join lateral worker_bests_of(m.worker_id, m.since, e.days, e.hours) b
     union all
     select s.since, b.*
     from ends e
