@@ -77,9 +77,7 @@ class State(BaseModel):
             alert = known.model_copy(
                 update={"state": "recovered", "detail": "", "timestamp": seen.timestamp}
             )
-        self.waiting += [
-            Waiting(channel=channel, alert=alert, worse=worse) for channel in channels
-        ]
+        self.waiting += [Waiting(channel=channel, alert=alert, worse=worse) for channel in channels]
         del self.waiting[:-MOST_WAITING]
 
     def forget(self, incident: str) -> None:
