@@ -1,7 +1,7 @@
 -- Engine boots that are over, were heard of since the start, and whose last number nobody
 -- vouches for, the newest first; and the last hour in which they are in the books.
 select
-    e.instance,
+    concat_ws(': ', nullif(i.cell, ''), i.instance) as instance,
     i.source,
     e.seq_emitted as last_seq,
     e.heard_at,

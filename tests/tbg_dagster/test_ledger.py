@@ -187,6 +187,26 @@ def test_a_boot_whose_end_nobody_vouches_for_fails_the_check_and_is_seen(
     assert judged(check, database, Thresholds()).passed
 
 
+def test_the_checks_and_the_table_name_the_cell_of_an_engine_boot(
+    connection: Connection, database: Database, run: Run
+) -> None:
+    booked(connection, "lost/1", "{[4,7)}", 0, 97)
+    booked(connection, "bad/1", "{}", 0, 98)
+    connection.execute(
+        "update engine_instances set cell = 'eu1', last_seen = now() - interval '26 hours'"
+    )
+    for check, said in (
+        (checks.no_unexplained_loss, "eu1: lost/1 at"),
+        (checks.books_balance, "eu1: bad/1: emitted 100"),
+        (checks.numbers_are_stored, "eu1: bad/1: 100 of 100 nowhere"),
+        (checks.ends_are_known, "eu1: lost/1: number 100"),
+    ):
+        thresholds = () if check is checks.books_balance else (Thresholds(recent_hours=2),)
+        assert said in str(judged(check, database, *thresholds).description)
+    found = str(metadata_of(run("close_ledger", KEY), "share_ledger")["ledger"])
+    assert found.count("`eu1: lost/1`") == 3  # its loss, its end, its line of the hour
+
+
 def test_what_a_boot_lost_at_its_end_fails_the_checks_however_long_ago_it_ended(
     connection: Connection, database: Database, run: Run
 ) -> None:
