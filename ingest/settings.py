@@ -136,7 +136,10 @@ class WriterSettings(StageSettings, RetentionSettings):
         description="name that this writer's offsets are kept under",
     )
     batch_size: int = Field(
-        default=4000, ge=1, le=100_000, description="most entries in one transaction"
+        default=4000,
+        ge=1,
+        le=100_000,
+        description="entries in one transaction; up to twice as many where one read brings them",
     )
     flush_seconds: float = Field(
         default=0.3, gt=0, le=1.0, description="longest wait for a batch to fill"

@@ -50,6 +50,16 @@ class Pace:
         self._failed = limit + 1
         self._good = 0
 
+    def take(self, entries: int) -> int:
+        """How many of so many entries the next transaction takes.
+
+        While none fails, somewhat more than the limit go at once: reading may bring more, and
+        a rest of its own would cost a transaction, and holes in the numbers until it is there.
+        """
+        if self.most == self._limit and entries <= 2 * self._limit:
+            return entries
+        return self.most
+
     def failed(self, entries: int) -> None:
         """A transaction of this many entries failed."""
         self._failed = entries

@@ -120,7 +120,7 @@ class Store:
         done: list[Committed] = []
         at = 0
         while at < len(entries):
-            upto = at + self._pace.most
+            upto = at + self._pace.take(len(entries) - at)
             done += await self._commit_all(entries[at:upto], items[at:upto])
             at = upto
         return done

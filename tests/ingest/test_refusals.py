@@ -242,6 +242,13 @@ async def test_a_batch_that_takes_longer_than_the_server_allows_is_halved(
     assert await db.fetchval("select count(*) from dead_letters") == 0
 
 
+def test_a_batch_that_is_somewhat_too_large_is_one_transaction_unless_one_failed() -> None:
+    pace = Pace(4000)
+    assert [pace.take(entries) for entries in (1, 4212, 8000, 8001)] == [1, 4212, 8000, 4000]
+    pace.failed(4212)
+    assert [pace.take(entries) for entries in (4212, 2107, 1)] == [2106, 2106, 2106]
+
+
 def test_the_pace_halves_what_failed_and_comes_back_slowly() -> None:
     pace = Pace(4000)
     for expected in (2000, 1000, 500):
