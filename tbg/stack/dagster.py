@@ -5,6 +5,7 @@ Webserver and daemon ask it; without it, each would start code servers of its ow
 daemon a fresh one every minute.
 """
 
+import re
 import sys
 from collections.abc import Mapping
 from importlib import resources
@@ -45,6 +46,8 @@ def programs(
     code_environment: Mapping[str, str],
     port: Port,
     first: FirstWeek | None = None,
+    *,
+    one_run: bool = False,
 ) -> list[Program]:
     """Returns the three programs, in the order of their start.
 
@@ -56,6 +59,7 @@ def programs(
             gets them.
         port: of the UI.
         first: where the partitions begin, unless the environment names it.
+        one_run: whether runs come one after the other, for a machine with little memory.
     """
     socket, workspace = runtime / CODE_SOCKET, folder / "workspace.yaml"
     url = f"http://{port.host}:{port.number}"
@@ -76,7 +80,7 @@ def programs(
         return Launch(name, command, {**common, **environment}, stop_seconds=30)
 
     def prepare() -> str | None:
-        _make_home(folder, socket, workspace, first)
+        _make_home(folder, socket, workspace, first, one_run=one_run)
         return migrate(folder, storage, common)
 
     return [
@@ -103,11 +107,15 @@ def programs(
     ]
 
 
-def _make_home(folder: Path, socket: Path, workspace: Path, first: FirstWeek | None) -> None:
+def _make_home(
+    folder: Path, socket: Path, workspace: Path, first: FirstWeek | None, *, one_run: bool
+) -> None:
     """Makes DAGSTER_HOME: the instance's settings, the workspace and the first week."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    settings = resources.files("tbg_dagster") / "instance" / "dagster.yaml"
-    (folder / "dagster.yaml").write_bytes(settings.read_bytes())
+    settings = (resources.files("tbg_dagster") / "instance" / "dagster.yaml").read_text()
+    if one_run:
+        settings = re.sub(r"max_concurrent_runs: \d+", "max_concurrent_runs: 1", settings)
+    (folder / "dagster.yaml").write_text(settings)
     workspace.write_text(
         f'load_from:\n  - grpc_server:\n      socket: "{socket}"\n      location_name: {LOCATION}\n'
     )

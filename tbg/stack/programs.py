@@ -341,7 +341,10 @@ class StackPlan:
         if self.node is not None:
             code |= self.node.environment()
         port = self.options.ports.at("dagster_port")
-        found = batch.programs(folder, self.state.runtime, storage, code, port, self.first_week)
+        found = batch.programs(
+            *(folder, self.state.runtime, storage, code, port, self.first_week),
+            one_run=self.options.light,
+        )
         return [one for one in found if not (self.options.light and one.name == batch.WEBSERVER)]
 
 

@@ -1,5 +1,6 @@
 """The batch side of a light stack works around the full hour, and rests when nothing is left."""
 
+import contextlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, cast
 import click
 import psycopg
 import pytest
+import yaml
 
 from tbg.stack import rest
 from tbg.stack.dagster import CODE_SERVER, DAEMON, WEBSERVER
@@ -140,6 +142,12 @@ def test_a_light_stack_has_no_ui_and_its_batch_side_rests(tmp_path: Path) -> Non
     assert plan.dagster_url is None
     assert plan.resting == (NOTIFIER, CODE_SERVER, DAEMON)
     assert programs[NOTIFIER].launch.environment["DAGSTER_PG_URL"] == ""
+    # One run at a time: each takes as much memory as all the rest.
+    (state.path / "dagster").mkdir()
+    with contextlib.suppress(psycopg.OperationalError):  # there is no database to look at
+        programs[CODE_SERVER].prepare()
+    home = yaml.safe_load((state.path / "dagster/dagster.yaml").read_text())
+    assert home["concurrency"]["runs"]["max_concurrent_runs"] == 1
     # Where people wait for news, they come at once.
     routed = StackPlan(state, StackOptions(light=True), {"ALERTS_FILE": "alerts.yml"})
     assert routed.resting == (CODE_SERVER, DAEMON)
