@@ -1,4 +1,4 @@
-"""The share ledger: what each stage did, by engine instance and hour.
+"""The share ledger: what each stage did, by engine boot and hour.
 
 The receiver says what it read and dropped, in small reports that travel in the
 batches themselves, so that they are stored exactly as surely as the events. The

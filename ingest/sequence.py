@@ -1,4 +1,4 @@
-"""Which events of an engine instance were seen.
+"""Which events of an engine boot were seen.
 
 An instance numbers its events from 1 without a hole, dropped ones too, so a
 hole is a loss, or an event that is still on its way. ``Seen`` remembers the

@@ -1,4 +1,4 @@
-"""``tbg ledger``: what became of every event, by engine instance and hour."""
+"""``tbg ledger``: what became of every event, by engine boot and hour."""
 
 from datetime import UTC, datetime
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Jobs beside the rows: what they fail of is said and counted, and stops nothing."""
+"""Jobs beside the rows: a failure is logged and counted, and stops nothing."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

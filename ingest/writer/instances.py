@@ -1,4 +1,4 @@
-"""Engine instances and which of their events are stored."""
+"""Engine boots and which of their events are stored."""
 
 from collections import defaultdict
 from collections.abc import Container

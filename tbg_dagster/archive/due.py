@@ -1,4 +1,4 @@
-"""Which days are owed to the archive."""
+"""Which days the archive still lacks."""
 
 from datetime import date, datetime, timedelta
 
