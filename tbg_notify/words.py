@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from tbg_core.wording import counted, percent, si
+from tbg_core.wording import counted, percent, shortened, si
 from tbg_notify.kinds import Message, Worker
 from tbg_notify.text import Text, name
 
@@ -14,8 +14,7 @@ NAMED: Final = 20  # workers or messages in one text; the rest is counted
 
 def short(address: str) -> str:
     """An address, short enough to read and still distinct."""
-    plain = name(address, 128)
-    return plain if len(plain) <= 16 else f"{plain[:8]}…{plain[-6:]}"
+    return shortened(name(address, 128))
 
 
 def worker_name(worker: Worker) -> str:
