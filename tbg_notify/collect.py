@@ -20,7 +20,7 @@ from tbg_core.outbox import post
 
 # What happened longer ago is history: an import, or a notifier that was off.
 FRESH: Final = timedelta(days=1)
-# Bests of one follow each other quickly at first: the next message waits.
+# A user's first bests come in quick succession: this time lies between two messages.
 BETWEEN_BESTS: Final = timedelta(minutes=10)
 # Shares. With fewer, each best is a record by chance, and not worth a message.
 ENOUGH_SHARES: Final = 100
@@ -316,7 +316,7 @@ def _worker_bests(connection: psycopg.Connection[DictRow], now: datetime) -> int
     posted = 0
     for row in connection.execute(_BROKEN, {"since": since, "now": now}).fetchall():
         if row["told_at"] and now - row["told_at"] < BETWEEN_BESTS:
-            continue  # too soon after the last message: the next look sends the best of then
+            continue  # too soon after the last message: a later look sends the best
         record = _record(connection, row["worker_id"], row["best"])
         told = record["best"] <= row["best"] and record["shares"] >= ENOUGH_SHARES
         if told:

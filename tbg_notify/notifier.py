@@ -44,7 +44,9 @@ REFUSALS: Final = Counter(
     "tbg_alerts_refusals_total", "Times that a channel did not take a message", ["route"]
 )
 SET_ASIDE: Final = Counter(
-    "tbg_alerts_set_aside_total", "Messages that could not be told, kept as dead letters", ["route"]
+    "tbg_alerts_set_aside_total",
+    "Messages that could not be put into words, kept as dead letters",
+    ["route"],
 )
 WAITING: Final = Gauge("tbg_alerts_waiting", "Messages that wait", ["route"])
 DELAY: Final = Gauge("tbg_alerts_due_seconds", "Age of a route's oldest due message", ["route"])

@@ -41,8 +41,8 @@ from tbg_core.redis_server import Guard
 REPORT_SECONDS: Final = 60.0
 LAG_SECONDS: Final = 5.0
 RELIEF_SECONDS: Final = 1.0
-# SIGTERM to exit takes at most ten seconds, those of a receiver before included: so long
-# what is in the streams is still committed.
+# After SIGTERM the writer commits what is in the streams for this long. With the receiver's own end
+# before it, the exit comes within ten seconds.
 DRAIN_SECONDS: Final = 4.0
 COMMAND_SECONDS: Final = 60.0
 

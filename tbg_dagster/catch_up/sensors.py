@@ -37,8 +37,8 @@ HOURLY_RETRY: Final = timedelta(hours=1)
 LONGEST_RETRY: Final = timedelta(days=1)
 # Beside them, what is scheduled goes first (instance/dagster.yaml limits the tag).
 TAGS: Final = {"dagster/priority": "-1"}
-# Without a tick for longer, the daemon was away. Shorter than the time from a schedule's
-# tick to GRACE, so that what a shorter absence cost a schedule is not due yet.
+# Without a tick for longer, the daemon was away. It must be shorter than the time from a schedule's
+# tick to GRACE: then nothing that a shorter absence delayed is due yet.
 AWAY: Final = timedelta(minutes=15)
 
 

@@ -17,8 +17,8 @@ from tbg_dagster.rollup import rollup_of
 from tbg_dagster.standing import Windows, found_before, keep, look, not_looked
 from tbg_dagster.verdict import ERROR, WARN, verdict
 
-# Chances below which silence is no chance: once in three years, and never, of looks
-# every five minutes.
+# A silence this unlikely warns: chance brings it once in three years of checks every five
+# minutes. The other one is an error: chance never brings it.
 UNLIKELY: Final = 3e-6
 IMPOSSIBLE: Final = 1e-12
 # Clocks of engines may differ by this much.

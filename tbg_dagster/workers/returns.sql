@@ -7,10 +7,10 @@ with back as materialized (
     where not is_online
       and last_share > noted_share
       and last_share > %(now)s - %(fresh)s
-      -- Whose row is older has no later share in the view: the writer has written it.
+      -- Older rows need no look: the writer has written them since.
       and noted_share > %(now)s - %(fresh)s - interval '61 minutes'
 ),
--- Rows that the writer is writing now are left to it: who never waits is in no deadlock.
+-- Rows that the writer holds now are skipped: a statement that does not wait is in no deadlock.
 free as materialized (
     select id from workers where id in (select id from back) for no key update skip locked
 )
