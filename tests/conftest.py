@@ -6,6 +6,7 @@ Redis of its own.
 """
 
 import contextlib
+import gc
 import os
 import secrets
 import signal
@@ -109,6 +110,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return min(places, default=len(LONGEST))
 
     items.sort(key=turn)  # the others stay in their order
+
+
+def pytest_collection_finish() -> None:
+    # What is imported stays: no collection of garbage need look through it again.
+    gc.collect()
+    gc.freeze()
 
 
 def started(make: Callable[[int], AnyServer]) -> AnyServer:
