@@ -24,8 +24,13 @@ COMMANDS = [
     for line in block.splitlines()
     if line.strip()
 ]
-# What .ci/run calls itself; and what other tests run as `tbg …`.
-CI = (ROOT / ".ci" / "run").read_text()
+# The targets that .ci/run makes itself; other tests run the rest as `tbg …`.
+CI = {
+    word
+    for line in (ROOT / ".ci" / "run").read_text().splitlines()
+    if "make " in line.split("#")[0]
+    for word in line.split("#")[0].split()
+}
 
 
 def make(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -49,7 +54,7 @@ def test_every_make_command_exists(command: str) -> None:
     target = command.split()[1]
     shown = make("help").stdout
     assert re.search(rf"^{target}\s", shown, re.MULTILINE), shown
-    if command not in CI:
+    if target not in CI:
         ran = make("--dry-run", target).stdout
         assert f"tbg {target}" in ran or target == "help"
 
