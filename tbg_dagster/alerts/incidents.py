@@ -12,8 +12,9 @@ from pydantic import BaseModel, Field, field_validator
 from tbg_core.messages import Incident
 
 Channel = Literal["redis", "outbox"]
-# Alerts that wait for a channel which is away; beyond it the oldest goes.
-MOST_WAITING = 200
+# Alerts that wait for a channel which is away: two or three megabytes of Dagster's storage.
+# Beyond it the oldest goes, and is counted.
+MOST_WAITING = 5000
 
 
 class Alert(Incident):
@@ -50,6 +51,7 @@ class State(BaseModel):
         default_factory=dict, description="run's incident → partitions that have not succeeded"
     )
     waiting: list[Waiting] = Field(default_factory=list)
+    dropped: int = Field(default=0, description="alerts that waited when too many did")
 
     @field_validator("waiting", mode="before")
     @classmethod
@@ -78,6 +80,7 @@ class State(BaseModel):
                 update={"state": "recovered", "detail": "", "timestamp": seen.timestamp}
             )
         self.waiting += [Waiting(channel=channel, alert=alert, worse=worse) for channel in channels]
+        self.dropped += max(0, len(self.waiting) - MOST_WAITING)
         del self.waiting[:-MOST_WAITING]
 
     def forget(self, incident: str) -> None:

@@ -14,7 +14,7 @@ from tbg_core.names import ALERTS_STREAM
 from tbg_core.outbox import add_once, post
 from tbg_core.wording import printable
 from tbg_dagster import clock
-from tbg_dagster.alerts.incidents import Alert, Channel, State, Waiting
+from tbg_dagster.alerts.incidents import MOST_WAITING, Alert, Channel, State, Waiting
 from tbg_dagster.failing import first_failure, result_of, value_of
 from tbg_dagster.resources import Database, RedisServer
 from tbg_dagster.sensing import sensor
@@ -47,6 +47,10 @@ def alerts_sensor(
         state = State(runs_after=clock.now().timestamp())
     _runs(context.instance, state)
     _checks(context, state)
+    if state.dropped:
+        context.log.error(
+            "%d alerts were dropped, as more than %d waited", state.dropped, MOST_WAITING
+        )
     undelivered: list[Waiting] = []
     for channel in CHANNELS:
         waiting = [one for one in state.waiting if one.channel == channel]
@@ -54,7 +58,8 @@ def alerts_sensor(
             undelivered += _send(context, channel, waiting, database, redis_server)
     state.waiting = undelivered
     return dg.SensorResult(
-        skip_reason=f"{len(state.open)} incidents open, {len(undelivered)} alerts waiting",
+        skip_reason=f"{len(state.open)} incidents open, {len(undelivered)} alerts waiting, "
+        f"{state.dropped} dropped",
         cursor=state.model_dump_json(),
     )
 
@@ -102,7 +107,8 @@ def _runs(instance: dg.DagsterInstance, state: State) -> None:
             statuses=[dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE],
             updated_after=after,
         ),
-        limit=BATCH,
+        # Beyond those that are seen: however many end within the overlap, a look goes on.
+        limit=len(state.seen_runs) + BATCH,
         order_by="update_timestamp",
         ascending=True,
     )

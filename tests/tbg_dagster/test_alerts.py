@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tbg_core.names import ALERTS_STREAM
-from tbg_dagster.alerts.incidents import Alert, State
+from tbg_dagster.alerts.incidents import MOST_WAITING, Alert, State
 from tbg_dagster.alerts.sensors import alerts_sensor
 from tbg_dagster.definitions import defs
 from tbg_dagster.resources import BitcoinNode, RedisServer, Thresholds
@@ -70,6 +70,18 @@ def test_a_warning_that_becomes_an_error_is_told_once_more_and_its_end_once() ->
     assert len({one.key for one in state.waiting}) == 3
 
 
+def test_an_alert_that_is_dropped_because_too_many_wait_is_counted() -> None:
+    state = State()
+    for number in range(MOST_WAITING + 3):
+        alert = Alert(
+            incident=f"{number}", id=f"{number}", state="firing", title="fails", timestamp=number
+        )
+        state.observe(alert, ["redis"])
+    assert len(state.waiting) == MOST_WAITING
+    assert state.dropped == 3
+    assert state.waiting[0].alert.incident == "3"
+
+
 @pytest.fixture
 def look(client: Any, instance: dg.DagsterInstance, resources: dict[str, Any]) -> Look:
     """``look()`` is one tick of the sensor; returns all that Redis was ever sent.
@@ -107,6 +119,19 @@ def test_a_failed_run_is_told_once_and_its_recovery_once(
     history.connection.execute("delete from blocks")
     run("odds")
     assert look() == [("firing", "run:confirm_blocks")]  # another job's success is not its own
+
+
+def test_more_runs_than_a_look_reads_that_end_at_one_moment_are_all_told(
+    look: Look, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tbg_dagster.alerts.sensors.BATCH", 3)
+    for number in range(10):
+        instance.add_run(
+            dg.DagsterRun(job_name=f"job_{number}", status=dg.DagsterRunStatus.FAILURE)
+        )
+    for _ in range(4):
+        told = look()
+    assert sorted(told) == [("firing", f"run:job_{number}") for number in range(10)]
 
 
 def test_a_failing_check_is_told_once_and_its_recovery_once(
