@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import shutil
+import signal
 import stat
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -72,17 +73,21 @@ async def test_while_redis_does_not_answer_no_more_is_taken_than_can_be_given_ba
     data = golden("share_submitted")["data"]
     client = redis_async.Redis.from_url(server.url)
     async with (
-        stage("receiver", tmp_path, server.url, RECEIVER_METRICS_PORT=OWN) as receiver,
+        stage(
+            "receiver", tmp_path, server.url, RECEIVER_METRICS_PORT=OWN, REDIS_TIMEOUT="600"
+        ) as receiver,
         Emitter(tmp_path / "events.sock", "patient") as engine,
     ):
         engine.emit("share_submitted", data)
         await eventually(lambda: receiver.metric("tbg_published_total") == 1)
-        await client.client_pause(3000)
+        assert server.process is not None
+        server.process.send_signal(signal.SIGSTOP)
         for _ in range(9000):
             engine.emit("share_submitted", data)
         await asyncio.sleep(1)
         assert engine.sent <= KEPT
         await receiver.kill()
+        server.process.send_signal(signal.SIGCONT)
         await receiver.start()
 
         async def all_there() -> bool:
