@@ -14,6 +14,7 @@ from tbg.receipts.signing import key_option, sign
 from tbg.receipts.source import archive_option, source
 from tbg.servers import connect, database_url
 from tbg.stack.state import State, state_option
+from tbg_core.periods import from_micros
 from tbg_core.receipts import log, stored
 from tbg_core.receipts.merkle import root_of
 from tbg_core.wording import counted
@@ -126,13 +127,19 @@ def _hour(text: str) -> datetime:
     return moment
 
 
+_HOUR_LOOKS = "look like 2026-11-22T07, in UTC"
+
+
 @command.command("amend")
-@click.argument("hour", type=Parsed(_hour, "look like 2026-11-22T07, in UTC"))
+@click.argument("hour", type=Parsed(_hour, _HOUR_LOOKS))
+@click.option("--to", "last", type=Parsed(_hour, _HOUR_LOOKS), help="Up to this hour, included.")
 @click.option("--reason", required=True, help="Why; it is published with the new root.")
 @archive_option
 @state_option
-def amend_command(hour: datetime, reason: str, url: str | None, state_path: Path) -> None:
-    """Publish a new root for an hour whose rows a person has changed.
+def amend_command(
+    hour: datetime, last: datetime | None, reason: str, url: str | None, state_path: Path
+) -> None:
+    """Publish new roots for hours whose rows a person has changed.
 
     The old root stays in the log, and everybody sees the new one, its revision and the reason. It
     is not for late events, which Dagster takes in by itself.
@@ -140,19 +147,28 @@ def amend_command(hour: datetime, reason: str, url: str | None, state_path: Path
     \b
     Examples:
       tbg receipts amend 2026-11-23T07 --reason "a forged share, marked as invalid"
+      tbg receipts amend 2026-11-16T00 --to 2026-11-29T23 --reason "another form of leaves"
     """
+    end = (last or hour) + HOUR
+    if end <= hour:
+        raise click.UsageError(f"--to {last:%FT%H} lies before {hour:%FT%H}")
+    hours = [hour + number * HOUR for number in range((end - hour) // HOUR)]
     if not reason.strip() or len(reason) > 500:
         raise click.UsageError("--reason must say why, in at most 500 characters")
     with source(state_path, url) as (connection, rows):
-        done = publish(connection, rows, hour, hour + HOUR, [hour], reason)
+        done = publish(connection, rows, hour, end, hours, reason)
     for at, why in done.held:
         click.echo(f"{at:%F %H:%M}: {why}", err=True)
     made = [entry for entry in done.entries if entry.reason]
     for entry in made:
         click.echo(
-            f"entry {entry.place}: revision {entry.revision} of {hour:%F %H:%M}, {entry.hash.hex()}"
+            f"entry {entry.place}: revision {entry.revision} of "
+            f"{from_micros(entry.hour):%F %H:%M}, {entry.hash.hex()}"
         )
     if not made:
-        click.echo(f"{hour:%F %H:%M}: its rows give the root that is published, or it has none")
+        click.echo(
+            f"{', '.join(f'{at:%F %H:%M}' for at in dict.fromkeys((hours[0], hours[-1])))}: "
+            "the rows give the roots that are published, or there are none"
+        )
     if done.held:
         raise SystemExit(3)

@@ -18,6 +18,7 @@ from psycopg.types.json import Jsonb
 
 from tbg.cli import main
 from tbg.migrate import SERVE_ROLE
+from tbg_core.periods import from_micros
 from tbg_core.receipts import log, stored
 from tbg_core.receipts.boot import DoubledError
 from tbg_core.receipts.merkle import root_of
@@ -246,15 +247,19 @@ def test_an_altered_row_gets_no_new_revision_before_a_person_says_why(
     assert "gives the root" not in str(found)
     assert len(stored.entries(connection)) == 1
     environment = {"DATABASE_URL": database_url}
-    words = ["receipts", "amend", f"{published:%FT%H}", "--reason", "a forged share"]
+    first, last = f"{published - HOUR:%FT%H}", f"{published:%FT%H}"
+    words = ["receipts", "amend", last, "--to", first, "--reason", "a forged share"]
+    assert CliRunner().invoke(main, words, env=environment).exit_code == 2
+    words = ["receipts", "amend", first, "--to", last, "--reason", "a forged share"]
     done = CliRunner().invoke(main, words, env=environment)
     assert done.exit_code == 0, done.output
-    old, new = stored.entries(connection)
-    assert (new.revision, new.reason, new.previous) == (2, "a forged share", old.hash)
+    old, empty, new = stored.entries(connection)
+    assert (from_micros(empty.hour), empty.boots) == (published - HOUR, 0)
+    assert (new.revision, new.reason, new.previous) == (2, "a forged share", empty.hash)
     assert new.root.valid == old.root.valid - 1
     again = CliRunner().invoke(main, words, env=environment)
     assert again.exit_code == 0
-    assert len(stored.entries(connection)) == 2
+    assert len(stored.entries(connection)) == 3
 
 
 def test_an_hour_without_events_has_a_root_and_a_closed_one_without_a_root_is_named(
