@@ -132,7 +132,8 @@ async def test_blocks_can_be_found_one_after_the_other(tmp_path: Path, rpc: RPCC
             job = await miner.clean_job()
             assert await rpc.call("getblockcount") == height
         blocks = await running.events.wait("block_found", 5)
-    assert [item.height for item in blocks] == [1, 2, 3, 4, 5]
+    # Each is reported when the node has answered for it, so the order is not promised.
+    assert sorted(item.height for item in blocks) == [1, 2, 3, 4, 5]
     assert running.pool.blocks.reported == 5
 
 
