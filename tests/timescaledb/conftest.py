@@ -5,6 +5,7 @@ they find these fixtures instead of those beside them.
 """
 
 import contextlib
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -39,9 +40,12 @@ def connection(_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Connec
         empty(opened)
         apply(opened, "timescaledb")
 
+        turn = threading.RLock()  # threads share it, and a transaction is one thread's
+
         @contextlib.contextmanager
         def same(_self: Database) -> Iterator[Connection]:
-            yield opened
+            with turn:
+                yield opened
 
         monkeypatch.setattr(Database, "connect", same)
         yield opened

@@ -35,7 +35,9 @@ declare
     item record;
 begin
     for item in
-        select view_name as name from timescaledb_information.continuous_aggregates
+        -- All names before the first one goes: the view looks at what it names.
+        select unnest(array_agg(view_name)) as name
+        from timescaledb_information.continuous_aggregates
     loop
         execute format('drop materialized view if exists %I cascade', item.name);
     end loop;
