@@ -125,7 +125,7 @@ site: $(INSTALLED) ## Build docs/ as a site into build/site; a broken link is an
 pictures: $(INSTALLED) ## Make the pictures in docs/images from a simulated fleet; needs Chromium
 	$(BIN)/python scripts/pictures $(ARGS)
 
-docs: $(INSTALLED) ## Regenerate docs/events.md and the JSON Schema
+docs: $(INSTALLED) ## Regenerate every page of docs/ that is written from code
 	$(BIN)/tbg docs
 
 lock: ## Rewrite constraints.txt from the newest versions that fit together
