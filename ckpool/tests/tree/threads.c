@@ -18,6 +18,7 @@
 
 #define MINERS 5
 #define ROUNDS 300
+#define AHEAD 300	/* solved blocks that wait: fewer than have a place of their own */
 #define USER "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080"
 #define HEADER \
 	"00000020" \
@@ -31,7 +32,7 @@ static struct user_instance user = { .username = USER, .authorised = true, .dsps
 static struct genwork wb = { .height = 102, .coinbasevalue = 5000000100, .network_diff = 3000,
 	.prevhash = "18192a3bd5e6f7078091b2c34c5d6e7f0e1f2a3b6b7a8c9d002d1f5e00000000" };
 static _Atomic bool reading = true;
-static _Atomic long received, blocks, shares;
+static _Atomic long received, blocks, shares, given;
 
 void logmsg(int loglevel, const char *fmt, ...)
 {
@@ -67,6 +68,10 @@ static void *mine(void *argument)
 			parse_submit(&client, &share, &err);
 		}
 		__kill_instance(ckpool.sdata, &client);
+		/* No pool finds them so fast that a busy machine's listener falls behind. */
+		given += 3;
+		for (i = 0; i < 60000 && blocks + AHEAD < given; i++)
+			usleep(1000);
 	}
 	return NULL;
 }
