@@ -41,6 +41,23 @@ def rows(url: str, query: str) -> list[tuple[Any, ...]]:
         return connection.execute(query.encode()).fetchall()
 
 
+def contents(state: State) -> tuple[list[Any], list[Any], list[Any]]:
+    """Numbers, ledger and entries of a stack that has stopped."""
+    secrets = state.secrets()
+    postgres = EmbeddedPostgres(state.path / "postgres", free_port(), secrets.postgres)
+    valkey = EmbeddedValkey(state.path / "valkey", free_port(), secrets.redis)
+    try:
+        postgres.start()
+        url = postgres.url_of("tbg", "tbg", secrets.database)
+        valkey.start()
+        with redis.Redis.from_url(valkey.url) as client:
+            entries = client.xrange("mining:share_submitted")
+        return rows(url, NUMBERS), rows(url, LEDGER), entries
+    finally:
+        valkey.stop()
+        postgres.stop()
+
+
 class Engine:
     """Numbers shares and sends them, until it is told to end."""
 
@@ -119,10 +136,8 @@ def test_a_backup_of_a_stack_that_runs_and_of_one_that_has_stopped_is_the_stack(
     assert again.returncode == 1
     assert "is there already" in again.stderr
 
-    ledger = rows(urls["DATABASE_URL"], LEDGER)
-    with redis.Redis.from_url(urls["REDIS_URL"]) as client:
-        entries = client.xrange("mining:share_submitted")
     assert first.end() == 0, first.output
+    held_by_first = contents(State(state))
     stopped = folder / "stopped.tar.gz"
     done = tbg("backup", str(stopped), "--state", str(state))
     assert done.returncode == 0, done.stderr
@@ -130,20 +145,8 @@ def test_a_backup_of_a_stack_that_runs_and_of_one_that_has_stopped_is_the_stack(
     # What had stopped is the same, row by row and entry by entry.
     second = State(folder / "second")
     restore(stopped, second)
-    secrets = second.secrets()
-    postgres = EmbeddedPostgres(second.path / "postgres", free_port(), secrets.postgres)
-    valkey = EmbeddedValkey(second.path / "valkey", free_port(), secrets.redis)
-    try:
-        postgres.start()
-        url = postgres.url_of("tbg", "tbg", secrets.database)
-        assert [seq for (seq,) in rows(url, NUMBERS)] == list(range(1, sent + 1))
-        assert rows(url, LEDGER) == ledger
-        valkey.start()
-        with redis.Redis.from_url(valkey.url) as client:
-            assert client.xrange("mining:share_submitted") == entries
-    finally:
-        valkey.stop()
-        postgres.stop()
+    assert contents(second) == held_by_first
+    assert [seq for (seq,) in held_by_first[0]] == list(range(1, sent + 1))
 
     # What ran has every number up to a moment of the backup, once; those after it are not known.
     assert tbg("restore", str(running), "--state", str(folder / "third")).returncode == 0
