@@ -278,6 +278,7 @@ static void next_boot_says(const char *sentence, const char *wanted_state, long 
 	begin();
 	appear();
 	child = engine(lives);
+	until_phase(1);	/* so that the next phase is not overwritten */
 	until_running();
 	said->phase = 2;
 	check(ended_heard(child) == 0, "the next boot lives and stops");
@@ -355,6 +356,7 @@ static void many_boots(void)
 	begin();
 	appear();
 	pid_t child = engine(lives);
+	until_phase(1);	/* so that the next phase is not overwritten */
 	until_running();
 	for (i = 0; i < count; i++)
 		former += statuses[i].last_seq == 3000 && statuses[i].unsent == 3000 &&
