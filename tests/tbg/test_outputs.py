@@ -15,7 +15,7 @@ from tests.processes import ROOT
 
 GOLDEN = ROOT / "tests" / "outputs"
 MODELS = [model for model, _ in OUTPUTS.values()]
-# The simulator is a test tool of the devnet: its summary is for whoever runs it.
+# The simulator is a test tool of the devnet: its summary is for the person who runs it.
 NO_CONTRACT = {"devnet simulate"}
 
 
