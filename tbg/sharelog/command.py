@@ -123,7 +123,13 @@ def sharelog(
             while follow and not ending.asked.wait(POLL):
                 importer.look()
                 pace.show()
-            importer.end()
+            last = importer.end()
+            if (
+                last is not None
+                and backlog is not None
+                and not backlog.until_stored(last, delivery)
+            ):
+                say("the end of it was not seen in the database: import the same logs again")
         except Stopped:
             summary.interrupted = True
             with suppress(Stopped):

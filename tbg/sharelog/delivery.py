@@ -17,9 +17,9 @@ from typing import Final
 from tbg_core.events import MAX_DATAGRAM
 
 # Resent to a receiver that takes over: the old one may have died with them in memory, and
-# duplicates are recognised. Flooded as an import does it, a receiver holds
-# MEMORY_EVENTS (100,000) and two batches. About 70 MB.
-KEPT: Final = 105_000
+# duplicates are recognised. A receiver holds less than 2,048 of them, and the kernel at most
+# 700: for so many of the smallest the send buffer below pays.
+KEPT: Final = 4096
 _LOOK: Final = 0.5  # seconds between two looks at whether to stop
 _FULL: Final = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS, errno.EINTR})
 _GONE: Final = frozenset(
@@ -55,8 +55,11 @@ class Delivery:
     def __exit__(self, *_: object) -> None:
         self._disconnect()
 
-    def send(self, datagram: bytes) -> None:
+    def send(self, datagram: bytes, *, keep: bool = True) -> None:
         """Sends one datagram, however long it takes.
+
+        Args:
+            keep: to be sent again to a receiver that takes over.
 
         Raises:
             Stopped: if shutdown is requested meanwhile.
@@ -66,7 +69,8 @@ class Delivery:
             if self._socket is None:
                 self._connect()
             if self._try(datagram):
-                self._kept.append(datagram)
+                if keep:
+                    self._kept.append(datagram)
                 return
             if self._stopped():
                 raise Stopped

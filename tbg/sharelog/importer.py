@@ -4,7 +4,7 @@ import contextlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from time import monotonic
+from time import monotonic, time_ns
 from typing import Final
 
 from tbg.sharelog.bests import LogBests
@@ -50,10 +50,12 @@ class Importer:
         self._summary = summary
         self._bests = LogBests()
         self._numbers: dict[str, int] = {}  # highest of each instance
-        # Instances that were sent since something was said of them: highest number, and when.
+        # Instances that were sent since the last beat, and of the beat before: highest number, and
+        # when. Of all others it was said that they have ended.
         self._unsaid: dict[str, tuple[int, int]] = {}
-        self._sent: dict[str, tuple[int, int]] = {}  # of the whole run
+        self._running: dict[str, tuple[int, int]] = {}
         self._said = monotonic()
+        self._last: Status | None = None
         self._reading: set[Log] = set()
         self._kept: OrderedDict[Log, None] = OrderedDict()  # the one that grew last at the end
         self._done = 0
@@ -106,24 +108,45 @@ class Importer:
                 log.close()
         self._send(in_order([(0, log) for log in list(self._kept)], self._grown))
         self._trim()
-        if monotonic() - self._said >= HEARTBEAT:
-            self._vouch(self._unsaid, "running")
+        self._beat()
 
-    def end(self) -> None:
+    def end(self) -> Status | None:
         """Vouches for the numbers that were sent: there are no more of them in these logs.
 
         No page does, as for other engines: importing again says so for what a kill left open.
 
+        Returns:
+            What was said last, behind all that was sent; None if nothing was.
+
         Raises:
             Stopped, OSError: as :meth:`run`.
         """
-        self._vouch(self._sent, "ended")
+        self._vouch(self._unsaid, "ended")
+        self._vouch(self._running, "ended")
+        return self._last
+
+    def _beat(self) -> None:
+        """Says now and then what grows, and what grows no more: a run may take days.
+
+        A log that goes on after all says so, with a higher number.
+        """
+        if monotonic() - self._said < HEARTBEAT:
+            return
+        self._said = monotonic()
+        for instance in self._unsaid:
+            self._running.pop(instance, None)
+        self._vouch(self._running, "ended")
+        self._running |= self._unsaid
+        self._vouch(self._unsaid, "running")
 
     def _vouch(self, instances: dict[str, tuple[int, int]], state: EngineState) -> None:
-        self._said = monotonic()
         while instances:
-            instance, (seq, micros) = instances.popitem()
-            self._delivery.send(datagram(Status(instance, SOURCE, micros, seq, 0, state)))
+            instance, (seq, micros) = next(reversed(instances.items()))
+            # A share from the future is refused; what is said of its number is not.
+            said = min(micros, time_ns() // 1000)
+            self._last = Status(instance, SOURCE, said, seq, 0, state)
+            self._delivery.send(datagram(self._last))
+            del instances[instance]
 
     def close(self) -> None:
         """Closes what is open."""
@@ -200,8 +223,7 @@ class Importer:
             self._take(numbered)
             if not count % _EVERY:
                 self._pace()
-                if monotonic() - self._said >= HEARTBEAT:
-                    self._vouch(self._unsaid, "running")
+                self._beat()
 
     def _take(self, numbered: NumberedShare) -> None:
         share, instance, seq = numbered
@@ -228,4 +250,4 @@ class Importer:
             summary.instances += 1
 
     def _note(self, instance: str, seq: int, micros: int) -> None:
-        self._sent[instance] = self._unsaid[instance] = seq, micros
+        self._unsaid[instance] = seq, micros
