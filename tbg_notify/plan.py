@@ -47,12 +47,12 @@ class Memory:
     Attributes:
         sent: messages of this day by worker, in the route's zone.
         outage: when its last message about many workers was.
-        known_since: when this database first knew a miner, if a week is to be judged.
+        database_made: when this database was made, if a week is to be judged.
     """
 
     sent: Counter[str] = field(default_factory=Counter)
     outage: datetime | None = None
-    known_since: datetime | None = None
+    database_made: datetime | None = None
 
 
 Mutes = Sequence[Mapping[str, Any]]
@@ -104,8 +104,8 @@ def _old_week(message: Message, now: datetime, memory: Memory) -> str | None:
         return "nobody entered"
     monday = date.fromisoformat(payload["week_start"]) + timedelta(weeks=1)
     end = midnight(monday)
-    if now - end > LATEST_WEEK and (memory.known_since is None or end <= memory.known_since):
-        return "history: the week ended before this database knew a miner"
+    if now - end > LATEST_WEEK and (memory.database_made is None or end <= memory.database_made):
+        return "history: the week ended before this database was made"
     return None
 
 
@@ -140,9 +140,9 @@ def plan(
         mutes = running_mutes(connection, now)
         memories = {name: remember(connection, name, route, now) for name, route in routes.items()}
         if any(row["stream"] == WEEKLY_RESET_STREAM for row in rows):
-            known = connection.execute("select min(created_at) as since from users").fetchone()
+            [made] = connection.execute("select made_at from database_identity")
             for memory in memories.values():
-                memory.known_since = known["since"] if known else None
+                memory.database_made = made["made_at"]
         for row in rows:
             try:
                 message = read(row)

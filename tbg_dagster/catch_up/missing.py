@@ -40,19 +40,16 @@ def begin(connection: Connection, horizon: datetime) -> datetime | None:
 def live(connection: Connection, since: datetime) -> datetime:
     """From when on a missing partition is news: before that is history, which an import brings.
 
-    This database has known a miner since the first user's row was written. Before that, the
-    first hour with shares that did not come late.
+    Since the database was made, or the first hour before that with shares that did not come late.
     """
-    row = connection.execute(
-        "with known as (select min(created_at) as at from users) "
-        "select coalesce((select min(h) from known, generate_series("
-        "    %(since)s::timestamptz, known.at, interval '1 hour') as h "
+    [row] = connection.execute(
+        "select coalesce((select min(h) from generate_series("
+        "    %(since)s::timestamptz, made_at, interval '1 hour') as h "
         "  where not exists (select from late_share_hours l where l.hour = h) "
         "    and exists (select from shares s where s.time >= h and s.time < h + interval '1 hour')"
-        "), known.at, %(since)s) as live from known",
+        "), made_at) as live from database_identity",
         {"since": since.replace(minute=0, second=0, microsecond=0)},
-    ).fetchone()
-    assert row is not None
+    )
     moment: datetime = row["live"]
     return max(moment, since)
 

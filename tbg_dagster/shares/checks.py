@@ -169,7 +169,7 @@ def partitions_are_there(
     """Every hour, day and week that has closed was computed.
 
     WARN: the numbers are not wrong, they are late; the sensor makes them up. Those that closed
-    before this database knew a miner are history, and no fault. Shares before
+    before this database was made are history, and no fault. Shares before
     the first partition are in no rollup until the code server starts again, or TBG_FIRST_WEEK
     is an earlier Monday.
     """

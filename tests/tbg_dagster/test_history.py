@@ -39,7 +39,9 @@ def week(connection: Connection, monday: datetime, entrants: int, kind: str = "r
 def test_an_import_tells_the_last_week_and_none_before_and_no_week_without_entrants(
     connection: Connection, history: History, clock: Clock
 ) -> None:
-    history.worker("a.1")  # known from now on
+    # Of an import, the writer says that the user is as old as the first of its events.
+    history.worker("a.1")
+    connection.execute("update users set created_at = %s", [last_monday(12)])
     for weeks in range(2, 11):
         week(connection, last_monday(weeks), 3)
         week(connection, last_monday(weeks), 3, "correction")
@@ -49,7 +51,7 @@ def test_an_import_tells_the_last_week_and_none_before_and_no_week_without_entra
     assert {row["state"] for row in rows} == {"dropped"}
     assert {row["reason"].split(":")[0] for row in rows} == {"history", "nobody entered"}
     # Of a database that was there, a week that a person released late is news.
-    connection.execute("update users set created_at = now() - interval '1 year'")
+    connection.execute("update database_identity set made_at = now() - interval '1 year'")
     week(connection, last_monday(12), 3)
     assert plan(connection, {"r": ALL}, clock.now())["r", "waiting"] == 1
 
@@ -82,6 +84,7 @@ def test_imported_partitions_that_are_made_up_are_no_fault(
     history.share("a.1", start + timedelta(minutes=5))
     history.late(start, 1)
     connection.execute("update workers set first_seen = %s", [start])
+    connection.execute("update users set created_at = %s", [start])
 
     def found() -> dg.AssetCheckEvaluation:
         [one] = [
@@ -94,7 +97,8 @@ def test_imported_partitions_that_are_made_up_are_no_fault(
     assert found().passed
     assert "of history on the way" in str(found().description)
     # Partitions that close from now on must be computed.
-    connection.execute("update users set created_at = %s", [clock.now() - timedelta(hours=5)])
+    made = clock.now() - timedelta(hours=5)
+    connection.execute("update database_identity set made_at = %s", [made])
     assert not found().passed
 
 

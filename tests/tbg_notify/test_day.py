@@ -223,6 +223,7 @@ def test_a_day_of_300_workers_is_told_to_each_route_as_the_script_has_it(
         "TBG_TEST_CLOCK": str(offset),
     }
     _set(clock, offset, start)
+    connection.execute("update database_identity set made_at = %s", [start])
     answers: dict[str, Any] = {"getblockcount": {"result": 870_100}}
     confirmations = dict.fromkeys((block_hash for block_hash, _ in day.blocks), 1)
     heights = dict(day.blocks)
