@@ -95,9 +95,14 @@ class Topics:
     base: str
     version: str
     status: str = field(init=False)
+    look: str = field(init=False)  # has no message that is retained
+    filters: tuple[str, ...] = field(init=False)  # of all messages but for these two
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "status", f"{self.base}/status")
+        object.__setattr__(self, "look", f"{self.base}/look")
+        filters = (f"{self.base}/miners/#", f"{self.prefix}/+/{self.base}/+/config")
+        object.__setattr__(self, "filters", filters)
 
     def messages(self, miners: Iterable[Miner]) -> dict[str, bytes]:
         """All retained messages by topic, but for our status."""

@@ -56,6 +56,7 @@ class Sensors:
         self._users = list(users)
         self._every = every
         self._there: set[str] = set()  # topics that the broker may hold
+        self._looked = False  # whether those of earlier runs are among them
 
     def run(self, stopped: threading.Event) -> None:
         """Publishes until the event is set."""
@@ -95,6 +96,7 @@ class Sensors:
         ) as client:
             logger.info("publishing sensors", broker=url.hostname)
             sent: dict[str, bytes] = {}
+            await self._look(client)
             await client.publish(status, ONLINE, qos=1, retain=True)
             try:
                 while True:
@@ -106,6 +108,28 @@ class Sensors:
                 # At our own end the broker does not send the will.
                 with contextlib.suppress(aiomqtt.MqttError):
                     await client.publish(status, OFFLINE, qos=1, retain=True)
+
+    async def _look(self, client: aiomqtt.Client) -> None:
+        """Finds what an earlier run left at the broker: some of it may be of nobody any more."""
+        if self._looked:
+            return
+        # Of no quality of service: a broker may drop what waits for answers beyond a limit.
+        asked = [*self._topics.filters, self._topics.look]
+        for topic in asked:
+            await client.subscribe(topic, qos=0)
+        await client.publish(self._topics.look, b"")  # comes back after what is retained
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                async for message in client.messages:
+                    if message.topic.value == self._topics.look:
+                        break
+                    if message.retain:
+                        self._there.add(message.topic.value)
+            self._looked = True
+        except TimeoutError:
+            logger.warning("the broker does not show what it holds", broker=self._url.hostname)
+        for topic in asked:
+            await client.unsubscribe(topic)
 
     async def _hand_over(
         self, client: aiomqtt.Client, wanted: dict[str, bytes], sent: dict[str, bytes]

@@ -267,6 +267,25 @@ async def test_a_broker_holds_what_is_and_hears_of_every_end(
         stopped.set()
         await heard.until(lambda one: one.get("tbg/status") == b"offline")
         await thread
+    # Also of who has gone while nobody was there to take it away; what is another's stays.
+    async with aiomqtt.Client("127.0.0.1", broker) as other:
+        await other.publish("homeassistant/sensor/else/x/config", b"{}", qos=1, retain=True)
+    connection.execute("delete from workers where worker_name = '+/#'")
+    connection.execute("update users set last_seen = now() where btc_address = 'bob'")
+    sensors = Sensors(database_url, f"mqtt://127.0.0.1:{broker}", TOPICS, ["bob"], every=0.1)
+    stopped = threading.Event()
+    async with listening(broker) as heard:
+        thread = asyncio.create_task(asyncio.to_thread(sensors.run, stopped))
+        await heard.until(
+            lambda one: (
+                "tbg/miners/bob/workers/shed" in one
+                and not any("alice" in topic + payload.decode() for topic, payload in one.items())
+            )
+        )
+        assert heard.retained["homeassistant/sensor/else/x/config"] == b"{}"
+        assert len(heard.retained) == 2 + 5 + 4
+        stopped.set()
+        await thread
 
 
 @pytest.mark.plain_postgresql  # the notifier has connections of its own
