@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse
 from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -73,10 +74,10 @@ class Serving:
                 app,
                 allow_origins=settings.origins,
                 allow_methods=["GET", "HEAD"],
-                allow_headers=["If-None-Match", "Last-Event-ID"],
+                allow_headers=["*"],  # readers send what they like, and none of it is used
                 expose_headers=["ETag", "Retry-After"],
             )
-        self.app: ASGIApp = _Sniffless(app)
+        self.app: ASGIApp = _Headed(app, by_origin=bool(settings.origins))
 
     def _routes(self) -> FastAPI:
         settings = self._settings
@@ -107,7 +108,7 @@ class Serving:
             events.router(self.events),
             publicpool.router(database, pool),
             ckpool.router(database, pool),
-            widget.router(database, pool),
+            widget.router(pool),
             exposition.router(
                 database,
                 pool,
@@ -123,11 +124,13 @@ class Serving:
         async def root() -> Response:
             return RedirectResponse("/docs")
 
+        @app.head("/healthz", include_in_schema=False)
         @app.get("/healthz", response_class=PlainTextResponse, tags=["health"])
         async def healthz() -> str:
             """Whether this process answers."""
             return "alive\n"
 
+        @app.head("/readyz", include_in_schema=False)
         @app.get("/readyz", response_class=PlainTextResponse, tags=["health"])
         async def readyz() -> str:
             """Whether the database can be read."""
@@ -155,18 +158,25 @@ class Serving:
             await self._database.close()
 
 
-class _Sniffless:
-    """No browser takes a name for a page: the type that we say is the type."""
+class _Headed:
+    """Says of every answer what browsers and caches on the way must know.
 
-    def __init__(self, app: ASGIApp) -> None:
+    No browser takes a name for a page: the type that we say is the type. And no cache gives an
+    answer of one origin to another one.
+    """
+
+    def __init__(self, app: ASGIApp, *, by_origin: bool) -> None:
         self._app = app
+        self._by_origin = by_origin
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = list(message.get("headers", ()))
-                headers.append((b"x-content-type-options", b"nosniff"))
-                message = {**message, "headers": headers}
+                headers = MutableHeaders(raw=list(message.get("headers", ())))
+                headers["x-content-type-options"] = "nosniff"
+                if self._by_origin and "Origin" not in headers.get("vary", ""):
+                    headers.add_vary_header("Origin")
+                message = {**message, "headers": headers.raw}
             await send(message)
 
         await self._app(scope, receive, sending if scope["type"] == "http" else send)

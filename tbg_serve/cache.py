@@ -10,10 +10,11 @@
 import asyncio
 import gzip
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import blake2b
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from time import monotonic
 from typing import Final
 from urllib.parse import parse_qsl
@@ -28,7 +29,8 @@ LONGEST: Final = 60.0  # seconds
 STALE: Final = 30.0  # seconds that an answer may be given out while it is computed again
 KEPT: Final = frozenset({200, 404})
 LONG: Final = 8192  # bytes: a longer body is sent with gzip to who takes it
-_OVERHEAD: Final = 1000  # bytes of an answer beside its body
+_OVERHEAD: Final = 1000  # bytes of an answer beside its body and its key
+_NEVER: Final = re.compile(r"q\s*=\s*0(\.0*)?")
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("tbg_serve")
 
@@ -46,11 +48,7 @@ class Answer:
     fresh_until: float
     seconds: float  # how long it is kept
     packed: bytes | None  # the body with gzip, of one that is long
-
-    @property
-    def size(self) -> int:
-        """Bytes of memory, about."""
-        return len(self.body) + len(self.packed or b"") + _OVERHEAD
+    size: int  # bytes of memory, about, with those of its key
 
 
 class Cache:
@@ -107,7 +105,9 @@ class Cache:
 
     def _key(self, scope: Scope) -> Key:
         query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
-        return scope["path"], tuple(sorted(pair for pair in query if pair[0] in self._parameters))
+        known = (pair for pair in query if pair[0] in self._parameters)
+        # Of a name that comes twice the last value counts: their order stays.
+        return scope["path"], tuple(sorted(known, key=itemgetter(0)))
 
     def _fly(self, key: Key, scope: Scope) -> asyncio.Task[Answer]:
         flight = self._flights.get(key)
@@ -149,13 +149,15 @@ class Cache:
             status, headers[:], parts[:] = 500, _JSON, [b'{"error":"internal error"}']
         body = b"".join(parts)
         now = monotonic()
-        seconds = max(self._seconds, min((now - begun) * COST_FACTOR, LONGEST))
+        cost = min((now - begun) * COST_FACTOR, LONGEST)
+        seconds = max(self._seconds, cost) if self._seconds else 0.0
         # Weak: the same for the body with gzip and without.
         etag = b'W/"' + blake2b(body, digest_size=12).hexdigest().encode() + b'"'
         packed = None
         if status == 200 and len(body) >= LONG:
             packed = await asyncio.to_thread(gzip.compress, body, 1)
-        answer = Answer(status, tuple(headers), body, etag, now + seconds, seconds, packed)
+        size = len(body) + len(packed or b"") + _size_of(key) + _OVERHEAD
+        answer = Answer(status, tuple(headers), body, etag, now + seconds, seconds, packed, size)
         if status in KEPT and self._seconds and answer.size <= self._answers.maxsize:
             self._answers[key] = answer
         else:
@@ -165,20 +167,23 @@ class Cache:
     async def _give(self, answer: Answer, scope: Scope, send: Send) -> None:
         headers = list(answer.headers)
         status, body = answer.status, answer.body
+        asked = Headers(scope=scope)
         if status in KEPT:
             headers.append((b"etag", answer.etag))
             headers.append((b"cache-control", b"public, max-age=%d" % int(answer.seconds)))
-        if status == 200 and _matches(Headers(scope=scope).get("if-none-match"), answer.etag):
+            age = answer.seconds - (answer.fresh_until - monotonic())
+            headers.append((b"age", b"%d" % max(0, int(age))))
+        if answer.packed is not None:
+            headers.append((b"vary", b"Accept-Encoding"))
+        if status == 200 and _matches(asked.getlist("if-none-match"), answer.etag):
             gone = (b"content-length", b"content-type")
             headers = [pair for pair in headers if pair[0].lower() not in gone]
             status, body = 304, b""
-        elif answer.packed is not None:
-            headers.append((b"vary", b"Accept-Encoding"))
-            if "gzip" in Headers(scope=scope).get("accept-encoding", ""):
-                body = answer.packed
-                headers = [pair for pair in headers if pair[0].lower() != b"content-length"]
-                headers.append((b"content-length", str(len(body)).encode()))
-                headers.append((b"content-encoding", b"gzip"))
+        elif answer.packed is not None and _takes_gzip(asked.getlist("accept-encoding")):
+            body = answer.packed
+            headers = [pair for pair in headers if pair[0].lower() != b"content-length"]
+            headers.append((b"content-length", str(len(body)).encode()))
+            headers.append((b"content-encoding", b"gzip"))
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send(
             {"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body}
@@ -194,12 +199,24 @@ def slow() -> Answer:
         {"error": "not available", "reason": "the answer takes long: ask again in a moment"}
     ).encode()
     headers = (*_JSON, (b"content-length", str(len(body)).encode()), (b"retry-after", b"5"))
-    return Answer(503, headers, body, b"", 0, 0, None)
+    return Answer(503, headers, body, b"", 0, 0, None, 0)
 
 
-def _matches(condition: str | None, etag: bytes) -> bool:
+def _size_of(key: Key) -> int:
+    path, query = key
+    return len(path) + sum(len(name) + len(value) for name, value in query)
+
+
+def _matches(conditions: list[str], etag: bytes) -> bool:
     """Whether an If-None-Match names the ETag; weak ones count, as for every GET."""
-    if condition is None:
-        return False
-    names = [name.strip().removeprefix("W/") for name in condition.split(",")]
+    names = [name.strip().removeprefix("W/") for name in ",".join(conditions).split(",")]
     return "*" in names or etag.decode().removeprefix("W/") in names
+
+
+def _takes_gzip(encodings: list[str]) -> bool:
+    """Whether an Accept-Encoding names gzip, with a weight that is not zero."""
+    for part in ",".join(encodings).lower().split(","):
+        name, _, weight = part.partition(";")
+        if name.strip() in ("gzip", "x-gzip"):
+            return _NEVER.fullmatch(weight.strip()) is None
+    return False

@@ -64,7 +64,7 @@ class Dialect:
         pool = self._pool
         counts, week = await pool.counts.get(), await pool.week.get()
         difficulty = await self._miners.network_difficulty()
-        best = (await self._database.one(_BEST_OF_WEEK))["best"] or 0.0
+        best = (await pool.found())["best"] or 0.0
         moment = now()
         rates = counts.rates
         lines: list[dict[str, Any]] = [
@@ -197,10 +197,6 @@ def _rejected(accepted: int, rejected: int, work: float) -> int:
     return int(rejected * work / accepted) if accepted else rejected
 
 
-_BEST_OF_WEEK: Final = """
-select bounded(max(best_difficulty)) as best from weekly_best_diff
-where week_start = date_trunc('week', now() at time zone 'UTC')::date
-"""
 _EVER: Final = """
 select bounded(max(best_difficulty)) as best from weekly_best_diff where user_id = $1
 """

@@ -12,6 +12,7 @@ from tbg_core import log as logging
 from tbg_core import signals
 from tbg_core.settings import SettingsError
 from tbg_serve.app import Serving
+from tbg_serve.connection import Connection, let_go_of_the_stalled
 from tbg_serve.settings import ServeSettings
 
 GRACE_SECONDS: Final = 10  # for requests that are being answered
@@ -67,6 +68,8 @@ def serve(files: Path | None) -> None:
         access_log=False,
         server_header=False,
         backlog=BACKLOG,
+        http=Connection,
+        ws="none",
         proxy_headers=bool(settings.proxies),
         forwarded_allow_ips=settings.proxies,
         timeout_graceful_shutdown=GRACE_SECONDS,
@@ -83,5 +86,6 @@ def serve(files: Path | None) -> None:
             f"{settings.serve_host}:{settings.serve_port} (SERVE_HOST, SERVE_PORT) cannot be had: "
             "another program listens there, or it is no address of this machine"
         ) from None
+    let_go_of_the_stalled(sockets[0])
     log.info("serving", host=settings.serve_host, port=settings.serve_port)
     server.run(sockets)

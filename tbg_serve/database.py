@@ -3,13 +3,21 @@
 import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import asyncpg
 import structlog
 
 from tbg_core.database import AWAY, connect_async
 from tbg_serve.unavailable import Unavailable
+
+# What a query of ours meets where another version's schema is, or none.
+_NO_SCHEMA: Final = (
+    asyncpg.UndefinedTableError,
+    asyncpg.UndefinedFunctionError,
+    asyncpg.UndefinedColumnError,
+    asyncpg.InvalidSchemaNameError,
+)
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("tbg_serve")
 
@@ -88,7 +96,7 @@ class Database:
             raise Unavailable("the database is slow or busy") from None
         except asyncpg.QueryCanceledError:
             raise Unavailable("the database is slow: a query was given up") from None
-        except (asyncpg.UndefinedTableError, asyncpg.UndefinedFunctionError) as error:
+        except _NO_SCHEMA as error:
             log.error("the database lacks the schema of this version: run tbg migrate")
             raise Unavailable("the database lacks the schema of this version") from error
         except asyncpg.InsufficientPrivilegeError as error:
@@ -97,6 +105,9 @@ class Database:
         except asyncpg.DataError as error:
             log.error("a query cannot be computed", error=str(error))
             raise Unavailable("a number in the database cannot be computed with") from error
+        except asyncpg.TooManyConnectionsError as error:
+            log.warning("the database takes no more connections")
+            raise Unavailable("the database takes no more connections") from error
         except AWAY as error:
             log.warning("the database does not answer", error=str(error) or repr(error))
             raise Unavailable("the database does not answer") from error

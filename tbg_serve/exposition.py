@@ -5,7 +5,7 @@ its boards work: ``worker_…{btcaddress,workername}``. The client library escap
 """
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from fastapi import APIRouter, Response
 from prometheus_client import CollectorRegistry
@@ -17,8 +17,13 @@ from tbg_core.difficulty import HASHES_PER_DIFFICULTY
 from tbg_serve.database import Database, now
 from tbg_serve.held import Held
 from tbg_serve.pool import SECONDS, Pool
+from tbg_serve.unavailable import Unavailable
+
+Value = TypeVar("Value")
 
 LABELS: Final = ("btcaddress", "workername")
+EVER_SECONDS: Final = 600.0  # that the bests of the days before are kept at least
+NAMELESS: Final = "unnamed"  # p2poolv2's own word for a worker without a name
 
 
 def router(database: Database, pool: Pool, *, miners: bool, patience: float) -> APIRouter:
@@ -36,13 +41,21 @@ def router(database: Database, pool: Pool, *, miners: bool, patience: float) -> 
     async def rows() -> list[Any]:
         return await database.fetch(_WORKERS, seconds=SECONDS)
 
+    async def ever() -> dict[int, float]:
+        found = await database.fetch(_EVER, seconds=SECONDS)
+        return {row["worker_id"]: row["best"] for row in found}
+
     workers = Held(rows, 15.0, patience)
+    bests = Held(ever, EVER_SECONDS, patience)
 
     @routes.get("/metrics")
     async def metrics() -> Response:
         """The pool's metrics, in Prometheus's text format."""
         counts, week = await pool.counts.get(), await pool.week.get()
         best = await pool.high_scores()
+        found = await pool.found()
+        difficulty = await pool.miners.network_difficulty()
+        since = await _or_none(pool.round)
         families: list[Metric] = [
             _gauge("pool_users", "Users seen in the last 24 hours", counts.users),
             _gauge("pool_workers", "Workers online", counts.workers),
@@ -53,16 +66,25 @@ def router(database: Database, pool: Pool, *, miners: bool, patience: float) -> 
                 "Work of the running week, in hashes",
                 week["work"] * HASHES_PER_DIFFICULTY,
             ),
+            _counter("accepted_difficulty_total", "Work of the running week", week["work"]),
             _counter("shares_rejected_total", "Rejected shares of the week", week["rejected"]),
+            _gauge("best_share", "Best difficulty of the running week", found["best"] or 0),
             _gauge(
                 "best_share_ever",
                 "Best difficulty of all time",
                 best[0]["best_difficulty"] if best else 0,
             ),
+            _counter("bitcoin_blocks_found_total", "Blocks of the pool", found["blocks"]),
+            _gauge("network_difficulty", "Of the network's tip", difficulty or 0),
             _gauge("start_time_seconds", "When this server started", started),
+            _gauge("last_update_seconds", "When this answer was made", now().timestamp()),
         ]
+        if since is not None:
+            text = "Work since the last block of the pool"
+            families.append(_gauge("work_since_last_block", text, since[1]))
         if miners:
-            families += _of_workers(await workers.get())
+            kept = await _or_none(bests)
+            families += _of_workers(await workers.get(), kept)
         return Response(
             generate_latest(_Once(families)), headers={"content-type": CONTENT_TYPE_LATEST}
         )
@@ -89,24 +111,51 @@ def _counter(name: str, text: str, value: float) -> Metric:
     return CounterMetricFamily(name, text, value=value)
 
 
-def _of_workers(rows: list[Any]) -> list[Metric]:
+def _of_workers(rows: list[Any], bests: dict[int, float] | None) -> list[Metric]:
+    users = CounterMetricFamily(
+        "user_shares_valid_total", "Work of the running week, in hashes", labels=LABELS[:1]
+    )
     work = CounterMetricFamily(
         "worker_shares_valid_total", "Work of the running week, in hashes", labels=LABELS
     )
     best = GaugeMetricFamily("worker_best_share", "Best difficulty of the week", labels=LABELS)
+    ever = GaugeMetricFamily(
+        "worker_best_share_ever", "Best difficulty of the days that are kept", labels=LABELS
+    )
     last = GaugeMetricFamily("worker_last_share_at", "Unix time of the last share", labels=LABELS)
     rate = GaugeMetricFamily("worker_hashrate", "H/s, over five minutes", labels=LABELS)
     online = GaugeMetricFamily("worker_online", "1 if it is online", labels=LABELS)
+    taken = {row["btc_address"] for row in rows if row["worker_name"] == NAMELESS}
+    sums = dict[str, float]()
     for row in rows:
-        labels = (row["btc_address"], row["worker_name"])
+        address, name = row["btc_address"], row["worker_name"]
+        # A label without a value is none to Prometheus, and two of one name are an error.
+        labels = (address, name or ("" if address in taken else NAMELESS))
+        sums[address] = sums.get(address, 0.0) + row["work"] * HASHES_PER_DIFFICULTY
         work.add_metric(labels, row["work"] * HASHES_PER_DIFFICULTY)
         best.add_metric(labels, row["best"])
+        if bests is not None:
+            ever.add_metric(labels, max(bests.get(row["id"], 0.0), row["best"]))
         last.add_metric(labels, row["last_share"])
         rate.add_metric(labels, row["hashrate"])
         online.add_metric(labels, int(row["is_online"]))
-    return [work, best, last, rate, online]
+    for address, hashes in sums.items():
+        users.add_metric((address,), hashes)
+    return [users, work, best, ever, last, rate, online]
 
 
+async def _or_none(held: Held[Value]) -> Value | None:
+    """What takes long to count is left out until it is there."""
+    try:
+        return await held.get()
+    except Unavailable:
+        return None
+
+
+_EVER: Final = """
+select worker_id, bounded(max(best_share_diff)) as best from shares_daily
+where best_share_diff is not null group by worker_id
+"""
 # Workers with a share in the last week: the others are forgotten, as by ckpool.
 _WORKERS: Final = """
 with days as (
@@ -138,7 +187,7 @@ rest as (
       and s.time >= coalesce((select max(until) from hours), e.moment)
     group by s.worker_id
 )
-select u.btc_address, w.worker_name, w.is_online,
+select w.id, u.btc_address, w.worker_name, w.is_online,
     coalesce(d.work, 0) + coalesce(h.work, 0) + coalesce(r.work, 0) as work,
     coalesce(bounded(greatest(d.best, h.best, r.best)), 0) as best,
     coalesce(extract(epoch from w.last_share), 0)::float8 as last_share,

@@ -1,12 +1,14 @@
 """ckpool's files: ``pool/pool.status`` and ``users/<address>`` below a folder, every minute.
 
-Each is written beside its place and renamed into it, so that a reader sees a whole one. A
-failure is logged, and the minute after tries again.
+Each is written beside its place and renamed into it, so that a reader sees a whole one. One that
+fails is logged and holds up no other, and the minute after tries again. Who is gone loses the file,
+in a folder of ours: one that ckpool itself writes keeps what it has.
 """
 
 import asyncio
 import contextlib
 import os
+import time
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +21,9 @@ from tbg_serve.unavailable import Unavailable
 
 EVERY: Final = 60.0  # seconds
 AT_ONCE: Final = 1000  # users of one query
+MOST_FAILED: Final = 20  # files after which the others wait, too
+MARK: Final = ".tbg-serve"  # in a folder whose users' files are all ours
+LEFT: Final = 600.0  # seconds after which a file beside its place is nobody's
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("tbg_serve")
 
@@ -54,19 +59,54 @@ class Files:
             Unavailable: the database does not answer.
             OSError: the folder cannot be written.
         """
-        for name in ("pool", "users"):
-            (self._folder / name).mkdir(parents=True, exist_ok=True)
-        replace(self._folder / "pool" / "pool.status", await self._dialect.pool_status())
-        after, written = 0, 0
+        users = self._folder / "users"
+        failed: list[Unavailable | OSError] = []
+        is_ours = await asyncio.to_thread(self._prepare)
+        try:
+            text = await self._dialect.pool_status()
+            await asyncio.to_thread(replace, self._folder / "pool" / "pool.status", text)
+        except (Unavailable, OSError) as error:
+            failed.append(error)
+        after, written, kept = 0, 0, set[str]()
         while rows := await self._database.fetch(_USERS, after, AT_ONCE):
             for user in rows:
+                address = user["btc_address"]
                 # An address of nobody's network is no file of ours, whatever it says.
-                if FILE_NAME.fullmatch(user["btc_address"]):
+                if not FILE_NAME.fullmatch(address):
+                    continue
+                kept.add(address)
+                try:
                     text = await self._dialect.of(user)
-                    replace(self._folder / "users" / user["btc_address"], text)
+                    await asyncio.to_thread(replace, users / address, text)
                     written += 1
+                except (Unavailable, OSError) as error:
+                    failed.append(error)
+                    if len(failed) > MOST_FAILED:  # it is no matter of single files
+                        raise
             after = rows[-1]["id"]
+        if is_ours:
+            await asyncio.to_thread(_sweep, users, kept)
+        if failed:
+            raise failed[0]
         return written
+
+    def _prepare(self) -> bool:
+        """Makes the folders: whether the users' one is ours, because we made it."""
+        for name in ("pool", "users"):
+            (self._folder / name).mkdir(parents=True, exist_ok=True)
+        mark = self._folder / MARK
+        if not any((self._folder / "users").iterdir()):
+            mark.touch()
+        return mark.exists()
+
+
+def _sweep(users: Path, kept: set[str]) -> None:
+    """Removes the files of users who are gone, and what a writer that was killed left."""
+    for path in users.iterdir():
+        name = path.name
+        left = name[0] == "." and time.time() - path.stat().st_mtime > LEFT
+        if path.is_file() and (left or (name not in kept and FILE_NAME.fullmatch(name))):
+            path.unlink()
 
 
 def replace(path: Path, text: str) -> None:

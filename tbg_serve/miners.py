@@ -1,5 +1,6 @@
 """Users and workers, as every dialect needs them."""
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Final
@@ -16,6 +17,18 @@ NO_NUL: Final = r"^[^\x00]*$"
 Address = Annotated[
     str, Path(max_length=256, pattern=NO_NUL, description="Bitcoin address of a miner")
 ]
+
+
+_BECH32: Final = re.compile(r"(bc|tb|bcrt)1[0-9a-z]+", re.IGNORECASE)
+
+
+def spellings(address: str) -> list[str]:
+    """An address as it is written, then in the other case: Bech32 may be in capitals (BIP 173)."""
+    if not _BECH32.fullmatch(address):
+        return [address]
+    if address.islower():
+        return [address, address.upper()]
+    return [address, address.lower()] if address.isupper() else [address]
 
 
 class _AnyText(Convertor[str]):
@@ -101,7 +114,7 @@ class Miners:
 
     async def find(self, address: str) -> asyncpg.Record | None:
         """A user's row, with rates that hold now; None if the address never mined here."""
-        return await self.database.row(_USER, address)
+        return await self.database.row(_USER, spellings(address))
 
     async def user(self, address: str) -> asyncpg.Record:
         """As :meth:`find`.
@@ -153,7 +166,8 @@ FEW_WORKERS: Final = 500  # whose connections are looked up, one by one
 
 _USER: Final = f"""
 select u.id, u.btc_address, u.created_at, u.last_seen, {rates_sql("u", "u.last_seen")}
-from users u where u.btc_address = $1
+from users u where u.btc_address = any($1::text[])
+order by array_position($1::text[], u.btc_address) limit 1
 """  # noqa: S608  a constant
 _COLUMNS: Final = f"""
     w.id, w.worker_name, w.first_seen, w.last_share, w.is_online, w.user_agent,

@@ -124,6 +124,10 @@ class Pool:
         """The newest blocks that the chain did not refuse, highest first."""
         return await self._database.fetch(_BLOCKS, BLOCKS)
 
+    async def found(self) -> asyncpg.Record:
+        """The best share of the running week (None without one), and how many blocks there are."""
+        return await self._database.one(_FOUND)
+
     async def high_scores(self) -> list[asyncpg.Record]:
         """The best shares of all time, one of each user."""
         return await self._database.fetch(_HIGH_SCORES, HIGH_SCORES)
@@ -232,6 +236,14 @@ join workers w on w.id = b.worker_id
 where b.status not in ('rejected', 'orphaned')
 order by b.found_at desc, b.id desc
 limit $1
+"""
+_FOUND: Final = """
+select
+    (
+        select bounded(max(best_difficulty)) from weekly_best_diff
+        where week_start = date_trunc('week', now() at time zone 'UTC')::date
+    ) as best,
+    (select count(*) from blocks where status not in ('rejected', 'orphaned')) as blocks
 """
 _HIGH_SCORES: Final = """
 with top as (

@@ -23,6 +23,9 @@ from tbg_serve.sums import Done, by_worker, recent
 BLOCK_SECONDS: Final = 600
 MOST_SHARES: Final = 100_000  # of a chart, newest first; what is older comes from the hours
 DAY_HOURS: Final = 24
+# public-pool's own name for a worker without one (AuthorizationMessage.ts): the pages of
+# public-pool-ui are by name, and it has none for the empty one.
+NAMELESS: Final = "worker"
 
 
 def router(database: Database, pool: Pool) -> APIRouter:
@@ -126,13 +129,12 @@ def router(database: Database, pool: Pool) -> APIRouter:
     async def worker_or_session(address: Address, worker: WorkerName) -> Response:
         """A worker with its chart; with the id of its session after a slash, that session."""
         user = await miners.find(address)
-        row = await miners.worker(user["id"], worker) if user else None
-        session = None
-        if user is not None and row is None:
-            name, _, session = worker.rpartition("/")
-            row = await miners.worker(user["id"], name) if session else None
-            if row is not None and session != _session_id(row["id"]):
-                row = None
+        rows = await _of_name(miners, user, worker)
+        name, _, session = worker.rpartition("/")
+        row = rows[0] if rows else None
+        if row is None and session:
+            found = await _of_name(miners, user, name)
+            row = next((one for one in found if _session_id(one["id"]) == session), None)
         if user is None or row is None:
             if worker.count("/"):
                 raise HTTPException(404, "Not Found")
@@ -141,17 +143,26 @@ def router(database: Database, pool: Pool) -> APIRouter:
         sums = await recent(database, "worker_id", row["id"])
         best = sums.since(monday(now().date())).best or 0.0
         points = await _points(database, "worker_id", row["id"])
-        found: dict[str, Any] = {
-            "name": row["worker_name"],
+        answer: dict[str, Any] = {
+            "name": row["worker_name"] or NAMELESS,
             "bestDifficulty": int(best),
             "chartData": _labels(points),
         }
-        if session is not None:
+        if not rows:
             since = await miners.connected_at(user["btc_address"], row["worker_name"])
-            found |= {"sessionId": session, "startTime": iso(since or row["first_seen"])}
-        return as_json(found)
+            answer |= {"sessionId": session, "startTime": iso(since or row["first_seen"])}
+        return as_json(answer)
 
     return routes
+
+
+async def _of_name(miners: Miners, user: asyncpg.Record | None, name: str) -> list[asyncpg.Record]:
+    """The workers that have a name in this dialect: one, or two where one has none."""
+    if user is None:
+        return []
+    names = [name, ""] if name == NAMELESS else [name]
+    rows = [await miners.worker(user["id"], one) for one in names]
+    return [row for row in rows if row is not None]
 
 
 def _session_id(worker: int) -> str:
@@ -170,7 +181,7 @@ def _session(
     )
     return {
         "sessionId": _session_id(row["id"]),
-        "name": row["worker_name"],
+        "name": row["worker_name"] or NAMELESS,
         "bestDifficulty": f"{(week.sums.best if week else None) or 0.0:.2f}",
         "hashRate": row["hashrate_5m"],
         "startTime": iso(since),
@@ -183,7 +194,7 @@ def _blocks(rows: Sequence[asyncpg.Record]) -> list[dict[str, Any]]:
         {
             "height": row["height"],
             "minerAddress": row["btc_address"],
-            "worker": row["worker_name"],
+            "worker": row["worker_name"] or NAMELESS,
             "sessionId": _session_id(row["worker_id"]),
         }
         for row in rows

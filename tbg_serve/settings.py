@@ -1,13 +1,15 @@
 """Settings of ``tbg serve``, from the environment."""
 
 import ipaddress
+import re
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import Field, field_validator
 
 from tbg_core.settings import DatabaseUrl, EnvironmentSettings, LogLevel, Port, RedisUrl
 
+_ORIGIN: Final = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^/?#@\s]+")
 ELSEWHERE_RATE = 50.0
 """Requests a second of one address where others than this machine can reach us."""
 
@@ -36,7 +38,7 @@ class ServeSettings(EnvironmentSettings):
     )
     serve_proxies: str = Field(
         default="",
-        description="addresses of reverse proxies, separated by commas: their X-Forwarded-For"
+        description="addresses or networks of reverse proxies, separated by commas: their X-Forwarded-For"
         " says whose request it is",
     )
     serve_rate: float | None = Field(
@@ -86,6 +88,28 @@ class ServeSettings(EnvironmentSettings):
     def _empty_is_none(cls, value: object) -> object:
         return None if value == "" else value
 
+    @field_validator("serve_origins")
+    @classmethod
+    def _origins(cls, value: str) -> str:
+        """As browsers write them: a scheme and a host, in small letters, and no path."""
+        found = [origin.rstrip("/").lower() for origin in _list(value)]
+        for origin in found:
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin!r} is no origin: write it as https://game.example, or *")
+        return ",".join(found)
+
+    @field_validator("serve_proxies")
+    @classmethod
+    def _proxies(cls, value: str) -> str:
+        for proxy in _list(value):
+            try:
+                ipaddress.ip_network(proxy)
+            except ValueError:
+                raise ValueError(
+                    f"{proxy!r} is no address: write it as 10.0.0.2, or a network as 10.0.0.0/24"
+                ) from None
+        return value
+
     @property
     def rate(self) -> float:
         """Most requests a second of one address; 0 for no limit."""
@@ -114,7 +138,14 @@ class ServeSettings(EnvironmentSettings):
     @property
     def proxies(self) -> list[str]:
         """Reverse proxies that are believed."""
-        return _list(self.serve_proxies)
+        named = [ipaddress.ip_network(proxy) for proxy in _list(self.serve_proxies)]
+        # A socket of both families has a peer of IPv4 as ::ffff:10.0.0.2.
+        mapped = [
+            f"::ffff:{network.network_address}/{96 + network.prefixlen}"
+            for network in named
+            if network.version == 4
+        ]
+        return [*map(str, named), *mapped]
 
 
 def _list(text: str) -> list[str]:

@@ -9,13 +9,12 @@ from fastapi import APIRouter, Response
 
 from tbg_serve.answer import as_json
 from tbg_serve.ckpool import suffixed
-from tbg_serve.database import Database
 from tbg_serve.pool import Pool
 
 REFRESH: Final = "10s"
 
 
-def router(database: Database, pool: Pool) -> APIRouter:
+def router(pool: Pool) -> APIRouter:
     """The route of the widget."""
     routes = APIRouter(tags=["umbrel"])
 
@@ -23,7 +22,7 @@ def router(database: Database, pool: Pool) -> APIRouter:
     async def widget() -> Response:
         """Hash rate, workers, the week's best share, blocks."""
         counts = await pool.counts.get()
-        row = await database.one(_QUERY)
+        row = await pool.found()
         rate, unit = parted(counts.rates["hashrate_5m"])
         best, suffix = parted(row["best"] or 0.0)
         items: list[dict[str, str]] = [
@@ -47,13 +46,3 @@ def parted(number: float) -> tuple[str, str]:
     """A number and its suffix."""
     text = suffixed(number)
     return (text[:-1], text[-1]) if text[-1].isalpha() else (text, "")
-
-
-_QUERY: Final = """
-select
-    (
-        select bounded(max(best_difficulty)) from weekly_best_diff
-        where week_start = date_trunc('week', now() at time zone 'UTC')::date
-    ) as best,
-    (select count(*) from blocks where status not in ('rejected', 'orphaned')) as blocks
-"""

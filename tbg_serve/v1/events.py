@@ -34,7 +34,7 @@ from tbg_core.names import (
     stream_of,
 )
 from tbg_serve.limit import address_of
-from tbg_serve.miners import NO_NUL
+from tbg_serve.miners import NO_NUL, spellings
 from tbg_serve.primary import AWAY, Primary
 from tbg_serve.unavailable import Unavailable
 
@@ -105,6 +105,7 @@ class Events:
         self._listeners: set[Listener] = set()
         self._addresses: Counter[str] = Counter()
         self._reached: dict[str, Id] = {}
+        self._lost: Id = (0, 0)  # the last id that a Redis had and the next one had not
         self._task: asyncio.Task[None] | None = None
         self.trouble: str | None = None
 
@@ -186,8 +187,8 @@ class Events:
             await self._primary.lose(client)
             raise Unavailable("Redis does not answer") from error
 
-    async def trimmed(self, after: Id) -> bool:
-        """Whether entries that followed an id may be gone.
+    async def missed(self, after: Id) -> bool:
+        """Whether entries that followed an id may be gone: trimmed, or lost with their Redis.
 
         Raises:
             Unavailable: Redis does not answer.
@@ -195,17 +196,22 @@ class Events:
         client = None
         try:
             client = await self._primary.client()
+            gone = (0, 0) < after <= self._lost  # it had what its Redis has no more
+            newest = (0, 0)
             for key in self._streams:
-                first = await client.xrange(key, count=1)
-                if not first or parse(first[0][0]) <= after:
+                if not await client.exists(key):
                     continue
                 about = await client.xinfo_stream(key)
-                if about.get("entries-added", 0) > about["length"]:
-                    return True
+                last = parse(about["last-generated-id"])
+                newest = max(newest, last)
+                first = await client.xrange(key, count=1)
+                if last > after and (not first or parse(first[0][0]) > after):
+                    gone = gone or about.get("entries-added", 0) > about["length"]
         except AWAY as error:
             await self._primary.lose(client)
             raise Unavailable("Redis does not answer") from error
-        return False
+        # An id that no stream has reached is one of another Redis.
+        return gone or after > newest
 
     async def _backlog(self, after: Id, upto: dict[str, Id]) -> AsyncIterator[list[Entry]]:
         """What came after an id, up to where the reader was when the listener came."""
@@ -236,6 +242,7 @@ class Events:
             client = None
             try:
                 client = await self._primary.client()
+                await self._look_again(client)
                 async with asyncio.TaskGroup() as group:
                     for keys in _together(client, self._streams):
                         group.create_task(self._follow(client, keys))
@@ -249,6 +256,24 @@ class Events:
                 self._cut(listener)
             await self._primary.lose(client)
             await asyncio.sleep(PAUSE_SECONDS)
+
+    async def _look_again(self, client: Any) -> None:
+        """Goes to the end of a stream that is not the one that was read.
+
+        The entry that was read last is there, or was trimmed. Otherwise this Redis is another
+        one, or lost its tail: who had that entry, or waits for what came before it, missed some.
+        """
+        for key, reached in self._reached.items():
+            if reached == (0, 0) or await client.xrange(key, text(reached), text(reached)):
+                continue
+            first = await client.xrange(key, count=1)
+            last = await client.xrevrange(key, count=1)
+            if first and parse(first[0][0]) > reached:
+                about = await client.xinfo_stream(key)
+                if about.get("entries-added", 0) > about["length"]:
+                    continue
+            self._lost = max(self._lost, reached)
+            self._reached[key] = parse(last[0][0]) if last else (0, 0)
 
     async def _follow(self, client: Any, keys: list[str]) -> None:
         """Reads streams that one command may read; ends with an error alone."""
@@ -283,14 +308,11 @@ class Events:
                     break
 
     def _cut(self, listener: Listener) -> None:
+        """Ends a listener; what it has not read it gets when it comes back."""
         self._listeners.discard(listener)
-        while True:
-            try:
-                listener.queue.put_nowait(None)
-            except asyncio.QueueFull:
-                listener.queue.get_nowait()
-            else:
-                return
+        while not listener.queue.empty():
+            listener.queue.get_nowait()
+        listener.queue.put_nowait(None)
 
 
 def _together(client: Any, keys: Iterable[str]) -> list[list[str]]:
@@ -315,7 +337,9 @@ def text(name: Id) -> str:
     return f"{name[0]}-{name[1]}"
 
 
-def tell(entry: Entry, user: str | None, worker: str | None) -> tuple[str, dict[str, Any]] | None:
+def tell(
+    entry: Entry, users: list[str] | None, worker: str | None
+) -> tuple[str, dict[str, Any]] | None:
     """The event of an entry and its data, None if the listener does not want it."""
     _, stream, fields = entry
     kind = STREAMS[stream]
@@ -331,23 +355,23 @@ def tell(entry: Entry, user: str | None, worker: str | None) -> tuple[str, dict[
         if data.get("incident") != "workers_offline" or data.get("state") != "recovered":
             return None
         named = [one for one in data.get("workers", []) if isinstance(one, dict)]
-        if user is not None:
-            named = [one for one in named if one.get("user") == user]
+        if users is not None:
+            named = [one for one in named if one.get("user") in users]
             named = [one for one in named if worker is None or one.get("worker") == worker]
             if not named:
                 return None
         data = {"workers": named, "workers_total": data.get("workers_total")}
-    elif kind != "reset" and user is not None:
-        if data.get("user") != user:
+    elif kind != "reset" and users is not None:
+        if data.get("user") not in users:
             return None
         if worker is not None and data.get("worker", worker) != worker:
             return None
     return kind, {"timestamp": at, **data}
 
 
-def written(entries: list[Entry], user: str | None, worker: str | None) -> str:
+def written(entries: list[Entry], users: list[str] | None, worker: str | None) -> str:
     """Entries of one id, as server-sent events; the id moves on with the last of them."""
-    told = [found for entry in entries if (found := tell(entry, user, worker)) is not None]
+    told = [found for entry in entries if (found := tell(entry, users, worker)) is not None]
     parts = [
         f"event: {kind}\ndata: {json.dumps(data, separators=(',', ':'))}\n" for kind, data in told
     ]
@@ -391,10 +415,11 @@ def router(events: Events) -> APIRouter:
         """What happens: new bests, blocks and what becomes of them, results of weeks, workers
         that are back. Times are microseconds since the epoch."""
         after = None if last_event_id is None else parse(last_event_id)
-        missed = after is not None and await events.trimmed(after)
+        missed = after is not None and await events.missed(after)
         listener = await events.join(address_of(request.scope))
+        users = None if user is None else spellings(user)
         return _Stream(
-            events, listener, _body(events, listener, after, user, worker, missed=missed)
+            events, listener, _body(events, listener, after, users, worker, missed=missed)
         )
 
     return routes
@@ -404,7 +429,7 @@ async def _body(
     events: Events,
     listener: Listener,
     after: Id | None,
-    user: str | None,
+    users: list[str] | None,
     worker: str | None,
     *,
     missed: bool,
@@ -415,7 +440,7 @@ async def _body(
     # Without Redis it ends here, and the listener comes back.
     with contextlib.suppress(*AWAY):
         async for entries in events.entries(listener, after):
-            yield written(entries, user, worker) if entries else ": beat\n\n"
+            yield written(entries, users, worker) if entries else ": beat\n\n"
 
 
 class _Stream(StreamingResponse):

@@ -10,7 +10,7 @@ from fastapi import APIRouter, HTTPException, Path, Query
 from tbg_core.difficulty import HASHES_PER_DIFFICULTY
 from tbg_serve import cursor
 from tbg_serve.database import Database, now
-from tbg_serve.miners import NO_NUL, Miners
+from tbg_serve.miners import NO_NUL, Miners, spellings
 from tbg_serve.miners import Odds as Chances
 from tbg_serve.models import (
     Block,
@@ -156,7 +156,8 @@ async def page_of_blocks(
     if after is not None and not (abs(after.id) < 2**31 and after.time.tzinfo):
         raise HTTPException(422, "cursor: take it from next_cursor, or leave it out")
     time, number = (after.time, after.id) if after else (None, None)
-    rows = await database.fetch(_BLOCKS, status, user, time, number, limit + 1)
+    users = None if user is None else spellings(user)
+    rows = await database.fetch(_BLOCKS, status, users, time, number, limit + 1)
     last = rows[limit - 1] if len(rows) > limit else None
     return Page[Block](
         items=[_block(row) for row in rows[:limit]],
@@ -247,7 +248,7 @@ join workers k on k.id = b.worker_id
 _BLOCK: Final = f"select {_COLUMNS} {_FROM} where b.block_hash = $1"
 _BLOCKS: Final = f"""
 select {_COLUMNS} {_FROM}
-where ($1::text is null or b.status = $1) and ($2::text is null or u.btc_address = $2)
+where ($1::text is null or b.status = $1) and ($2::text[] is null or u.btc_address = any($2))
   and ($3::timestamptz is null or (b.found_at, b.id) < ($3, $4::integer))
 order by b.found_at desc, b.id desc
 limit $5

@@ -17,7 +17,7 @@ from tbg_core.receipts.boot import DoubledError
 from tbg_core.receipts.merkle import consistency_proof, root_of
 from tbg_core.receipts.receipt import ReceiptError, make
 from tbg_serve.database import Database
-from tbg_serve.miners import NO_NUL
+from tbg_serve.miners import NO_NUL, Miners
 from tbg_serve.models import Consistency, LogHead
 from tbg_serve.unavailable import Unavailable
 
@@ -39,6 +39,7 @@ Moment = Annotated[datetime, Query(description="ISO 8601, with its offset from U
 def router(database: Database, url: str) -> APIRouter:
     """The routes about receipts; ``url`` names the database for what takes long."""
     routes = APIRouter(prefix="/v1", tags=["receipts"])
+    miners = Miners(database)
     busy = asyncio.Semaphore(1)  # receipts are computed one at a time
 
     @routes.get("/roots")
@@ -95,11 +96,12 @@ def router(database: Database, url: str) -> APIRouter:
         if end - start > LONGEST:
             raise HTTPException(422, "from and to: a day apart at most")
 
+        known = await miners.find(address)
+        user = address if known is None else known["btc_address"]
+
         def made() -> bytes:
             with connect(url, row_factory=dict_row, settings=_SETTINGS) as connection:
-                found = make(
-                    connection, stored.database_rows, address, start, end, most=MOST_LEAVES
-                )
+                found = make(connection, stored.database_rows, user, start, end, most=MOST_LEAVES)
             return gzip.compress(json.dumps(found, separators=(",", ":")).encode(), mtime=0)
 
         try:

@@ -6,6 +6,7 @@ mrv777/ckstats reads them; getumbrel/umbrel's four-stats widget; p2poolv2/p2pool
 """
 
 import json
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from tbg_serve.ckpool import Dialect, suffixed
 from tbg_serve.database import Database
 from tbg_serve.files import Files, replace
 from tbg_serve.pool import Pool
+from tbg_serve.unavailable import Unavailable
 from tests.processes import until
 from tests.tbg_serve import readers
 from tests.tbg_serve.harness import (
@@ -145,6 +147,73 @@ async def test_public_pools_answers_are_these(
         assert await client.json(f"/api/client/{STRANGER}/chart") == []
         wrong = f"/api/client/{ALICE}/garage/{made.shed:08x}"
         assert (await client.get(wrong)).status == 404
+
+
+async def test_a_worker_without_a_name_has_the_name_that_each_source_gives_it(
+    db: asyncpg.Connection, database_url: str, redis_url: str
+) -> None:
+    made = await past(db)
+    nameless = await worker(db, made.bob, "", 7e9)
+    await share(db, made.bob, nameless, made.old, difficulty=60, achieved=61)
+    session = f"{nameless:08x}"
+    async with asked(database_url, redis_url, serve_miner_metrics=True) as client:
+        # public-pool: AuthorizationMessage.ts. The pages of public-pool-ui are by name.
+        sessions = (await client.json(f"/api/client/{BOB}"))["workers"]
+        assert {one["name"]: one["sessionId"] for one in sessions} == {
+            "shed": f"{made.shed:08x}",
+            "worker": session,
+        }
+        for path in ("worker", ""):
+            group = await client.json(f"/api/client/{BOB}/{path}")
+            assert (group["name"], len(group["chartData"])) == ("worker", 1)
+        for path in (f"worker/{session}", f"/{session}"):
+            assert (await client.json(f"/api/client/{BOB}/{path}"))["sessionId"] == session
+        # ckpool: the name of a worker without one is its user's.
+        lines = (await client.get(f"/users/{BOB}")).json["worker"]
+        assert [line["workername"] for line in lines] == [BOB, f"{BOB}.shed"]
+        # p2poolv2: get_worker_expositions.
+        unnamed = f'worker_hashrate{{btcaddress="{BOB}",workername="unnamed"}} 7e+09'
+        assert unnamed in (await client.get("/metrics")).text
+        assert (await client.json(f"/v1/users/{BOB}/workers/"))["worker"] == ""
+    # One that has taken that name is another worker, with a page and a series of its own.
+    real = await worker(db, made.bob, "worker", 8e9)
+    await worker(db, made.bob, "unnamed", 9e9)
+    async with asked(database_url, redis_url, serve_miner_metrics=True) as client:
+        sessions = (await client.json(f"/api/client/{BOB}"))["workers"]
+        assert sorted(one["name"] for one in sessions) == ["shed", "unnamed", "worker", "worker"]
+        assert (await client.json(f"/api/client/{BOB}/worker"))["chartData"] == []
+        for number, rows in ((real, 0), (nameless, 1)):
+            found = await client.json(f"/api/client/{BOB}/worker/{number:08x}")
+            assert (found["sessionId"], len(found["chartData"])) == (f"{number:08x}", rows)
+        text = (await client.get("/metrics")).text
+        assert f'worker_hashrate{{btcaddress="{BOB}",workername=""}} 7e+09' in text
+        assert f'worker_hashrate{{btcaddress="{BOB}",workername="unnamed"}} 9e+09' in text
+
+
+async def test_an_address_in_capitals_is_the_same_address(
+    db: asyncpg.Connection, database_url: str, redis_url: str
+) -> None:
+    """Of Bech32, which may be written so (BIP 173); of no other kind."""
+    made = await past(db)
+    loud = BOB.replace("bob", "loud").upper()
+    await worker(db, await user(db, loud), "rig")
+    legacy = "1BoatSLRHtKNngkdXEeobR76b53LETtpyT"
+    await worker(db, await user(db, legacy), "rig")
+    both = await user(db, BOB.upper())
+    async with asked(database_url, redis_url) as client:
+        for address, known in ((ALICE.upper(), ALICE), (loud.lower(), loud), (legacy, legacy)):
+            assert (await client.json(f"/v1/users/{address}"))["user"] == known
+            assert len((await client.get(f"/users/{address}")).json["worker"]) > 0
+            assert (await client.json(f"/api/client/{address}"))["workersCount"] == 1
+        assert (await client.json(f"/v1/blocks?user={ALICE.upper()}"))["items"][0]["user"] == ALICE
+        for unknown in (legacy.upper(), legacy.lower(), ALICE.capitalize()):
+            assert (await client.get(f"/users/{unknown}")).status == 404
+        # Who is known in both is found as written.
+        assert (await client.json(f"/api/client/{BOB}"))["workersCount"] == 1
+        await worker(db, both, "one")
+        await worker(db, both, "two")
+        assert (await client.json(f"/api/client/{BOB.upper()}"))["workersCount"] == 2
+        assert made.bob != both
 
 
 async def test_the_readers_of_public_pools_dialect_take_our_answers(
@@ -288,6 +357,59 @@ async def test_a_file_that_cannot_be_written_keeps_the_old_one(
         await database.close()
 
 
+async def test_files_of_who_is_gone_are_removed_and_one_that_fails_holds_up_no_other(
+    db: asyncpg.Connection,
+    database_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = await past(db)
+    carol = await user(db, "bc1qcarol")
+    database = Database(database_url, 2, 60)
+    await database.open()
+    folder, foreign = tmp_path / "files", tmp_path / "ckpool"
+    users = folder / "users"
+
+    def files(of: Path) -> Files:  # each as after a restart
+        return Files(of, Dialect(database, Pool(database, 0, 60)), database)
+
+    def names(of: Path) -> set[str]:
+        return {path.name for path in (of / "users").iterdir()}
+
+    try:
+        assert await files(folder).write() == 3
+        (users / f".{BOB}.7").write_text("half of it")  # a writer was killed
+        os.utime(users / f".{BOB}.7", (0, 0))
+        (users / ".lock").write_text("")
+        (users / "notes.txt").write_text("")
+        await db.execute(
+            "update users set last_seen = now() - interval '8 days' where id = $1", carol
+        )
+        of = Dialect.of
+
+        async def slow_for_alice(dialect: Dialect, row: asyncpg.Record) -> str:
+            if row["id"] == made.alice:
+                raise Unavailable("the database is slow")
+            return await of(dialect, row)
+
+        (users / BOB).write_text("old")
+        monkeypatch.setattr(Dialect, "of", slow_for_alice)
+        with pytest.raises(Unavailable):
+            await files(folder).write()
+        monkeypatch.undo()
+        # Alice's stays as it was, Bob's is new.
+        assert names(folder) == {ALICE, BOB, ".lock", "notes.txt"}
+        assert json.loads((users / BOB).read_text())["workers"] == 1
+        assert json.loads((users / ALICE).read_text())["workers"] == 1
+        # A folder with files of others loses none.
+        (foreign / "users").mkdir(parents=True)
+        (foreign / "users" / "bc1qelsewhere").write_text("{}")
+        assert await files(foreign).write() == 2
+        assert names(foreign) == {ALICE, BOB, "bc1qelsewhere"}
+    finally:
+        await database.close()
+
+
 async def test_umbrels_widget_has_four_texts(
     db: asyncpg.Connection, database_url: str, redis_url: str
 ) -> None:
@@ -328,4 +450,16 @@ async def test_workers_have_metrics_only_where_that_was_asked_for(
         assert work == 200 * HASHES_PER_DIFFICULTY
         assert found["worker_best_share", ALICE, "garage"] == 123.45
         assert found["worker_online", ALICE, "attic"] == 0
-        assert {name for _, owner, name in found if owner == BOB} == {"shed", *names}
+        assert {name for _, owner, name in found if owner == BOB} == {None, "shed", *names}
+        # What p2poolv2's boards ask for: prometheus/grafana/dashboards, users.json and node.json.
+        assert found["user_shares_valid_total", ALICE, None] == work
+        assert found["worker_best_share_ever", ALICE, "garage"] == 123.45
+        pool = {name: value for (name, owner, _), value in found.items() if owner is None}
+        assert pool["bitcoin_blocks_found_total"] == 1
+        assert pool["network_difficulty"] == NETWORK
+        assert pool["best_share"] == 123.45
+        assert pool["accepted_difficulty_total"] * HASHES_PER_DIFFICULTY == pytest.approx(
+            pool["shares_accepted_total"]
+        )
+        assert pool["work_since_last_block"] >= 200
+        assert pool["last_update_seconds"] >= pool["start_time_seconds"]

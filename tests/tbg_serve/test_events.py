@@ -82,6 +82,15 @@ async def listening(
         yield Listener(answer.content)
 
 
+async def admitted(server: Server) -> bool:
+    """Whether the server lets a listener in."""
+    try:
+        async with listening(server):
+            return True
+    except AssertionError:
+        return False
+
+
 @pytest.fixture
 def server(database_url: str, redis_url: str, tmp_path: Path) -> Any:
     with served(database_url, redis_url, tmp_path, SERVE_EVENTS_EACH="3") as one:
@@ -173,6 +182,28 @@ async def test_who_was_away_for_too_long_is_told(server: Server, redis: Any) -> 
         assert well.last_id == "5-0"
 
 
+async def test_who_comes_from_another_redis_is_told_and_sent_the_rest(
+    server: Server, redis: Any
+) -> None:
+    async with listening(server, last_id="99-0") as from_elsewhere:
+        assert (await from_elsewhere.next())[0] == "missed"
+    for number in range(1, 4):
+        await add(redis, BEST, f"{number}-0", user=ALICE)
+    async with listening(server, last_id="9-0") as ahead:
+        assert (await ahead.next())[0] == "missed"
+        await add(redis, BEST, "10-0", user=ALICE)
+        assert (await ahead.next())[0] == "best"
+    # Nothing is left of what it had not seen; then it had seen all of it.
+    await redis.xtrim(BEST, maxlen=0, approximate=False)
+    async with listening(server, last_id="3-0") as late, listening(server, last_id="10-0") as well:
+        assert (await late.next())[0] == "missed"
+        await add(redis, BEST, "11-0", user=ALICE)
+        assert [(await one.next())[0] for one in (late, well)] == ["best", "best"]
+    async with listening(server, f"?user={ALICE.upper()}", last_id="11-0") as in_capitals:
+        await add(redis, BEST, "12-0", user=ALICE)
+        assert (await in_capitals.next())[1]["user"] == ALICE
+
+
 async def test_listeners_of_one_address_are_limited_and_make_room_when_they_leave(
     server: Server,
 ) -> None:
@@ -181,14 +212,7 @@ async def test_listeners_of_one_address_are_limited_and_make_room_when_they_leav
             await three.enter_async_context(listening(server))
         assert server.get("/v1/events").status == 429
 
-    async def admitted() -> bool:
-        try:
-            async with listening(server):
-                return True
-        except AssertionError:
-            return False
-
-    await until(admitted, "room")
+    await until(lambda: admitted(server), "room")
     for wrong in ("x", "1-2-3", "-1"):
         assert server.get("/v1/events", Last_Event_ID=wrong).status == 422
 

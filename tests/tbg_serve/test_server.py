@@ -4,16 +4,20 @@ import asyncio
 import gzip
 import json
 from pathlib import Path
+from time import monotonic
 from typing import Any, cast
+from urllib.parse import quote, urlsplit, urlunsplit
 
 import asyncpg
 import hypothesis
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from devnet.simulator.worker_name import HOSTILE
 from tbg.migrate import SERVE_ROLE
+from tbg_core.settings import SettingsError
 from tbg_serve.cache import Cache
 from tbg_serve.settings import ServeSettings
 from tests.tbg_serve.harness import ALICE, BOB, IP, Client, asked, past, served, user, worker
@@ -68,6 +72,45 @@ async def test_a_database_without_the_schema_says_so(
         )
 
 
+async def test_a_database_of_another_version_says_so(
+    db: asyncpg.Connection, database_url: str, redis_url: str
+) -> None:
+    await past(db)
+    async with asked(database_url, redis_url) as client:
+        for other in (
+            "alter table users rename column last_seen to seen",
+            "alter table users rename column seen to last_seen; drop view served_shares cascade",
+            "drop function bounded cascade",
+        ):
+            await db.execute(other)
+            answer = await client.get(f"/v1/users/{ALICE}")
+            assert (answer.status, answer.json["reason"]) == (
+                503,
+                "the database lacks the schema of this version",
+            ), other
+
+
+async def test_a_database_that_is_full_says_so(
+    db: asyncpg.Connection, database_url: str, redis_url: str
+) -> None:
+    name = await db.fetchval("select current_database()")
+    await db.execute(f'alter database "{name}" connection limit 0')
+    role = "tbg_serve_crowd"
+    if not await db.fetchval("select true from pg_roles where rolname = $1", role):
+        await db.execute(f"create role {role} login password 'secret'")
+    parts = urlsplit(database_url)
+    url = urlunsplit(parts._replace(netloc=f"{role}:secret@{parts.netloc.rpartition('@')[2]}"))
+    try:
+        async with asked(url, redis_url) as client:
+            answer = await client.get("/v1/week")
+            assert (answer.status, answer.json["reason"]) == (
+                503,
+                "the database takes no more connections",
+            )
+    finally:
+        await db.execute(f'alter database "{name}" connection limit -1')
+
+
 async def test_answers_are_kept_and_have_an_etag(
     db: asyncpg.Connection, database_url: str, redis_url: str
 ) -> None:
@@ -89,6 +132,36 @@ async def test_answers_are_kept_and_have_an_etag(
         assert (await client.get("/v1/week", method="POST")).status == 405
 
 
+async def test_of_a_name_that_comes_twice_the_last_value_has_an_answer_of_its_own(
+    db: asyncpg.Connection, database_url: str, redis_url: str
+) -> None:
+    await past(db)
+    async with asked(database_url, redis_url, serve_cache_seconds=60) as client:
+        paths = [
+            f"/v1/blocks?user={one}&user={other}" for one, other in ((ALICE, BOB), (BOB, ALICE))
+        ]
+        answers = [await client.json(path) for path in paths * 2]
+        assert [len(answer["items"]) for answer in answers] == [0, 1, 0, 1]
+
+
+async def test_an_answer_says_how_old_it_is_and_none_is_kept_where_none_shall_be(
+    db: asyncpg.Connection,
+    database_url: str,
+    redis_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await past(db)
+    async with asked(database_url, redis_url, serve_cache_seconds=60) as client:
+        assert (await client.get("/v1/week")).headers["age"] == "0"
+        later = monotonic() + 75
+        monkeypatch.setattr("tbg_serve.cache.monotonic", lambda: later)
+        old = await client.get("/v1/week")
+        assert int(old.headers["age"]) >= 74 > int(old.headers["cache-control"][-2:])
+    monkeypatch.undo()
+    async with asked(database_url, redis_url, serve_cache_seconds=0) as client:
+        assert (await client.get("/v1/week")).headers["cache-control"] == "public, max-age=0"
+
+
 async def test_a_long_answer_is_sent_with_gzip_to_who_takes_it(
     db: asyncpg.Connection, database_url: str, redis_url: str
 ) -> None:
@@ -105,6 +178,19 @@ async def test_a_long_answer_is_sent_with_gzip_to_who_takes_it(
         assert plain.headers["vary"] == packed.headers["vary"] == "Accept-Encoding"
         assert plain.headers["etag"] == packed.headers["etag"]
         assert "content-encoding" not in plain.headers
+        for refused in ("gzip;q=0", "br, GZIP; q=0.000", "identity", "*", "gzipped"):
+            answer = await client.get(f"/api/client/{BOB}", accept_encoding=refused)
+            assert answer.body == plain.body, refused
+        for taken in ("gzip;q=0.1", "deflate, GZIP", "x-gzip"):
+            answer = await client.get(f"/api/client/{BOB}", accept_encoding=taken)
+            assert answer.body == packed.body, taken
+        unchanged = await client.get(
+            f"/api/client/{BOB}", accept_encoding="gzip", if_none_match=packed.headers["etag"]
+        )
+        assert (unchanged.status, unchanged.body) == (304, b"")
+        # What a cache on the way goes by is that of the whole answer.
+        assert unchanged.headers["vary"] == "Accept-Encoding"
+        assert {"content-encoding", "content-length"}.isdisjoint(unchanged.headers)
 
 
 async def test_one_request_computes_what_many_wait_for() -> None:
@@ -121,7 +207,7 @@ async def test_one_request_computes_what_many_wait_for() -> None:
     def kept(most: int) -> Client:
         return Client(Cache(app, seconds=60, most_bytes=most, patience=60, parameters=(), never=()))
 
-    client = kept(3000)
+    client = kept(3010)
     waiting = [asyncio.ensure_future(client.get("/a")) for _ in range(20)]
     await asyncio.sleep(0)
     go.set()
@@ -133,10 +219,14 @@ async def test_one_request_computes_what_many_wait_for() -> None:
     assert computed == 3
     await client.get("/a")
     assert computed == 4
+    # A name of a path takes memory, too.
+    for _ in range(2):
+        await client.get("/" + "d" * 3000)
+    assert computed == 6
     tiny = kept(10)
     await tiny.get("/a")
     await tiny.get("/a")
-    assert computed == 6
+    assert computed == 8
 
 
 async def test_who_waits_too_long_is_answered_and_the_next_one_gets_the_answer() -> None:
@@ -182,21 +272,84 @@ def test_an_open_server_limits_everybody_and_a_local_one_nobody() -> None:
 
 
 async def test_only_named_origins_may_read(database_url: str, redis_url: str) -> None:
-    async with asked(database_url, redis_url, serve_origins="https://game.example") as client:
-        allowed = await client.get("/healthz", origin="https://game.example")
-        assert allowed.headers["access-control-allow-origin"] == "https://game.example"
+    origins = "https://Game.example/, http://localhost:4200"
+    async with asked(database_url, redis_url, serve_origins=origins) as client:
+        for origin in ("https://game.example", "http://localhost:4200"):
+            allowed = await client.get("/healthz", origin=origin)
+            assert allowed.headers["access-control-allow-origin"] == origin
+            preflight = await client.get(
+                "/api/pool",
+                method="OPTIONS",
+                origin=origin,
+                access_control_request_method="GET",
+                access_control_request_headers="content-type, x-requested-with",
+            )
+            assert preflight.status == 200
+            assert preflight.headers["access-control-allow-origin"] == origin
         other = await client.get("/healthz", origin="https://evil.example")
         assert "access-control-allow-origin" not in other.headers
+        # A cache on the way gives no page what was said to another one, or to none.
+        for answer in (allowed, other, await client.get("/healthz")):
+            assert answer.headers["vary"] == "Origin"
+    async with asked(database_url, redis_url, serve_origins="*") as client:
+        assert (await client.get("/healthz", origin="https://a.example")).headers[
+            "access-control-allow-origin"
+        ] == "*"
     async with asked(database_url, redis_url) as client:
         closed = await client.get("/healthz", origin="https://game.example")
-        assert "access-control-allow-origin" not in closed.headers
+        assert {"access-control-allow-origin", "vary"}.isdisjoint(closed.headers)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("serve_origins", "game.example"),
+        ("serve_origins", "https://game.example/app"),
+        ("serve_proxies", "haproxy"),
+        ("serve_proxies", "10.0.0.1/24"),
+        ("serve_proxies", "*"),
+    ],
+)
+def test_what_would_match_nobody_or_everybody_is_refused(name: str, wrong: str) -> None:
+    with pytest.raises(SettingsError, match=f"{name.upper()}: '.*' is no"):
+        ServeSettings.load(database_url=NOWHERE, redis_url=NO_REDIS, **{name: wrong})
+
+
+async def test_a_proxy_is_believed_however_a_socket_names_it() -> None:
+    chosen = ServeSettings.load(
+        database_url=NOWHERE, redis_url=NO_REDIS, serve_proxies="10.0.0.2, 172.16.0.0/12, ::1"
+    )
+
+    async def whose(scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": str(scope["client"][0]).encode()})
+
+    client = Client(cast(Any, ProxyHeadersMiddleware(cast(Any, whose), chosen.proxies)))
+
+    async def seen(peer: str) -> str:
+        client.address = peer
+        return (await client.get("/", x_forwarded_for=f"192.0.2.66, 192.0.2.1, {peer}")).text
+
+    for proxy in ("10.0.0.2", "::ffff:10.0.0.2", "172.31.1.1", "::ffff:172.31.1.1", "::1"):
+        assert await seen(proxy) == "192.0.2.1"
+    for stranger in ("10.0.0.3", "::ffff:10.0.0.3", "192.168.0.1", "::2"):
+        assert await seen(stranger) == stranger
+
+
+async def test_who_asks_for_the_head_alone_hears_whether_it_is_well(
+    database_url: str, redis_url: str
+) -> None:
+    async with asked(database_url, redis_url) as client:
+        for path in ("/healthz", "/readyz", "/api/pool", "/pool/pool.status"):
+            assert (await client.get(path, method="HEAD")).status == 200
+        assert (await client.get("/v1/events", method="HEAD")).status == 405
+    async with asked(NOWHERE, redis_url) as client:
+        assert (await client.get("/readyz", method="HEAD")).status == 503
 
 
 async def test_hostile_names_are_data_in_every_dialect(
     db: asyncpg.Connection, database_url: str, redis_url: str
 ) -> None:
-    from urllib.parse import quote
-
     made = await past(db)
     for name in HOSTILE:
         await worker(db, made.bob, name, agent=name)
@@ -227,8 +380,6 @@ async def test_hostile_names_are_data_in_every_dialect(
 async def test_the_role_reads_what_is_served_and_no_address(
     db: asyncpg.Connection, database_url: str, redis_url: str, postgres_url: str
 ) -> None:
-    from urllib.parse import urlsplit, urlunsplit
-
     await past(db)
     role = f"{SERVE_ROLE}_test"
     if not await db.fetchval("select true from pg_roles where rolname = $1", role):
