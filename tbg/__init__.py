@@ -13,7 +13,7 @@ from typing import Final
 _IN_WHEEL: Final = Path(__file__).resolve().parent / "rooms"
 
 ROOMS: Final = _IN_WHEEL if _IN_WHEEL.is_dir() else _IN_WHEEL.parent.parent
-"""The folder of the rooms and of ``sql/``."""
+"""The folder of the rooms, of ``sql/`` and of ``docs/``."""
 
 if ROOMS == _IN_WHEEL and str(ROOMS) not in sys.path:
     # First: a package of another with the name of a room must not be taken for it.

@@ -8,6 +8,7 @@ import importlib
 from typing import Final, NamedTuple
 
 import click
+from click.shell_completion import CompletionItem
 
 
 class Subcommand(NamedTuple):
@@ -73,6 +74,7 @@ COMMANDS: Final[dict[str, Subcommand]] = {
     ),
     "migrate": Subcommand("tbg.migrate", "command", "Bring the database's schema up to date."),
     "init": Subcommand("tbg.init", "command", "Write docker compose's .env, with random secrets."),
+    "help": Subcommand("tbg.help", "command", "Show a page of the documentation."),
     "docs": Subcommand("tbg.docs", "command", "Write the pages that follow from the code."),
     "ingest": Subcommand("ingest.cli", "ingest", "Run the realtime daemon, or one of its stages."),
 }
@@ -104,6 +106,8 @@ class LazyGroup(click.Group):
         except ModuleNotFoundError as error:
             if entry.extra is None or (error.name or "").split(".")[0] in ("tbg", "devnet"):
                 raise
+            if ctx.resilient_parsing:
+                return None  # a shell completes a line, and shows no error
             raise click.ClickException(
                 f"{ctx.command_path} {cmd_name} needs {error.name}, which is not installed: "
                 f"pip install 'tbg-mining-data[{entry.extra}]'"
@@ -111,6 +115,19 @@ class LazyGroup(click.Group):
         found = getattr(module, entry.attribute)
         assert isinstance(found, click.Command)
         return found
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Completes the subcommands from the table, without importing any."""
+        rows = [(name, entry.help) for name, entry in self.subcommands.items()]
+        rows += [(name, command.get_short_help_str()) for name, command in self.commands.items()]
+        return [
+            *(
+                CompletionItem(name, help=text)
+                for name, text in rows
+                if name.startswith(incomplete)
+            ),
+            *click.Command.shell_complete(self, ctx, incomplete),
+        ]
 
     def format_commands(
         self,

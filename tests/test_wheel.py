@@ -88,6 +88,13 @@ def test_a_package_of_another_with_the_name_of_a_room_stays_what_it_is(
     assert str(commands.parent) in done.stdout, done.stderr
 
 
+def test_the_pages_are_there_to_read(wheel: Path, commands: Path, tmp_path: Path) -> None:
+    done = run(commands / "tbg", "help", "guarantees", cwd=tmp_path)
+    assert "What is guaranteed, and what is not" in done.stdout, done.stderr
+    packed = {name for name in zipfile.ZipFile(wheel).namelist() if "/docs/" in name}
+    assert packed == {f"tbg/rooms/docs/{page.name}" for page in (ROOT / "docs").glob("*.md")}
+
+
 @pytest.mark.parametrize("words", [["docs"], ["init"]])
 def test_a_command_that_needs_a_checkout_says_so(
     words: list[str], commands: Path, tmp_path: Path
