@@ -26,7 +26,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@test "$(origin PYTHON)" != file || scripts/choose-python >/dev/null
 	@echo "making $(VENV) with $$($(PYTHON) --version); this takes about a minute"
 	@if $(PYTHON) -c 'import ensurepip' 2>/dev/null; then $(PYTHON) -m venv $(VENV); \
-	else $(PYTHON) -m venv --without-pip $(VENV) && $(PYTHON) scripts/fetch-pip $(VENV); fi
+	else $(PYTHON) -m venv --without-pip $(VENV) && scripts/fetch-pip $(PYTHON) $(VENV); fi
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
 	@touch $@
 

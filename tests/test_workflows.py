@@ -13,6 +13,16 @@ import yaml
 from tests.processes import LIMIT
 
 ROOT = Path(__file__).resolve().parent.parent
+# The first major version of each action that runs on Node 24. GitHub removed Node 20 in September
+# 2026.
+NODE_24 = {
+    "actions/checkout": 5,
+    "actions/deploy-pages": 5,
+    "actions/setup-node": 5,
+    "actions/setup-python": 6,
+    "actions/upload-artifact": 6,
+    "actions/upload-pages-artifact": 5,
+}
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
 
 
@@ -30,7 +40,7 @@ def test_zizmor_finds_nothing() -> None:
     zizmor = shutil.which("zizmor", path=str(Path(sys.executable).parent)) or shutil.which("zizmor")
     assert zizmor, "zizmor is among the packages for developers: make install"
     done = subprocess.run(
-        [zizmor, "--offline", "--no-progress", str(ROOT / ".github/workflows")],
+        [zizmor, "--offline", "--no-progress", str(ROOT / ".github")],
         capture_output=True,
         text=True,
         timeout=LIMIT,
@@ -46,6 +56,17 @@ def test_every_action_is_pinned_to_a_commit_and_every_job_ends(path: Path) -> No
         for step in job["steps"]:
             assert re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", step.get("uses", "a/b@" + 40 * "0"))
     assert loaded(path)["permissions"] == {}
+
+
+def test_an_action_is_pinned_once_and_runs_on_a_node_that_is_still_there() -> None:
+    pinned: dict[str, set[tuple[str, str]]] = {}
+    for path in WORKFLOWS:
+        for line in path.read_text("utf-8").splitlines():
+            if found := re.search(r"uses: ([\w/-]+)@(\w+)(?: # v([\d.]+))?$", line):
+                pinned.setdefault(found[1], set()).add((found[2], found[3]))
+    assert pinned.keys() == NODE_24.keys()
+    for action, [(_, version)] in pinned.items():
+        assert int(version.split(".")[0]) >= NODE_24[action], action
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
