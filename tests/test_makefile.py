@@ -1,5 +1,6 @@
 """The Makefile takes a Python on which everything installs, and tests another one beside it."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -104,3 +105,56 @@ def test_the_script_of_the_pictures_starts_and_says_what_it_needs() -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "--grafana" in done.stdout
+
+
+def fake(folder: Path, **programs: str) -> dict[str, str]:
+    """An environment whose PATH holds these programs, and what a script needs beside them."""
+    folder.mkdir(parents=True)
+    for name, text in programs.items():
+        program = folder / name.replace("_", "-")
+        program.write_text(f"#!/bin/sh\n{text}\n")
+        program.chmod(0o755)
+    for name in ("sh", "mktemp", "mkdir", "rm", "tail"):
+        found = shutil.which(name)
+        assert found
+        (folder / name).symlink_to(found)
+    return {"PATH": str(folder), "TMPDIR": str(folder)}
+
+
+HAS_NO_PIP = "exit 1"
+# apt has lists of packages only if it may keep them in a folder of its own.
+APT = """case "$*" in
+*State*update) ;;
+*State*download*) : > python3-pip-whl_1_all.deb ;;
+*) echo 'E: Unable to locate package python3-pip-whl'; exit 100 ;;
+esac"""
+UNPACK = "mkdir -p usr/share/python-wheels; : > usr/share/python-wheels/pip-25.1-py3-none-any.whl"
+
+
+def test_pip_comes_from_the_packages_of_the_machine_where_python_came_without_it(
+    tmp_path: Path,
+) -> None:
+    environment = fake(tmp_path / "bin", apt_get=APT, dpkg_deb=UNPACK, python3=HAS_NO_PIP)
+    fake(tmp_path / "venv/bin", python='echo "$@"')
+    done = run("fetch-pip", environment, "python3", str(tmp_path / "venv"))
+    assert done.returncode == 0, done.stderr
+    program, *words = done.stdout.split()
+    assert program.endswith("/usr/share/python-wheels/pip-25.1-py3-none-any.whl/pip")
+    assert words[0] == "install"
+    assert words[-2:] == ["--no-index", program.removesuffix("/pip")]
+    assert not list((tmp_path / "bin").glob("tmp.*"))  # it leaves nothing behind
+
+
+def test_a_pip_that_is_installed_puts_one_into_the_environment(tmp_path: Path) -> None:
+    environment = fake(tmp_path / "bin", python3='echo "$@"')
+    done = run("fetch-pip", environment, "python3", str(tmp_path / "venv"))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"-m pip --python {tmp_path}/venv/bin/python install --quiet pip\n"
+
+
+def test_a_machine_without_pip_and_apt_hears_which_package_to_install(tmp_path: Path) -> None:
+    environment = fake(tmp_path / "bin", python3=HAS_NO_PIP)
+    done = run("fetch-pip", environment, "python3", str(tmp_path / "venv"))
+    assert done.returncode == 1
+    assert "apt-get: not found" in done.stderr
+    assert "install its venv package (Debian, Ubuntu: python3-venv)" in done.stderr
