@@ -44,6 +44,7 @@ from users u
 cross join lateral generate_series(
     1, case when u.btc_address = 'bc1qbig' then %(many)s else 4 end
 ) n;
+analyze users, workers;  -- or the next statement reads all workers for each user
 insert into weekly_best_diff (user_id, week_start, best_difficulty, best_share_time,
     best_worker_id, best_share_hash, total_shares, total_work)
 select u.id, date_trunc('week', now() at time zone 'UTC')::date, 1e3 / (random() + 1e-6), now(),

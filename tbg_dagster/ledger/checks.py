@@ -28,11 +28,11 @@ def no_unexplained_loss(database: Database, thresholds: Thresholds) -> dg.AssetC
     """
     with database.connect() as connection:
 
-        def unexplained(days: int) -> dict[tuple[str, datetime], int]:
+        def unexplained(days: int) -> dict[tuple[str, datetime], dict[str, Any]]:
             rows = connection.execute(
                 query(__package__, "unexplained.sql"), {"days": days}
             ).fetchall()
-            return {(row["instance"], row["hour"]): int(row["unexplained"]) for row in rows}
+            return {(row["instance"], row["hour"]): row for row in rows}
 
         lost = lasting(lambda: unexplained(thresholds.gap_days))
         instances = {instance for instance, _ in lost}
@@ -41,15 +41,16 @@ def no_unexplained_loss(database: Database, thresholds: Thresholds) -> dg.AssetC
         ever = {instance for instance, _ in unexplained(EVER_DAYS)} if old else set()
         named = sorted(instances)[:MOST_NAMED]
         standing = keep(connection, "no_unexplained_loss", before, named, old & ever)
-    events = sum(lost.values())
+    events = sum(int(row["unexplained"]) for row in lost.values())
     return verdict(
         not lost,
         f"{counted(events, 'event')} lost without explanation"
         + "".join(
-            f"; {instance} at {hour:%F %H:%M}: {count}"
-            for (instance, hour), count in list(lost.items())[:5]
+            f"; {instance} at {hour:%F %H:%M}: {row['unexplained']}"
+            for (instance, hour), row in list(lost.items())[:5]
         ),
         do="See where it was lost: tbg ledger, then tbg ledger --audit",
+        simulated=all(row["source"] == "simulated" for row in lost.values()),
         unexplained=events,
         **standing,
     )

@@ -1,6 +1,7 @@
 -- Unexplained losses of the last days, as the ledger has them now; of a boot that ended earlier,
 -- what was only learned in these days.
-select concat_ws(': ', nullif(i.cell, ''), i.instance) as instance, l.hour, l.missing, l.unexplained
+select concat_ws(': ', nullif(i.cell, ''), i.instance) as instance, l.hour, l.missing, l.unexplained,
+    i.source
 from ledger_hours l
 join engine_instances i on i.id = l.instance_id
 where l.unexplained <> 0

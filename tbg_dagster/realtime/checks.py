@@ -40,21 +40,22 @@ def no_sequence_gaps(database: Database, thresholds: Thresholds) -> dg.AssetChec
     """
     with database.connect() as connection:
 
-        def missing(days: int) -> dict[str, int]:
+        def missing(days: int) -> dict[str, dict[str, Any]]:
             rows = connection.execute(query(__package__, "gaps.sql"), {"days": days}).fetchall()
-            return {row["instance"]: int(row["missing"]) for row in rows}
+            return {row["instance"]: row for row in rows}
 
         gaps = lasting(lambda: missing(thresholds.gap_days))
         before = found_before(connection, "no_sequence_gaps")
         old = set(before).difference(gaps)
         gone = old.intersection(missing(EVER_DAYS)) if old else ()
         standing = keep(connection, "no_sequence_gaps", before, list(gaps)[:MOST_NAMED], gone)
-    lost = sum(gaps.values())
+    lost = sum(int(row["missing"]) for row in gaps.values())
     return verdict(
         not gaps,
         f"{counted(lost, 'event')} missing from {counted(len(gaps), 'engine boot')}"
-        + "".join(f"; {instance}: {missing}" for instance, missing in list(gaps.items())[:5]),
+        + "".join(f"; {instance}: {row['missing']}" for instance, row in list(gaps.items())[:5]),
         do="See where they went: tbg ledger; a full queue or spool is in the receiver's log at that time",
+        simulated=all(row["source"] == "simulated" for row in gaps.values()),
         missing=lost,
         **standing,
     )

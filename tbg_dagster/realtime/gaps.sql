@@ -1,5 +1,5 @@
 -- Engine boots with sequence numbers that were never seen and that no dead letter has.
-select b.instance_id as id, b.instance, gap.missing - coalesce(refused.letters, 0) as missing
+select b.instance_id as id, b.instance, i.source, gap.missing - coalesce(refused.letters, 0) as missing
 from engine_boots() b
 join engine_instances i on i.id = b.instance_id
 cross join lateral (select numbers_in(b.holes) as missing) gap

@@ -2,6 +2,7 @@
 select
     coalesce(sum(bounded(p.hashrate) / (bounded(p.current_diff) * %(hashes)s)), 0)::double precision as rate,
     count(*) as workers,
+    bool_and(p.source = 'simulated') as simulated,
     -- Rows of workers lag; the few shares since the newest of them are at the end of the table.
     coalesce(
         (select max(time) from shares where time > (select max(last_share) from workers)),
@@ -10,6 +11,7 @@ select
 from (
     select
         w.current_diff,
+        w.source,
         coalesce(nullif(w.hashrate_1h, 0), greatest(w.hashrate_5m, w.hashrate_1m)) as hashrate
     from workers w
     left join worker_liveness l on l.worker_id = w.id

@@ -50,6 +50,7 @@ def shares_keep_arriving(database: Database) -> dg.AssetCheckResult:
         f"{silence:.0f} s old (chance {chance:.2g})",
         ERROR if chance < IMPOSSIBLE else WARN,
         do="Look at the engine and the receiver: tbg status, tbg doctor",
+        simulated=row["simulated"],
         rate=float(row["rate"]),
         silence_seconds=silence,
     )

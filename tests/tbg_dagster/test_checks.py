@@ -165,6 +165,12 @@ def test_silence_that_chance_cannot_explain_is_found(
     online(connection, worker, timedelta(minutes=10), pace)
     result = check(shares.shares_keep_arriving)
     assert (result.passed, result.severity) == (False, ERROR)
+    # A simulation that ends leaves its workers behind.
+    connection.execute("update workers set source = 'simulated'")
+    result = check(shares.shares_keep_arriving)
+    assert (result.passed, result.severity) == (False, WARN)
+    assert str(result.description).startswith("simulated: ")
+    connection.execute("update workers set source = 'hosted'")
     # Liveness marking everybody offline does not hide it.
     connection.execute("update workers set is_online = false")
     connection.execute(
