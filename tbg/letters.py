@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, LiteralString
 
-import asyncpg
 import click
 from psycopg.rows import dict_row
 from redis.exceptions import RedisError
@@ -24,7 +23,7 @@ from tbg import outputs
 from tbg.options import Parsed, json_list_option, utc
 from tbg.servers import connect, database_url, find_urls
 from tbg.stack.state import State, state_option
-from tbg_core.database import connect_async, explain
+from tbg_core.database import AWAY, connect_async, explain
 from tbg_core.flavour import fetch_flavour
 from tbg_core.primary import connect_redis_async
 from tbg_core.settings import RetentionSettings
@@ -143,7 +142,7 @@ def replay_command(
         ids = [number for (number,) in database.execute(_IDS, wanted)]
     try:
         outcomes = asyncio.run(_replay(url, _redis_url(state), ids, dry=dry))
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+    except AWAY as error:
         raise click.ClickException(
             f"{explain(error, url)}. What came back before is stored and marked"
         ) from error

@@ -24,7 +24,9 @@ from tbg_core.database_url import (
 )
 
 OLDEST_VERSION: Final = 15
-_UTC: Final = {"TimeZone": "UTC"}
+# Of every session. Statements of one transaction look at what others have committed meanwhile:
+# that no share comes between an hour's rollup and the note of a late one rests on it.
+_SESSION: Final = {"TimeZone": "UTC", "default_transaction_isolation": "read committed"}
 _PROBE_SECONDS: Final = 5.0  # that a second session may take to begin
 _PROBES: Final = 3
 _MARK: Final = "tbg.session"  # a setting that a session sets, and no other one may see
@@ -50,6 +52,7 @@ AWAY: Final = (
     OSError,
     TimeoutError,
     asyncpg.PostgresError,
+    asyncpg.PostgresWarning,  # an error with a code of class 01 or 02, as a trigger may raise
     asyncpg.InterfaceError,
     # A shutdown message that arrived while the connection was idle (a crashing server
     # sends one) surfaces only with the next query, and as this error.
@@ -101,6 +104,10 @@ def libpq_url(url: str) -> str:
 
 def explain(error: BaseException, url: str) -> str:
     """Says what an error of either driver means, where, and what to do."""
+    if isinstance(error, asyncpg.InterfaceError) and isinstance(
+        error.__context__, asyncpg.PostgresError
+    ):
+        error = error.__context__  # why the connection ended
     text = " ".join(str(error).split()) or type(error).__name__
     meaning = _MEANING.get(getattr(error, "sqlstate", None) or "")
     if isinstance(error, TargetServerAttributeNotMatched):
@@ -118,7 +125,7 @@ def open_connection(
     application: str = "tbg",
     autocommit: bool = True,
     row_factory: RowFactory[Any] = tuple_row,
-    settings: Mapping[str, str] = _UTC,
+    settings: Mapping[str, str] = _SESSION,
 ) -> psycopg.Connection[Any]:
     """Connects with psycopg; times are in UTC.
 
@@ -134,7 +141,7 @@ def open_connection(
     arguments: dict[str, Any] = {**for_psycopg(url), "application_name": application}
     connection = psycopg.connect(**arguments, autocommit=True, row_factory=row_factory)
     try:
-        for name, value in {**_UTC, **settings}.items():
+        for name, value in {**_SESSION, **settings}.items():
             connection.execute("select set_config(%s, %s, false)", [name, value])
         connection.autocommit = autocommit
     except BaseException:
@@ -178,19 +185,32 @@ async def connect_async(
         DatabaseUrlError: the URL cannot work.
         *AWAY: of the last host.
     """
+    connection = await _reach(url, application, command_timeout)
+    try:
+        for name, value in {**_SESSION, **(settings or {})}.items():
+            await connection.execute(f"set {_identifier(name)} = {_literal(value)}")
+    except BaseException:
+        connection.terminate()
+        raise
+    return connection
+
+
+async def _reach(
+    url: str, application: str, command_timeout: float | None = None
+) -> asyncpg.Connection:
+    """Connects, and asks nothing: a pooler has perhaps no session for it yet."""
     options = read(url)
     arguments = for_asyncpg(options)
     arguments["server_settings"]["application_name"] = application
     addresses = addresses_of(options)
     for at, address in enumerate(addresses, 1):
         try:
-            connection: asyncpg.Connection = await asyncpg.connect(
+            return await asyncpg.connect(
                 host=address.host,
                 port=address.port,
                 command_timeout=command_timeout,
                 **arguments,
             )
-            break
         except (
             OSError,
             TimeoutError,
@@ -200,13 +220,7 @@ async def connect_async(
             # Each host has its own time, as with libpq.
             if at == len(addresses):
                 raise
-    try:
-        for name, value in (settings or {}).items():
-            await connection.execute(f"set {_identifier(name)} = {_literal(value)}")
-    except BaseException:
-        connection.terminate()
-        raise
-    return connection
+    raise AssertionError("unreachable")
 
 
 def _identifier(name: str) -> str:
@@ -239,6 +253,7 @@ async def examine_async(connection: asyncpg.Connection, url: str) -> Server:
             row = await connection.fetchrow(
                 "select pg_backend_pid() as process, pg_is_in_recovery() as replica,"
                 " current_setting('default_transaction_read_only') = 'on' as read_only,"
+                " current_setting('server_encoding') as encoding,"
                 " current_setting('server_version_num')::int as version"
             )
         assert row is not None
@@ -258,6 +273,12 @@ async def examine_async(connection: asyncpg.Connection, url: str) -> Server:
             f"{where} is PostgreSQL {row['version'] // 10_000}, and {OLDEST_VERSION} or newer is"
             " needed: upgrade the server"
         )
+    if row["encoding"] != "UTF8":
+        raise UnusableError(
+            f"{where} has the encoding {row['encoding']}, which lacks letters that names of workers"
+            " may have: make a database with createdb --encoding=UTF8 --template=template0, and"
+            " move what is in this one with pg_dump"
+        )
     if row["replica"]:
         raise UnusableError(
             f"{where} is read-only, a replica: name the primary, or several hosts and"
@@ -275,7 +296,7 @@ async def _is_shared(connection: asyncpg.Connection, url: str) -> bool:
     """Whether others get the session of a connection between its transactions."""
     token = secrets.token_hex(8)
     try:
-        other = await connect_async(url, application="tbg probe")
+        other = await _reach(url, "tbg probe")
     except AWAY:
         return False  # it lets us in once only; that much is a session of our own
     try:

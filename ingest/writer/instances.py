@@ -11,6 +11,7 @@ import structlog
 from ingest.missing import Spans
 from ingest.sequence import Arrival, Seen
 from ingest.writer.offsets import OffsetsMovedError
+from ingest.writer.refusal import NotKeptError
 from ingest.writer.rows import DeadLetter, Row
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("ingest.writer.instances")
@@ -101,6 +102,8 @@ class Instances:
             missing = [(span.lower, span.upper) for span in row["seq_missing"]]
             seen = Seen(row["seq_max"], missing, row["seq_floor"])
             self._known[name] = Instance(row["id"], seen, sources[name] is not None)
+        if left := [name for name in unknown if name not in self._known]:
+            raise NotKeptError(f"engine boots such as {left[0]!r}")
 
     def doubtful(self, events: list[Event]) -> list[Event]:
         """The events of which only the database knows whether they are stored."""

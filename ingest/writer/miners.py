@@ -8,6 +8,7 @@ import asyncpg
 
 from ingest.writer.compact import Column, Directory
 from ingest.writer.presence import Presence
+from ingest.writer.refusal import NotKeptError
 from ingest.writer.rows import Row
 
 # Past one of these everything is forgotten and looked up again: 130 MB and 260 MB of names,
@@ -120,7 +121,7 @@ class Miners:
             [first[name].source for name in workers],
         )
         if left := await self._find(connection, missing):
-            raise ValueError(f"the database does not keep these users or workers: {left[:3]}")
+            raise NotKeptError(f"users or workers such as {left[0]}")
 
     async def _find(self, connection: asyncpg.Connection, names: list[Name]) -> list[Name]:
         """Remembers those that are in the database, and returns the others."""

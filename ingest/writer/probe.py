@@ -5,7 +5,9 @@ from typing import Any, Final
 import msgspec
 
 from ingest.counts import Report
+from tbg_core.boots import Status
 from tbg_core.entry import Entry
+from tbg_core.events import EARLIEST
 from tbg_core.names import DEAD_LETTER_STREAM, LEDGER_STREAM, stream_of
 from tbg_core.periods import DAY, HOUR
 
@@ -13,6 +15,7 @@ NAME: Final = "tbg probe"
 _BOOT: Final = f"{NAME}/1"
 _HASH: Final = "00" * 32
 _MINER: Final = {"user": NAME, "worker": NAME}
+_PROOF: Final = {"header": "00" * 80, "coinbase": "00", "branch": []}
 _DATA: Final[dict[str, dict[str, Any]]] = {
     "share_submitted": {
         **_MINER,
@@ -31,6 +34,7 @@ _DATA: Final[dict[str, dict[str, Any]]] = {
         "new_best_diff": 1.0,
         "previous_best_diff": 0,
         "period": "session",
+        "proof": _PROOF,
     },
     "block_found": {
         **_MINER,
@@ -40,6 +44,7 @@ _DATA: Final[dict[str, dict[str, Any]]] = {
         "network_difficulty": 1.0,
         "reward_sats": 0,
         "coinbase_sig": NAME,
+        "proof": _PROOF,
     },
     "miner_connected": {**_MINER, "ip": "127.0.0.1", "initial_diff": 1.0},
     "miner_disconnected": {**_MINER, "session_duration": 0},
@@ -79,7 +84,16 @@ def good_entries(entry: Entry, micros: int) -> list[Entry]:
 def _good(stream: str, entry_id: bytes, seq: int, micros: int) -> Entry:
     named: dict[str, str] = {"instance": _BOOT, "seq": str(seq)}
     if stream == LEDGER_STREAM:
-        report = Report([(_BOOT, micros - micros % HOUR, seq)], [])
+        line = (_BOOT, micros - micros % HOUR, seq)
+        report = Report(
+            received=[line],
+            dropped=[(_BOOT, "probe/probe", [(2 * seq, 2 * seq + 1)])],
+            duplicates=[line],
+            skews=[(*line, seq)],
+            id=f"probe/{seq}",
+            read=[line],
+            statuses=[Status(_BOOT, "hosted", max(micros, EARLIEST), seq, 0, "running")],
+        )
         named = {"report": msgspec.json.encode(report).decode()}
     elif stream == DEAD_LETTER_STREAM:
         named |= {"stage": NAME, "reason": NAME, "detail": NAME, "raw": NAME}

@@ -4,7 +4,7 @@ from typing import Final
 
 import asyncpg
 
-FAILURES: Final = (asyncpg.PostgresError, ValueError, OverflowError)
+FAILURES: Final = (asyncpg.PostgresError, asyncpg.PostgresWarning, ValueError, OverflowError)
 # Errors that may be about the data, by the class of their SQLSTATE (PostgreSQL's appendix A):
 # cardinality, data exception, integrity constraint, check option of a view, program limit
 # (a row too large for an index, say), and what a trigger raises itself. Every other error is
@@ -15,12 +15,22 @@ _TOO_MUCH: Final = frozenset({"57014", "53200"})  # cancelled (statement_timeout
 _STEADY: Final = 64  # commits at one size before a size that failed is tried again
 
 
+class NotKeptError(ValueError):
+    """The database took what it does not hold."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"the database does not keep {what}: look for a trigger, a rule or a row security"
+            " policy that leaves rows out"
+        )
+
+
 def is_refusal(error: Exception) -> bool:
     """Whether an error may be about the data, and not about the connection or the server.
 
     What cannot be sent at all (asyncpg says so with a ``ValueError``) is about the data.
     """
-    if not isinstance(error, asyncpg.PostgresError):
+    if not isinstance(error, asyncpg.PostgresError | asyncpg.PostgresWarning):
         return isinstance(error, ValueError | OverflowError)
     return (error.sqlstate or "")[:2] in _DATA_CLASSES
 

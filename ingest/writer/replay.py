@@ -16,7 +16,7 @@ from ingest.counts import Sums
 from ingest.writer import tables
 from ingest.writer.effects import Effects
 from ingest.writer.instances import Instances
-from ingest.writer.refusal import is_refusal
+from ingest.writer.refusal import FAILURES, is_refusal
 from ingest.writer.rows import DeadLetter, Row, parse
 from ingest.writer.store import database_now
 from ingest.writer.tables import Raised
@@ -82,7 +82,7 @@ class Replay:
         """Replays one letter.
 
         Raises:
-            asyncpg.PostgresError, OSError: the database is away or fails; the letter is as
+            *AWAY: the database is away or fails; the letter is as
                 it was.
         """
         for last in (*[False] * (_TRIES - 1), True):
@@ -93,7 +93,7 @@ class Replay:
             except _RETRIED:
                 if last:
                     raise
-            except (asyncpg.PostgresError, ValueError, OverflowError) as error:
+            except FAILURES as error:
                 if not is_refusal(error):
                     raise
                 return Outcome(number, "refused", "database", f"{type(error).__name__}: {error}")
@@ -104,6 +104,8 @@ class Replay:
         await transaction.start()
         try:
             outcome = await self._replay(number)
+            if self._dry:
+                await self._db.execute("set constraints all immediate")  # as COMMIT does
         except BaseException:
             await transaction.rollback()
             raise

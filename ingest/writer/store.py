@@ -25,6 +25,8 @@ from ingest.writer.provisional import ProvisionalBests
 from ingest.writer.refusal import FAILURES, Pace, is_refusal, is_too_much
 from ingest.writer.reports import Reports
 from ingest.writer.rows import DeadLetter, Item, Row, parse, refuse
+from tbg_core.database import AWAY
+from tbg_core.database_url import DatabaseError
 from tbg_core.entry import NUMBER_REUSED, Entry
 from tbg_core.periods import to_micros
 
@@ -111,9 +113,8 @@ class Store:
 
         Raises:
             OffsetsMovedError: another writer took over.
-            OSError, asyncpg.PostgresError, asyncpg.InterfaceError: the
-                database is away or fails; nothing of the batch is committed
-                unless it was halved, and then the offsets say how far.
+            DatabaseError, *AWAY: the database is away or fails; nothing of the batch is
+                committed unless it was halved, and then the offsets say how far.
         """
         if items is None:
             items = [parse(entry) for entry in entries]
@@ -139,10 +140,14 @@ class Store:
                 half = len(entries) // 2
                 # Rows are resolved again: what is remembered may be what is wrong.
                 return await self.commit(entries[:half]) + await self.commit(entries[half:])
-            return [await self._refuse(entries, error)]
+            try:
+                return [await self._refuse(entries, error)]
+            except (ValueError, OverflowError) as again:  # not of the event: waited for
+                raise DatabaseError(str(again)) from again
         except BaseException as error:
             self._drop()
-            if isinstance(error, TimeoutError):
+            # A limit of the server may end the connection (idle_in_transaction_session_timeout).
+            if isinstance(error, AWAY):
                 self._pace.failed(len(entries))
             raise
         self._pace.committed(len(entries))
@@ -159,7 +164,7 @@ class Store:
         taken a good event in its place: otherwise the server is at fault, and is waited for.
 
         Raises:
-            asyncpg.PostgresError: the good event is refused as well.
+            asyncpg.PostgresError, ValueError: the good event is refused as well.
         """
         # A partition, a user or a worker may have been dropped under us.
         self._effects.forget()
@@ -197,6 +202,8 @@ class Store:
         try:
             for good in good_entries(entry, micros):
                 probe._keep(await probe._write([good], [parse(good)]))
+            # What it would refuse at COMMIT, it refuses now.
+            await self._db.execute("set constraints all immediate")
         except FAILURES as refused:
             if is_refusal(refused):
                 log.error(

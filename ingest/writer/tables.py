@@ -15,6 +15,7 @@ import asyncpg
 
 from ingest.counts import Sums
 from ingest.writer.provisional import Weekly
+from ingest.writer.refusal import NotKeptError
 from ingest.writer.rows import DeadLetter, Row
 from tbg_core.periods import HOUR, from_micros
 from tbg_core.proof import sha256d
@@ -103,6 +104,12 @@ async def insert_blocks(db: asyncpg.Connection, rows: list[Row]) -> list[Row]:
                 for row in found
             ],
         )
+        hashes = {row.data.hash.lower() for row in found}
+        kept = await db.fetchval(
+            "select count(*) from blocks where block_hash = any($1)", list(hashes)
+        )
+        if kept != len(hashes):
+            raise NotKeptError("every block")
     return found
 
 
@@ -151,8 +158,7 @@ async def copy_shares(
         )
         if data.valid:
             weekly.add(row, share_hash)
-    if records:
-        await db.copy_records_to_table("shares", records=records, columns=SHARE_COLUMNS)
+    await _copy(db, "shares", records, SHARE_COLUMNS)
 
 
 async def copy_events(db: asyncpg.Connection, rows: list[Row], number: Number) -> None:
@@ -169,8 +175,17 @@ async def copy_events(db: asyncpg.Connection, rows: list[Row], number: Number) -
         for row in rows
         if row.event != "share_submitted"
     ]
-    if records:
-        await db.copy_records_to_table("mining_events", records=records, columns=EVENT_COLUMNS)
+    await _copy(db, "mining_events", records, EVENT_COLUMNS)
+
+
+async def _copy(
+    db: asyncpg.Connection, table: str, records: list[tuple[Any, ...]], columns: Sequence[str]
+) -> None:
+    if not records:
+        return
+    status = await db.copy_records_to_table(table, records=records, columns=columns)
+    if status != f"COPY {len(records)}":
+        raise NotKeptError(f"every row of {table} ({status} of {len(records)})")
 
 
 async def mark_block_shares(db: asyncpg.Connection, found: list[Row]) -> None:
@@ -367,24 +382,25 @@ async def insert_letters(
 ) -> None:
     """Inserts dead letters; ``counted`` where the ledger counts those with a number."""
     if letters:
-        await db.executemany(
+        kept = await db.fetch(
             "insert into dead_letters (stage, reason, detail, raw, instance, seq, counted_in) "
-            "values ($1, $2, $3, $4, $5, $6, $7)",
+            "select * from unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::text[], "
+            "$6::bigint[], $7::timestamptz[]) returning id",
+            [item.stage for item in letters],
+            [item.reason for item in letters],
+            [item.detail for item in letters],
+            [item.raw for item in letters],
+            [item.instance for item in letters],
+            [item.seq for item in letters],
             [
-                (
-                    item.stage,
-                    item.reason,
-                    item.detail,
-                    item.raw,
-                    item.instance,
-                    item.seq,
-                    item.micros - item.micros % HOUR
-                    if counted and item.instance is not None and item.seq is not None
-                    else None,
-                )
+                item.micros - item.micros % HOUR
+                if counted and item.instance is not None and item.seq is not None
+                else None
                 for item in letters
             ],
         )
+        if len(kept) != len(letters):
+            raise NotKeptError("every dead letter")
 
 
 # The bounds of time let the planner leave out the other days' partitions.

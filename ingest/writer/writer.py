@@ -54,8 +54,9 @@ class Writer:
         self._stopping.set()
 
     def _explain(self, error: BaseException) -> str:
-        if isinstance(
-            error, asyncpg.PostgresError | asyncpg.InterfaceError | asyncpg.InternalClientError
+        # What has no SQLSTATE may be Redis's.
+        if hasattr(error, "sqlstate") or isinstance(
+            error, asyncpg.InterfaceError | asyncpg.InternalClientError
         ):
             return explain(error, self._settings.database_url)
         return redis_server.explain(error)

@@ -95,7 +95,7 @@ async def test_a_row_that_comes_alone_is_refused_when_the_server_takes_another_o
 
 @pytest.mark.parametrize(
     "state",
-    ["08006", "0A000", "25006", "38001", "40001", "42501", "42P01", "53100", "55000", "57014",
+    ["02000", "08006", "0A000", "25006", "38001", "40001", "42501", "42P01", "53100", "55000", "57014",
      "58030", "TBG01", "XX000", "XX001"],
 )  # fmt: skip
 async def test_every_other_error_is_waited_for_even_where_one_row_alone_meets_it(
@@ -274,6 +274,7 @@ def test_the_pace_halves_what_failed_and_comes_back_slowly() -> None:
 @pytest.mark.parametrize(
     "error",
     [
+        asyncpg.PostgresWarning("01000"),
         asyncpg.ConnectionDoesNotExistError("08003"),
         asyncpg.ReadOnlySQLTransactionError("25006"),
         asyncpg.InvalidPasswordError("28P01"),

@@ -1,6 +1,7 @@
 """A server that cannot be used is refused by name, and a pooler in session mode serves."""
 
 import asyncio
+import secrets
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from tbg.migrate import MigrateError, migrate
 from tbg.stack.embedded import EmbeddedPostgres, free_port
 from tbg_core import database as database_module
-from tbg_core.database import UnusableError, connect, examine
+from tbg_core.database import UnusableError, connect, connect_async, examine
 from tbg_core.database_url import DatabaseError
 from tests.ingest.harness import packed, sending, stage
 from tests.tbg.command import tbg
@@ -30,7 +31,19 @@ def test_a_server_says_its_version(empty_database_url: str) -> None:
     assert not server.pooled
 
 
-def test_the_session_has_its_settings_whatever_the_url_says(empty_database_url: str) -> None:
+async def test_the_session_has_its_settings_whatever_the_server_and_the_url_say(
+    empty_database_url: str,
+) -> None:
+    name = urlsplit(empty_database_url).path.lstrip("/")
+    with connect(empty_database_url) as database:
+        database.execute(
+            f'alter database "{name}" set default_transaction_isolation = serializable'
+        )
+    # A share that comes while its hour is read is seen only so (tbg_dagster/rollup/raw.py).
+    asked = "select current_setting('transaction_isolation')"
+    writer = await connect_async(empty_database_url, application="mine")
+    assert await writer.fetchval(asked) == "read committed"
+    await writer.close()
     with connect(
         f"{empty_database_url}?options=-c%20TimeZone%3DAsia%2FTokyo",
         settings={"work_mem": "17MB"},
@@ -38,9 +51,9 @@ def test_the_session_has_its_settings_whatever_the_url_says(empty_database_url: 
     ) as database:
         row = database.execute(
             "select current_setting('TimeZone'), current_setting('work_mem'),"
-            " current_setting('application_name')"
+            " current_setting('application_name'), current_setting('transaction_isolation')"
         ).fetchone()
-    assert row == ("UTC", "17MB", "mine")
+    assert row == ("UTC", "17MB", "mine", "read committed")
 
 
 @needs_pgbouncer
@@ -127,6 +140,17 @@ def test_a_server_that_takes_no_writes_is_refused(empty_database_url: str) -> No
         examine(empty_database_url)
     with pytest.raises(MigrateError, match="is read-only"):
         migrate(empty_database_url)
+
+
+def test_a_database_that_lacks_letters_is_refused(postgres_url: str) -> None:
+    name = f"tbg_test_{secrets.token_hex(6)}"
+    with connect(postgres_url) as server:
+        server.execute(f"create database {name} template template0 encoding 'LATIN1' locale 'C'")
+        try:
+            with pytest.raises(MigrateError, match=r"has the encoding LATIN1, .*createdb"):
+                migrate(urlsplit(postgres_url)._replace(path=f"/{name}").geturl())
+        finally:
+            server.execute(f"drop database {name} with (force)")
 
 
 async def test_a_replica_is_refused_and_the_primary_beside_it_is_found(

@@ -52,6 +52,7 @@ def test_every_refusal_of_a_database_on_the_page_has_a_test() -> None:
     rows = table("## PostgreSQL")
     tests = {
         "a server older than 15": "test_a_server_that_is_too_old_is_refused",
+        "an encoding other than UTF8": "test_a_database_that_lacks_letters_is_refused",
         "a replica": "test_a_replica_is_refused_and_the_primary_beside_it_is_found",
         "`default_transaction_read_only = on`": "test_a_server_that_takes_no_writes_is_refused",
         "a pooler in transaction mode": "test_a_pooler_that_shares_sessions_is_refused",
