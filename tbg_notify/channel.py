@@ -1,6 +1,8 @@
 """One channel: a text in, delivered or not. All services are Apprise's."""
 
+import contextlib
 import functools
+import io
 import logging
 import os
 import smtplib
@@ -12,12 +14,16 @@ from typing import Any, Final, NamedTuple
 
 import requests
 from apprise import Apprise, NotifyFormat
+from urllib3.exceptions import HTTPError
 
+from tbg_notify.deadline import limit
 from tbg_notify.routes import Route, resolve
 from tbg_notify.targets import Target, said, targets_of, without
 from tbg_notify.text import Text, render, style_of
 
+SECONDS: Final = 20.0  # that a target may take for a text
 _LONGEST_ANSWER: Final = 300
+_LONGEST_BODY: Final = 2**20  # bytes
 # Of the HTTP answers 4xx, those that may be different the next time.
 _PASSING: Final = frozenset([408, 409, 421, 423, 425, 429])
 # A channel that wants to be left alone for longer is asked all the same.
@@ -39,7 +45,7 @@ _heard: Final[ContextVar[list[_Answer] | None]] = ContextVar("heard", default=No
 
 def _note(answer: _Answer) -> None:
     answers = _heard.get()
-    if answers is not None and answer.status >= 400:
+    if answers is not None and answer.status >= 300:
         answers.append(answer)
 
 
@@ -47,12 +53,30 @@ def _hearing_web(send: Any) -> Any:
     @functools.wraps(send)
     def heard(*arguments: Any, **options: Any) -> requests.Response:
         answer: requests.Response = send(*arguments, **options)
+        if _heard.get() is None:
+            return answer
+        _shorten(answer)
         status = answer.status_code
         permanent = 400 <= status < 500 and status not in _PASSING
         _note(_Answer(status, permanent, answer.headers.get("Retry-After")))
         return answer
 
     return heard
+
+
+def _shorten(answer: requests.Response) -> None:
+    """Reads the beginning of a body, and leads nowhere else.
+
+    What a body lacks changes nothing: its status has said whether the text was taken. Where an
+    answer leads to another address, a text would arrive there as a question without a body, and
+    any page would seem to have taken it.
+    """
+    body = b""
+    with contextlib.suppress(HTTPError, OSError):
+        body = answer.raw.read(_LONGEST_BODY, decode_content=True)
+    answer.raw.close()
+    answer.raw = io.BytesIO(body)
+    answer.headers.pop("Location", None)
 
 
 def _hearing_mail(call: Any) -> Any:
@@ -71,7 +95,9 @@ def _hearing_mail(call: Any) -> Any:
     return heard
 
 
-requests.Session.send = _hearing_web(requests.Session.send)  # type: ignore[method-assign]
+requests.adapters.HTTPAdapter.send = _hearing_web(  # type: ignore[method-assign]
+    requests.adapters.HTTPAdapter.send
+)
 smtplib.SMTP.sendmail = _hearing_mail(smtplib.SMTP.sendmail)  # type: ignore[method-assign]
 smtplib.SMTP.login = _hearing_mail(smtplib.SMTP.login)  # type: ignore[method-assign]
 
@@ -153,10 +179,13 @@ def _send(target: Target, text: Text) -> None:
         service.request_rate_per_sec = 0
         channel = Apprise()
         channel.add(service)
-        taken = channel.notify(body=body, title=title, body_format=body_format)
+        with limit(SECONDS) as deadline:
+            taken = channel.notify(body=body, title=title, body_format=body_format)
     finally:
         said.set(None)
         _heard.set(None)
+    if not taken and deadline.over:
+        raise Undelivered(f"it took longer than {SECONDS:g} s")
     if not taken:
         raise _refusal(target, records, answers)
 
