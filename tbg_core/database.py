@@ -104,10 +104,6 @@ def libpq_url(url: str) -> str:
 
 def explain(error: BaseException, url: str) -> str:
     """Says what an error of either driver means, where, and what to do."""
-    if isinstance(error, asyncpg.InterfaceError) and isinstance(
-        error.__context__, asyncpg.PostgresError
-    ):
-        error = error.__context__  # why the connection ended
     text = " ".join(str(error).split()) or type(error).__name__
     meaning = _MEANING.get(getattr(error, "sqlstate", None) or "")
     if isinstance(error, TargetServerAttributeNotMatched):

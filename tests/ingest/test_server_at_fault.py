@@ -177,7 +177,6 @@ async def test_a_limit_that_ends_the_connection_makes_batches_smaller(db: Db, op
     await db.execute(f"alter database \"{name}\" set idle_in_transaction_session_timeout = '1ms'")
     async with opened() as store:
         # Between two statements of so large a batch lies more than a millisecond.
-        with pytest.raises(AWAY) as caught:
+        with pytest.raises(AWAY):
             await store.commit([share(seq) for seq in range(1, BATCH + 1)])
         assert store._pace.most == BATCH // 2
-    assert "idle-in-transaction" in explain(caught.value, "postgresql://server/tbg")
