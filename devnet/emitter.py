@@ -229,6 +229,8 @@ class Emitter:
                 # Behind all that it counts: a receiver that hears of a number has read it, or
                 # never will.
                 self._status_due = self._now() + HEARTBEAT
+                if not self._page.is_open:
+                    self._page.open(*self._beside)  # the disk may have room again
                 error = self._say(self._page.status())
                 if error is not None and error.errno not in FULL:
                     self._lose(error)

@@ -267,6 +267,8 @@ class Tally:
         """Makes the losses that were not handed on survive this process."""
         if self._notebook is None:
             return
+        if left := self._notebook.reopen():
+            self._recall(left)
         waiting = [*self._taken, self._report("")] if self else self._taken
         text = b"[" + b",".join(waiting) + b"]" if waiting else b""
         fits = self._notebook.write(text)

@@ -78,9 +78,12 @@ static int open_page(const char *folder, const struct tbg_settings *settings)
 	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		return -1;
-	/* Anyone may write to /dev/shm: a file that is not ours is left alone. */
+	/* Anyone may write to /dev/shm: a file that is not ours is left alone. A page
+	 * that was cut short says nothing: its counters would read as nought. */
 	if (fstat(fd, &stat) || !S_ISREG(stat.st_mode) || stat.st_uid != geteuid() ||
-	    flock(fd, LOCK_EX | LOCK_NB) || posix_fallocate(fd, 0, sizeof(struct tbg_page))) {
+	    flock(fd, LOCK_EX | LOCK_NB) ||
+	    (stat.st_size < (off_t)sizeof(struct tbg_page) && ftruncate(fd, 0)) ||
+	    posix_fallocate(fd, 0, sizeof(struct tbg_page))) {
 		close(fd);
 		return -1;
 	}
@@ -168,11 +171,15 @@ static void read_places(struct tbg_boots *boots, tbg_log_fn log)
 	int i, damaged = 0;
 	ssize_t got = pread(boots->fd, boots->places, sizeof(boots->places), 0);
 
+	if (got < 0)
+		log(LOG_WARNING, "tbg: how former boots ended cannot be read: %s", strerror(errno));
 	for (i = 0; i < TBG_BOOTS; i++) {
 		struct tbg_boot *boot = &boots->places[i];
 
-		if ((ssize_t)((i + 1) * sizeof(*boot)) > got)
+		if ((ssize_t)((i + 1) * sizeof(*boot)) > got) {
+			damaged += (ssize_t)(i * sizeof(*boot)) < got;	/* cut off in it */
 			memset(boot, 0, sizeof(*boot));
+		}
 		if (boot->state && !is_whole(boot)) {
 			damaged++;
 			memset(boot, 0, sizeof(*boot));

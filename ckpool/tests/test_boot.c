@@ -262,6 +262,16 @@ static void mines_while_it_stops(void)
 	said->phase = submitted;
 }
 
+/* Cuts the shared memory off where its counters begin. */
+static void cut_memory(void)
+{
+	char command[256];
+
+	snprintf(command, sizeof(command), "truncate -s %zu %s/*.boot",
+		 offsetof(struct tbg_page, emitted), folder);
+	check(system(command) == 0, "the shared memory is cut off before its counters");
+}
+
 /* Takes the shared memory away, as when a container starts again. */
 static void forget_memory(void)
 {
@@ -322,6 +332,7 @@ static void heard(void)
 static void killed(void)
 {
 	pid_t child;
+	int i, nought = 0;
 
 	begin();
 	child = engine(dies_at_once);
@@ -333,6 +344,15 @@ static void killed(void)
 	check(ended(child) == -SIGKILL, "another is killed, and its memory is gone");
 	forget_memory();
 	next_boot_says("the file's word, a lower bound", "crashed", 3000, -1);
+
+	begin();
+	child = engine(dies_later);
+	check(ended(child) == -SIGKILL, "and a third, and its memory is cut short");
+	cut_memory();
+	next_boot_says("the file's word as well", "crashed", 3000, -1);
+	for (i = 0; i < count; i++)
+		nought += statuses[i].last_seq == 0 && !strcmp(statuses[i].state, "ended");
+	check(nought == 0, "and not that it gave no number");
 
 	begin();
 	child = engine(dies_later);

@@ -73,6 +73,8 @@ class Outlet:
                 return "receiver_absent"
             raise
         self._sent += 1
+        if self._page is not None:
+            self._page.sent(self._sent)
         return None
 
     def boot(self, instance: str) -> None:
@@ -94,15 +96,15 @@ class Outlet:
         """Says now and then how far the boot is; to be called when a batch is through."""
         if self._page is None:
             return
-        self._page.sent(self._sent)
         if time.monotonic() - self._beat >= HEARTBEAT:
             self._beat = time.monotonic()
+            if not self._page.is_open:
+                self._page.open(Path(self._path))  # the disk may have room again
             self._say(self._page.status())
 
     def _end(self) -> None:
         """The boot is over."""
         if self._page is not None:
-            self._page.sent(self._sent)
             self._say(self._page.ended())
             self._page.close()
             self._page = None

@@ -31,6 +31,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ingest.lock import Lock
 from ingest.missing import is_missing, missing_key
+from ingest.receiver.recent import Recent, Times
 from ingest.sequence import Arrival, Seen
 from tbg_core.entry import Batch, Places, additions, command
 from tbg_core.names import BLOCKS_CHANNEL, IDENTITY_KEY, in_cell
@@ -135,6 +136,7 @@ class Publisher:
         self._fence = lock.read() if lock is not None else ""
         self._corrections: list[bytes] = []  # marks to set right as soon as Redis answers
         self._seen: dict[str, Seen] = {}
+        self._recent = Recent()
         self._sure: set[str] = set()  # marks under which Redis has no batch but confirmed ones
         self._silent = False  # this connection may not announce blocks
         self.connections = 0
@@ -188,7 +190,7 @@ class Publisher:
     async def _add(self, batch: Batch) -> Outcome:
         numbered = _numbered(batch)
         await self._recall(numbered)
-        seen, known = self._sift(batch, numbered)
+        seen, known, fresh = self._sift(batch, numbered)
         known -= await self._missing(numbered, known)
         rest = batch.without(known)
         entries = sum(map(rest.count, rest.values))
@@ -217,9 +219,11 @@ class Publisher:
             why = _reason(errors, sent)
             log.error("redis refused a part of a batch", events=len(refused), error=why)
         if refused:
-            seen, _ = self._sift(batch, numbered, refused)
+            seen, _, fresh = self._sift(batch, numbered, refused)
             await self._correct(batch, seen, known, refused)
         self._seen |= seen
+        for name, times in fresh.items():
+            self._recent.add(name, times)
         return Outcome(batch.only(known), batch.only(refused), why)
 
     async def _recognised(self, batch: Batch, mark: _Done) -> Outcome:
@@ -287,28 +291,38 @@ class Publisher:
 
     def _sift(
         self, batch: Batch, numbered: Numbered, apart: Places | None = None
-    ) -> tuple[dict[str, Seen], Places]:
+    ) -> tuple[dict[str, Seen], Places, dict[str, Times]]:
         """What is seen of the batch's engines after it, and which entries Redis has.
 
         Args:
             apart: entries that are not in the streams.
+
+        Returns:
+            Also the times of numbers that come for the first time.
         """
         after: dict[str, Seen] = {}
         known: Places = set()
+        fresh: dict[str, Times] = {}
         for name, found in numbered.items():
             seen = after[name] = self._seen[name].copy()
             first, before = seen.highest + 1, seen.latest
             numbers = [number for number, _, _ in found]
             if not apart and numbers == list(range(first, first + len(found))):
                 seen.highest = numbers[-1]
-                seen.latest = max(before, 1, max(micros for _, micros, _ in found))
+                times = [micros for _, micros, _ in found]
+                seen.latest = max(before, 1, max(times))
+                fresh[name] = numbers, times
                 continue
+            new = fresh[name] = [], []
             here: dict[int, list[tuple[str, int]]] = {}  # what this batch brings of each number
+            recent: dict[int, int] | None = None
             for number, micros, place in found:
                 if place in (apart or ()):
                     continue
                 if seen.add(number) is not Arrival.DUPLICATE:
                     here[number] = [place]
+                    new[0].append(number)
+                    new[1].append(micros)
                     # A dead letter has no time; what comes later is no copy of it.
                     seen.latest = max(seen.latest, micros, 1)
                 elif number in here:
@@ -316,12 +330,15 @@ class Publisher:
                         known.add(place)
                     else:
                         here[number].append(place)
-                # A copy is not later than all that its boot has sent. What is has a number that
-                # was used again, perhaps: the writer compares it with the row.
+                # A copy has the time of the first, and is not later than all that its boot has
+                # sent. What is otherwise has a number that was used again, perhaps: the writer
+                # compares it with the row.
                 elif not 0 < before < micros:
-                    known.add(place)
+                    recent = self._recent.of(name) if recent is None else recent
+                    if not 0 < micros != recent.get(number, micros) > 0:
+                        known.add(place)
             seen.forget(MAX_HOLES)
-        return after, known
+        return after, known, fresh
 
     async def _missing(self, numbered: Numbered, known: Places) -> Places:
         """Those of the copies that the database misses: their first entries are gone."""

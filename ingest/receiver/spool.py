@@ -32,6 +32,7 @@ DAMAGED_BYTES: Final = 64 * 2**20  # kept of what could not be read
 _NAME: Final = re.compile(r"[0-9]{1,18}\.spool")
 # Number of the segment, offset in it, and events up to there by their own count, or -1.
 _CURSOR: Final = struct.Struct("<QQq")
+_READ: Final = 2**64 - 1  # the offset of a segment that was read to its end
 _OLD_CURSOR: Final = struct.Struct("<QQ")  # before version 2
 _CRC: Final = struct.Struct("<I")
 
@@ -111,7 +112,9 @@ class Spool:
         # the same name.
         self._last_number = max(number, *self._sizes, 0)
         if next(iter(self._sizes), None) == number:
-            self._offset = offset
+            self._offset = min(offset, self._sizes[number])
+        elif offset not in (_READ, 0):  # versions before this one noted 0 at the end
+            self._before = None  # the cursor is older than what was read last
 
     def _claim(self) -> None:
         """Makes the folder if it is missing, and holds it against other receivers."""
@@ -134,7 +137,11 @@ class Spool:
                 continue
             info = path.lstat()
             if _NAME.fullmatch(path.name) and stat.S_ISREG(info.st_mode):
-                found[int(path.stem)] = info.st_size
+                if info.st_size:
+                    found[int(path.stem)] = info.st_size
+                else:  # it was read, and could not be removed
+                    with contextlib.suppress(OSError):
+                        path.unlink()
             else:
                 log.warning("no spool file, left alone", path=str(path))
         self._sizes = dict(sorted(found.items()))
@@ -276,7 +283,7 @@ class Spool:
         if self._offset >= self._sizes[number]:
             self._end(number)
         else:
-            self._save_cursor(number)
+            self._save_cursor(number, self._offset)
 
     def _lose(
         self,
@@ -337,9 +344,9 @@ class Spool:
         log.warning("the spool does not know how far it was read: it begins again")
         return 0, 0
 
-    def _save_cursor(self, number: int) -> None:
+    def _save_cursor(self, number: int, offset: int) -> None:
         before = -1 if self._before is None else self._before
-        cursor = _CURSOR.pack(number, self._offset, before)
+        cursor = _CURSOR.pack(number, offset, before)
         try:
             file = os.open(self.folder / "cursor", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600)
             try:
@@ -353,7 +360,7 @@ class Spool:
 
     def _end(self, number: int) -> None:
         self._offset = 0
-        self._save_cursor(number)
+        self._save_cursor(number, _READ)
         self._remove(number)
 
     def _remove(self, number: int) -> None:
@@ -361,6 +368,9 @@ class Spool:
         self._events.pop(number, None)
         if self._writer == number:
             self._writer = None
+        with contextlib.suppress(KeyError, OSError):
+            # A file that cannot be removed gives nothing back a second time.
+            os.ftruncate(self._files[number], 0)
         self._close_one(number)
         try:
             self._path(number).unlink(missing_ok=True)

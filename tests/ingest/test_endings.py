@@ -1,6 +1,8 @@
 """The end of a boot is in the books, whichever witness reports it."""
 
+import errno
 import json
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -197,6 +199,8 @@ async def test_a_boot_that_nobody_vouches_for_is_over_with_the_next_one_or_after
         ("gone/1", None, 25 * 60),
         ("late/2", None, 2),  # heard of before the boot that was before it
         ("late/1", None, 2),
+        ("back/200", None, 10),  # the engine's clock was set back between the two
+        ("back/100", None, 2),
     ):
         await db.execute(
             "insert into engine_instances (instance, state, seq_max, seq_declared, last_seen) "
@@ -216,6 +220,8 @@ async def test_a_boot_that_nobody_vouches_for_is_over_with_the_next_one_or_after
         "gone/1": "unknown",
         "late/2": "running",
         "late/1": "unknown",
+        "back/200": "unknown",
+        "back/100": "running",
     }
 
 
@@ -364,6 +370,40 @@ def test_a_notebook_that_was_cut_short_or_damaged_holds_the_text_before(tmp_path
     in_memory = Notebook(path)
     assert in_memory.write(b"five")
     assert in_memory.text == b"five"
+
+
+def test_a_disk_that_fails_for_a_while_costs_the_notebook_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "unreported"
+
+    def dropped() -> list[tuple[int, int]]:
+        [(_, _, lost)] = parse_report(Tally(Notebook(path)).take()).dropped
+        return lost
+
+    def fails(*_: Any) -> Any:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    first = Tally(Notebook(path))
+    for seq in (1, 2):
+        first.dropped("e/1", seq, "spool", "full")
+        first.keep()
+    whole = os.pwrite
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", lambda file, data, at: whole(file, data[:9], at))
+        for seq in (3, 4):  # neither place is spoilt for the other
+            first.dropped("e/1", seq, "spool", "full")
+            first.keep()
+    assert dropped() == [(1, 3)]
+    first.keep()
+    assert dropped() == [(1, 5)]
+    # One that cannot be read at the start ends no receiver, and is read when that is possible.
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pread", fails)
+        second = Tally(Notebook(path))
+    second.dropped("e/1", 9, "spool", "full")
+    second.keep()
+    assert dropped() == [(1, 5), (9, 10)]
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,17 @@ async def test_a_number_that_a_later_event_uses_again_is_left_to_the_writer(
     await again.close()
 
 
+async def test_another_event_under_a_number_that_was_just_used_is_left_to_the_writer(
+    publisher: Publisher, redis: redis_async.Redis
+) -> None:
+    await published(publisher, batch("1", [1, 2, 3, 4]))
+    # A second engine of the same name and boot, whose events wait a little longer.
+    other = batch("2", [1, 2, 3], began=BEGAN - 1)
+    assert (await published(publisher, other)).events == 0
+    assert (await published(publisher, batch("3", [4, 5]))).events == 1
+    assert await numbers(redis) == [1, 2, 3, 4, 1, 2, 3, 5]
+
+
 async def test_two_events_of_one_number_in_one_batch_are_left_to_the_writer_and_a_copy_is_left_out(
     publisher: Publisher, redis: redis_async.Redis
 ) -> None:

@@ -201,6 +201,47 @@ def test_a_cursor_that_is_damaged_begins_again(tmp_path: Path) -> None:
     assert again.take_losses() == []
 
 
+@pytest.mark.parametrize("error", [errno.EACCES, errno.EIO])
+def test_what_was_read_does_not_come_back_if_its_file_cannot_be_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    monkeypatch.setattr(spool, "SEGMENT_BYTES", 200)
+    kept = Spool(tmp_path, MAX)
+    for number in range(7):
+        kept.append(batch(number))
+    with monkeypatch.context() as patch:
+        failing(patch, "unlink", error)
+        for _ in range(3):
+            kept.peek()
+            kept.pop()
+    kept.close()
+    again = Spool(tmp_path, MAX)
+    assert drained(again) == ["3", "4", "5", "6"]
+    assert again.take_losses() == []
+    assert not list(tmp_path.glob("*.spool"))
+
+
+@pytest.mark.parametrize("noted", range(4))
+def test_a_cursor_that_could_not_be_written_invents_no_loss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, noted: int
+) -> None:
+    monkeypatch.setattr(spool, "SEGMENT_BYTES", 200)
+    kept = Spool(tmp_path, MAX)
+    for number in range(7):
+        kept.append(batch(number))
+    for number in range(3):
+        with monkeypatch.context() as patch:
+            if number >= noted:
+                failing(patch, "pwrite", errno.EROFS)
+            kept.peek()
+            kept.pop()
+    kept.close()
+    again = Spool(tmp_path, MAX)
+    # Of the file that is left, what was read may come again.
+    assert drained(again)[-4:] == ["3", "4", "5", "6"]
+    assert again.take_losses() == []
+
+
 def test_segments_are_rolled_and_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spool, "SEGMENT_BYTES", 200)
     rolled = Spool(tmp_path, MAX)

@@ -1,6 +1,7 @@
 """What an engine leaves behind says exactly how far it had numbered."""
 
 import asyncio
+import errno
 import fcntl
 import json
 import os
@@ -203,6 +204,26 @@ async def test_an_engine_vouches_for_itself_while_it_runs_and_last_of_all(
     receiver.read()
     assert receiver.said[-1] == (emitter.instance, 6, "ended")
     assert found(path) == {emitter.instance: (6, 1, "ended")}
+
+
+async def test_a_disk_that_was_full_at_the_start_takes_the_page_later(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(emitters, "_FIRST_STATUS", 0.1)
+    fill, full = boots._fill, iter(range(2))  # at the start, and when a receiver is found
+
+    def try_to_fill(opened: int, page: bytearray) -> None:
+        if next(full, None) is not None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fill(opened, page)
+
+    monkeypatch.setattr(boots, "_fill", try_to_fill)
+    receiver = Receiver(path)
+    async with Emitter(path, "pool") as emitter:
+        emitter.emit("new_block_network", BLOCK)
+        await receiver.hears((emitter.instance, 1, "running"))
+        assert len(list(path.parent.glob("*.boot"))) == 1
+    assert found(path) == {emitter.instance: (1, 0, "ended")}
 
 
 async def test_the_next_boot_says_how_the_last_ones_ended_until_a_receiver_took_it(

@@ -239,3 +239,19 @@ def test_what_a_simulated_boot_dropped_is_never_handed_over(socket_path: Path) -
     assert summary.dropped.total() > 0
     ((_, said),) = left_behind(socket_path)
     assert (said.last_seq, said.unsent) == (len(lines_of(batches)), summary.dropped.total())
+
+
+def test_a_simulated_boot_that_dies_in_the_middle_of_a_batch_has_handed_over_what_it_sent(
+    socket_path: Path,
+) -> None:
+    with bind(socket_path), Outlet(socket_path) as outlet:
+        outlet.boot("simulator-1/1")
+        for number in (1, 2):
+            outlet.number(number)
+            assert outlet.offer(b"{}") is None
+        outlet.number(3)
+        (page,) = socket_path.parent.glob("*.boot")
+        dead = page.with_name(f"{socket_path.name}.copy.boot")  # no process has its lock
+        dead.write_bytes(page.read_bytes())
+        ((_, said),) = left_behind(socket_path)
+        assert (said.last_seq, said.unsent) == (3, 1)
