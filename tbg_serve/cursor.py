@@ -2,10 +2,12 @@
 
 import base64
 import binascii
+from datetime import UTC, datetime
 from typing import TypeVar
 
 import msgspec
 from fastapi import HTTPException
+from msgspec.structs import astuple
 
 Position = TypeVar("Position")
 
@@ -25,6 +27,28 @@ def read(cursor: str | None, kind: type[Position]) -> Position | None:
         return None
     try:
         text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), b"-_", validate=True)
-        return msgspec.json.decode(text, type=kind)
-    except (binascii.Error, ValueError, msgspec.MsgspecError):
+        position = msgspec.json.decode(text, type=kind)
+        for value in astuple(position) if isinstance(position, msgspec.Struct) else [position]:
+            _check(value)
+    except (binascii.Error, ValueError, OverflowError, msgspec.MsgspecError):
         raise HTTPException(422, "cursor: take it from next_cursor, or leave it out") from None
+    return position
+
+
+def _check(value: object) -> None:
+    """What no position of ours has the database could not take.
+
+    Raises:
+        ValueError, OverflowError: it is such a value.
+    """
+    match value:
+        case datetime():
+            if value.tzinfo is None:
+                raise ValueError("a time without an offset")
+            value.astimezone(UTC)
+        case int():
+            if abs(value) >= 2**31:
+                raise ValueError("a number that no row has")
+        case str():
+            if "\x00" in value:
+                raise ValueError("a text that no row has")

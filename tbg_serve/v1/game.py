@@ -153,8 +153,6 @@ async def page_of_blocks(
 ) -> Page[Block]:
     """A page of the pool's blocks."""
     after = cursor.read(text, BlockPosition)
-    if after is not None and not (abs(after.id) < 2**31 and after.time.tzinfo):
-        raise HTTPException(422, "cursor: take it from next_cursor, or leave it out")
     time, number = (after.time, after.id) if after else (None, None)
     users = None if user is None else spellings(user)
     rows = await database.fetch(_BLOCKS, status, users, time, number, limit + 1)

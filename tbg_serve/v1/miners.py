@@ -8,7 +8,7 @@ import asyncpg
 from fastapi import APIRouter, HTTPException, Query
 
 from tbg_core.periods import midnight, monday
-from tbg_serve import cursor
+from tbg_serve.cursor import read, write
 from tbg_serve.database import Database, now
 from tbg_serve.miners import RATES, Address, Miners, WorkerName
 from tbg_serve.miners import Odds as Chances
@@ -69,11 +69,10 @@ def router(database: Database) -> APIRouter:
     ) -> Page[WorkerLine]:
         """A miner's workers, by name."""
         row = await miners.user(address)
-        after = _after(cursor)
-        rows = await miners.page(row["id"], after, limit + 1)
+        rows = await miners.page(row["id"], read(cursor, str), limit + 1)
         return Page[WorkerLine](
             items=[WorkerLine(**_line(one)) for one in rows[:limit]],
-            next_cursor=_cursor(rows[limit - 1]["worker_name"]) if len(rows) > limit else None,
+            next_cursor=write(rows[limit - 1]["worker_name"]) if len(rows) > limit else None,
         )
 
     @routes.get("/{address}/workers/{worker:text}")
@@ -104,17 +103,6 @@ def router(database: Database) -> APIRouter:
         )
 
     return routes
-
-
-def _after(text: str | None) -> str | None:
-    found = cursor.read(text, str)
-    if found is not None and "\x00" in found:
-        raise HTTPException(422, "cursor: take it from next_cursor, or leave it out")
-    return found
-
-
-def _cursor(name: str) -> str:
-    return cursor.write(name)
 
 
 def _rates(row: asyncpg.Record) -> dict[str, float]:

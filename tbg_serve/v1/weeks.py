@@ -94,8 +94,6 @@ async def _rank(database: Database, primary: Primary, week: date, best: float) -
 async def standing(database: Database, start: date, text: str | None, limit: int) -> Week:
     """A page of a week's standing."""
     after = cursor.read(text, Position)
-    if after is not None and not (abs(after.user) < 2**31 and after.time.tzinfo):
-        raise HTTPException(422, "cursor: take it from next_cursor, or leave it out")
     values = (after.best, after.time, after.user) if after else (None, None, None)
     rows = await database.fetch(_STANDING, start, *values, limit + 1)
     rank = after.rank if after else 0

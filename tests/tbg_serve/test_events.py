@@ -9,6 +9,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+import redis.asyncio as redis_async
 
 from tbg_core.names import (
     ALERTS_STREAM,
@@ -202,6 +203,32 @@ async def test_who_comes_from_another_redis_is_told_and_sent_the_rest(
     async with listening(server, f"?user={ALICE.upper()}", last_id="11-0") as in_capitals:
         await add(redis, BEST, "12-0", user=ALICE)
         assert (await in_capitals.next())[1]["user"] == ALICE
+
+
+async def test_a_redis_that_lost_its_tail_is_read_on_and_its_listeners_are_told(
+    database_url: str, tmp_path: Path, valkey_server: Any
+) -> None:
+    store = valkey_server()
+    with served(database_url, store.url, tmp_path) as server:
+        async with redis_async.Redis.from_url(store.url) as redis:
+            await add(redis, BEST, "5-0", user=ALICE)
+            async with listening(server, last_id="4-0") as one:
+                assert (await one.next())[0] == "best"
+                await add(redis, BEST, "9-0", user=ALICE)
+                assert (await one.next())[0] == "best"
+                # Its streams are those of before, as after a failover to a replica that lagged.
+                await redis.delete(BEST)
+                await add(redis, BEST, "5-0", user=ALICE)
+                await add(redis, BEST, "6-0", user=BOB)
+                await redis.client_kill_filter(_type="normal", skipme=True)
+                assert await one.ends()
+                last = one.last_id
+            assert last == "9-0"
+            await until(lambda: admitted(server), "room")
+            async with listening(server, last_id=last) as back:
+                assert (await back.next())[0] == "missed"
+                await add(redis, BEST, "7-0", user=ALICE)
+                assert (await back.next())[0] == "best"
 
 
 async def test_listeners_of_one_address_are_limited_and_make_room_when_they_leave(

@@ -1,6 +1,7 @@
 """What the server does when it is asked much, when a store is away, and with hostile names."""
 
 import asyncio
+import base64
 import gzip
 import json
 from pathlib import Path
@@ -447,7 +448,38 @@ async def test_no_path_and_no_query_is_an_internal_error(
                 assert response.status_code < 500, (case.formatted_path, response.text)
 
             await asyncio.to_thread(ask)
+
+        def forged(position: Any) -> str:
+            return base64.urlsafe_b64encode(json.dumps(position).encode()).decode().rstrip("=")
+
+        # Each is malformed, and says so: it is no fault of the database.
+        for path, position in (
+            ("/v1/week", [1.0, "9999-12-31T23:59:59.999999-23:59", 1, 1]),
+            ("/v1/weeks/2026-W01", [1.0, "0001-01-01T00:00:00+23:59", 1, 1]),
+            ("/v1/week", [1.0, "2026-01-01T00:00:00", 1, 1]),
+            ("/v1/week", [1.0, "2026-01-01T00:00:00Z", 2**31, 1]),
+            ("/v1/week", [1.0, "2026-01-01T00:00:00Z", 1, 2**70]),
+            ("/v1/blocks", ["0001-01-01T00:00:00+14:00", 5]),
+            ("/v1/blocks", ["9999-12-31T23:59:59-14:00", 5]),
+            ("/v1/blocks", ["2026-01-01T00:00:00Z", -(2**40)]),
+            ("/v1/weeks", "0000-01-01"),
+            (f"/v1/users/{ALICE}/workers", "a\0"),
+        ):
+            answer = server.get(f"{path}?cursor={forged(position)}")
+            assert (answer.status, answer.json["error"]) == (422, "malformed"), position
+        moments = (
+            "0001-01-01T00:00:00%2B23:59",
+            "1970-01-01",
+            "9999-12-31T23:59:59-23:59",
+            "1e400",
+        )
+        for start in moments:
+            for path in (f"/v1/hours?before={start}", f"/v1/receipts/{ALICE}?from={start}&to=5"):
+                assert server.get(path).status == 422, path
         for path in (
+            "/v1/weeks/2026-W53",
+            "/v1/weeks/0001-W01",
+            "/v1/week?" + "&".join(f"a{number}=1" for number in range(7000)),
             "/%ff%fe",
             "/v1/users/%ed%a0%80",
             "/v1/week?cursor=WzFlOTk5LCIyMDI2LTAxLTAxVDAwOjAwOjAwWiIsMSwxXQ",
