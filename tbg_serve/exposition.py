@@ -4,7 +4,9 @@ The names are those of p2poolv2/p2poolv2 (stats/pool_local_stats and its exposit
 its boards work: ``worker_…{btcaddress,workername}``. The client library escapes the names.
 """
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from fastapi import APIRouter, Response
@@ -22,6 +24,7 @@ from tbg_serve.unavailable import Unavailable
 Value = TypeVar("Value")
 
 LABELS: Final = ("btcaddress", "workername")
+MOST_WORKERS: Final = 50_000  # that have series of their own; who mines now comes first
 EVER_SECONDS: Final = 600.0  # that the bests of the days before are kept at least
 NAMELESS: Final = "unnamed"  # p2poolv2's own word for a worker without a name
 
@@ -38,14 +41,14 @@ def router(database: Database, pool: Pool, *, miners: bool, patience: float) -> 
     routes = APIRouter(tags=["prometheus"])
     started = now().timestamp()
 
-    async def rows() -> list[Any]:
-        return await database.fetch(_WORKERS, seconds=SECONDS)
+    async def seen() -> list[Any]:
+        return await database.fetch(_WORKERS, MOST_WORKERS, seconds=SECONDS)
 
     async def ever() -> dict[int, float]:
         found = await database.fetch(_EVER, seconds=SECONDS)
         return {row["worker_id"]: row["best"] for row in found}
 
-    workers = Held(rows, 15.0, patience)
+    workers = Held(seen, 15.0, patience)
     bests = Held(ever, EVER_SECONDS, patience)
 
     @routes.get("/metrics")
@@ -82,12 +85,17 @@ def router(database: Database, pool: Pool, *, miners: bool, patience: float) -> 
         if since is not None:
             text = "Work since the last block of the pool"
             families.append(_gauge("work_since_last_block", text, since[1]))
+        more: Callable[[], list[Metric]] = list
         if miners:
             kept = await _or_none(bests)
-            families += _of_workers(await workers.get(), kept)
-        return Response(
-            generate_latest(_Once(families)), headers={"content-type": CONTENT_TYPE_LATEST}
-        )
+            more = partial(_of_workers, await workers.get(), kept)
+
+        def written() -> bytes:
+            return generate_latest(_Once([*families, *more()]))
+
+        # Of many workers it takes seconds: others are answered meanwhile.
+        body = await asyncio.to_thread(written)
+        return Response(body, headers={"content-type": CONTENT_TYPE_LATEST})
 
     return routes
 
@@ -113,7 +121,7 @@ def _counter(name: str, text: str, value: float) -> Metric:
 
 def _of_workers(rows: list[Any], bests: dict[int, float] | None) -> list[Metric]:
     users = CounterMetricFamily(
-        "user_shares_valid_total", "Work of the running week, in hashes", labels=LABELS[:1]
+        "user_shares_valid_total", "Of the workers that are listed, in hashes", labels=LABELS[:1]
     )
     work = CounterMetricFamily(
         "worker_shares_valid_total", "Work of the running week, in hashes", labels=LABELS
@@ -141,7 +149,12 @@ def _of_workers(rows: list[Any], bests: dict[int, float] | None) -> list[Metric]
         online.add_metric(labels, int(row["is_online"]))
     for address, hashes in sums.items():
         users.add_metric((address,), hashes)
-    return [users, work, best, ever, last, rate, online]
+    left_out = _gauge(
+        "workers_left_out",
+        f"Workers of the last week beyond the {MOST_WORKERS} that are listed",
+        rows[0]["workers"] - len(rows) if rows else 0,
+    )
+    return [users, work, best, ever, last, rate, online, left_out]
 
 
 async def _or_none(held: Held[Value]) -> Value | None:
@@ -187,7 +200,7 @@ rest as (
       and s.time >= coalesce((select max(until) from hours), e.moment)
     group by s.worker_id
 )
-select w.id, u.btc_address, w.worker_name, w.is_online,
+select w.id, u.btc_address, w.worker_name, w.is_online, count(*) over () as workers,
     coalesce(d.work, 0) + coalesce(h.work, 0) + coalesce(r.work, 0) as work,
     coalesce(bounded(greatest(d.best, h.best, r.best)), 0) as best,
     coalesce(extract(epoch from w.last_share), 0)::float8 as last_share,
@@ -199,5 +212,6 @@ left join days d on d.worker_id = w.id
 left join hours h on h.worker_id = w.id
 left join rest r on r.worker_id = w.id
 where w.is_online or w.last_share > now() - interval '7 days'
-order by u.btc_address, w.worker_name
+order by w.is_online desc, w.last_share desc nulls last, w.id
+limit $1
 """

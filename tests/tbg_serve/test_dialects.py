@@ -423,7 +423,10 @@ async def test_umbrels_widget_has_four_texts(
 
 
 async def test_workers_have_metrics_only_where_that_was_asked_for(
-    db: asyncpg.Connection, database_url: str, redis_url: str
+    db: asyncpg.Connection,
+    database_url: str,
+    redis_url: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     made = await past(db)
     names = ['a"b', "back\\slash", "line\nbreak", '"} 1\nworker_online{x="', "<b>ü</b>"]
@@ -463,3 +466,11 @@ async def test_workers_have_metrics_only_where_that_was_asked_for(
         )
         assert pool["work_since_last_block"] >= 200
         assert pool["last_update_seconds"] >= pool["start_time_seconds"]
+        assert pool["workers_left_out"] == 0
+    # Of very many, those that mine come first, and the others are counted.
+    monkeypatch.setattr("tbg_serve.exposition.MOST_WORKERS", 2 + len(names))
+    async with asked(database_url, redis_url, serve_miner_metrics=True) as client:
+        found = samples((await client.get("/metrics")).text)
+        assert ("worker_online", ALICE, "attic") not in found
+        assert ("worker_online", BOB, "shed") in found
+        assert found["workers_left_out", None, None] == 1
