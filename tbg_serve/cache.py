@@ -30,6 +30,7 @@ STALE: Final = 30.0  # seconds that an answer may be given out while it is compu
 KEPT: Final = frozenset({200, 404})
 LONG: Final = 8192  # bytes: a longer body is sent with gzip to who takes it
 _OVERHEAD: Final = 1000  # bytes of an answer beside its body and its key
+_GZIP: Final = b"\x1f\x8b"  # how it begins: a receipt is packed already
 _NEVER: Final = re.compile(r"q\s*=\s*0(\.0*)?")
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("tbg_serve")
@@ -154,7 +155,7 @@ class Cache:
         # Weak: the same for the body with gzip and without.
         etag = b'W/"' + blake2b(body, digest_size=12).hexdigest().encode() + b'"'
         packed = None
-        if status == 200 and len(body) >= LONG:
+        if status == 200 and len(body) >= LONG and not body.startswith(_GZIP):
             packed = await asyncio.to_thread(gzip.compress, body, 1)
         size = len(body) + len(packed or b"") + _size_of(key) + _OVERHEAD
         answer = Answer(status, tuple(headers), body, etag, now + seconds, seconds, packed, size)

@@ -110,10 +110,12 @@ def router(database: Database, pool: Pool) -> APIRouter:
         rows = await miners.workers(user["id"], online=True)
         done = await by_worker(database, user["id"])
         connected = await miners.connected(user, len(rows))
-        best = (await database.one(_BEST, user["id"]))["best"]
+        ever = (await database.one(_BEST, user["id"]))["best"]
+        # As its source: who has no best of all time yet has the best of the workers.
+        best = max(ever or 0.0, *(one.sums.best or 0.0 for one in done.values()), 0.0)
         return as_json(
             {
-                "bestDifficulty": 0 if best is None else _text(best),
+                "bestDifficulty": _text(best) if best else 0,
                 "workersCount": len(rows),
                 "workers": [_session(row, done, connected) for row in rows],
             }

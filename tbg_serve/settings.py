@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 
 from tbg_core.settings import DatabaseUrl, EnvironmentSettings, LogLevel, Port, RedisUrl
 
-_ORIGIN: Final = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^/?#@\s]+")
+_ORIGIN: Final = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^/?#@*\s]+")
 ELSEWHERE_RATE = 50.0
 """Requests a second of one address where others than this machine can reach us."""
 

@@ -16,6 +16,7 @@ from tbg_serve.models import ClosedWeek, Page, Place, Week
 from tbg_serve.primary import AWAY, Primary
 from tbg_serve.v1.miners import Cursor, Limit
 
+CURRENT: Final = "current"
 Name = Annotated[
     str, Path(pattern=r"^(\d{4}-W\d{2}|current)$", description="as 2026-W49, or `current`")
 ]
@@ -24,6 +25,7 @@ Name = Annotated[
 class Position(msgspec.Struct, array_like=True):
     """Where a page of a standing ends."""
 
+    week: date
     best: float
     time: datetime
     user: int
@@ -38,7 +40,7 @@ def router(database: Database, primary: Primary) -> APIRouter:
     @routes.get("/week")
     async def running_week(cursor: Cursor = None, limit: Limit = 100) -> Week:
         """The running week and its standing, best share first."""
-        return await standing(database, monday(now().date()), cursor, limit)
+        return await standing(database, None, cursor, limit)
 
     @routes.get("/weeks")
     async def closed_weeks(cursor: Cursor = None, limit: Limit = 52) -> Page[ClosedWeek]:
@@ -48,7 +50,7 @@ def router(database: Database, primary: Primary) -> APIRouter:
     @routes.get("/weeks/{week}")
     async def one_week(week: Name, cursor: Cursor = None, limit: Limit = 100) -> Week:
         """A week and its standing, best share first."""
-        return await standing(database, start_of(week), cursor, limit)
+        return await standing(database, None if week == CURRENT else start_of(week), cursor, limit)
 
     @routes.get("/weeks/{week}/users/{address}")
     async def place(week: Name, address: Address) -> Place:
@@ -70,7 +72,7 @@ def start_of(week: str) -> date:
     Raises:
         HTTPException: 404, there is no such week.
     """
-    if week == "current":
+    if week == CURRENT:
         return monday(now().date())
     try:
         return monday_of(week)
@@ -91,9 +93,19 @@ async def _rank(database: Database, primary: Primary, week: date, best: float) -
     return int((await database.one(_BETTER, week, best))["users"]) + 1
 
 
-async def standing(database: Database, start: date, text: str | None, limit: int) -> Week:
-    """A page of a week's standing."""
+async def standing(database: Database, week: date | None, text: str | None, limit: int) -> Week:
+    """A page of a week's standing.
+
+    Args:
+        week: its Monday; the running one if None. Who pages through that one while it ends
+            stays in it.
+        text: the cursor.
+        limit: most places of the page.
+    """
     after = cursor.read(text, Position)
+    if after is not None and week not in (None, after.week):
+        raise HTTPException(422, "cursor: it is of another week")
+    start = after.week if after else week or monday(now().date())
     values = (after.best, after.time, after.user) if after else (None, None, None)
     rows = await database.fetch(_STANDING, start, *values, limit + 1)
     rank = after.rank if after else 0
@@ -102,7 +114,7 @@ async def standing(database: Database, start: date, text: str | None, limit: int
     ]
     last = rows[limit - 1] if len(rows) > limit else None
     position = last and Position(
-        last["best_difficulty"], last["best_share_time"], last["user_id"], places[-1].rank
+        start, last["best_difficulty"], last["best_share_time"], last["user_id"], places[-1].rank
     )
     final = bool(rows) and rows[0]["finalized_at"] is not None
     return Week(

@@ -235,6 +235,10 @@ async def test_the_readers_of_public_pools_dialect_take_our_answers(
         assert sensors["pool_block_height"] == HEIGHT
         assert sensors["blocks_found_count"] == 1
         assert sensors["workers"]["garage"][:2] == (1480, 123.45)
+        # Before the first best of all time is booked, the workers' one is given, as there.
+        await db.execute("delete from weekly_best_diff")
+        info = await client.json(f"/api/client/{ALICE}")
+        assert (info["bestDifficulty"], readers.nerdminer(info)[2]) == ("123.45", 123.45)
 
 
 async def test_an_empty_pool_has_an_answer_in_every_dialect(

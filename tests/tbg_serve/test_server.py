@@ -306,6 +306,7 @@ async def test_only_named_origins_may_read(database_url: str, redis_url: str) ->
     [
         ("serve_origins", "game.example"),
         ("serve_origins", "https://game.example/app"),
+        ("serve_origins", "https://*.example"),
         ("serve_proxies", "haproxy"),
         ("serve_proxies", "10.0.0.1/24"),
         ("serve_proxies", "*"),
@@ -454,11 +455,11 @@ async def test_no_path_and_no_query_is_an_internal_error(
 
         # Each is malformed, and says so: it is no fault of the database.
         for path, position in (
-            ("/v1/week", [1.0, "9999-12-31T23:59:59.999999-23:59", 1, 1]),
-            ("/v1/weeks/2026-W01", [1.0, "0001-01-01T00:00:00+23:59", 1, 1]),
-            ("/v1/week", [1.0, "2026-01-01T00:00:00", 1, 1]),
-            ("/v1/week", [1.0, "2026-01-01T00:00:00Z", 2**31, 1]),
-            ("/v1/week", [1.0, "2026-01-01T00:00:00Z", 1, 2**70]),
+            ("/v1/week", ["2026-01-05", 1.0, "9999-12-31T23:59:59.999999-23:59", 1, 1]),
+            ("/v1/weeks/2026-W02", ["2026-01-05", 1.0, "0001-01-01T00:00:00+23:59", 1, 1]),
+            ("/v1/week", ["2026-01-05", 1.0, "2026-01-01T00:00:00", 1, 1]),
+            ("/v1/week", ["2026-01-05", 1.0, "2026-01-01T00:00:00Z", 2**31, 1]),
+            ("/v1/week", ["2026-01-05", 1.0, "2026-01-01T00:00:00Z", 1, 2**70]),
             ("/v1/blocks", ["0001-01-01T00:00:00+14:00", 5]),
             ("/v1/blocks", ["9999-12-31T23:59:59-14:00", 5]),
             ("/v1/blocks", ["2026-01-01T00:00:00Z", -(2**40)]),

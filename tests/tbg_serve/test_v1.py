@@ -68,7 +68,10 @@ async def test_the_leaderboard_and_the_table_give_the_same_place(
 
 
 async def test_pages_of_a_standing_join_without_a_gap_where_bests_are_equal(
-    db: asyncpg.Connection, database_url: str, redis_url: str
+    db: asyncpg.Connection,
+    database_url: str,
+    redis_url: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     made = await past(db)
     for number in range(7):
@@ -86,6 +89,15 @@ async def test_pages_of_a_standing_join_without_a_gap_where_bests_are_equal(
         assert seen == [(place["rank"], place["user"]) for place in everybody]
         assert [rank for rank, _ in seen] == list(range(1, 10))
         assert (await client.get("/v1/week?cursor=nonsense")).status == 422
+        # Who pages on while the week ends stays in it.
+        first = await client.json("/v1/week?limit=2")
+        monkeypatch.setattr("tbg_serve.v1.weeks.now", lambda: made.now + timedelta(days=7))
+        for path in ("/v1/week", "/v1/weeks/current", f"/v1/weeks/{first['week']}"):
+            rest = await client.json(f"{path}?limit=1000&cursor={first['next_cursor']}")
+            assert (rest["week"], rest["items"]) == (first["week"], everybody[2:])
+        assert (await client.json("/v1/week"))["items"] == []
+        other = await client.get(f"/v1/weeks/2026-W02?cursor={first['next_cursor']}")
+        assert (other.status, other.json["reason"]) == (422, "cursor: it is of another week")
 
 
 async def test_closed_weeks_are_listed_by_their_last_revision(
