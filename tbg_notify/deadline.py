@@ -44,7 +44,7 @@ class Deadline:
         return made
 
     def end(self) -> None:
-        """Ends the connections: whoever reads or writes fails at once."""
+        """Ends the connections: what reads or writes there fails at once."""
         with self._lock:
             self.over = True
             for one in self._sockets:
