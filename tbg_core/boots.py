@@ -257,7 +257,8 @@ def _read(path: Path, machine: str) -> Status | None:
 
 
 def _status(words: memoryview, instance: str, source: str, state: str) -> Status:
-    now = time.time_ns() // 1000
+    # A clock that was never set must not cost what is said with it.
+    now = max(time.time_ns() // 1000, EARLIEST)
     last_seq, micros = words[_LAST_SEQ], words[_MICROS]
     return msgspec.convert(
         (

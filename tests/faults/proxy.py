@@ -18,6 +18,7 @@ class Proxy:
         cut_after: bytes that are still forwarded to the server before every
             connection is cut; None for no cut.
         held: pieces that were to be forwarded since :meth:`hold`, and wait.
+        part: bytes of such a piece that go all the same.
         refusing: new connections end at once, as when nobody listens.
         cuts: connections cut so far.
     """
@@ -28,7 +29,7 @@ class Proxy:
         self._tasks: set[asyncio.Task[None]] = set()
         self._holding: set[asyncio.StreamWriter] = set()
         self._release = asyncio.Event()
-        self.held = 0
+        self.held = self.part = 0
         self._server: asyncio.Server | None = None
         self.port = 0
         self.delay = 0.0
@@ -108,6 +109,8 @@ class Proxy:
                 await asyncio.sleep(self.delay)
             if writer in self._holding:
                 self.held += 1
+                writer.write(data[: self.part])
+                data = data[self.part :]
                 await self._release.wait()
             if self.cut_after is not None:
                 writer.write(data[: self.cut_after])

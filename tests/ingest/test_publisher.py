@@ -343,6 +343,48 @@ def seqs(of: Batch) -> list[int]:
     return [int(seq) for _, _, seq, _ in of.numbers() if seq]
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+async def test_late_requests_of_several_killed_receivers_do_nothing_in_any_order(
+    redis_url: str, redis: redis_async.Redis, tmp_path: Path, order: tuple[int, ...]
+) -> None:
+    server = int(redis_url.rpartition(":")[2].partition("/")[0])
+    ways: list[Proxy] = []
+    for number in range(3):
+        lock = Lock(tmp_path / "lock")
+        ways.append(await Proxy(server).start())
+        killed = Publisher(ways[-1].url(redis_url), 0.3, lock)
+        # What the one before could not publish, and then more than it can.
+        for name in range(2):
+            kept = batch(str(name), list(range(1, 6 * number + 3 * name + 4)))
+            if name:
+                ways[-1].part = number * 150  # all but the rest of it is there already
+                ways[-1].hold()
+                with pytest.raises((RedisError, OSError, TimeoutError)):
+                    await killed.publish(
+                        Batch(f"receiver {number}", kept.name, kept.values, kept.events)
+                    )
+            else:
+                await killed.publish(
+                    Batch(f"receiver {number}", kept.name, kept.values, kept.events)
+                )
+        await killed.close()
+        lock.close()
+    last = Publisher(redis_url, 5.0, Lock(tmp_path / "lock"))
+    everything = list(range(1, 20))
+    await last.publish(batch("all", everything))
+    for number in order:
+        assert ways[number].held
+        await let_go(ways[number], redis)
+    assert await numbers(redis) == everything
+    # The marks say so, too: nothing of it is new.
+    again = Publisher(redis_url, 5.0)
+    assert (await published(again, batch("again", everything))).events == len(everything)
+    await last.close()
+    await again.close()
+    for way in ways:
+        await way.close()
+
+
 @pytest.mark.parametrize("kind", ALL_KINDS)
 async def test_what_one_stream_refuses_is_handed_back_and_the_others_have_theirs(
     publisher: Publisher, redis: redis_async.Redis, kind: str

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import structlog
 
 from devnet import emitter as emitters
 from devnet.emitter import QUEUE_SIZE, Emitter
+from ingest.counts import Tally, parse_report
 from tbg_core import boots
 from tbg_core.boots import Page, Status, datagram, left_behind
 from tbg_core.decode import Decoded, decode
@@ -282,6 +284,17 @@ def test_the_golden_statement_is_what_an_engine_sends() -> None:
     )
     assert json.loads(datagram(status)) == golden
     assert decode(json.dumps(golden).encode()).data.last_seq == data["last_seq"]
+
+
+def test_a_clock_that_was_never_set_keeps_no_statement_out_of_the_books(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed(path, "pool", 3)
+    monkeypatch.setattr(time, "time_ns", lambda: 0)  # 1970
+    ((_, status),) = left_behind(path)
+    tally = Tally()
+    tally.status(status)
+    assert parse_report(tally.take()).statuses == [status]
 
 
 def test_two_readers_of_a_page_do_not_take_each_other_for_the_engine(path: Path) -> None:
