@@ -2,7 +2,7 @@
 -- Which database this is, and the days that came back from its archive.
 
 -- Which database this is: numbers of users, workers and engine boots mean nothing in another
--- one. Made once; a copy of the database is the same database.
+-- one. Made once; see database_id() in 0049_copies.sql.
 create table database_identity (
     only_row boolean primary key default true check (only_row),
     id       uuid not null default gen_random_uuid()

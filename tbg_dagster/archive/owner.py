@@ -31,7 +31,7 @@ class Owner:
     @classmethod
     def of(cls, connection: Connection) -> Self:
         """The database of a connection."""
-        [row] = connection.execute("select id from database_identity").fetchall()
+        [row] = connection.execute("select database_id() as id").fetchall()
         adopted = connection.execute("select id from adopted_databases").fetchall()
         return cls(row["id"], frozenset(other["id"] for other in adopted))
 

@@ -108,7 +108,7 @@ def writers_keep_up(
         worst <= thresholds.stream_lag_warn_seconds,
         f"the oldest entry not committed is {worst:.0f} s old ({name})",
         severity,
-        do="See what the writer says: tbg status, then its log",
+        do="See what the writer says: tbg status, then its log; of a cell that is gone: docs/scale.md",
         lag_seconds=worst,
         streams_behind=sum(one.entries > 0 for one in behind),
     )

@@ -598,6 +598,34 @@ def test_an_adopted_archive_keeps_every_row_under_its_name(
 
 
 @pytest.mark.plain_postgresql
+def test_a_copy_from_a_dump_is_another_database_until_it_takes_over(
+    connection: Connection, history: History, store: Store, folder: Path, old: date,
+    empty_database_url: str,
+) -> None:  # fmt: skip
+    two_miners(connection, history, old)
+    archive(connection, store, old)
+    [identity] = connection.execute(
+        "select id, place, database_id() as known from database_identity"
+    ).fetchall()
+    with another_database(empty_database_url) as copy:
+        copy.execute("update database_identity set id = %(id)s, place = %(place)s", identity)
+        others(copy, old)
+        with pytest.raises(ArchiveError, match="tbg archive adopt"):
+            archive(copy, store, old)
+        assert archived(store, folder, old) == TWO_MINERS
+        history.share("alice.garage", midnight(old), 1.0, share_hash=b"4" * 32)
+        assert archive(connection, store, old).outcome == "new revision"
+        # The first one ended, and the copy continues it.
+        assert adopt(copy, store) == [identity["known"]]
+        assert archive(copy, store, old).outcome == "new revision"
+    manifest = store.manifest(old)
+    assert manifest is not None
+    assert manifest.shares.rows == 4
+    with pytest.raises(ArchiveError, match="belongs to the database"):
+        archive(connection, store, old)
+
+
+@pytest.mark.plain_postgresql
 def test_of_two_databases_that_share_an_archive_one_is_refused_on_every_day(
     connection: Connection, history: History, store: Store, folder: Path, old: date,
     empty_database_url: str,

@@ -310,6 +310,21 @@ def test_a_writer_that_falls_behind_is_found(
     assert not check(upstream.writers_keep_up).passed
 
 
+def test_a_cell_that_is_gone_is_behind_until_its_positions_are_deleted(
+    check: Check, connection: Connection
+) -> None:
+    connection.execute(
+        "insert into stream_offsets (cell, consumer, stream, last_id, redis, looked_at) "
+        "values ('eu1', 'writer', %s, '1-1', 'gone', now() - interval '1 hour')",
+        [stream_of("share_submitted")],
+    )
+    result = check(upstream.writers_keep_up)
+    assert (result.passed, result.severity) == (False, ERROR)
+    assert "{eu1}" in str(result.description)
+    connection.execute("delete from stream_offsets where cell = 'eu1'")
+    assert check(upstream.writers_keep_up).passed
+
+
 def test_many_dead_letters_are_found(check: Check, connection: Connection) -> None:
     few = Thresholds(dead_letters_per_hour=3)
     letters = (
