@@ -70,6 +70,11 @@ class Log:
         """Bytes of the file that were read."""
         return self._raw.tell()
 
+    @property
+    def instances(self) -> list[str]:
+        """Those of its shares so far, but for shares on torn lines."""
+        return [instance_of(self._name, hour) for hour in self._numbers]
+
     def close(self) -> None:
         """Closes the file."""
         self._raw.close()

@@ -422,6 +422,32 @@ def test_a_log_that_grows_no_more_has_ended_however_long_the_run_goes_on(
     importer.close()
 
 
+def test_what_follows_the_place_where_a_log_was_cut_is_no_copy(tmp_path: Path) -> None:
+    sent: list[bytes] = []
+
+    class Delivery:
+        resent = 0
+
+        def send(self, datagram: bytes) -> None:
+            if b"share_submitted" in datagram:
+                sent.append(datagram)
+
+    raw = list(lines("cut", start_of(5), HOUR, 15))
+    log, summary = tmp_path / "a.sharelog", Summary()
+    log.write_bytes(b"".join(raw[:10]))
+    importer = Importer(
+        Folder((tmp_path,), summary.damage), 0, cast(Any, Delivery()), lambda: None, summary
+    )
+    importer.run(follow=True)
+    log.write_bytes(b"".join(raw[:5]))  # as after a power cut
+    importer.look()
+    with log.open("ab") as more:
+        more.write(b"".join(raw[10:]))
+    importer.look()
+    importer.close()
+    assert len(set(sent)) == 15
+
+
 async def test_shares_before_since_count_for_bests_alone(
     imports: Imports, tmp_path: Path, db: asyncpg.Connection, eventually: Eventually
 ) -> None:
