@@ -312,6 +312,9 @@ begin
 end
 $$;
 
+-- 0043_bests.sql replaces bests_of and the view bests: see there. (Up to 0011 this is the schema of the
+-- databases that tbg/predecessor.py marks; they run 0043, too.)
+
 -- The bests of one period ('session', 'week', 'month', 'round', 'alltime'), by one kind
 -- ('worker', 'user'); see the view bests.
 create function bests_of(wanted text, kind text)
