@@ -93,10 +93,11 @@ class Importer:
             Stopped, OSError: as :meth:`run`.
         """
         for cut in [log for log in self._kept if log.is_cut()]:
-            # If it keeps its beginning, other shares may come under the numbers of those that are
-            # cut off: they are sent, and the writer decides.
-            for instance in cut.instances:
-                self._numbers.pop(instance, None)
+            if cut.begins_as_before:
+                # Other shares may come under the numbers of those that are cut off: they are sent,
+                # and the writer decides.
+                for instance in cut.instances:
+                    self._numbers.pop(instance, None)
             self._close(cut)
             self._keep(self._open(cut.path))
         for path in self._folder.fresh():

@@ -71,6 +71,12 @@ class Log:
         return self._raw.tell()
 
     @property
+    def begins_as_before(self) -> bool:
+        """Whether the first line is still there, in a file that was cut."""
+        first = self._head.partition(b"\n")[0]
+        return bool(first) and os.pread(self._raw.fileno(), len(first), 0) == first
+
+    @property
     def instances(self) -> list[str]:
         """Those of its shares so far, but for shares on torn lines."""
         return [instance_of(self._name, hour) for hour in self._numbers]
