@@ -60,7 +60,7 @@ _DATA: Final[dict[str, dict[str, Any]]] = {
 }
 
 
-def good_entries(entry: Entry, micros: int) -> list[Entry]:
+def good_entries(entry: Entry, micros: int, miner: tuple[str, str] = (NAME, NAME)) -> list[Entry]:
     """Good entries in the place of another one: same stream, same id, one after the other.
 
     The second one changes what the first one wrote, so that they do all that an event of
@@ -69,6 +69,7 @@ def good_entries(entry: Entry, micros: int) -> list[Entry]:
     Args:
         entry: the other one.
         micros: its time, so that all meet the same partition.
+        miner: names of the user and the worker.
     """
     # A block marks the share that solved it.
     streams = [entry.stream, entry.stream]
@@ -76,12 +77,12 @@ def good_entries(entry: Entry, micros: int) -> list[Entry]:
         streams.insert(0, stream_of("share_submitted"))
     first = micros - 1 if micros % DAY else micros
     return [
-        _good(stream, entry.id, seq, micros if seq > 1 else first)
+        _good(stream, entry.id, seq, micros if seq > 1 else first, miner)
         for seq, stream in enumerate(streams, 1)
     ]
 
 
-def _good(stream: str, entry_id: bytes, seq: int, micros: int) -> Entry:
+def _good(stream: str, entry_id: bytes, seq: int, micros: int, miner: tuple[str, str]) -> Entry:
     named: dict[str, str] = {"instance": _BOOT, "seq": str(seq)}
     if stream == LEDGER_STREAM:
         line = (_BOOT, micros - micros % HOUR, seq)
@@ -103,6 +104,8 @@ def _good(stream: str, entry_id: bytes, seq: int, micros: int) -> Entry:
             name: value * seq if isinstance(value, float) else value
             for name, value in _DATA[event].items()
         }
+        if "user" in data:
+            data["user"], data["worker"] = miner
         named |= {"event": event, "timestamp": str(micros), "source": "hosted"}
         named["data"] = msgspec.json.encode(data).decode()
     return Entry(stream, entry_id, [word.encode() for pair in named.items() for word in pair])

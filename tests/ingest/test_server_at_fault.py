@@ -172,6 +172,24 @@ async def test_what_a_server_leaves_out_without_a_word_is_missed(db: Db, opened:
     assert "every dead letter" in await waits(opened, share(4, job_id="bad"))
 
 
+async def test_a_constraint_that_admits_no_other_names_refuses_its_event_and_no_other(
+    db: Db, opened: Open
+) -> None:
+    await db.execute(REFUSE)
+    await db.execute("alter table users add check (btc_address ~ '^bcrt1[a-z0-9]+$')")
+    await db.execute("alter table workers add check (worker_name !~ ' ')")
+    async with opened() as store:
+        await store.commit([share(1), share(2, user="nobody"), share(3, worker="my rig")])
+    await db.execute(
+        "create trigger refuse before insert on users for each row execute function refuse()"
+    )
+    assert "not now" in await waits(opened, share(4, user="nobody"))
+    letters = await db.fetch("select seq from dead_letters order by 1")
+    assert [row["seq"] for row in letters] == [2, 3]
+    assert await count(db, "shares") == 1
+    assert await count(db, "users") == 1
+
+
 async def test_a_limit_that_ends_the_connection_makes_batches_smaller(db: Db, opened: Open) -> None:
     name = await db.fetchval("select current_database()")
     await db.execute(f"alter database \"{name}\" set idle_in_transaction_session_timeout = '1ms'")
