@@ -9,6 +9,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import tuple_row
 from psycopg.types.multirange import Int8Multirange
+from psycopg.types.numeric import Int8
 from psycopg.types.range import Int8Range
 
 from tbg_core.periods import from_micros, to_micros
@@ -206,8 +207,12 @@ def insert_entry(connection: Connection, entry: Entry) -> None:
 
 
 def multirange(spans: Iterable[tuple[int, int]]) -> Int8Multirange:
-    """Ranges of numbers as PostgreSQL has them."""
-    return Int8Multirange([Int8Range(start, end) for start, end in spans])
+    """Ranges of numbers as PostgreSQL has them.
+
+    The bounds say that they are of eight bytes: psycopg before 3.3.9 sends small ones in two,
+    which PostgreSQL refuses.
+    """
+    return Int8Multirange([Int8Range(Int8(start), Int8(end)) for start, end in spans])
 
 
 def spans_of(found: Any) -> Spans:
