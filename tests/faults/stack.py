@@ -247,7 +247,7 @@ class Stack:
         # What was sent twice, or has no row, may be on another stream, and behind.
         client = self.client()
         async with contextlib.aclosing(client):
-            connection = await asyncpg.connect(self.postgres.url)
+            connection = await self.connect()
             try:
                 await committed(connection, client)
             finally:
@@ -268,7 +268,7 @@ class Stack:
         name = f"marker-{self.markers}"
         marker = self.engine(name, name, resends=False)
         deadline = time.monotonic() + within
-        connection = await asyncpg.connect(self.postgres.url)
+        connection = await self.connect()
         try:
             while not await connection.fetchval(
                 "select coalesce(sum(received), 0) from ledger_hours where instance = $1", name
@@ -286,7 +286,7 @@ class Stack:
         The rows and the numbers sent are the judge: the ledger agrees with them, nothing
         is stored twice, weekly totals are those of the raw shares.
         """
-        db = await asyncpg.connect(self.postgres.url)
+        db = await self.connect()
         try:
             number = await db.fetchval(
                 "select id from engine_instances where instance = $1", engine.name
