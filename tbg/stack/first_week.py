@@ -55,7 +55,7 @@ class FirstWeek:
         return first_week(self._folder, oldest)
 
     def moved(self) -> date | None:
-        """A new first week, for which the code server has to start again; None if there is none.
+        """The week of older shares, for which the code server has to start again; None without.
 
         While runs are under way, which would end with the code server, it is none.
 
@@ -69,4 +69,4 @@ class FirstWeek:
             busy = storage.execute(
                 "select 1 from runs where status in ('STARTING', 'STARTED', 'CANCELING') limit 1"
             ).fetchone()
-        return None if busy else self.keep()
+        return None if busy else oldest

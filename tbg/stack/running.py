@@ -226,17 +226,6 @@ class RunningStack:
             self._started = [one for one in self._started if one.name != name]
             self._start(program)
 
-    def restart(self, name: str) -> None:
-        """Starts a program again, with what it reads at its start.
-
-        Raises:
-            one of BROKEN: when supervisord is gone.
-        """
-        self._seen.pop(name, None)  # its end is no death
-        self._supervisor.stop_program(name)
-        self._supervisor.start_program(name)
-        self._seen[name] = self._supervisor.processes()[name]
-
     def stop(self) -> None:
         """Stops everything, last started first, each before the next."""
         for program in reversed(self._started):

@@ -1,5 +1,6 @@
 """``tbg up``: the whole stack on one machine, until Ctrl-C."""
 
+import contextlib
 import errno
 import importlib.util
 import os
@@ -306,15 +307,23 @@ def _watch(
 def _reach_back(stack: RunningStack, say: Callable[[str], None]) -> None:
     """Lets Dagster's partitions begin with the oldest shares, once older ones have come in."""
     first = stack.plan.first_week
-    if first is None or stack.seen(CODE_SERVER) is None:
+    if first is None or stack.seen(CODE_SERVER) is None or stack.seen(DAEMON) is None:
         return
-    try:
-        week = first.moved()
-    except psycopg.Error:
-        return  # the line says that the database is away; the next look finds the same
-    if week is not None:
-        say(f"there are shares from the week of {week} on: Dagster's partitions begin there now")
-        stack.restart(CODE_SERVER)
+    # The line says that the database is away; the next look finds the same.
+    with contextlib.suppress(psycopg.Error):
+        if first.moved() is None:
+            return
+        # A run that leaves the queue while the code server ends would fail.
+        stack.stop_program(DAEMON)
+        try:
+            if week := first.moved():
+                say(
+                    f"there are shares from the week of {week} on: Dagster's partitions begin there"
+                )
+                stack.stop_program(CODE_SERVER)
+                stack.begin(CODE_SERVER)
+        finally:
+            stack.begin(DAEMON)
 
 
 def _dagster(stack: RunningStack, plan: StackPlan) -> str | None:

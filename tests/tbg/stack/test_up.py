@@ -271,7 +271,7 @@ def test_dagster_works_with_its_database_named_in_the_usual_form(
 ) -> None:
     """One code server serves it, and a run comes through."""
     arguments = [word for word in DATA_SIDE if word != "--no-dagster"]
-    named = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
+    named = {"DATABASE_URL": database_url, "REDIS_URL": redis_url, "TBG_FIRST_WEEK": ""}
     running = up(*arguments, DAGSTER_PG_URL=empty_database_url, **named).wait_until_up()
     run = launch_job(reached(state)["DAGSTER_URL"], "liveness")
     with psycopg.connect(empty_database_url, autocommit=True) as dagster:
@@ -284,6 +284,23 @@ def test_dagster_works_with_its_database_named_in_the_usual_form(
         assert len(servers) == 1
         assert tbg_status(state)["dagster"] == {"problems": []}
         assert "Dagster is sick" not in running.output
+        # Older shares come. While the code server ends, nothing takes a run out of the queue.
+        seen = len(running.output)
+        with psycopg.connect(database_url, autocommit=True) as database:
+            database.execute(
+                "insert into late_share_hours (hour, shares) "
+                "values (date_trunc('hour', now()) - interval '15 days', 1)"
+            )
+        wait_until(lambda: "daemon is ready" in running.output[seen:], "the daemon is back", 240)
+        said = re.findall(r"stopping [\w-]+|[\w-]+ is ready", running.output[seen:])
+        assert said == [
+            "stopping daemon", "stopping code-server", "code-server is ready", "daemon is ready"
+        ]  # fmt: skip
+        run = launch_job(reached(state)["DAGSTER_URL"], "liveness")
+        wait_until(lambda: run_status(dagster, run) in ends, "the run ends")
+        assert dagster.execute("select count(*) from runs where status = 'FAILURE'").fetchone() == (
+            0,
+        )
         dagster.execute("update runs set status = 'FAILURE' where run_id = %s", [run])
     (problem,) = tbg_status(state)["dagster"]["problems"]
     assert "liveness" in problem
