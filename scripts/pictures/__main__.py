@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.parse
 import zoneinfo
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, get_args
 
+import requests
 from browser import BrowserError, Page, Scheme, browser
 from PIL import Image
 from psycopg.rows import dict_row
@@ -105,6 +107,16 @@ def dagster(page: Page, url: str, path: str, scheme: Scheme, size: tuple[int, in
     page.wait("document.readyState === 'complete'")
     page.run(f"localStorage.setItem('dagster-theme', '\"{scheme.capitalize()}\"')")
     page.open(f"{url}{path}", scheme, *size)
+
+
+def wait_for_a_look(url: str) -> None:
+    """Returns once Dagster has looked at the realtime side, as it does every five minutes."""
+    query = '{assetNodeOrError(assetKey: {path: ["miners"]}) {... on AssetNode {assetObservations(limit: 1) {runId}}}}'
+    while True:
+        answer = requests.post(f"{url}/graphql", json={"query": query}, timeout=60).json()
+        if answer["data"]["assetNodeOrError"]["assetObservations"]:
+            return
+        time.sleep(2)
 
 
 def lineage(page: Page, url: str, scheme: Scheme) -> None:
@@ -195,6 +207,7 @@ def take(options: argparse.Namespace, reached: dict[str, str], folder: Path) -> 
             mails(page, "alerts", [sample(kind, zoneinfo.ZoneInfo(ZONE)) for kind in KINDS])
             mails(page, "digest", [last_digest(reached["DATABASE_URL"], folder)])
             shown(page, url, "weekly_leaderboard", week, "picture", "leaderboard", "light")
+            wait_for_a_look(url)
             for scheme in get_args(Scheme):
                 lineage(page, url, scheme)
                 shown(page, url, "share_ledger", hour, "ledger", "ledger", scheme)
