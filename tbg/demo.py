@@ -77,24 +77,28 @@ def command(state_path: Path) -> None:
 
 
 def _wait(database: str, first: datetime, up: Callable[[], bool], console: Terminal) -> Winner:
-    """Returns once every hour and week is computed; says how far it is."""
+    """Returns once every hour and week is computed, and has receipts; says how far it is."""
     last = first + timedelta(weeks=WEEKS)
     span = {"first": first, "last": last, "day": first.date(), "end": last.date()}
     began, said = time.monotonic(), ""
     with connect(database) as connection:
         while True:
-            [(hours, weeks)] = connection.execute(
+            [(hours, weeks, receipts)] = connection.execute(
                 "select (select count(distinct bucket) from shares_hourly "
                 "        where bucket >= %(first)s and bucket < %(last)s), "
                 "(select count(distinct week_start) from weekly_publications "
-                "        where week_start >= %(day)s and week_start < %(end)s)",
+                "        where week_start >= %(day)s and week_start < %(end)s), "
+                "(select count(distinct hour) from receipt_trees "
+                "        where hour >= %(first)s and hour < %(last)s)",
                 span,
             )
-            text = f"computed: hours {hours}/{WEEKS * 168}, weeks {weeks}/{WEEKS}"
+            all_hours = WEEKS * 168
+            text = f"computed: hours {hours}/{all_hours}, weeks {weeks}/{WEEKS}, "
+            text += f"receipts {receipts}/{all_hours}"
             if text != said:
                 said = text
                 console.print(f"[dim]{datetime.now():%H:%M:%S}[/] {text}")
-            if weeks >= WEEKS:
+            if weeks >= WEEKS and receipts >= hours:
                 break
             if not up():
                 raise click.ClickException(

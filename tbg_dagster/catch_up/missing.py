@@ -54,12 +54,25 @@ def live(connection: Connection, since: datetime) -> datetime:
     return max(moment, since)
 
 
-def missing(instance: dg.DagsterInstance, job: Job, since: datetime, now: datetime) -> list[str]:
-    """Keys of the job's partitions since then that should be there and lack one of its assets."""
+def due(connection: Connection, now: datetime) -> datetime:
+    """When a partition has closed at the latest that should be there.
+
+    Its schedule has had its time; or it closed before the database was made, and no schedule ever
+    comes for it.
+    """
+    [row] = connection.execute("select made_at from database_identity")
+    made: datetime = row["made_at"]
+    return max(now - GRACE, min(now, made))
+
+
+def missing(
+    instance: dg.DagsterInstance, job: Job, since: datetime, closed_by: datetime
+) -> list[str]:
+    """Keys of the job's partitions since then that had closed by a time and lack an asset."""
     assert job.partitions is not None
     there = [instance.get_materialized_partitions(dg.AssetKey(asset)) for asset in job.assets]
     return [
         key
-        for key in closed(job.partitions, since, now - GRACE)
+        for key in closed(job.partitions, since, closed_by)
         if not all(key in keys for keys in there)
     ]

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from tbg_dagster import clock
 from tbg_dagster.catch_up.late_hours import LateHours
-from tbg_dagster.catch_up.missing import CHAINS, begin, missing
+from tbg_dagster.catch_up.missing import CHAINS, begin, due, missing
 from tbg_dagster.partitions import FIRST_MOMENT, end_of, key_of, ranges
 from tbg_dagster.queries import query
 from tbg_dagster.resources import Database, Thresholds
@@ -175,7 +175,7 @@ def missing_partitions_sensor(
         # It repeats each schedule's last tick itself, at this very moment.
         return dg.SkipReason("the daemon has just come back: its schedules go first")
     with database.connect() as connection:
-        since = begin(connection, thresholds.horizon(now))
+        since, closed_by = begin(connection, thresholds.horizon(now)), due(connection, now)
     if since is None:
         return dg.SkipReason("no miner was seen yet")
     made: list[dg.RunRequest] = []
@@ -183,7 +183,7 @@ def missing_partitions_sensor(
     later: list[str] = []
     for jobs in CHAINS:
         for job in jobs:
-            if keys := missing(context.instance, job, since, now):
+            if keys := missing(context.instance, job, since, closed_by):
                 if busy(context.instance, job):
                     waiting.append(job.name)
                 elif asked := requests(

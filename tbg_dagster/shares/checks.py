@@ -10,7 +10,7 @@ import dagster as dg
 
 from tbg_core.wording import counted
 from tbg_dagster import clock
-from tbg_dagster.catch_up.missing import CHAINS, begin, live, missing
+from tbg_dagster.catch_up.missing import CHAINS, GRACE, begin, live, missing
 from tbg_dagster.partitions import (
     DAILY,
     DAY,
@@ -180,7 +180,7 @@ def partitions_are_there(
             return not_looked("no miner was seen yet")
         # The sensor needs a moment to make up what is overdue.
         keys = [
-            (job, missing(context.instance, job, since, now - DUE))
+            (job, missing(context.instance, job, since, now - DUE - GRACE))
             for job in chain.from_iterable(CHAINS)
         ]
         # Asked only if something is missing: it may look at every hour of an import.

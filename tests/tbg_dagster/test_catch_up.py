@@ -17,6 +17,7 @@ from tbg_dagster.catch_up.sensors import (
 from tbg_dagster.definitions import defs
 from tbg_dagster.partitions import HOUR, HOURLY, ranges
 from tbg_dagster.timetable import HOURLY_ROLLUP
+from tests.clock import Clock
 from tests.tbg_dagster.conftest import Connection, History, Run, last_monday
 
 Evaluate = Callable[..., list[dg.RunRequest]]
@@ -115,6 +116,26 @@ def test_a_daemon_that_was_down_over_midnight_makes_up_hours_then_days_then_the_
     assert rollups[-1][1] == f"{monday - timedelta(days=7):%Y-%m-%d}"
     assert client.xlen("mining:weekly_reset") == 1
     assert evaluate(missing_partitions_sensor) == []
+
+
+def test_an_hour_that_closed_before_the_first_start_waits_for_no_schedule(
+    connection: Connection, history: History, evaluate: Evaluate, clock: Clock
+) -> None:
+    closed = last_monday(1) + timedelta(hours=10)
+    clock.moment = closed + timedelta(minutes=13)
+    history.share("a.1", closed - timedelta(minutes=30))
+    connection.execute("update workers set first_seen = %s", [closed - timedelta(minutes=30)])
+
+    def hours() -> list[str]:
+        found = [asked(one) for one in evaluate(missing_partitions_sensor)]
+        return [last for job, _, last in found if job == "hourly_rollup"]
+
+    hour = f"{closed - timedelta(hours=1):%Y-%m-%d-%H:%M}"
+    connection.execute("update database_identity set made_at = %s", [clock.moment])
+    assert hours() == [hour]
+    # The schedule of a database that was there had its turn at two minutes past.
+    connection.execute("update database_identity set made_at = made_at - interval '1 day'")
+    assert hour not in hours()
 
 
 def test_nothing_is_made_up_before_a_miner_was_seen(evaluate: Evaluate) -> None:
