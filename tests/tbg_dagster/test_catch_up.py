@@ -126,7 +126,7 @@ def test_an_hour_that_closed_before_the_first_start_waits_for_no_schedule(
     history.share("a.1", closed - timedelta(minutes=30))
     connection.execute("update workers set first_seen = %s", [closed - timedelta(minutes=30)])
 
-    def hours() -> list[str]:
+    def hours() -> list[str | None]:
         found = [asked(one) for one in evaluate(missing_partitions_sensor)]
         return [last for job, _, last in found if job == "hourly_rollup"]
 
