@@ -200,7 +200,7 @@ def take(options: argparse.Namespace, reached: dict[str, str], folder: Path) -> 
     """Takes every picture."""
     url = reached["DAGSTER_URL"]
     now = datetime.now(UTC)
-    hour = f"{now - timedelta(hours=2):%Y-%m-%d-%H:00}"
+    hour = f"{now - timedelta(hours=1):%Y-%m-%d-%H:00}"  # the newest has the picture
     week = f"{now - timedelta(days=now.weekday() + 7):%Y-%m-%d}"
     try:
         with browser(options.browser) as page:
