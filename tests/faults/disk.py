@@ -3,6 +3,7 @@
 import contextlib
 import os
 import random
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from tests.faults.redis_tail import Numbers
 from tests.processes import LIMIT
 
 BALLAST = "ballast"
+LARGEST = 256 * 2**20  # bytes of a disk that may be filled
 _BLOCK = 4096  # bytes
 
 
@@ -40,7 +42,8 @@ def mounted(folder: Path, size: str) -> Iterator[None]:
 
 
 def fill(folder: Path) -> None:
-    """Writes until the file system has no room."""
+    """Writes until the file system has no room; a small one, and never the machine's own."""
+    assert shutil.disk_usage(folder).total <= LARGEST, f"{folder} is on no small disk"
     opened = os.open(folder / BALLAST, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
     try:
         while True:
