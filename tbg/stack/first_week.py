@@ -45,6 +45,7 @@ class FirstWeek:
         self._folder = folder
         self._database_url = database_url
         self._storage_url = storage_url
+        self._reached: date | None = None  # the oldest week for which the code server started
 
     def keep(self) -> date:
         """Writes down where the partitions begin, for a code server that starts now."""
@@ -52,6 +53,7 @@ class FirstWeek:
             oldest = oldest_week(self._database_url)
         except psycopg.Error:
             oldest = None  # moved() finds it once the database answers
+        self._reached = oldest
         return first_week(self._folder, oldest)
 
     def moved(self) -> date | None:
@@ -63,7 +65,7 @@ class FirstWeek:
             psycopg.Error: a database does not answer.
         """
         oldest = oldest_week(self._database_url)
-        if oldest is None or oldest >= first_week(self._folder):
+        if oldest is None or oldest == self._reached or oldest >= first_week(self._folder):
             return None
         with psycopg.connect(self._storage_url, connect_timeout=10) as storage:
             busy = storage.execute(

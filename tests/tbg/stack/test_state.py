@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import click
+import psycopg
 import pytest
 import yaml
 
 from tbg.migrate import sql_folder
 from tbg.servers import find_urls
-from tbg.stack.first_week import first_week
+from tbg.stack.first_week import FirstWeek, first_week
 from tbg.stack.node import Node
 from tbg.stack.ports import Ports
 from tbg.stack.programs import StackOptions, StackPlan
@@ -235,6 +236,27 @@ def test_partitions_begin_in_the_week_of_the_first_start_and_stay_there(tmp_path
     assert timedelta(0) <= datetime.now(UTC).date() - monday < timedelta(days=8)
     (tmp_path / "first_week").write_text("2026-01-12\n")
     assert first_week(tmp_path) == date(2026, 1, 12)
+
+
+@pytest.mark.parametrize("weeks", [1, 300])  # 300: before any clock of ours could be right
+def test_the_code_server_starts_once_again_for_older_shares(
+    database_url: str, empty_database_url: str, tmp_path: Path, weeks: int
+) -> None:
+    first = FirstWeek(tmp_path, database_url, empty_database_url)
+    first.keep()
+    with psycopg.connect(empty_database_url) as storage:
+        storage.execute("create table runs (status text)")
+    assert first.moved() is None
+    with psycopg.connect(database_url) as database:
+        database.execute(
+            "insert into late_share_hours (hour, shares) "
+            "values (date_trunc('hour', now()) - %s * interval '1 week', 1)",
+            [weeks],
+        )
+    older = first.moved()
+    assert older is not None
+    assert first.keep() == older
+    assert first.moved() is None
 
 
 def test_partitions_reach_back_to_older_shares_and_never_come_back(tmp_path: Path) -> None:
