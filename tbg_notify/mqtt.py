@@ -18,10 +18,12 @@ import structlog
 
 from tbg_core.database import AWAY, connect_async
 from tbg_core.difficulty import block_chance
+from tbg_core.tasks import end
 from tbg_notify.home_assistant import Miner, Topics, Worker
 
 EVERY: Final = 30.0  # seconds
 TIMEOUT: Final = 5.0  # seconds that the broker has for each answer
+FAREWELL: Final = 2 * TIMEOUT  # to say that we are offline, and to take leave
 MOST_MINERS: Final = 20
 MOST_WORKERS: Final = 100  # of each miner
 DAY: Final = 86_400.0
@@ -66,9 +68,7 @@ class Sensors:
         work = asyncio.create_task(self._work())
         while not stopped.is_set():
             await asyncio.wait([work], timeout=0.2)
-        work.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await work
+        await end(work, FAREWELL)
 
     async def _work(self) -> None:
         while True:

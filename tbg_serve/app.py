@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tbg_core.tasks import end
 from tbg_serve import ckpool, exposition, publicpool, widget
 from tbg_serve.cache import Cache
 from tbg_serve.database import Database
@@ -151,9 +152,7 @@ class Serving:
         finally:
             self.events.close()
             if writing is not None:
-                writing.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await writing
+                await end(writing)
             await self._primary.close()
             await self._database.close()
 

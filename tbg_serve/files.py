@@ -50,6 +50,9 @@ class Files:
                 log.debug("ckpool's files are written", users=written)
             except (Unavailable, OSError) as error:
                 log.warning("ckpool's files wait", folder=str(self._folder), error=str(error))
+            except Exception:
+                # A row that nobody foresaw must not end the files for good.
+                log.exception("ckpool's files could not be written; it is repeated")
             await asyncio.sleep(EVERY)
 
     async def write(self) -> int:

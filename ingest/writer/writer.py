@@ -19,6 +19,7 @@ from tbg_core import redis_server
 from tbg_core.database import explain
 from tbg_core.metrics_server import MetricsServer
 from tbg_core.redis_server import Guard
+from tbg_core.tasks import end
 
 STOP_SECONDS: Final = 5.0  # that a stop may take when a server does not answer
 
@@ -69,7 +70,7 @@ class Writer:
         stopping.cancel()
         _, late = await asyncio.wait({sessions}, timeout=STOP_SECONDS)
         if late:  # a server that takes a question and does not answer
-            sessions.cancel()
+            await end(sessions, STOP_SECONDS)
         try:
             await sessions
         except asyncio.CancelledError:
