@@ -1,5 +1,6 @@
 """Options of the fault suite, and its summary."""
 
+import faulthandler
 import secrets
 from collections.abc import Callable
 from dataclasses import asdict
@@ -25,6 +26,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if "tests/faults/" in item.path.as_posix():
             item.add_marker(pytest.mark.timeout(0))  # each wait in it has a limit of its own
+
+
+def pytest_runtest_setup() -> None:
+    faulthandler.cancel_dump_traceback_later()  # for the same reason
 
 
 @pytest.fixture
