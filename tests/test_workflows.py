@@ -13,8 +13,7 @@ import yaml
 from tests.processes import LIMIT
 
 ROOT = Path(__file__).resolve().parent.parent
-# The first major version of each action that runs on Node 24. GitHub removed Node 20 in September
-# 2026.
+# The first major version of each action that runs on Node 24: GitHub takes Node 20 away.
 NODE_24 = {
     "actions/checkout": 5,
     "actions/deploy-pages": 5,

@@ -52,6 +52,8 @@ BEAT_SECONDS: Final = 15.0  # a comment at least so often, so that proxies keep 
 BLOCK_MILLISECONDS: Final = 2000
 RETRY_MILLISECONDS: Final = 3000  # a listener comes back after
 PAUSE_SECONDS: Final = 1.0
+SETTLE_SECONDS: Final = 0.01  # several milliseconds, which is the step of ids
+LAST: Final = 2**64 - 1  # the last number of a millisecond
 SKEW: Final = 5000  # milliseconds that clocks of a cluster's nodes may differ
 # Of the data: never in an answer, whatever event holds it.
 HIDDEN: Final = frozenset({"ip", "ip_address", "client_id"})
@@ -276,28 +278,42 @@ class Events:
             self._reached[key] = parse(last[0][0]) if last else (0, 0)
 
     async def _follow(self, client: Any, keys: list[str]) -> None:
-        """Reads streams that one command may read; ends with an error alone."""
+        """Reads streams that one command may read; ends with an error alone.
+
+        Redis wakes its reader with one stream of those that were written at once, and ids count
+        within a stream. So an entry is told once its millisecond is over and all streams were read
+        again: nothing comes later that has its id or a lower one.
+        """
+        read = {key: self._reached[key] for key in keys}
+        waiting: list[tuple[str, Entry]] = []
         while True:
+            whole = (0, 0)  # the last id of which all is there
+            if waiting:
+                whole = max(entry[0][0] for _, entry in waiting), LAST
+                await asyncio.sleep(SETTLE_SECONDS)
             answer = await client.xread(
-                {key: text(self._reached[key]) for key in keys},
+                {key: text(last) for key, last in read.items()},
                 count=AT_ONCE,
-                block=BLOCK_MILLISECONDS,
+                block=None if waiting else BLOCK_MILLISECONDS,
             )
             self.trouble = None
-            self._spread(answer)
+            for name, page in answer.items() if isinstance(answer, dict) else answer:
+                key = name.decode()
+                rows = page[0] if page and isinstance(page[0], list) else page
+                waiting += [
+                    (key, (parse(entry), self._streams[key], fields)) for entry, fields in rows
+                ]
+                if rows:
+                    read[key] = parse(rows[-1][0])
+                if len(rows) == AT_ONCE:  # there may be more
+                    whole = min(whole, read[key])
+            self._spread([one for one in waiting if one[1][0] <= whole])
+            waiting = [one for one in waiting if one[1][0] > whole]
 
-    def _spread(self, answer: Any) -> None:
-        entries: list[Entry] = []
-        pairs = answer.items() if isinstance(answer, dict) else answer
-        for name, page in pairs:
-            key = name.decode()
-            rows = page[0] if page and isinstance(page[0], list) else page
-            entries += [(parse(entry), self._streams[key], fields) for entry, fields in rows]
-            if rows:
-                self._reached[key] = parse(rows[-1][0])
-        entries.sort(key=lambda entry: entry[0])
+    def _spread(self, entries: list[tuple[str, Entry]]) -> None:
         groups: dict[Id, list[Entry]] = {}
-        for entry in entries:
+        for key, entry in sorted(entries, key=lambda one: one[1][0]):
+            self._reached[key] = entry[0]
             groups.setdefault(entry[0], []).append(entry)
         for listener in list(self._listeners):
             for group in groups.values():

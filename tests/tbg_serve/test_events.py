@@ -18,21 +18,25 @@ from tbg_core.names import (
     in_cell,
     stream_of,
 )
-from tests.processes import until
+from tests.processes import LIMIT, until
 from tests.tbg_serve.harness import ALICE, BOB, Server, served
 
 BEST, BLOCK = stream_of("share_best_diff"), stream_of("block_found")
 
 
-async def add(redis: Any, stream: str, entry: str = "*", **data: Any) -> str:
-    """An entry, as the receiver and the batch side write them."""
-    fields = {
+def entry_of(stream: str, **data: Any) -> dict[str, str]:
+    """The fields of an entry, as the receiver and the batch side write them."""
+    return {
         "event": stream.partition(":")[2],
         "timestamp": "1796030000000000",
         "source": "hosted",
         "data": json.dumps(data),
     }
-    name: bytes = await redis.xadd(stream, fields, id=entry)
+
+
+async def add(redis: Any, stream: str, entry: str = "*", **data: Any) -> str:
+    """Adds an entry, and returns its id."""
+    name: bytes = await redis.xadd(stream, entry_of(stream, **data), id=entry)
     return name.decode()
 
 
@@ -154,7 +158,7 @@ async def test_events_of_one_id_come_again_until_the_last_was_there(
     server: Server, redis: Any
 ) -> None:
     async with listening(server) as first:
-        async with redis.pipeline(transaction=True) as pipe:
+        async with redis.pipeline(transaction=False) as pipe:
             for stream, entry in ((BEST, "5-1"), (BLOCK, "5-1"), (BEST, "5-2")):
                 pipe.xadd(stream, {"timestamp": "1", "data": json.dumps({"user": entry})}, id=entry)
             await pipe.execute()
@@ -277,3 +281,29 @@ async def test_events_of_every_cell_are_there_also_on_the_way_back(
         async with listening(server, last_id=seen) as back:
             heights = [(await back.next())[1]["height"] for _ in cells]
             assert sorted(heights) == [3, 4, 5]
+
+
+async def test_what_is_written_at_once_into_several_streams_is_told_to_who_comes_and_goes(
+    database_url: str, redis_url: str, redis: Any, tmp_path: Path
+) -> None:
+    """Redis wakes the reader with the first of them, and entries of a millisecond share ids."""
+    told: list[int] = []
+    last: str | None = None
+    with served(database_url, redis_url, tmp_path) as server:
+        async with listening(server):  # the reader is at work throughout
+            for batch in range(20):
+                async with listening(server, last_id=last) as one:
+                    batched = redis.pipeline(transaction=False)
+                    for number, stream in enumerate((BEST, BEST, BLOCK, BLOCK_STATUS_STREAM)):
+                        batched.xadd(stream, entry_of(stream, user=BOB, height=4 * batch + number))
+                    await batched.execute()
+                    # It goes in the middle of what came at once.
+                    while len(told) < 4 * batch + 1 or one.last_id is None:
+                        told.append((await one.next())[1]["height"])
+                    last = one.last_id
+                async with listening(server, last_id=last) as one:
+                    while len(set(told)) < 4 * batch + 4:
+                        async with asyncio.timeout(LIMIT):
+                            told.append((await one.next())[1]["height"])
+                    last = one.last_id
+    assert set(told) == set(range(80))
