@@ -281,8 +281,8 @@ class Events:
         """Reads streams that one command may read; ends with an error alone.
 
         Redis wakes its reader with one stream of those that were written at once, and ids count
-        within a stream. So an entry is told once its millisecond is over and all streams were read
-        again: nothing comes later that has its id or a lower one.
+        within a stream. So an entry is passed on once its millisecond is over and all streams were
+        read again: nothing comes later that has its id or a lower one.
         """
         read = {key: self._reached[key] for key in keys}
         waiting: list[tuple[str, Entry]] = []
