@@ -59,7 +59,7 @@ LONGEST = (
     "tests/faults/",
 )
 
-_ROOM = 8 * 2**30  # bytes: several times what the servers of all workers were seen to hold
+_ROOM = 8 * 2**30  # bytes: twice what the servers of all workers were seen to hold
 
 AnyServer = TypeVar("AnyServer", EmbeddedPostgres, EmbeddedValkey)
 

@@ -1,9 +1,11 @@
 """What we depend on has bounds, and what was tested together lies within them."""
 
 import tomllib
+from importlib.metadata import PackageNotFoundError, metadata
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from tests.processes import ROOT
@@ -31,6 +33,17 @@ def test_a_package_has_a_lower_bound_and_the_tested_version_lies_within(
 ) -> None:
     assert any(bound.operator == ">=" for bound in needed.specifier), needed
     assert needed.specifier.contains(TESTED[canonicalize_name(needed.name)], prereleases=True)
+
+
+@pytest.mark.parametrize("name", TESTED)
+def test_what_was_tested_installs_on_the_oldest_python_that_we_name(name: str) -> None:
+    """Debian 12 has Python 3.11.2; a package may ask for a later one of 3.11."""
+    try:
+        wants = metadata(name).json.get("requires_python")
+    except PackageNotFoundError:
+        pytest.skip("for another system or Python")
+    [oldest] = SpecifierSet(PROJECT["requires-python"])
+    assert wants is None or f"{oldest.version}.0" in SpecifierSet(str(wants)), wants
 
 
 @pytest.mark.parametrize(

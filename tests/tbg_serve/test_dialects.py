@@ -5,6 +5,7 @@ src/controllers/client/client.controller.ts; ckpool's pool.status and users/<add
 mrv777/ckstats reads them; getumbrel/umbrel's four-stats widget; p2poolv2/p2poolv2's exposition.
 """
 
+import asyncio
 import json
 import os
 from datetime import UTC, datetime, timedelta
@@ -16,6 +17,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tbg_core.difficulty import HASHES_PER_DIFFICULTY
+from tbg_core.tasks import end
 from tbg_serve.ckpool import Dialect, suffixed
 from tbg_serve.database import Database
 from tbg_serve.files import Files, replace
@@ -358,6 +360,34 @@ async def test_a_file_that_cannot_be_written_keeps_the_old_one(
         replace(tmp_path / "users" / BOB, before)
         assert await files.write() == 2
     finally:
+        await database.close()
+
+
+async def test_files_are_written_again_after_an_error_that_nobody_foresaw(
+    db: asyncpg.Connection,
+    database_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await past(db)
+    database = Database(database_url, 2, 60)
+    await database.open()
+    status = Dialect.pool_status
+    calls: list[Dialect] = []
+
+    async def broken_once(dialect: Dialect) -> str:
+        calls.append(dialect)
+        return str(1 // 0) if len(calls) == 1 else await status(dialect)
+
+    monkeypatch.setattr(Dialect, "pool_status", broken_once)
+    monkeypatch.setattr("tbg_serve.files.EVERY", 0.01)
+    files = Files(tmp_path, Dialect(database, Pool(database, 0, 60)), database)
+    running = asyncio.create_task(files.run())
+    try:
+        await until(lambda: (tmp_path / "users" / BOB).exists() or running.done(), "the files")
+        assert not running.done()
+    finally:
+        await end(running)
         await database.close()
 
 

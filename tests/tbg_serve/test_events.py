@@ -158,7 +158,7 @@ async def test_events_of_one_id_come_again_until_the_last_was_there(
     server: Server, redis: Any
 ) -> None:
     async with listening(server) as first:
-        async with redis.pipeline(transaction=False) as pipe:
+        async with redis.pipeline(transaction=True) as pipe:
             for stream, entry in ((BEST, "5-1"), (BLOCK, "5-1"), (BEST, "5-2")):
                 pipe.xadd(stream, {"timestamp": "1", "data": json.dumps({"user": entry})}, id=entry)
             await pipe.execute()
