@@ -43,8 +43,8 @@ down: $(INSTALLED) ## Stop what an earlier `up` left running
 
 test: test-python test-ckpool ## Run every test, against real servers that the tests start
 
-test-python: $(INSTALLED) ## Run the Python tests alone
-	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadscope --no-loadscope-reorder \
+test-python: $(INSTALLED) ## Run the Python tests alone; MOMENT=2027-01-31T23:54:00Z: as if they began then
+	$(if $(MOMENT),$(BIN)/python -m tests.moment $(MOMENT),$(BIN)/pytest) --numprocesses $(WORKERS) --dist loadscope --no-loadscope-reorder \
 		--ignore tests/timescaledb $(ARGS)
 
 test-ckpool: $(INSTALLED) ## Run the ckpool fork's C tests alone

@@ -8,6 +8,7 @@ in a folder of ours: one that ckpool itself writes keeps what it has.
 import asyncio
 import contextlib
 import os
+import re
 import time
 from pathlib import Path
 from typing import Final
@@ -24,6 +25,7 @@ AT_ONCE: Final = 1000  # users of one query
 MOST_FAILED: Final = 20  # files after which the others wait, too
 MARK: Final = ".tbg-serve"  # in a folder whose users' files are all ours
 LEFT: Final = 600.0  # seconds after which a file beside its place is nobody's
+_BESIDE: Final = re.compile(r"\..+\.[0-9]+", re.DOTALL)  # as replace() names it
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("tbg_serve")
 
@@ -107,7 +109,7 @@ def _sweep(users: Path, kept: set[str]) -> None:
     """Removes the files of users who are gone, and what a writer that was killed left."""
     for path in users.iterdir():
         name = path.name
-        left = name[0] == "." and time.time() - path.stat().st_mtime > LEFT
+        left = _BESIDE.fullmatch(name) and time.time() - path.stat().st_mtime > LEFT
         if path.is_file() and (left or (name not in kept and FILE_NAME.fullmatch(name))):
             path.unlink()
 

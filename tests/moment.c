@@ -1,5 +1,5 @@
 /* Shows every program that loads it (LD_PRELOAD) the wall clock moved by
- * TBG_TEST_CLOCK seconds. Monotonic clocks, and with them every wait, stay as they are;
+ * TBG_TEST_MOMENT seconds. Monotonic clocks, and with them every wait, stay as they are;
  * a wait for an absolute time of the wall clock is moved back. See moment.py. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -13,7 +13,7 @@
 
 static time_t moved_by(void)
 {
-	const char *seconds = getenv("TBG_TEST_CLOCK");
+	const char *seconds = getenv("TBG_TEST_MOMENT");
 
 	return seconds ? atoll(seconds) : 0;
 }

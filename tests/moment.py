@@ -29,7 +29,7 @@ def main() -> int:
         command += ["-o", str(library), str(SOURCE)]
         subprocess.run(command, check=True, timeout=60)
         by = round((moment - datetime.now(UTC)).total_seconds())
-        environment = {"LD_PRELOAD": str(library), "TBG_TEST_CLOCK": str(by)}
+        environment = {"LD_PRELOAD": str(library), "TBG_TEST_MOMENT": str(by)}
         tests = [sys.executable, "-m", "pytest", *sys.argv[2:]]
         return subprocess.run(tests, env={**os.environ, **environment}).returncode
 

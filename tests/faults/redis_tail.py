@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import hiredis
+import pytest
 
 from tbg.stack.embedded import EmbeddedValkey
 from tbg.stack.privileges import give
@@ -78,9 +79,7 @@ class Clock:
     @contextlib.contextmanager
     def given(self) -> Iterator[None]:
         """What starts in the block has this clock."""
-        os.environ["LD_PRELOAD"] = str(self._library)
-        os.environ["TBG_TEST_CLOCK"] = str(self._offset)
-        try:
+        with pytest.MonkeyPatch.context() as changed:  # tests.moment may have set LD_PRELOAD
+            changed.setenv("LD_PRELOAD", str(self._library))
+            changed.setenv("TBG_TEST_CLOCK", str(self._offset))
             yield
-        finally:
-            del os.environ["LD_PRELOAD"], os.environ["TBG_TEST_CLOCK"]

@@ -3,7 +3,7 @@
 import json
 import socket
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,12 @@ from tests.ingest.harness import OWN, golden, stage
 from tests.processes import until
 
 Db = asyncpg.Connection
-LEADERBOARD = leaderboard_key(week_start(datetime.now(UTC)))
+
+
+def leaderboards() -> list[str]:
+    """The keys of the running week, and of one that begins before the test ends."""
+    now = datetime.now(UTC)
+    return [leaderboard_key(week_start(at)) for at in (now, now + timedelta(hours=1))]
 
 
 async def publish(client: redis_async.Redis, seq: int, **changes: object) -> None:
@@ -37,8 +42,9 @@ async def stored(db: Db, count: int) -> None:
 async def test_a_leaderboard_of_another_type_stops_no_row_and_comes_back(
     tmp_path: Path, redis_url: str, database_url: str, db: Db, redis: redis_async.Redis
 ) -> None:
-    for key in (LEADERBOARD, leaderboard_key(week_start(datetime.now(UTC)))):
-        await redis.set(key, "mine")
+    boards = leaderboards()
+    for board in boards:
+        await redis.set(board, "mine")
     await publish(redis, 1)
     async with stage(
         "writer", tmp_path, redis_url, database_url, WRITER_METRICS_PORT=OWN
@@ -48,11 +54,12 @@ async def test_a_leaderboard_of_another_type_stops_no_row_and_comes_back(
         await publish(redis, 2)
         await stored(db, 2)
         assert writer.metric("tbg_side_job_failures_total") >= 1
-        assert await redis.get(LEADERBOARD) == b"mine"
-        await redis.delete(LEADERBOARD)
+        for board in boards:
+            assert await redis.get(board) == b"mine"
+        await redis.delete(*boards)
 
         async def back() -> bool:
-            return bool(await redis.zcard(leaderboard_key(week_start(datetime.now(UTC)))))
+            return any([await redis.zcard(board) for board in boards])
 
         await until(back)
         assert "cannot commit" not in writer.process.output

@@ -206,6 +206,8 @@ def test_the_bests_of_one_user_cost_what_that_user_has(
     for others in (40, 400):
         names = ["ours.0", "ours.1", *(f"{others} {number}.w" for number in range(others))]
         history.shares(names, FOUND - 40 * HOUR, FOUND + HOUR / 3, len(names) * 12)
+        # Whatever week and month begin before the test ends, each has a share in them.
+        history.shares(names, FOUND + HOUR / 3, FOUND + 3 * HOUR, len(names) * 4)
         history.connection.execute(
             "insert into mining_events (time, event, payload) select %s + w.id * interval '1 s', "
             "'miner_connected', jsonb_build_object('user', u.btc_address, 'worker', w.worker_name) "

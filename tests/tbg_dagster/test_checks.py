@@ -216,7 +216,7 @@ def test_a_pool_of_unnamed_workers_promises_what_their_shares_do_and_no_users_to
     assert not check(shares.shares_keep_arriving).passed
 
 
-@pytest.mark.parametrize("age", [timedelta(minutes=-10), timedelta(days=95)])
+@pytest.mark.parametrize("age", [timedelta(minutes=-10), timedelta(days=98)])
 def test_shares_from_the_future_or_past_retention_are_found(
     check: Check, history: History, age: timedelta
 ) -> None:
