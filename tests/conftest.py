@@ -6,6 +6,7 @@ Redis of its own.
 """
 
 import contextlib
+import faulthandler
 import gc
 import os
 import secrets
@@ -24,6 +25,7 @@ import psycopg
 import pytest
 import redis as redis_sync
 import redis.asyncio as redis_async
+from _pytest.faulthandler import fault_handler_stderr_fd_key
 from hypothesis import HealthCheck, settings
 from psycopg import sql
 
@@ -104,6 +106,16 @@ def _is_tearing_down(worker: psutil.Process) -> bool:
     except psutil.NoSuchProcess:
         return False
     return not all(of_the_interpreter(child, worker.pid) for child in children)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    # pytest's own watch ends as a test fails, and what failed may hang while it is torn down.
+    faulthandler.dump_traceback_later(
+        float(item.config.getini("faulthandler_timeout")),
+        file=item.config.stash[fault_handler_stderr_fd_key],
+        exit=True,
+    )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -202,6 +202,23 @@ async def listening(port: int) -> AsyncIterator[Listener]:
         yield Listener(client)
 
 
+@contextlib.asynccontextmanager
+async def publishing(sensors: Sensors) -> AsyncIterator[threading.Event]:
+    """Runs sensors in a thread of their own; yields what stops them, as the end of the block does."""
+    stopped = threading.Event()
+    thread = asyncio.create_task(asyncio.to_thread(sensors.run, stopped))
+    try:
+        yield stopped
+    finally:
+        stopped.set()
+        await thread
+
+
+def names_nobody_of(user: str) -> Callable[[dict[str, bytes]], bool]:
+    """Whether no topic and no text has the user any more: they go one by one, in any order."""
+    return lambda one: not any(user in topic + payload.decode() for topic, payload in one.items())
+
+
 @contextlib.contextmanager
 def notifier(database_url: str, port: int, folder: Path, **settings: str) -> Iterator[Process]:
     environment = {
@@ -249,10 +266,8 @@ async def test_a_broker_holds_what_is_and_hears_of_every_end(
             process.send(signal.SIGKILL)
             await heard.until(lambda one: one.get("tbg/status") == b"offline")
     # One who subscribes later finds it all. Who has gone is taken away.
-    stopped = threading.Event()
     sensors = Sensors(database_url, f"mqtt://127.0.0.1:{broker}", TOPICS, every=0.1)
-    async with listening(broker) as heard:
-        thread = asyncio.create_task(asyncio.to_thread(sensors.run, stopped))
+    async with listening(broker) as heard, publishing(sensors) as stopped:
         await heard.until(
             lambda one: one.get("tbg/status") == b"online" and "tbg/miners/bob" in one
         )
@@ -260,32 +275,21 @@ async def test_a_broker_holds_what_is_and_hears_of_every_end(
         connection.execute(
             "update users set last_seen = now() - interval '8 days' where btc_address = 'bob'"
         )
-        await heard.until(
-            lambda one: not any("bob" in payload.decode() for payload in one.values())
-        )
-        assert "tbg/miners/bob" not in heard.retained
+        await heard.until(names_nobody_of("bob"))
         stopped.set()
         await heard.until(lambda one: one.get("tbg/status") == b"offline")
-        await thread
     # Also of who has gone while nobody was there to take it away; what is another's stays.
     async with aiomqtt.Client("127.0.0.1", broker) as other:
         await other.publish("homeassistant/sensor/else/x/config", b"{}", qos=1, retain=True)
     connection.execute("delete from workers where worker_name = '+/#'")
     connection.execute("update users set last_seen = now() where btc_address = 'bob'")
     sensors = Sensors(database_url, f"mqtt://127.0.0.1:{broker}", TOPICS, ["bob"], every=0.1)
-    stopped = threading.Event()
-    async with listening(broker) as heard:
-        thread = asyncio.create_task(asyncio.to_thread(sensors.run, stopped))
+    async with listening(broker) as heard, publishing(sensors):
         await heard.until(
-            lambda one: (
-                "tbg/miners/bob/workers/shed" in one
-                and not any("alice" in topic + payload.decode() for topic, payload in one.items())
-            )
+            lambda one: "tbg/miners/bob/workers/shed" in one and names_nobody_of("alice")(one)
         )
         assert heard.retained["homeassistant/sensor/else/x/config"] == b"{}"
         assert len(heard.retained) == 2 + 5 + 4
-        stopped.set()
-        await thread
 
 
 @pytest.mark.plain_postgresql  # the notifier has connections of its own
