@@ -138,9 +138,12 @@ async def test_damage_in_the_spool_costs_a_record_and_its_numbers_reach_the_ledg
     server.stop()
     async with stage("receiver", tmp_path, server.url, RECEIVER_METRICS_PORT=OWN) as receiver:
         with sending(tmp_path / "events.sock") as sender:
-            for seq in range(1, 2001):
-                sender.send(packed("share_submitted", instance="e/1", seq=seq))
-            await eventually(lambda: receiver.metric("tbg_spooled_total") == 2000)
+            # At least a record for each hundred: a receiver that lags makes one of all it finds,
+            # and keeps the first in memory.
+            for last in range(100, 2001, 100):
+                for seq in range(last - 99, last + 1):
+                    sender.send(packed("share_submitted", instance="e/1", seq=seq))
+                await eventually(lambda last=last: receiver.metric("tbg_spooled_total") == last)
         file = next((tmp_path / "spool").glob("*.spool"))
         with file.open("r+b") as opened:
             opened.seek(file.stat().st_size // 2)
@@ -156,7 +159,7 @@ async def test_damage_in_the_spool_costs_a_record_and_its_numbers_reach_the_ledg
 
         await eventually(drained)
         lost = set(range(1, 2001)) - set(await sequence(client))
-        assert 0 < len(lost) <= 200
+        assert 0 < len(lost) <= 100
         assert receiver.metric("tbg_dropped_total") == len(lost)
         await eventually(lambda: receiver.metric("tbg_spool_bytes") == 0)
 
