@@ -25,7 +25,6 @@ import psycopg
 import pytest
 import redis as redis_sync
 import redis.asyncio as redis_async
-from _pytest.faulthandler import fault_handler_stderr_fd_key
 from hypothesis import HealthCheck, settings
 from psycopg import sql
 
@@ -66,7 +65,11 @@ _ROOM = 8 * 2**30  # bytes: twice what the servers of all workers were seen to h
 AnyServer = TypeVar("AnyServer", EmbeddedPostgres, EmbeddedValkey)
 
 
+_STDERR = pytest.StashKey[int]()  # what no test captures
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_STDERR] = os.dup(2)
     config.addinivalue_line("markers", "timescaledb: runs only where the server is TimescaleDB")
     config.addinivalue_line("markers", "plain_postgresql: runs only on plain PostgreSQL")
 
@@ -113,7 +116,7 @@ def pytest_runtest_teardown(item: pytest.Item) -> None:
     # pytest's own watch ends as a test fails, and what failed may hang while it is torn down.
     faulthandler.dump_traceback_later(
         float(item.config.getini("faulthandler_timeout")),
-        file=item.config.stash[fault_handler_stderr_fd_key],
+        file=item.config.stash[_STDERR],
         exit=True,
     )
 
