@@ -414,7 +414,7 @@ async def test_files_of_who_is_gone_are_removed_and_one_that_fails_holds_up_no_o
         assert await files(folder).write() == 3
         (users / f".{BOB}.7").write_text("half of it")  # a writer was killed
         os.utime(users / f".{BOB}.7", (0, 0))
-        (users / ".lock").write_text("")  # of somebody else, however old
+        (users / ".lock").write_text("")  # another program's, however old
         os.utime(users / ".lock", (0, 0))
         (users / "notes.txt").write_text("")
         await db.execute(
